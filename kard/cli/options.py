@@ -1,0 +1,41 @@
+"""Options that several commands share, and what they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+store = click.option(
+    "--store",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="KARD_STORE",
+    default=Path("kard.db"),
+    show_default=True,
+    help="The SQLite file that holds everything. [env: KARD_STORE]",
+)
+knowledge = click.option(
+    "--knowledge",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="KARD_KNOWLEDGE",
+    default=None,
+    help="Folder of the knowledge base. [env: KARD_KNOWLEDGE] [default: STORE with .knowledge for .db]",
+)
+quiet = click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many questions.")
+dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def knowledge_of(store_path: Path, folder: Path | None) -> Path:
+    """The knowledge base that a store uses unless told otherwise: `kard.knowledge` beside `kard.db`."""
+    return folder or store_path.with_suffix(".knowledge")
+
+
+def adapters_of(store_path: Path) -> Path:
+    """Where a store's adapters lie: `kard.adapters` beside `kard.db`."""
+    return store_path.with_suffix(".adapters")

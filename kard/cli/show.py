@@ -1,0 +1,67 @@
+"""What a person sees: progress bars on stderr, tables on stdout, nothing in either that could drive a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from kard.progress import SILENT, Advance, Progress
+
+
+class Bars:
+    """Progress bars by rich, on stderr."""
+
+    @contextmanager
+    def bar(self, label: str, total: int | None) -> Iterator[Advance]:
+        """A bar with a spinner while the total is unknown, with count and time left when it is known."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Rich
+
+        columns = (
+            TextColumn("{task.description:<34}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Rich(*columns, console=Console(stderr=True)) as rich:
+            bar = rich.add_task(label, total=total)
+            yield lambda units: rich.advance(bar, units)
+
+
+def progress(quiet: bool) -> Progress:
+    """Bars when a person looks at stderr, silence otherwise."""
+    return SILENT if quiet or not sys.stderr.isatty() else Bars()
+
+
+def clean(text: str) -> str:
+    """The text without control characters: passages and rationales are not to be trusted with a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under a header; numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(header):
+        numeric = bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
+        out.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        out.add_row(*(Text(clean("" if cell is None else str(cell))) for cell in row))
+    # A pipe has no width of its own: 80 columns would fold what a file or a pager can hold.
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False).print(out)
+
+
+def as_json(value: object) -> None:
+    """Print the value as JSON, indented, as sqlite-utils and llm do."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))

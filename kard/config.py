@@ -1,0 +1,197 @@
+"""Settings: frozen dataclasses, each default written once with its unit, nonsense refused at birth.
+
+`paper()` of each gives the values of KARD's own experiments (arXiv 2305.18395, section 4 and appendix).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from kard.errors import BadConfig
+from kard.records import canonical, digest
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise BadConfig with `message` unless the condition holds."""
+    if not holds:
+        raise BadConfig(message)
+
+
+class Settings:
+    """What every configuration can do: say its canonical form and the hash of it."""
+
+    def values(self) -> dict[str, object]:
+        """Field names and values, as kept in the store."""
+        return asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+
+    def hash(self) -> str:
+        """A hash of the canonical form; equal settings have equal hashes on every machine."""
+        return digest(canonical(self.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval(Settings):
+    """BM25 and what is read of it (sections 3.2 and 3.3)."""
+
+    kappa: int = 100  # candidates by BM25(question), then reranked
+    k: int = 3  # passages that the student reads
+    depth: int = 32  # candidates a query when grounding: top by rationale, top by question
+    max_df: float = 0.05  # query terms in more than this share of passages are dropped
+
+    def __post_init__(self) -> None:
+        require(self.kappa >= 1, f"kappa must be at least 1, not {self.kappa}")
+        require(1 <= self.k <= self.kappa, f"k must be between 1 and kappa={self.kappa}, not {self.k}")
+        require(self.depth >= 1, f"depth must be at least 1, not {self.depth}")
+        require(0 < self.max_df <= 1, f"max_df must be in (0, 1], not {self.max_df}")
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching(Settings):
+    """How the teacher is asked (section 3.1)."""
+
+    samples: int = 5  # rationales a question
+    temperature: float = 1.0
+    max_tokens: int = 512  # of one rationale
+    workers: int = 8  # concurrent requests
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
+        require(self.temperature >= 0, f"temperature must not be negative, not {self.temperature}")
+        require(self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}")
+        require(self.workers >= 1, f"workers must be at least 1, not {self.workers}")
+
+
+@dataclass(frozen=True, slots=True)
+class Lora(Settings):
+    """Low-rank adapters, as peft understands them."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, f"rank must be at least 1, not {self.rank}")
+        require(self.alpha >= 1, f"alpha must be at least 1, not {self.alpha}")
+        require(0 <= self.dropout < 1, f"dropout must be in [0, 1), not {self.dropout}")
+
+
+Scorer = Literal["pooled", "maxsim"]
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerTraining(Settings):
+    """How the reranker is trained (section 3.3)."""
+
+    scorer: Scorer = "pooled"  # mean-pooled cosine; `maxsim` is the paper's late interaction
+    lora: Lora = Lora(rank=16, alpha=32, dropout=0.1)
+    epochs: int = 1
+    batch: int = 16  # questions a step
+    peak_lr: float = 5e-4  # reached after 5% of the steps, then linear to 0
+    candidates: int = 8  # a question and step, half from each list
+    tau_teacher: float = 5.0  # divides BM25(rationale, passage)
+    tau_student: float = 0.05  # divides the reranker's score
+    max_length: int = 256  # tokens of a passage
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.scorer in ("pooled", "maxsim"), f"scorer must be pooled or maxsim, not {self.scorer}")
+        require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+        require(self.candidates >= 2, f"candidates must be at least 2, not {self.candidates}")
+        require(self.peak_lr > 0, f"peak_lr must be positive, not {self.peak_lr}")
+        require(
+            self.tau_teacher > 0 and self.tau_student > 0,
+            f"temperatures must be positive, not {self.tau_teacher} and {self.tau_student}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StudentTraining(Settings):
+    """How a student is trained (section 3.2)."""
+
+    lora: Lora = Lora()
+    epochs: int = 3
+    batch: int = 8  # examples a step
+    peak_lr: float = 1e-3  # reached after 5% of the steps, then linear to 0
+    rationales: int = 1  # a question and epoch: each epoch takes the next ones
+    k: int = 1  # silver passages that a training prompt holds
+    upper_half: bool = True  # adapters in the upper half only, over a lower half that runs once (decoders)
+    max_length: int = 512  # tokens of prompt and target; longer prompts lose passage text from the end
+    answer: Literal["text", "letter"] = "text"  # what stands after `Answer:`
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+        require(self.peak_lr > 0, f"peak_lr must be positive, not {self.peak_lr}")
+        require(self.rationales >= 1, f"rationales must be at least 1, not {self.rationales}")
+        require(self.k >= 1, f"k must be at least 1, not {self.k}")
+        require(self.max_length >= 32, f"max_length must be at least 32, not {self.max_length}")
+        require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
+
+    @classmethod
+    def paper(cls) -> StudentTraining:
+        """The paper's learning rate, epochs, batch and passages; LoRA stays."""
+        return cls(peak_lr=1e-4, epochs=3, batch=32, k=1, rationales=5, upper_half=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding(Settings):
+    """How answers are drawn (section 3.4)."""
+
+    samples: int = 1  # 1 is greedy; more are sampled and voted on
+    temperature: float = 1.0  # only when samples > 1
+    top_p: float = 0.95
+    max_new_tokens: int = 96  # of rationale and answer; then `Answer:` is forced
+    batch: int = 24  # prompts a forward pass
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
+        require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")
+        require(self.max_new_tokens >= 1, f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A row of the paper's table: what the prompt holds and what the target holds (section 4.1)."""
+
+    name: str
+    reads: bool  # passages stand in the prompt
+    reasons: bool  # a rationale stands before the answer
+
+
+METHODS: Mapping[str, Method] = {
+    m.name: m
+    for m in (
+        Method("ft", reads=False, reasons=False),
+        Method("ka-ft", reads=True, reasons=False),
+        Method("rd", reads=False, reasons=True),
+        Method("kard", reads=True, reasons=True),
+    )
+}
+
+RETRIEVERS = ("none", "bm25", "reranker", "silver", "shuffled")
+"""Where the passages of a prompt come from; `shuffled` gives each question another one's, as a control."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Everything that a task's runs are made with; a task declares its own, the command line overrides it."""
+
+    retrieval: Retrieval = Retrieval()
+    teaching: Teaching = Teaching()
+    reranker: RerankerTraining = RerankerTraining()
+    student: StudentTraining = StudentTraining()
+    decoding: Decoding = Decoding()
+
+    def seeded(self, seed: int) -> Settled:
+        """The same settings with every training seed set to `seed`."""
+        return replace(
+            self,
+            reranker=replace(self.reranker, seed=seed),
+            student=replace(self.student, seed=seed),
+        )

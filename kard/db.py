@@ -1,0 +1,133 @@
+"""The store: one SQLite file. The only reader of store/ (migrations, views and named queries)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from kard.errors import NoStore
+
+BUSY_MILLISECONDS = 30_000  # how long a second writer waits for the first
+IN_LIMIT = 900  # values in one `in (...)`, below every SQLite build's limit on parameters
+
+
+def _migrations() -> Migrations:
+    return import_module("kard.store.migrations").migrations
+
+
+def _text(name: str) -> str:
+    return files("kard.store").joinpath(name).read_text(encoding="utf-8")
+
+
+def open_store(path: Path, *, create: bool = True) -> Database:
+    """Open the store at `path`, made and brought to the newest form if need be.
+
+    Raises NoStore when the file is missing and `create` is false, or when it is not a kard store.
+    """
+    if not create and not path.exists():
+        raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
+    connection: sqlite3.Connection | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
+        db = Database(connection)
+        names = set(db.table_names())
+        if names and "_sqlite_migrations" not in names:
+            raise NoStore(f"{path} is a database but not a kard store; name another with --store")
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = normal")
+        db.execute("pragma foreign_keys = on")
+        db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
+        _migrations().apply(db)
+        _renew_views(db)
+    except (sqlite3.DatabaseError, OSError) as error:
+        if connection is not None:
+            connection.close()
+        raise NoStore(f"cannot open {path} as a store ({error}); name another with --store") from error
+    return db
+
+
+def read_store(path: Path) -> sqlite3.Connection:
+    """A read-only connection to an existing store, for queries that people write. Raises NoStore."""
+    if not path.exists():
+        raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _renew_views(db: Database) -> None:
+    """Make the views again when their text has changed since this store was last opened."""
+    wanted = [s.strip() for s in _statements(_text("views.sql"))]
+    have = [row[0] for row in db.execute("select sql from sqlite_master where type = 'view' order by rowid")]
+    if [_normal(s) for s in have] == [_normal(s) for s in wanted]:
+        return
+    with db.atomic():
+        for name in db.view_names():
+            db.execute(f'drop view "{name}"')
+        for statement in wanted:
+            db.execute(statement)
+
+
+def _normal(statement: str) -> str:
+    return " ".join(statement.lower().split())
+
+
+def _statements(script: str) -> list[str]:
+    lines = [line for line in script.splitlines() if not line.lstrip().startswith("--")]
+    return [s for s in "\n".join(lines).split(";") if s.strip()]
+
+
+@cache
+def sql(name: str) -> str:
+    """The text of the named query `store/queries/NAME.sql`."""
+    return _text(f"queries/{name}.sql")
+
+
+def query_names() -> list[str]:
+    """Every named query, in alphabetical order."""
+    folder = files("kard.store").joinpath("queries")
+    return sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".sql"))
+
+
+def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, object]]:
+    """All rows of a named query, with named parameters."""
+    return list(db.query(sql(query), parameters))
+
+
+def batches(values: Sequence[object], size: int = IN_LIMIT) -> Iterator[Sequence[object]]:
+    """Consecutive slices short enough for one `in (...)`."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def marks(values: Sequence[object]) -> str:
+    """As many question marks as values: `in ({marks(values)})`."""
+    return ",".join("?" * len(values))
+
+
+def now() -> str:
+    """The time for a `created` column: UTC, ISO 8601, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def insert_ignoring(db: Database, table: str, records: Sequence[Mapping[str, object]]) -> int:
+    """Insert the records whose keys are new; the number that were. All records have the same columns."""
+    if not records:
+        return 0
+    columns = list(records[0])
+    names = ", ".join(f'"{c}"' for c in columns)
+    before = db.conn.total_changes
+    with db.atomic():
+        db.conn.executemany(
+            f'insert or ignore into "{table}" ({names}) values ({marks(columns)})',
+            ([record[c] for c in columns] for record in records),
+        )
+    return db.conn.total_changes - before

@@ -1,0 +1,1 @@
+"""Answers, votes, intervals and reports."""

@@ -1,0 +1,136 @@
+"""Rows out of the files that people have: JSON, JSONL, CSV, TSV, each also gzipped, with the place of each."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from kard.errors import BadInput
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands; its text is what errors show."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+def open_text(path: Path) -> IO[str]:
+    """The file as UTF-8 text, unzipped when its name ends in .gz or .bz2. Raises BadInput when missing."""
+    if not path.exists():
+        raise BadInput("no such file; check the path", at=str(path))
+    if path.is_dir():
+        raise BadInput("is a folder, not a file", at=str(path))
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(cast("IO[bytes]", gzip.open(path, "rb")), encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
+    """Every row of the file with its place; the name's ending says the format.
+
+    JSON is a list of objects, or an object whose values are such a list. Raises BadInput, naming the line,
+    for bytes that are not UTF-8, a broken gzip, a line that is not a JSON object, or an empty file.
+    """
+    endings = [s for s in path.suffixes if s != ".gz"]
+    ending = endings[-1].lower() if endings else ""
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    if ending not in readers:
+        raise BadInput(f"cannot tell the format from the name; use one of {', '.join(readers)}", at=str(path))
+    line, empty = 0, True
+    try:
+        for place, row in readers[ending](path):
+            line, empty = place.line, False
+            yield place, row
+    except UnicodeDecodeError as error:
+        at = _undecodable_line(path)
+        raise BadInput(
+            f"byte 0x{error.object[error.start]:02x} is not UTF-8; "
+            f"convert the file with: iconv -f latin1 -t utf-8",
+            at=f"{path}:{at}",
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise BadInput("the gzip ends early or is broken; fetch the file again", at=f"{path}:{line + 1}") from error
+    if empty:
+        raise BadInput("the file holds no rows", at=str(path))
+
+
+def _undecodable_line(path: Path) -> int:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as raw:
+        for number, line in enumerate(raw, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _object(value: object, place: Place) -> tuple[Place, Row]:
+    if not isinstance(value, dict):
+        raise BadInput(f"expected a JSON object, found {type(value).__name__}", at=str(place))
+    return place, cast("Row", value)
+
+
+def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
+    with open_text(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            place = Place(path, number)
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadInput(f"not JSON ({error.msg}); one object a line is expected", at=str(place)) from error
+            yield _object(value, place)
+
+
+def _json(path: Path) -> Iterator[tuple[Place, Row]]:
+    with open_text(path) as stream:
+        text = stream.read()
+    if not text.strip():
+        return
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # data sets publish JSON lines under this name too
+            yield from _jsonl(path)
+            return
+        raise BadInput(f"not JSON ({error.msg})", at=f"{path}:{error.lineno}") from error
+    if isinstance(value, dict):
+        lists = [v for v in cast("dict[str, object]", value).values() if isinstance(v, list)]
+        value = lists[0] if len(lists) == 1 else [value]
+    if not isinstance(value, list):
+        raise BadInput("expected a list of objects", at=str(path))
+    for number, item in enumerate(cast("list[object]", value), 1):
+        yield _object(item, Place(path, number))
+
+
+def _csv(path: Path) -> Iterator[tuple[Place, Row]]:
+    delimiter = "\t" if ".tsv" in [s.lower() for s in path.suffixes] else ","
+    with open_text(path) as stream:
+        reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                place = Place(path, reader.line_num)
+                if None in row:
+                    raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place))
+                if None in row.values():
+                    missing = next(name for name, cell in row.items() if cell is None)
+                    raise BadInput(f"no cell for column {missing!r}", at=str(place))
+                yield place, cast("Row", row)
+        except csv.Error as error:
+            raise BadInput(f"not CSV ({error})", at=f"{path}:{reader.line_num}") from error

@@ -1,0 +1,1 @@
+"""The reranker: learns from BM25(rationale, passage) to rank by the question alone."""

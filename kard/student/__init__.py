@@ -1,0 +1,1 @@
+"""The student: prompts, LoRA training, batched generation, the DSPy engine."""

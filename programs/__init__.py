@@ -1,0 +1,3 @@
+"""What a task is: one module per task, each with a `TASK`."""
+
+DEMO = "atlas"

@@ -1,0 +1,1 @@
+"""What is kept: migrations, views and named queries."""

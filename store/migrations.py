@@ -1,0 +1,204 @@
+"""The tables, oldest change first. Self-contained: `sqlite-utils migrate kard.db store/` runs it alone."""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("kard")
+
+# Keys are integers where rows are many, and hashes of what made them where the maker can be named.
+TABLES = """
+create table questions (
+    id integer primary key,
+    task text not null,
+    key text not null,              -- the published id
+    split text not null,
+    text text not null,
+    options text not null,          -- JSON list; option 0 is A
+    answer text,                    -- letter of the gold answer, null when unknown
+    kind text not null default '',  -- questions that are reported apart
+    facts text not null default '[]',
+    hash text not null,             -- of everything above
+    created text not null,
+    unique (task, key)
+);
+create index questions_by_split on questions (task, split);
+
+create table evidence (             -- gold documents, where a data set names them
+    question_id integer not null references questions (id) on delete cascade,
+    document text not null,         -- passages.document
+    primary key (question_id, document)
+) without rowid;
+
+create table indexes (              -- one state of a knowledge base
+    id text primary key,            -- hash of its passages' hashes and its analyser
+    path text not null,
+    passages integer not null,
+    analyser text not null,
+    created text not null
+);
+
+create table passages (             -- every passage that was ever a hit or is gold evidence
+    id text primary key,            -- hash of its content
+    document text not null,
+    part integer not null,
+    title text not null,
+    text text not null
+);
+create index passages_by_document on passages (document);
+
+create table teachers (
+    id text primary key,            -- hash of model, instructions, fields and sampling
+    name text not null,
+    model text not null,            -- 'recorded:NAME' for rationales from a file
+    instructions text not null,
+    sampling text not null,         -- JSON
+    created text not null
+);
+
+create table rationales (
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    teacher_id text not null references teachers (id),
+    sample integer not null,        -- 0-based
+    text text not null,
+    conclusion text,                -- the letter that it ends on, null when it ends on none
+    accepted integer not null,      -- 1 when the conclusion is the gold answer
+    prompt_tokens integer not null default 0,
+    completion_tokens integer not null default 0,
+    cost real not null default 0,   -- US dollars
+    milliseconds real not null default 0,
+    created text not null,
+    unique (question_id, teacher_id, sample)
+);
+
+create table retrievals (
+    id integer primary key,
+    index_id text not null references indexes (id),
+    question_id integer not null references questions (id) on delete cascade,
+    rationale_id integer references rationales (id) on delete cascade,
+    query text not null check (query in ('question', 'rationale')),
+    depth integer not null,         -- passages asked for by this query
+    milliseconds real not null,
+    created text not null,
+    check ((query = 'rationale') = (rationale_id is not null))
+);
+create unique index retrievals_by_question on retrievals (index_id, question_id) where rationale_id is null;
+create unique index retrievals_by_rationale on retrievals (index_id, rationale_id)
+    where rationale_id is not null;
+create index retrievals_of_question on retrievals (question_id, query);
+
+-- A question's hits are its top `depth` by BM25(question). A rationale's are its top `depth` by
+-- BM25(rationale), then the question's own top passages that are not among them, scored by the
+-- rationale too: `question_rank` tells which those are.
+create table hits (
+    retrieval_id integer not null references retrievals (id) on delete cascade,
+    rank integer not null,          -- 1 is best by bm25
+    passage_id text not null references passages (id),
+    bm25 real not null,             -- BM25(the retrieval's query, passage)
+    question_rank integer,          -- rank in the question's own list, null when beyond its depth
+    primary key (retrieval_id, rank)
+) without rowid;
+create index hits_by_passage on hits (passage_id);
+
+create table rerankers (
+    id text primary key,            -- hash of base weights, data and settings
+    task text not null,
+    base text not null,
+    base_sha256 text not null,
+    index_id text not null references indexes (id),
+    settings text not null,         -- JSON
+    data_sha256 text not null,      -- of the rationales and candidates it was trained on
+    questions integer not null,
+    metrics text not null,          -- JSON: loss a step, Hits@k on held-out questions before and after
+    path text not null,             -- adapter folder, relative to the store's own folder
+    sha256 text not null,           -- of the adapter's weights
+    milliseconds real not null,
+    created text not null
+);
+
+create table rerank_scores (
+    reranker_id text not null references rerankers (id) on delete cascade,
+    retrieval_id integer not null references retrievals (id) on delete cascade,
+    rank integer not null,          -- 1 is best by the reranker
+    passage_id text not null references passages (id),
+    score real not null,
+    primary key (reranker_id, retrieval_id, rank)
+) without rowid;
+
+create table students (
+    id text primary key,            -- hash of base weights, method, data and settings
+    task text not null,
+    method text not null,
+    size text not null,
+    base text not null,
+    base_sha256 text not null,
+    settings text not null,         -- JSON
+    data_sha256 text not null,      -- of the training pairs
+    seed integer not null,
+    examples integer not null,
+    tokens integer not null,        -- seen in training, prompt and target
+    loss real not null,             -- mean of the last epoch
+    path text not null,             -- adapter folder, relative to the store's own folder
+    sha256 text not null,
+    milliseconds real not null,
+    created text not null
+);
+
+create table evaluations (          -- one condition: a student, a source of passages, a way of decoding
+    id integer primary key,
+    task text not null,
+    split text not null,
+    student_id text not null references students (id) on delete cascade,
+    retriever text not null,
+    index_id text references indexes (id),
+    reranker_id text references rerankers (id) on delete cascade,
+    k integer not null,             -- passages in the prompt, 0 for none
+    decoding text not null,         -- JSON
+    hash text not null unique,
+    created text not null
+);
+
+create table predictions (          -- the vote, one row a question and condition
+    id integer primary key,
+    evaluation_id integer not null references evaluations (id) on delete cascade,
+    question_id integer not null references questions (id) on delete cascade,
+    answer text,                    -- letter, null when no sample could be read
+    correct integer not null,       -- 0 also when the answer is null
+    votes integer not null,         -- samples that agree with `answer`
+    passages text not null,         -- JSON list of passage ids, as read
+    milliseconds real not null,
+    flops real not null,            -- 2 x parameters x tokens, prompt and generated
+    created text not null,
+    unique (evaluation_id, question_id)
+);
+create index predictions_by_question on predictions (question_id);
+
+create table samples (              -- each text that a student wrote
+    prediction_id integer not null references predictions (id) on delete cascade,
+    sample integer not null,
+    text text not null,
+    answer text,
+    forced integer not null,        -- 1 when `Answer:` was appended at the token budget
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    primary key (prediction_id, sample)
+) without rowid;
+
+create table steps_log (
+    id integer primary key,
+    task text not null,
+    step text not null,
+    started text not null,
+    milliseconds real not null,
+    added integer not null,         -- units that the step made
+    note text not null default ''
+);
+"""
+
+
+@migrations()
+def tables(db: Database) -> None:
+    """Every table of the first release."""
+    # One statement at a time: executescript would commit the migration's transaction.
+    for statement in TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
