@@ -63,7 +63,9 @@ def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
             at=f"{path}:{at}",
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput("the gzip ends early or is broken; fetch the file again", at=f"{path}:{line + 1}") from error
+        raise BadInput(
+            "the gzip ends early or is broken; fetch the file again", at=f"{path}:{line + 1}"
+        ) from error
     if empty:
         raise BadInput("the file holds no rows", at=str(path))
 
@@ -94,7 +96,9 @@ def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
-                raise BadInput(f"not JSON ({error.msg}); one object a line is expected", at=str(place)) from error
+                raise BadInput(
+                    f"not JSON ({error.msg}); one object a line is expected", at=str(place)
+                ) from error
             yield _object(value, place)
 
 
@@ -127,7 +131,9 @@ def _csv(path: Path) -> Iterator[tuple[Place, Row]]:
             for row in reader:
                 place = Place(path, reader.line_num)
                 if None in row:
-                    raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place))
+                    raise BadInput(
+                        f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place)
+                    )
                 if None in row.values():
                     missing = next(name for name, cell in row.items() if cell is None)
                     raise BadInput(f"no cell for column {missing!r}", at=str(place))

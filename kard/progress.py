@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -21,7 +21,7 @@ class Silent:
     """The progress of tests, of `--quiet` and of everything that is not a terminal."""
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None) -> Generator[Advance]:
         """A bar that nobody sees."""
         del label, total
         yield lambda _units: None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 
@@ -121,4 +121,3 @@ class Prediction:
     answer: str | None
     samples: tuple[Sample, ...]
     passages: tuple[str, ...] = field(default=())  # passage ids, in the order of the prompt
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import click
@@ -16,10 +16,16 @@ class Bars:
     """Progress bars by rich, on stderr."""
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Iterator[Advance]:
+    def bar(self, label: str, total: int | None) -> Generator[Advance]:
         """A bar with a spinner while the total is unknown, with count and time left when it is known."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as Rich
 
         columns = (
