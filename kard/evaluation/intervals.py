@@ -1,0 +1,48 @@
+"""Votes and intervals: pure functions over counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+Z95 = 1.959963984540054  # the normal distribution's two-sided 95% point
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of questions with its 95% interval, all in [0, 1]."""
+
+    right: int
+    of: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share itself; 0 of 0 is 0."""
+        return self.right / self.of if self.of else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(right: int, of: int) -> Share:
+    """`right` of `of` with Wilson's score interval (E. B. Wilson, JASA 1927), which holds for small counts."""
+    if not 0 <= right <= of:
+        raise ValueError(f"{right} of {of} is not a share")
+    if of == 0:
+        return Share(0, 0, 0.0, 1.0)
+    share, spread = right / of, Z95 * Z95 / of
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z95 * sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
+    return Share(right, of, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def majority(answers: Sequence[str | None]) -> tuple[str | None, int]:
+    """The commonest answer and its votes; the earliest wins a tie; None, 0 when nobody voted (section 3.4)."""
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        return None, 0
+    return votes.most_common(1)[0]  # most_common keeps first-seen order among equals

@@ -1,0 +1,2 @@
+-- What each step added and how long it took, oldest first.
+select task, step, started, round(milliseconds / 1000, 1) as seconds, added, note from steps_log order by id
