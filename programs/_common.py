@@ -1,0 +1,215 @@
+"""What the tasks share: the teacher's and the student's fields, the inference program, and reading a row.
+
+Nothing here opens a file or calls a model; a task's module declares with these parts what it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import dspy
+
+from kard.files import Row
+from kard.records import LETTERS, Question, digest
+from kard.tasks import Retrieve
+
+YES_NO = ("yes", "no")
+
+
+class Teach(dspy.Signature):
+    """Explain, step by step and from facts, why the given answer is right.
+
+    End with one sentence that states the answer: "Therefore, the answer is (A) ...".
+    """
+
+    question: str = dspy.InputField()
+    options: str = dspy.InputField(desc="one a line, each with its letter: (A) ...")
+    answer: str = dspy.InputField(desc="the text of the right option")
+    rationale: str = dspy.OutputField(desc="facts, then: Therefore, the answer is (letter) option.")
+
+
+class Answer(dspy.Signature):
+    """Use the passages to reason about the question, then choose an option."""
+
+    passages: list[str] = dspy.InputField(desc="what was found, best first, as Title: text")
+    question: str = dspy.InputField()
+    options: list[str] = dspy.InputField()
+    rationale: str = dspy.OutputField(desc="the facts that decide")
+    answer: str = dspy.OutputField(desc="the text of one option")
+
+
+class RetrieveThenAnswer(dspy.Module):
+    """Retrieve, rerank, reason, answer (section 3.4). Retrieving and reranking lie behind `retrieve`."""
+
+    def __init__(self, signature: type[dspy.Signature], retrieve: Retrieve | None) -> None:
+        super().__init__()
+        self.reason = dspy.Predict(signature)
+        self.retrieve = retrieve
+
+    def forward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
+        """A prediction with the signature's outputs, and `passages`: the list[Passage] that was read."""
+        passages = self.retrieve(question) if self.retrieve else []
+        given = {
+            "passages": [f"{p.title}: {p.text}" for p in passages],
+            "question": question,
+            "options": list(options),
+        }
+        # A method that does not read has no `passages` among its inputs.
+        wanted = cast("type[dspy.Signature]", self.reason.signature).input_fields
+        prediction = self.reason(**{name: value for name, value in given.items() if name in wanted})
+        prediction.passages = passages
+        return prediction
+
+
+def lettered(options: Sequence[str]) -> str:
+    """The options one a line, as the teacher sees them: '(A) yes', '(B) no'."""
+    return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def shot(question: str, options: Sequence[str], answer: str, because: str) -> Mapping[str, str]:
+    """One example for the teacher, with the fields of `Teach`. `answer` is the letter."""
+    right = options[LETTERS.index(answer)]
+    return {
+        "question": question,
+        "options": lettered(options),
+        "answer": right,
+        "rationale": f"{because} Therefore, the answer is ({answer}) {right}.",
+    }
+
+
+def required(row: Row, *names: str) -> str:
+    """The text of the first of the fields that the row has. Raises ValueError when it has none, or no text."""
+    for name in names:
+        if name in row:
+            value = row[name]
+            if not isinstance(value, str):
+                raise ValueError(f"field {name!r} holds {_kind(value)}, not text")
+            if not value.strip():
+                raise ValueError(f"field {name!r} is empty")
+            return value.strip()
+    raise ValueError(f"no field {' or '.join(repr(name) for name in names)}")
+
+
+def optional(row: Row, *names: str) -> str:
+    """The text of the first field that is there and not empty, else ''. Raises ValueError for another type."""
+    filled = [name for name in names if row.get(name) not in (None, "")]
+    if not filled or not str(row[filled[0]]).strip():
+        return ""
+    return required(row, filled[0])
+
+
+def several(row: Row, name: str) -> tuple[str, ...]:
+    """The texts of a list field, () when it is absent or empty. A cell of a CSV holds the list as JSON.
+
+    Plain text counts as a list of one. Raises ValueError for anything else.
+    """
+    value = row.get(name)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = _listed(value, name)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"field {name!r} holds {_kind(value)}, not a list")
+    texts = cast("Sequence[object]", value)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"field {name!r} lists {_kind(text)}, not only texts")
+    return tuple(text.strip() for text in cast("Sequence[str]", texts) if text.strip())
+
+
+def _listed(text: str, name: str) -> object:
+    if not text.lstrip().startswith("["):
+        return [text]
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"field {name!r} starts like a JSON list but is none") from error
+
+
+def by_letter(answer: str, options: Sequence[str]) -> str:
+    """The answer, when it is the letter of one of the options. Raises ValueError."""
+    letters = LETTERS[: len(options)]
+    if len(answer) != 1 or answer not in letters:
+        raise ValueError(f"answer {answer!r} is not one of {', '.join(letters)}")
+    return answer
+
+
+def by_letter_or_text(answer: str, options: Sequence[str]) -> str:
+    """The letter that `answer` means: a letter, of either case, or an option's exact text. Raises ValueError.
+
+    An answer that means two options (the letter of one, the text of another) is refused.
+    """
+    letters = LETTERS[: len(options)]
+    meant = {letters[i] for i, option in enumerate(options) if option == answer}
+    if len(answer) == 1 and answer.upper() in letters:
+        meant.add(answer.upper())
+    if len(meant) > 1:
+        raise ValueError(
+            f"answer {answer!r} may mean {' or '.join(sorted(meant))}; options must not look like letters"
+        )
+    return meant.pop() if meant else by_letter(answer, options)
+
+
+def key_of(row: Row, text: str, options: Sequence[str], *names: str) -> str:
+    """The published id, or a digest of the question and its options where a file has none."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if found := optional(row, name):
+            return found
+    return digest(text, *options)
+
+
+def checked(options: Sequence[str]) -> tuple[str, ...]:
+    """The options, when there are 2 to 26 and none is empty. Raises ValueError."""
+    if not 2 <= len(options) <= len(LETTERS):
+        raise ValueError(f"{len(options)} options; a question has 2 to {len(LETTERS)}")
+    for name, option in zip(LETTERS, options, strict=False):
+        if not option.strip():
+            raise ValueError(f"option {name} is empty")
+    return tuple(option.strip() for option in options)
+
+
+def plain(row: Row, options: Sequence[str], read: Callable[[str, Sequence[str]], str] = by_letter) -> Question:
+    """A question in the plain form {id, split, question, answer, facts, evidence, rationale}.
+
+    `read` makes a letter of the answer; null or '' means that the answer is not known. Raises ValueError.
+    """
+    text = required(row, "question")
+    options = checked(options)
+    if "answer" not in row:
+        raise ValueError("no field 'answer'")
+    answer = optional(row, "answer")
+    return Question(
+        key=key_of(row, text, options, "id"),
+        split=optional(row, "split"),
+        text=text,
+        options=options,
+        answer=read(answer, options) if answer else None,
+        evidence=tuple(dict.fromkeys(several(row, "evidence"))),
+        facts=several(row, "facts"),
+        rationale=optional(row, "rationale", "explanation"),
+    )
+
+
+def listed_options(row: Row, name: str = "options") -> tuple[str, ...]:
+    """The options of a row in the plain form. Raises ValueError when it has none."""
+    if name not in row:
+        raise ValueError(f"no field {name!r}")
+    return several(row, name)
+
+
+def _kind(value: object) -> str:
+    """What a value is, in the words of people who write JSON."""
+    if value is None:
+        return "nothing"
+    kinds: Mapping[str, str] = {
+        "bool": "true or false",
+        "int": "a number",
+        "float": "a number",
+        "dict": "an object",
+    }
+    return kinds.get(type(value).__name__, f"a {type(value).__name__}")
