@@ -7,7 +7,7 @@ A task of your own is a file anywhere, given by its path: `kard load ./capitals.
 
 
     class Explain(Teach):
-        '''Explain from geography why the given city is right. End with: Therefore, the answer is (letter) option.'''
+        '''Explain why the given city is right. End with: Therefore, the answer is (letter) city.'''
 
 
     class Choose(Answer):

@@ -13,9 +13,16 @@ import dspy
 
 from kard.files import Row
 from kard.records import LETTERS, Question, digest
-from kard.tasks import Retrieve
+from kard.tasks import STUDENT_BASE, Retrieve
 
 YES_NO = ("yes", "no")
+
+STUDENTS: Mapping[str, str] = {  # the embedded base, then the paper's three (section 4.1)
+    "135m": STUDENT_BASE,
+    "250m": "google/flan-t5-base",
+    "780m": "google/flan-t5-large",
+    "3b": "google/flan-t5-xl",
+}
 
 
 class Teach(dspy.Signature):
@@ -166,7 +173,7 @@ def key_of(row: Row, text: str, options: Sequence[str], *names: str) -> str:
 def checked(options: Sequence[str]) -> tuple[str, ...]:
     """The options, when there are 2 to 26 and none is empty. Raises ValueError."""
     if not 2 <= len(options) <= len(LETTERS):
-        raise ValueError(f"{len(options)} options; a question has 2 to {len(LETTERS)}")
+        raise ValueError(f"the number of options is {len(options)}, not 2 to {len(LETTERS)}")
     for name, option in zip(LETTERS, options, strict=False):
         if not option.strip():
             raise ValueError(f"option {name} is empty")
@@ -193,6 +200,15 @@ def plain(row: Row, options: Sequence[str], read: Callable[[str, Sequence[str]],
         facts=several(row, "facts"),
         rationale=optional(row, "rationale", "explanation"),
     )
+
+
+def lettered_options(options: Mapping[object, object]) -> tuple[str, ...]:
+    """The options of {"A": ..., "B": ...}, in the order of their letters. Raises ValueError."""
+    found = {str(name).strip(): text for name, text in options.items()}
+    wanted = LETTERS[: len(found)]
+    if set(found) != set(wanted) or len(found) != len(options):
+        raise ValueError(f"options are lettered {', '.join(sorted(found)) or 'by nothing'}, not from A on")
+    return tuple(required(found, name) for name in wanted)
 
 
 def listed_options(row: Row, name: str = "options") -> tuple[str, ...]:

@@ -1,0 +1,107 @@
+"""MedQA-USMLE: questions of the United States medical licensing examination, with four (or five) options.
+
+A row of the published JSON lines (the rows of the hub have the same fields):
+
+    {"question": "A 31-year-old baker has had itchy, watery eyes at work for two months. Which of the following
+      cells releases the mediator behind his symptoms?", "answer": "Mast cell",
+     "options": {"A": "Neutrophil", "B": "Mast cell", "C": "Fibroblast", "D": "Osteoclast"},
+     "meta_info": "step1", "answer_idx": "B"}
+
+The plain form {id, question, options, answer, facts, evidence} with the answer's letter is read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from kard.config import Decoding, Settled, StudentTraining
+from kard.files import Row
+from kard.records import Question
+from kard.tasks import ENCODER_BASE, Task
+
+from ._common import (
+    STUDENTS,
+    Answer,
+    RetrieveThenAnswer,
+    Teach,
+    lettered_options,
+    listed_options,
+    optional,
+    plain,
+    required,
+    shot,
+)
+
+
+class TeachMedicine(Teach):
+    """Explain why the given answer to the question of a medical examination is right.
+
+    Name the findings that matter, what they mean and the medical facts that lead to the answer; say in few words
+    why the likeliest other option is wrong.
+    End with one sentence that states the answer: "Therefore, the answer is (B) ...".
+    """
+
+
+class AnswerMedicine(Answer):
+    """Use the passages to reason from the findings to the answer, then choose one option."""
+
+
+def parse(row: Row) -> Question | None:
+    """A question of the published file, of the hub's rows or of the plain form. Raises ValueError."""
+    if not isinstance(row.get("options"), Mapping):
+        return plain(row, options=listed_options(row))
+    options = lettered_options(cast("Mapping[object, object]", row["options"]))
+    question = plain({**row, "answer": required(row, "answer_idx")}, options=options)
+    if optional(row, "answer") not in ("", question.gold):
+        raise ValueError(f"answer {row['answer']!r} is not option {question.answer}, {question.gold!r}")
+    return question
+
+
+# The paper's explanations begin by naming the reference; it makes the teacher write as the reference does.
+REFERENCE = "We refer to Wikipedia articles on medicine for help."
+
+SHOTS = (
+    shot(
+        "A 24-year-old woman has had a butterfly-shaped rash over both cheeks, aching wrists and protein in her "
+        "urine for three months. Which antibody is the most specific for her disease?",
+        ("Anti-centromere", "Anti-double-stranded DNA", "Anti-mitochondrial", "Rheumatoid factor"),
+        "B",
+        f"{REFERENCE} A rash over the cheeks, arthritis and kidney disease in a young woman suggest systemic lupus "
+        "erythematosus. Antibodies against double-stranded DNA are highly specific for lupus and rise with kidney "
+        "disease. Anti-centromere antibodies belong to limited scleroderma, anti-mitochondrial ones to primary "
+        "biliary cholangitis, and rheumatoid factor is not specific.",
+    ),
+    shot(
+        "A 58-year-old man who takes a drug for high blood pressure has had a dry cough for five weeks. His lungs "
+        "are clear. Which drug is the most likely cause?",
+        ("Amlodipine", "Hydrochlorothiazide", "Lisinopril", "Losartan"),
+        "C",
+        f"{REFERENCE} Lisinopril inhibits the angiotensin-converting enzyme, which also breaks down bradykinin. "
+        "Bradykinin gathers in the airways and causes a dry cough in about one patient in ten. Losartan blocks the "
+        "angiotensin receptor, leaves bradykinin alone and rarely causes a cough.",
+    ),
+    shot(
+        "A vegan of 41 years has numb feet, an unsteady walk in the dark and large red blood cells. "
+        "Which vitamin does he lack?",
+        ("Vitamin A", "Vitamin B12", "Vitamin C", "Vitamin K"),
+        "B",
+        f"{REFERENCE} Vitamin B12 is found almost only in foods from animals, so vegans who take no supplement "
+        "lack it. The lack causes macrocytic anaemia and degeneration of the dorsal columns, with numbness and an "
+        "unsteady walk when the eyes cannot help.",
+    ),
+)
+
+TASK = Task(
+    name="medqa",
+    about="Questions of the US medical licensing examination, four options (MedQA-USMLE).",
+    parse=parse,
+    teach=TeachMedicine,
+    answer=AnswerMedicine,
+    program=RetrieveThenAnswer,
+    shots=SHOTS,
+    students=STUDENTS,
+    encoder=ENCODER_BASE,  # the paper's: michiyasunaga/BioLinkBERT-base
+    # A vignette alone takes some 200 tokens; an explanation of one takes more than of a yes/no question.
+    settings=Settled(student=StudentTraining(k=1, max_length=1024), decoding=Decoding(max_new_tokens=256)),
+)

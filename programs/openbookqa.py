@@ -1,0 +1,124 @@
+"""OpenBookQA: elementary science with four options, each question made from one fact of an open book.
+
+A row of the published JSON lines:
+
+    {"id": "9-412", "question": {"stem": "A kettle whistles when the water inside becomes",
+      "choices": [{"text": "ice", "label": "A"}, {"text": "steam", "label": "B"},
+                  {"text": "salt", "label": "C"}, {"text": "clay", "label": "D"}]}, "answerKey": "B"}
+
+The hub's rows carry `question_stem` and `choices: {"text": [...], "label": [...]}`; both may carry the book's
+fact as `fact1`. The plain form {id, question, options, answer, facts, evidence} is read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from kard.config import Decoding, Settled, StudentTraining
+from kard.files import Row
+from kard.records import Question
+from kard.tasks import ENCODER_BASE, Task
+
+from ._common import (
+    STUDENTS,
+    Answer,
+    RetrieveThenAnswer,
+    Teach,
+    lettered_options,
+    listed_options,
+    plain,
+    required,
+    several,
+    shot,
+)
+
+
+class TeachScience(Teach):
+    """Explain why the given answer to the question of elementary science is right.
+
+    State in two or three short sentences the general fact behind the question and how it leads to the answer.
+    End with one sentence that states the answer: "Therefore, the answer is (B) ...".
+    """
+
+
+class AnswerScience(Answer):
+    """Use the passages to find the fact of science behind the question, then choose one option."""
+
+
+def parse(row: Row) -> Question | None:
+    """A question of the published file, of the hub's rows or of the plain form. Raises ValueError."""
+    if isinstance(row.get("question"), Mapping):
+        inner = cast("Row", row["question"])
+        return _published(row, required(inner, "stem"), inner.get("choices"))
+    if "question_stem" in row:
+        return _published(row, required(row, "question_stem"), row.get("choices"))
+    return plain(row, options=listed_options(row))
+
+
+def _published(row: Row, stem: str, choices: object) -> Question:
+    answer = required(row, "answerKey")
+    facts = several(row, "fact1")
+    return plain({**row, "question": stem, "answer": answer, "facts": facts}, options=_options(choices))
+
+
+def _options(choices: object) -> tuple[str, ...]:
+    """The texts in the order of their labels, of [{text, label}, ...] or of {text: [...], label: [...]}."""
+    if isinstance(choices, Mapping):
+        columns = cast("Row", choices)
+        texts, labels = several(columns, "text"), several(columns, "label")
+    elif isinstance(choices, list):
+        cells = [_cell(choice) for choice in cast("list[object]", choices)]
+        texts, labels = tuple(text for text, _ in cells), tuple(label for _, label in cells)
+    else:
+        raise ValueError("no field 'choices'")
+    if len(texts) != len(labels):
+        raise ValueError(f"{len(texts)} texts but {len(labels)} labels in 'choices'")
+    if len(set(labels)) != len(labels):
+        raise ValueError("two of the 'choices' have the same label")
+    return lettered_options(dict(zip(labels, texts, strict=True)))
+
+
+def _cell(choice: object) -> tuple[str, str]:
+    if not isinstance(choice, Mapping):
+        raise ValueError("field 'choices' does not hold objects with text and label")
+    cell = cast("Row", choice)
+    return required(cell, "text"), required(cell, "label")
+
+
+SHOTS = (
+    shot(
+        "Which of these would make a puddle disappear sooner?",
+        ("a cold night", "a fence", "a warm wind", "more rain"),
+        "C",
+        "Liquid water turns into vapour faster when it is warm and when moving air carries the vapour away. "
+        "A warm wind does both to the puddle.",
+    ),
+    shot(
+        "A beetle that looks like a dead leaf is most likely to",
+        ("be overlooked by birds", "drink more water", "fly faster", "lay larger eggs"),
+        "A",
+        "An animal that looks like its surroundings is camouflaged. Predators such as birds hunt by sight and miss "
+        "what they cannot tell from the ground.",
+    ),
+    shot(
+        "The handle of a cooking pot is often made of wood because wood",
+        ("attracts iron", "conducts heat poorly", "melts early", "reflects light"),
+        "B",
+        "Heat travels quickly through metals and slowly through insulators. Wood is an insulator, so that the "
+        "handle stays cool enough to hold.",
+    ),
+)
+
+TASK = Task(
+    name="openbookqa",
+    about="Elementary science, four options, each from one fact of an open book (OpenBookQA).",
+    parse=parse,
+    teach=TeachScience,
+    answer=AnswerScience,
+    program=RetrieveThenAnswer,
+    shots=SHOTS,
+    students=STUDENTS,
+    encoder=ENCODER_BASE,  # the paper's: michiyasunaga/LinkBERT-base
+    settings=Settled(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
+)
