@@ -74,12 +74,14 @@ def resolve(
 
 
 def known(cache: Path | None = None) -> list[Base]:
-    """The bases that were used on this machine and are still there, in order of spec."""
+    """The bases that were used on this machine and are still there, unchanged, in order of spec."""
     found: list[Base] = []
     for file in ((cache or cache_folder()) / "known").glob("*.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(_read(file)[0])
-    return sorted((b for b in found if b.folder.is_dir()), key=lambda b: b.spec)
+        with suppress(OSError, ValueError, KeyError, TypeError, NoBase):
+            base, seen = _read(file)
+            if seen == _stamp(base.folder):
+                found.append(base)
+    return sorted(found, key=lambda base: (base.spec, str(base.folder)))
 
 
 def _known(wheels: Mapping[str, Wheel]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +40,7 @@ def from_hub(spec: str) -> Path:
         kind_of(folder)
         return folder
     try:
-        folder = snapshot(here=bool(os.environ.get("HF_HUB_OFFLINE")))
+        folder = snapshot(here=False)
     except (OSError, ValueError, HfHubHTTPError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NoBase(

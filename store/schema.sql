@@ -1,0 +1,277 @@
+create table questions (
+    id integer primary key,
+    task text not null,
+    key text not null,              -- the published id
+    split text not null,
+    text text not null,
+    options text not null,          -- JSON list; option 0 is A
+    answer text,                    -- letter of the gold answer, null when unknown
+    kind text not null default '',  -- questions that are reported apart
+    facts text not null default '[]',
+    hash text not null,             -- of everything above
+    created text not null,
+    unique (task, key)
+);
+
+create index questions_by_split on questions (task, split);
+
+create table evidence (             -- gold documents, where a data set names them
+    question_id integer not null references questions (id) on delete cascade,
+    document text not null,         -- passages.document
+    primary key (question_id, document)
+) without rowid;
+
+create table indexes (              -- one state of a knowledge base
+    id text primary key,            -- hash of its passages' hashes and its analyser
+    path text not null,
+    passages integer not null,
+    analyser text not null,
+    created text not null
+);
+
+create table passages (             -- every passage that was ever a hit or is gold evidence
+    id text primary key,            -- hash of its content
+    document text not null,
+    part integer not null,
+    title text not null,
+    text text not null
+);
+
+create index passages_by_document on passages (document);
+
+create table teachers (
+    id text primary key,            -- hash of model, instructions, fields and sampling
+    name text not null,
+    model text not null,            -- 'recorded:NAME' for rationales from a file
+    instructions text not null,
+    sampling text not null,         -- JSON
+    created text not null
+);
+
+create table rationales (
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    teacher_id text not null references teachers (id),
+    sample integer not null,        -- 0-based
+    text text not null,
+    conclusion text,                -- the letter that it ends on, null when it ends on none
+    accepted integer not null,      -- 1 when the conclusion is the gold answer
+    prompt_tokens integer not null default 0,
+    completion_tokens integer not null default 0,
+    cost real not null default 0,   -- US dollars
+    milliseconds real not null default 0,
+    created text not null,
+    unique (question_id, teacher_id, sample)
+);
+
+create table retrievals (
+    id integer primary key,
+    index_id text not null references indexes (id),
+    question_id integer not null references questions (id) on delete cascade,
+    rationale_id integer references rationales (id) on delete cascade,
+    query text not null check (query in ('question', 'rationale')),
+    depth integer not null,         -- passages asked for by this query
+    milliseconds real not null,
+    created text not null,
+    check ((query = 'rationale') = (rationale_id is not null))
+);
+
+create unique INDEX retrievals_by_question on retrievals (index_id, question_id) where rationale_id is null;
+
+create unique INDEX retrievals_by_rationale on retrievals (index_id, rationale_id)
+    where rationale_id is not null;
+
+create index retrievals_of_question on retrievals (question_id, query);
+
+create table hits (
+    retrieval_id integer not null references retrievals (id) on delete cascade,
+    rank integer not null,          -- 1 is best by bm25
+    passage_id text not null references passages (id),
+    bm25 real not null,             -- BM25(the retrieval's query, passage)
+    question_rank integer,          -- rank in the question's own list, null when beyond its depth
+    primary key (retrieval_id, rank)
+) without rowid;
+
+create index hits_by_passage on hits (passage_id);
+
+create table rerankers (
+    id text primary key,            -- hash of base weights, data and settings
+    task text not null,
+    base text not null,
+    base_sha256 text not null,
+    index_id text not null references indexes (id),
+    settings text not null,         -- JSON
+    data_sha256 text not null,      -- of the rationales and candidates it was trained on
+    questions integer not null,
+    metrics text not null,          -- JSON: loss a step, Hits@k on held-out questions before and after
+    path text not null,             -- adapter folder, relative to the store's own folder
+    sha256 text not null,           -- of the adapter's weights
+    milliseconds real not null,
+    created text not null
+);
+
+create table rerank_scores (
+    reranker_id text not null references rerankers (id) on delete cascade,
+    retrieval_id integer not null references retrievals (id) on delete cascade,
+    rank integer not null,          -- 1 is best by the reranker
+    passage_id text not null references passages (id),
+    score real not null,
+    primary key (reranker_id, retrieval_id, rank)
+) without rowid;
+
+create table students (
+    id text primary key,            -- hash of base weights, method, data and settings
+    task text not null,
+    method text not null,
+    size text not null,
+    base text not null,
+    base_sha256 text not null,
+    settings text not null,         -- JSON
+    data_sha256 text not null,      -- of the training pairs
+    seed integer not null,
+    examples integer not null,
+    tokens integer not null,        -- seen in training, prompt and target
+    loss real not null,             -- mean of the last epoch
+    path text not null,             -- adapter folder, relative to the store's own folder
+    sha256 text not null,
+    milliseconds real not null,
+    created text not null
+);
+
+create table evaluations (          -- one condition: a student, a source of passages, a way of decoding
+    id integer primary key,
+    task text not null,
+    split text not null,
+    student_id text not null references students (id) on delete cascade,
+    retriever text not null,
+    index_id text references indexes (id),
+    reranker_id text references rerankers (id) on delete cascade,
+    k integer not null,             -- passages in the prompt, 0 for none
+    decoding text not null,         -- JSON
+    hash text not null unique,
+    created text not null
+);
+
+create table predictions (          -- the vote, one row a question and condition
+    id integer primary key,
+    evaluation_id integer not null references evaluations (id) on delete cascade,
+    question_id integer not null references questions (id) on delete cascade,
+    answer text,                    -- letter, null when no sample could be read
+    correct integer not null,       -- 0 also when the answer is null
+    votes integer not null,         -- samples that agree with `answer`
+    passages text not null,         -- JSON list of passage ids, as read
+    milliseconds real not null,
+    flops real not null,            -- 2 x parameters x tokens, prompt and generated
+    created text not null,
+    unique (evaluation_id, question_id)
+);
+
+create index predictions_by_question on predictions (question_id);
+
+create table samples (              -- each text that a student wrote
+    prediction_id integer not null references predictions (id) on delete cascade,
+    sample integer not null,
+    text text not null,
+    answer text,
+    forced integer not null,        -- 1 when `Answer:` was appended at the token budget
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    primary key (prediction_id, sample)
+) without rowid;
+
+create table steps_log (
+    id integer primary key,
+    task text not null,
+    step text not null,
+    started text not null,
+    milliseconds real not null,
+    added integer not null,         -- units that the step made
+    note text not null default ''
+);
+
+create view accuracy as
+select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
+       count(*) as questions, sum(p.correct) as correct,
+       round(avg(p.correct), 4) as accuracy,
+       sum(p.answer is null) as unread,
+       round(avg(p.milliseconds), 1) as milliseconds, avg(p.flops) as flops
+from predictions p
+join evaluations e on e.id = p.evaluation_id
+join students s on s.id = e.student_id
+join questions q on q.id = p.question_id
+group by e.id, q.kind;
+
+create view needed_passages as
+select q.id as question_id, p.id as passage_id, 'evidence' as source
+from evidence e join questions q on q.id = e.question_id join passages p on p.document = e.document
+union
+select r.question_id, h.passage_id, 'silver' as source
+from retrievals r join hits h on h.retrieval_id = r.id
+join rationales t on t.id = r.rationale_id
+where r.query = 'rationale' and t.sample = 0 and h.rank <= 3;
+
+create view first_hits as
+select q.task, q.split, q.kind, r.question_id, r.index_id, 'bm25' as retriever, n.source as gold,
+       min(case when n.passage_id = h.passage_id then h.rank end) as rank
+from retrievals r
+join questions q on q.id = r.question_id
+join hits h on h.retrieval_id = r.id
+join needed_passages n on n.question_id = r.question_id
+where r.query = 'question'
+group by r.id, n.source
+union all
+select q.task, q.split, q.kind, r.question_id, r.index_id, s.reranker_id as retriever, n.source as gold,
+       min(case when n.passage_id = s.passage_id then s.rank end) as rank
+from rerank_scores s
+join retrievals r on r.id = s.retrieval_id
+join questions q on q.id = r.question_id
+join needed_passages n on n.question_id = r.question_id
+group by s.reranker_id, r.id, n.source;
+
+create view hits_at_k as
+select task, split, retriever, gold, count(*) as questions,
+       round(avg(coalesce(rank <= 1, 0)), 4) as hits_at_1,
+       round(avg(coalesce(rank <= 3, 0)), 4) as hits_at_3,
+       round(avg(coalesce(rank <= 5, 0)), 4) as hits_at_5,
+       round(avg(coalesce(rank <= 10, 0)), 4) as hits_at_10,
+       round(avg(coalesce(rank <= 100, 0)), 4) as hits_at_100
+from first_hits
+group by task, split, retriever, gold;
+
+create view rationale_quality as
+select q.task, q.split, t.name as teacher, count(*) as rationales,
+       count(distinct q.id) as questions,
+       round(avg(r.accepted), 4) as accepted,
+       round(avg(r.conclusion is null), 4) as unread,
+       round(avg(length(r.text)), 1) as characters
+from rationales r
+join questions q on q.id = r.question_id
+join teachers t on t.id = r.teacher_id
+group by q.task, q.split, t.id;
+
+create view costs as
+select q.task, t.name as teacher, count(*) as rationales, sum(r.prompt_tokens) as prompt_tokens,
+       sum(r.completion_tokens) as completion_tokens, round(sum(r.cost), 6) as cost,
+       round(sum(r.milliseconds) / 1000, 1) as seconds
+from rationales r
+join questions q on q.id = r.question_id
+join teachers t on t.id = r.teacher_id
+group by q.task, t.id;
+
+create view training_pairs as
+select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
+       q.text as question, q.options, q.answer, r.text as rationale,
+       h.rank, h.passage_id, p.title, p.text as passage
+from questions q
+join rationales r on r.question_id = q.id and r.accepted = 1
+join retrievals x on x.rationale_id = r.id
+join hits h on h.retrieval_id = x.id and h.rank <= 3
+join passages p on p.id = h.passage_id;
+
+create view reranker_pairs as
+select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
+       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale
+from questions q
+join rationales r on r.question_id = q.id and r.accepted = 1
+join retrievals x on x.rationale_id = r.id
+join hits h on h.retrieval_id = x.id;
