@@ -39,6 +39,15 @@ def open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
+def read_text(path: Path) -> str:
+    """The whole file as text, its line ends as `\\n`. Raises BadInput, naming the line that is not UTF-8."""
+    try:
+        with open_text(path) as stream:
+            return stream.read().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+
+
 def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
     """Every row of the file with its place; the name's ending says the format.
 
@@ -56,18 +65,18 @@ def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
             line, empty = place.line, False
             yield place, row
     except UnicodeDecodeError as error:
-        at = _undecodable_line(path)
-        raise BadInput(
-            f"byte 0x{error.object[error.start]:02x} is not UTF-8; "
-            f"convert the file with: iconv -f latin1 -t utf-8",
-            at=f"{path}:{at}",
-        ) from error
+        raise _not_utf8(path, error) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput(
-            "the gzip ends early or is broken; fetch the file again", at=f"{path}:{line + 1}"
-        ) from error
+        raise BadInput("the gzip ends early or is broken; fetch the file again", at=f"{path}:{line + 1}") from error
     if empty:
         raise BadInput("the file holds no rows", at=str(path))
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> BadInput:
+    return BadInput(
+        f"byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file with: iconv -f latin1 -t utf-8",
+        at=f"{path}:{_undecodable_line(path)}",
+    )
 
 
 def _undecodable_line(path: Path) -> int:
@@ -96,9 +105,7 @@ def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
-                raise BadInput(
-                    f"not JSON ({error.msg}); one object a line is expected", at=str(place)
-                ) from error
+                raise BadInput(f"not JSON ({error.msg}); one object a line is expected", at=str(place)) from error
             yield _object(value, place)
 
 
@@ -131,9 +138,7 @@ def _csv(path: Path) -> Iterator[tuple[Place, Row]]:
             for row in reader:
                 place = Place(path, reader.line_num)
                 if None in row:
-                    raise BadInput(
-                        f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place)
-                    )
+                    raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place))
                 if None in row.values():
                     missing = next(name for name, cell in row.items() if cell is None)
                     raise BadInput(f"no cell for column {missing!r}", at=str(place))
