@@ -3,7 +3,7 @@
 As CSV, with one column an option (A, B, ... or option_a, option_b, ...; trailing ones may be empty):
 
     id,split,question,A,B,C,answer,explanation
-    h1,train,Which gas do divers call the bends' cause?,helium,nitrogen,neon,B,Nitrogen dissolves under pressure ...
+    h1,train,Which gas gives divers the bends?,helium,nitrogen,neon,B,Nitrogen dissolves under pressure ...
     h2,test,Is seawater denser than fresh water?,yes,no,,A,Dissolved salt makes it heavier.
 
 As JSON lines, with a list of options (a CSV may hold the same list as JSON in a column `options`):
