@@ -1,0 +1,146 @@
+"""Where a sentence names an option: by its letter in brackets, its bare letter, or its text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kard.records import LETTERS
+
+# Typographic quotes and dashes as typewriters have them: one length, so places stay what they were.
+_FOLD = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-", 0x2212: "-", 0xA0: " "}
+NOTHING = ""  # what is named when it is no option, or two at once
+
+# Options that are ordinary words of any sentence: they count only where an answer is announced.
+WORDS = frozenset({"yes", "no", "true", "false", "none", "both", "all", "neither", "maybe", "unknown"})
+
+# A question may stand in the middle of one: the answer to "Is it?" is no.
+_SENTENCE_END = re.compile(r"""(?<=[.!])["')\]*]*\s+|(?<=\?)["')\]*]*\s+(?![a-z])|\n+""")
+_BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]|(?<![\w(])([A-Z])\)")
+_NAMED = re.compile(r"\b(?i:options?|choices?|letter)\s+[\"'*_]*([A-Z])\b(?![']\w)()")
+_BARE = re.compile(  # A before punctuation or a conjunction is a letter; in "A dog" it is an article
+    r"(?<![\w'.-])([A-Z])(?=[\"'*_]*(?:\s*[.,;:\]](?!\w)|\s+-|\s*$"
+    r"|\s*\(|\s+(?:because|since|as|and|or|is|would|must|the (?:correct|right|best))\b))()"
+)
+_LETTER_BEFORE = re.compile(r"(?<![\w'])([A-Z])[\s:.,-]+$")
+_OPENS, _CLOSES = re.compile(r"""["']$"""), re.compile(r"""[.,!]?["'](?!\w)""")
+ENDS = re.compile(  # what follows "no" where it is the answer and not the "no" of "no dog"
+    r"""^["')\]*_]*(?:\s*[.,;:!?](?!\w)|\s+-|\s*$|\s+(?:because|since|as|for|and|but|if|given|due|based|with|at|to)\b)""",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A place that names an option. `letter` is NOTHING when it names none that there is, or two at once."""
+
+    start: int
+    end: int
+    letter: str
+    explicit: bool  # by its letter
+    word: bool = False  # by a text that is an ordinary word, and not in quotes
+
+
+class Options:
+    """The options of one question, ready to be found in a text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        texts = [folded(text) for text in texts]
+        self.letters = LETTERS[: len(texts)]
+        plain = [_plain(text) for text in texts]
+        same = [" ".join(text.split()).casefold() for text in texts]
+        self.words = {letter for letter, norm in zip(self.letters, plain, strict=False) if norm in WORDS}
+        forms: list[tuple[int, str, str]] = []
+        for letter, text, norm in zip(self.letters, texts, plain, strict=False):
+            if text.strip() and same.count(" ".join(text.split()).casefold()) == 1:
+                # Punctuation counts only where nothing else tells two options apart ("C" and "C++").
+                alone = bool(norm) and plain.count(norm) == 1
+                forms.append((len(norm if alone else text), letter, _loose(norm) if alone else _literal(text)))
+        forms.sort(key=lambda form: (-form[0], form[1]))
+        self._letter_of = {f"o{i}": letter for i, (_, letter, _) in enumerate(forms)}
+        pattern = "|".join(f"(?P<o{i}>{form})" for i, (_, _, form) in enumerate(forms))
+        self._texts = re.compile(pattern or r"(?!)", re.I)
+
+    def texts_in(self, text: str) -> list[tuple[int, int, str]]:
+        """Where option texts stand, the longest first where several could: (start, end, letter)."""
+        return [(m.start(), m.end(), self._letter_of[str(m.lastgroup)]) for m in self._texts.finditer(text)]
+
+    def sentences(self, text: str) -> Iterator[str]:
+        """The sentences in order; an option's own full stop ("St. Paul") ends none."""
+        spans = self.texts_in(text)
+        start = 0
+        for end in _SENTENCE_END.finditer(text):
+            if any(a < end.start() and end.end() < b for a, b, _ in spans):
+                continue
+            if text[start : end.start()].strip():
+                yield text[start : end.start()]
+            start = end.end()
+        if text[start:].strip():
+            yield text[start:]
+
+    def mentions(self, sentence: str) -> list[Mention]:
+        """Every place of the sentence that names an option, in order."""
+        texts = self.texts_in(sentence)
+        found: dict[int, Mention] = {}
+        covered: set[int] = set()
+        for pattern in (_BRACKETED, _NAMED, _BARE):
+            for match in pattern.finditer(sentence):
+                group = 1 if match[1] else 2
+                at = match.start(group)
+                if at in found or any(a <= at < b and (a, b) != (at, at + 1) for a, b, _ in texts):
+                    continue  # the A of "vitamin A" is part of an option's text
+                letter = match[group].upper()
+                letter, end = letter if letter in self.letters else NOTHING, match.end()
+                if pattern is not _BRACKETED and any(a == at and own != letter for a, _, own in texts):
+                    letter = NOTHING  # B is the text of option A
+                for a, b, own in texts:
+                    if a >= end and not sentence[end:a].strip(" \t:.,;-*_\"'(="):
+                        if own == letter or own not in self.words or ENDS.match(sentence[b:]):
+                            covered.add(a)  # "(B) no": a letter with another option's text names nothing
+                            letter, end = letter if own == letter else NOTHING, b
+                        break
+                found[at] = Mention(match.start(), end, letter, explicit=True)
+        for a, b, letter in texts:
+            if a in covered or any(m.start <= a < m.end for m in found.values()):
+                continue
+            before = _LETTER_BEFORE.search(sentence[:a])
+            explicit = before is not None and before[1] == letter  # "A tin", where A is tin
+            start = before.start() if before and explicit else a
+            quoted = _OPENS.search(sentence[:a]) and _CLOSES.match(sentence[b:])
+            found[a] = Mention(start, b, letter, explicit, letter in self.words and not quoted)
+        return sorted(found.values(), key=lambda m: m.start)
+
+
+@lru_cache(maxsize=4096)
+def options_of(texts: tuple[str, ...]) -> Options:
+    """The options with these texts, made once."""
+    return Options(texts)
+
+
+def folded(text: str) -> str:
+    """The text with typewriter quotes, dashes and spaces, each at the place it had."""
+    return text.translate(_FOLD)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text)).casefold()
+
+
+def _loose(norm: str) -> str:
+    words = [re.escape(word) for word in norm.split()]
+    before, after = r"(?<!\w)", r"(?!\w)"
+    if words[0][0].isdigit():  # 12 is not in -12, 3.12 or 1,120
+        before += r"(?<![\s(]-)(?<!^-)(?<!\d[.,:/])"
+    if words[-1][-1].isdigit():
+        after += r"(?![.,:/]\d)"
+    if norm == "no":
+        after += r"(?!\s+(?:one|longer|doubt|way|matter|known)\b)"
+    return before + r"[\W_]+".join(words) + after
+
+
+def _literal(text: str) -> str:
+    text = text.strip()
+    body = r"\s+".join(re.escape(part) for part in text.split())
+    return (r"(?<!\w)" if text[0].isalnum() else "") + body + (r"(?!\w)" if text[-1].isalnum() else "")
