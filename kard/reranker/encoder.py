@@ -1,0 +1,135 @@
+"""Texts to vectors with any encoder that AutoModel can load, in batches of like lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kard.errors import NoBase
+
+if TYPE_CHECKING:
+    from kard.bases import Base
+
+BATCH = 32  # texts a forward pass: with sorted lengths, larger ones gain nothing on a CPU
+
+
+def best_device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 itself; where it is emulated, float32 is faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check is not None and bool(check()) for check in checks)
+
+
+class Encoder:
+    """A tokenizer and a model; H is the model's width. Texts longer than `max_length` tokens are cut.
+
+    `model` may be wrapped by peft later: what it is called with and gives stays the same.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, max_length: int, device: torch.device | None = None) -> None:
+        self.device = device or best_device()
+        self.model: Any = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        limit = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
+        self.max_length = min(max_length, limit)
+        self.width = int(model.config.hidden_size)
+
+    @classmethod
+    def of(cls, base: Base, *, max_length: int, device: torch.device | None = None) -> Encoder:
+        """The untrained encoder in the base's folder, in float32. Raises NoBase."""
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
+            model: Any = AutoModel.from_pretrained(base.folder, dtype=torch.float32)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise NoBase(f"{base.spec} is not a text encoder that transformers can load: {reason}") from error
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None  # not read here, and an adapter on it would never see a gradient
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "right"  # decoders pad on the left; token_vectors' callers cut at the right
+        return cls(model, tokenizer, max_length=max_length, device=device)
+
+    def _autocast(self, fast: bool) -> AbstractContextManager[object]:
+        if fast and native_bf16(self.device):
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        """Batches of like lengths, longest first: where each text stands in `texts`, and the model's inputs."""
+        if not texts:
+            return
+        tokens = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        order = sorted(range(len(texts)), key=lambda i: -lengths[i])
+        for start in range(0, len(order), BATCH):
+            where = order[start : start + BATCH]
+            rows = {name: [values[i] for i in where] for name, values in tokens.items()}
+            padded = self.tokenizer.pad(rows, return_tensors="pt")
+            yield where, {name: cast("Tensor", value).to(self.device) for name, value in padded.items()}
+
+    def _states(self, inputs: dict[str, Tensor], fast: bool) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, T, H) in float32 and the mask (B, T) of real tokens."""
+        with self._autocast(fast):
+            states = self.model(**inputs).last_hidden_state
+        return states.float(), inputs["attention_mask"].bool()
+
+    def pooled(self, texts: Sequence[str], *, fast: bool = False) -> Tensor:
+        """Mean over each text's tokens, of unit length: (N texts, H), with gradients where the model has them.
+
+        `fast` computes in bfloat16 where the device does so itself.
+        """
+        if not texts:
+            return torch.zeros(0, self.width, device=self.device)
+        places: list[int] = []
+        parts: list[Tensor] = []
+        for where, inputs in self._batches(texts):
+            states, mask = self._states(inputs, fast)
+            weight = mask.unsqueeze(-1).float()
+            parts.append((states * weight).sum(1) / weight.sum(1).clamp(min=1.0))
+            places.extend(where)
+        return functional.normalize(torch.cat(parts)[_inverse(places, self.device)], dim=-1)
+
+    def token_vectors(self, texts: Sequence[str], *, fast: bool = False) -> tuple[Tensor, Tensor]:
+        """A unit vector for each token, (N, T, H), and the mask (N, T) of real tokens; T is the longest text's."""
+        if not texts:
+            return (
+                torch.zeros(0, 0, self.width, device=self.device),
+                torch.zeros(0, 0, dtype=torch.bool, device=self.device),
+            )
+        places: list[int] = []
+        parts: list[Tensor] = []
+        masks: list[Tensor] = []
+        longest = 0
+        for where, inputs in self._batches(texts):
+            states, mask = self._states(inputs, fast)
+            longest = longest or states.shape[1]  # the first batch is the longest
+            short = longest - states.shape[1]
+            parts.append(functional.pad(functional.normalize(states, dim=-1), (0, 0, 0, short)))
+            masks.append(functional.pad(mask, (0, short)))
+            places.extend(where)
+        back = _inverse(places, self.device)
+        return torch.cat(parts)[back], torch.cat(masks)[back]
+
+
+def _inverse(places: Sequence[int], device: torch.device) -> Tensor:
+    back = torch.empty(len(places), dtype=torch.long)
+    back[torch.tensor(places, dtype=torch.long)] = torch.arange(len(places))
+    return back.to(device)

@@ -1,0 +1,105 @@
+"""Rank what BM25 found for each question by the reranker, and keep the scores (section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from sqlite_utils import Database
+
+from kard.db import marks
+from kard.progress import SILENT, Progress
+from kard.records import Passage
+from kard.reranker.model import Reranker
+
+TOGETHER = 64  # questions a commit
+
+# Counts, not existence: a retrieval that was made deeper is ranked again.
+MISSING = """
+select r.id, q.text from retrievals r join questions q on q.id = r.question_id
+where r.query = 'question' and r.index_id = :index and q.task = :task
+  and q.id in (
+      select id from questions where task = :task and (:split is null or split = :split) order by id limit :limit)
+  and (select count(*) from hits h where h.retrieval_id = r.id)
+   <> (select count(*) from rerank_scores s where s.reranker_id = :reranker and s.retrieval_id = r.id)
+order by q.id
+"""
+HITS = """
+select h.retrieval_id, p.id, p.document, p.part, p.title, p.text
+from hits h join passages p on p.id = h.passage_id where h.retrieval_id in ({marks}) order by h.retrieval_id, h.rank
+"""
+
+
+def unranked(
+    db: Database,
+    reranker_id: str,
+    task_name: str,
+    index_id: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+) -> list[tuple[int, str]]:
+    """Retrievals (of the first `limit` questions) that the reranker has not ranked: their ids and questions."""
+    parameters = {
+        "reranker": reranker_id,
+        "task": task_name,
+        "index": index_id,
+        "split": split,
+        "limit": -1 if limit is None else limit,
+    }
+    return [(int(row[0]), str(row[1])) for row in db.execute(MISSING, parameters)]
+
+
+def rerank(
+    db: Database,
+    reranker: Reranker,
+    reranker_id: str,
+    task_name: str,
+    index_id: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    progress: Progress = SILENT,
+) -> int:
+    """Rank every question's hits in this index that are not ranked yet; the number of questions ranked.
+
+    Ties keep BM25's order. Each batch of questions is committed when it is done.
+    """
+    missing = unranked(db, reranker_id, task_name, index_id, split=split, limit=limit)
+    with progress.bar("rerank", len(missing)) as advance:
+        for start in range(0, len(missing), TOGETHER):
+            some = missing[start : start + TOGETHER]
+            found = _passages(db, [retrieval for retrieval, _ in some])
+            lists = [found.get(retrieval, []) for retrieval, _ in some]
+            scores = reranker.scores_many([question for _, question in some], lists)
+            with db.atomic():
+                for (retrieval, _), passages, values in zip(some, lists, scores, strict=True):
+                    _write(db, reranker_id, retrieval, passages, values)
+            advance(len(some))
+    return len(missing)
+
+
+def _passages(db: Database, retrievals: Sequence[int]) -> dict[int, list[Passage]]:
+    """The hits of each retrieval, best BM25 first."""
+    rows = db.execute(HITS.format(marks=marks(retrievals)), list(retrievals))
+    return {retrieval: [Passage(*row[1:]) for row in some] for retrieval, some in groupby(rows, lambda row: row[0])}
+
+
+def _write(
+    db: Database,
+    reranker_id: str,
+    retrieval: int,
+    passages: Sequence[Passage],
+    scores: np.ndarray[tuple[int], np.dtype[np.float32]],
+) -> None:
+    """Replace the retrieval's scores by these, ranked."""
+    db.execute("delete from rerank_scores where reranker_id = ? and retrieval_id = ?", [reranker_id, retrieval])
+    order = np.argsort(-scores, kind="stable")
+    db.conn.executemany(
+        "insert into rerank_scores (reranker_id, retrieval_id, rank, passage_id, score) values (?, ?, ?, ?, ?)",
+        (
+            (reranker_id, retrieval, rank, passages[place].id, float(scores[place]))
+            for rank, place in enumerate(order, 1)
+        ),
+    )
