@@ -38,7 +38,7 @@ class Teach(dspy.Signature):
 
 
 class Answer(dspy.Signature):
-    """Use the passages to reason about the question, then choose an option."""
+    """Reason about the question, from the passages where some are given, then choose an option."""
 
     passages: list[str] = dspy.InputField(desc="what was found, best first, as Title: text")
     question: str = dspy.InputField()

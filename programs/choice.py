@@ -52,7 +52,7 @@ class TeachChoice(Teach):
 
 
 class AnswerChoice(Answer):
-    """Use the passages to reason about the question in a few short sentences, then choose one option."""
+    """Reason in a few short sentences, from the passages where some are given, then choose one option."""
 
 
 def parse(row: Row) -> Question | None:
@@ -70,7 +70,8 @@ def _split(key: str) -> str:
 
 def _read(answer: str, options: Sequence[str]) -> str:
     """A letter, or an option's text; the case of yes and no does not matter."""
-    return by_letter_or_text(answer.lower() if tuple(options) == YES_NO else answer, options)
+    folded = answer.lower() if tuple(options) == YES_NO and answer.lower() in YES_NO else answer
+    return by_letter_or_text(folded, options)
 
 
 def _options(row: Row) -> tuple[str, ...]:

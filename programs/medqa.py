@@ -44,7 +44,7 @@ class TeachMedicine(Teach):
 
 
 class AnswerMedicine(Answer):
-    """Use the passages to reason from the findings to the answer, then choose one option."""
+    """Reason from the findings, and from the passages where some are given, then choose one option."""
 
 
 def parse(row: Row) -> Question | None:

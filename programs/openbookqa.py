@@ -43,7 +43,7 @@ class TeachScience(Teach):
 
 
 class AnswerScience(Answer):
-    """Use the passages to find the fact of science behind the question, then choose one option."""
+    """Find the fact behind the question, in the passages where some are given, then choose one option."""
 
 
 def parse(row: Row) -> Question | None:

@@ -50,7 +50,7 @@ class TeachStrategy(Teach):
 
 
 class AnswerStrategy(Answer):
-    """Use the passages to reason about the question in a few short sentences, then answer yes or no."""
+    """Reason in a few short sentences, from the passages where some are given, then answer yes or no."""
 
 
 def parse(row: Row) -> Question | None:

@@ -1,0 +1,380 @@
+"""What the tasks declare and how they read their files."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, cast
+
+import dspy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kard import tasks
+from kard.evaluation.conclusion import conclusion
+from kard.records import LETTERS, Passage, Question
+
+READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # the tasks that read published or people's own files
+common: Any = import_module("kard.programs._common")
+
+PLAIN = {
+    "id": "q7",
+    "split": "dev",
+    "question": "Does cork float?",
+    "options": ["yes", "no"],
+    "answer": "A",
+    "facts": ["Cork is lighter than water."],
+    "evidence": ["p2", "p1"],
+}
+STRATEGY = {
+    "qid": "s1",
+    "term": "Anvil",
+    "description": "Block of iron",
+    "question": "Could a child carry an anvil home?",
+    "answer": False,
+    "facts": ["An anvil weighs 50 kilograms."],
+    "decomposition": ["How heavy is an anvil?"],
+    "evidence": [[[["Anvil-3", "Anvil-1"]], ["operation"]], ["no_evidence", [["Child-2", "Anvil-3"], "operation"]]],
+}
+MEDICINE = {
+    "question": "Which gland makes insulin?",
+    "answer": "Pancreas",
+    "options": {"A": "Thyroid", "B": "Pancreas", "C": "Thymus", "D": "Spleen"},
+    "meta_info": "step1",
+    "answer_idx": "B",
+}
+SCIENCE = {
+    "id": "7-1",
+    "question": {
+        "stem": "Ice that warms becomes",
+        "choices": [
+            {"text": "steel", "label": "A"},
+            {"text": "sand", "label": "B"},
+            {"text": "water", "label": "C"},
+            {"text": "wood", "label": "D"},
+        ],
+    },
+    "answerKey": "C",
+}
+SCIENCE_HUB = {
+    "id": "7-1",
+    "question_stem": "Ice that warms becomes",
+    "choices": {"text": ["steel", "sand", "water", "wood"], "label": ["A", "B", "C", "D"]},
+    "answerKey": "C",
+    "fact1": "ice melts",
+}
+OWN = {
+    "question": "Which floats?",
+    "A": "iron",
+    "B": "cork",
+    "C": "",
+    "answer": "cork",
+    "explanation": "Cork is light.",
+}
+ROWS = {"strategyqa": STRATEGY, "medqa": MEDICINE, "openbookqa": SCIENCE, "choice": OWN}
+
+
+def parse(name: str, row: dict[str, Any]) -> Question:
+    question = tasks.load(name).parse(row)
+    assert question is not None
+    return question
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_has_the_fields_of_the_contract(name: str) -> None:
+    task = tasks.load(name)
+    assert {"question", "options", "answer"} <= set(task.teach.input_fields)
+    assert list(task.teach.output_fields) == ["rationale"]
+    assert {"passages", "question", "options"} <= set(task.answer.input_fields)
+    assert list(task.answer.output_fields) == ["rationale", "answer"]
+    assert task.teach.instructions
+    assert task.answer.instructions
+    assert task.name == name
+    assert "\n" not in task.about
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_shot_ends_on_its_own_gold_answer(name: str) -> None:
+    task = tasks.load(name)
+    assert 2 <= len(task.shots) <= 3
+    for shot in task.shots:
+        assert set(shot) == set(task.teach.fields)
+        options = [line.split(") ", 1)[1] for line in shot["options"].splitlines()]
+        right = conclusion(shot["rationale"], options)
+        assert right is not None
+        assert options[LETTERS.index(right)] == shot["answer"]
+        assert shot["rationale"].endswith(f"Therefore, the answer is ({right}) {shot['answer']}.")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_form_of_a_row_is_documented(name: str) -> None:
+    assert '"question"' in cast(str, inspect.getdoc(inspect.getmodule(tasks.load(name).parse)))
+
+
+def test_importing_a_program_opens_nothing_and_starts_nothing() -> None:
+    script = f"""
+import sys
+import dspy, kard.config, kard.tasks
+deeds = []
+def watch(event, args):
+    if event == "open" and not str(args[0]).endswith((".py", ".pyc")) and ".pyc." not in str(args[0]):
+        deeds.append((event, args[0]))
+    if event.split(".")[0] in ("socket", "subprocess", "sqlite3", "shutil", "urllib") or event == "os.mkdir":
+        deeds.append((event, args))
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+for name in {READERS!r}:
+    __import__("kard.programs." + name)
+assert not deeds, deeds
+open("/dev/null").close()
+assert deeds, "the watch sees nothing"
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+def test_naming_the_demo_does_not_import_dspy() -> None:
+    script = "import sys, kard.tasks; kard.tasks.demo(); kard.tasks.names(); sys.exit('dspy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_public_parts_are_those_that_the_package_names() -> None:
+    package: Any = import_module("kard.programs")
+    for name in package.__all__:
+        assert getattr(package, name) is (package.DEMO if name == "DEMO" else getattr(common, name))
+    with pytest.raises(AttributeError, match="Teech"):
+        _ = package.Teech
+
+
+# Reading rows
+
+
+def test_strategyqa_reads_its_published_rows() -> None:
+    assert parse("strategyqa", STRATEGY) == Question(
+        key="s1",
+        split="",
+        text="Could a child carry an anvil home?",
+        options=("yes", "no"),
+        answer="B",
+        evidence=("Anvil-3", "Anvil-1", "Child-2"),
+        facts=("An anvil weighs 50 kilograms.",),
+    )
+
+
+def test_strategyqa_reads_facts_that_the_hub_joined_and_questions_of_the_test_file() -> None:
+    joined = parse("strategyqa", {**STRATEGY, "answer": True, "facts": "One. Two.", "evidence": None})
+    assert (joined.answer, joined.facts, joined.evidence) == ("A", ("One. Two.",), ())
+    assert parse("strategyqa", {"qid": "t", "question": "Is it so?"}).answer is None
+
+
+def test_medqa_reads_its_published_rows() -> None:
+    question = parse("medqa", MEDICINE)
+    assert question.options == ("Thyroid", "Pancreas", "Thymus", "Spleen")
+    assert (question.answer, question.gold, question.split) == ("B", "Pancreas", "")
+    five = parse("medqa", {**MEDICINE, "options": {"E": "Skin", **MEDICINE["options"]}, "split": "test"})  # type: ignore[dict-item]
+    assert (five.options[4], five.split) == ("Skin", "test")
+    assert five.key != question.key
+
+
+def test_openbookqa_reads_its_published_rows_and_those_of_the_hub() -> None:
+    question = parse("openbookqa", SCIENCE)
+    assert question == Question("7-1", "", "Ice that warms becomes", ("steel", "sand", "water", "wood"), "C")
+    assert parse("openbookqa", SCIENCE_HUB) == replace(question, facts=("ice melts",))
+
+
+def test_openbookqa_orders_options_by_their_labels() -> None:
+    choices = {"text": ["wood", "water", "sand", "steel"], "label": ["D", "C", "B", "A"]}
+    assert parse("openbookqa", {**SCIENCE_HUB, "choices": choices}).gold == "water"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_task_reads_the_plain_form(name: str) -> None:
+    assert parse(name, PLAIN) == Question(
+        key="q7",
+        split="dev",
+        text="Does cork float?",
+        options=("yes", "no"),
+        answer="A",
+        evidence=("p2", "p1"),
+        facts=("Cork is lighter than water.",),
+    )
+    assert parse(name, {**PLAIN, "answer": None}).answer is None
+
+
+def test_choice_reads_options_from_columns_from_lists_and_from_json_in_a_cell() -> None:
+    columns = parse("choice", OWN)
+    assert (columns.options, columns.answer, columns.rationale) == (("iron", "cork"), "B", "Cork is light.")
+    listed: dict[str, Any] = {"question": "Which floats?", "answer": "B"}
+    for options in (
+        {"options": ["iron", "cork"]},
+        {"options": '["iron", "cork"]'},
+        {"option_a": "iron", "option_b": "cork"},
+        {"a": "iron", "b": "cork", "options": ""},
+    ):
+        question = parse("choice", {**listed, **options})
+        assert (question.options, question.answer, question.key) == (("iron", "cork"), "B", columns.key)
+
+
+@pytest.mark.parametrize(("answer", "letter"), [("yes", "A"), ("No", "B"), (True, "A"), (False, "B"), ("b", "B")])
+def test_choice_takes_a_question_without_options_for_yes_or_no(answer: object, letter: str) -> None:
+    question = parse("choice", {"question": "Is it?", "answer": answer, "options": ""})
+    assert (question.options, question.answer) == (("yes", "no"), letter)
+
+
+def test_choice_shares_out_questions_that_name_no_split_and_respects_those_that_do() -> None:
+    splits = [parse("choice", {**OWN, "id": str(i)}).split for i in range(1000)]
+    assert set(splits) == {"train", "test"}
+    assert 150 <= splits.count("test") <= 250
+    assert splits[:5] == [parse("choice", {**OWN, "id": str(i)}).split for i in range(5)]
+    assert parse("choice", {**OWN, "split": "final"}).split == "final"
+
+
+WRONG: Sequence[tuple[str, dict[str, Any], str]] = (
+    ("choice", {**PLAIN, "answer": "C"}, "answer 'C' is not one of A, B"),
+    ("choice", {**OWN, "answer": "2"}, "answer '2' is not one of A, B"),
+    ("choice", {**PLAIN, "answer": 2}, "field 'answer' holds a number, not text"),
+    ("choice", {**PLAIN, "options": ["B", "A"], "answer": "A"}, "answer 'A' may mean A or B"),
+    ("choice", {**OWN, "A": ""}, "option A is empty but option B is not"),
+    ("choice", {**PLAIN, "options": ["only"]}, "the number of options is 1, not 2 to 26"),
+    ("choice", {**PLAIN, "options": ["x"] * 27}, "the number of options is 27, not 2 to 26"),
+    ("choice", {**PLAIN, "options": ["x", " "]}, "the number of options is 1"),
+    ("choice", {**PLAIN, "options": "[1"}, "starts like a JSON list but is none"),
+    ("choice", {**PLAIN, "question": " "}, "field 'question' is empty"),
+    ("strategyqa", {**STRATEGY, "answer": "yes"}, "answer 'yes' is not true or false"),
+    ("strategyqa", {**STRATEGY, "answer": 1}, "answer 1 is not true or false"),
+    ("strategyqa", {k: v for k, v in STRATEGY.items() if k != "answer"}, "no field 'answer'"),
+    ("strategyqa", {**STRATEGY, "evidence": [[3]]}, "'evidence' is not made of lists of paragraph ids"),
+    ("strategyqa", {**PLAIN, "answer": "yes"}, "answer 'yes' is not one of A, B"),
+    ("medqa", {**MEDICINE, "answer_idx": "E"}, "answer 'E' is not one of A, B, C, D"),
+    ("medqa", {**MEDICINE, "answer": "Spleen"}, "answer 'Spleen' is not option B, 'Pancreas'"),
+    ("medqa", {**MEDICINE, "options": {"A": "x", "C": "y"}}, "options are lettered A, C, not from A on"),
+    ("medqa", {k: v for k, v in PLAIN.items() if k != "options"}, "no field 'options'"),
+    ("openbookqa", {**SCIENCE, "answerKey": ""}, "field 'answerKey' is empty"),
+    ("openbookqa", {**SCIENCE_HUB, "choices": {"text": ["x"], "label": ["A", "B"]}}, "1 texts but 2 labels"),
+    ("openbookqa", {**SCIENCE_HUB, "choices": None}, "no field 'choices'"),
+)
+
+
+@pytest.mark.parametrize(("name", "row", "problem"), WRONG)
+def test_a_wrong_row_is_refused_in_plain_words(name: str, row: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match="^.*" + problem.replace("[", r"\[")):
+        tasks.load(name).parse(row)
+
+
+texts = st.text(max_size=8) | st.sampled_from(["A", "B", "yes", "[", "[1]", '["a", "b"]', "\ud800"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=8,
+)
+fields = st.sampled_from(
+    sorted(
+        {key for row in (PLAIN, STRATEGY, MEDICINE, SCIENCE, SCIENCE_HUB, OWN) for key in row} | {"option_a", "B"}
+    )
+)
+
+
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=150, deadline=None)
+@given(noise=st.dictionaries(fields | texts, values, max_size=6), sound=st.booleans())
+def test_parse_gives_a_sound_question_or_raises_value_error(name: str, noise: dict[str, Any], sound: bool) -> None:
+    try:
+        question = tasks.load(name).parse({**ROWS[name], **noise} if sound else noise)
+    except ValueError:
+        return
+    assert question is not None
+    assert question.text.strip()
+    assert question.key
+    assert 2 <= len(question.options) <= 26
+    assert question.answer is None or question.answer in question.letters
+
+
+# Texts that are no letters, so that no answer is ambiguous.
+@settings(max_examples=60, deadline=None)
+@given(
+    options=st.lists(
+        st.text(st.characters(categories=["L", "N"]), min_size=2), min_size=2, max_size=26, unique=True
+    ),
+    data=st.data(),
+)
+def test_letters_and_options_survive_every_form(options: list[str], data: st.DataObject) -> None:
+    right = data.draw(st.integers(0, len(options) - 1))
+    letter, text = LETTERS[right], options[right]
+    by_letter = dict(zip(LETTERS, options, strict=False))
+    forms: list[tuple[str, dict[str, Any]]] = [
+        ("medqa", {"question": "?", "options": by_letter, "answer_idx": letter, "answer": text}),
+        ("medqa", {"question": "?", "options": options, "answer": letter}),
+        ("strategyqa", {"question": "?", "options": options, "answer": letter}),
+        (
+            "openbookqa",
+            {"question_stem": "?", "choices": {"text": options, "label": list(by_letter)}, "answerKey": letter},
+        ),
+        ("choice", {"question": "?", "options": options, "answer": text}),
+        ("choice", {"question": "?", **by_letter, "answer": letter.lower()}),
+    ]
+    for name, row in forms:
+        question = parse(name, row)
+        assert question.options == tuple(options)
+        assert question.answer == letter
+        assert question.gold == text
+    lines = common.lettered(options).splitlines()
+    assert [line[4:] for line in lines] == options
+    assert [line[1] for line in lines] == list(by_letter)
+
+
+# The inference program
+
+
+class Script:
+    """An engine that answers one request and keeps it."""
+
+    def __init__(self, reply: str) -> None:
+        self.replies = [reply]
+        self.requests: list[Any] = []
+
+    def complete(self, request: Any) -> Any:
+        from dspy import lm15
+
+        self.requests.append(request)
+        assert self.replies, "one LM call too many"
+        message = lm15.Message.assistant(self.replies.pop())
+        return lm15.Response(None, "student", message, "stop", lm15.Usage())
+
+
+REPLY = "[[ ## rationale ## ]]\nCork is light.\n\n[[ ## answer ## ]]\nyes\n\n[[ ## completed ## ]]"
+CORK = Passage.of("d1", 0, "Cork", "Cork is the bark of an oak.")
+
+
+def ask(signature: type[dspy.Signature], retrieve: Callable[[str], list[Passage]] | None) -> tuple[Any, str]:
+    """The prediction and the text of the one request that was made for it."""
+    script = Script(REPLY)
+    program = common.RetrieveThenAnswer(signature, retrieve)
+    with dspy.context(lm=dspy.LM("student", engine=cast(Any, script), cache=False, num_retries=0)):
+        prediction = program(question="Does cork float?", options=("yes", "no"))
+    assert len(script.requests) == 1
+    return prediction, str(script.requests[0])
+
+
+def test_the_program_reads_what_was_retrieved_and_says_so() -> None:
+    asked: list[str] = []
+
+    def retrieve(question: str) -> list[Passage]:
+        asked.append(question)
+        return [CORK]
+
+    prediction, request = ask(common.Answer, retrieve)
+    assert asked == ["Does cork float?"]
+    assert "## passages ##" in request
+    assert "Cork: Cork is the bark of an oak." in request
+    assert (prediction.answer, prediction.rationale) == ("yes", "Cork is light.")
+    assert prediction.passages == [CORK]
+
+
+def test_the_program_gives_no_passages_to_a_method_that_does_not_read() -> None:
+    prediction, request = ask(common.Answer.delete("passages"), None)
+    assert "## passages ##" not in request
+    assert prediction.passages == []
