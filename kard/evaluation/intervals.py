@@ -37,7 +37,8 @@ def wilson(right: int, of: int) -> Share:
     share, spread = right / of, Z95 * Z95 / of
     centre = (share + spread / 2) / (1 + spread)
     half = Z95 * sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
-    return Share(right, of, max(0.0, centre - half), min(1.0, centre + half))
+    # At 0 and 1 rounding would leave the share a hair outside its own interval.
+    return Share(right, of, min(max(0.0, centre - half), share), max(min(1.0, centre + half), share))
 
 
 def majority(answers: Sequence[str | None]) -> tuple[str | None, int]:

@@ -1,0 +1,103 @@
+"""From options of the command line to the choices of a run, shared by every command that works on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kard.cli import options, show
+from kard.db import open_store
+from kard.plan import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Choices, Teacher, Work
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """A comma-separated option as a tuple."""
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def choices(command: Command) -> Command:
+    """The options that choose what a run is made of."""
+    for option in reversed(
+        (
+            click.option("--size", "sizes", callback=listed, help="Sizes, comma-separated. [default: the first]"),
+            click.option("--method", "methods", callback=listed, help=f"[default: {','.join(DEFAULT_METHODS)}]"),
+            click.option(
+                "--retriever",
+                "retrievers",
+                callback=listed,
+                help=f"What `kard` and `ka-ft` read. [default: {','.join(DEFAULT_RETRIEVERS)}]",
+            ),
+            click.option("--limit", type=click.IntRange(min=1), help="At most this many training questions."),
+            click.option("--test-limit", type=click.IntRange(min=1), help="At most this many evaluated questions."),
+            click.option("--split", help="Split to answer. [default: test, else dev, else validation]"),
+            click.option("--teacher", help="Whose rationales train, when the store has several teachers'."),
+            click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads."),
+            click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy."),
+            click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions."),
+            click.option("--seed", type=click.IntRange(min=0), help="Seed of every training."),
+            options.store,
+            options.knowledge,
+            options.quiet,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def work(
+    task: str,
+    *,
+    store: Path,
+    knowledge: Path | None,
+    quiet: bool,
+    sizes: tuple[str, ...] | None = None,
+    methods: tuple[str, ...] | None = None,
+    retrievers: tuple[str, ...] | None = None,
+    limit: int | None = None,
+    test_limit: int | None = None,
+    split: str | None = None,
+    teacher: str | Teacher | None = None,
+    k: int | None = None,
+    samples: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    create: bool = False,
+) -> Work:
+    """Open the store and settle the choices; what was not chosen is the task's own."""
+    from kard import tasks
+
+    loaded = tasks.load(task)
+    settings = loaded.settings
+    if k is not None:
+        settings = replace(settings, retrieval=replace(settings.retrieval, k=k))
+    if samples is not None:
+        settings = replace(settings, decoding=replace(settings.decoding, samples=samples))
+    if epochs is not None:
+        settings = replace(settings, student=replace(settings.student, epochs=epochs))
+    if seed is not None:
+        settings = settings.seeded(seed)
+    chosen = Choices(
+        settings=settings,
+        sizes=sizes or (next(iter(loaded.students)),),
+        methods=methods or DEFAULT_METHODS,
+        retrievers=retrievers or DEFAULT_RETRIEVERS,
+        limit=limit,
+        test_limit=test_limit,
+        split=split,
+        teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
+    )
+    return Work(
+        db=open_store(store, create=create),
+        task=loaded,
+        choices=chosen,
+        store=store,
+        knowledge=options.knowledge_of(store, knowledge),
+        adapters=options.adapters_of(store),
+        progress=show.progress(quiet),
+    )

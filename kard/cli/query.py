@@ -1,0 +1,97 @@
+"""`kard query`: SQL on the store, read-only."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+import sys
+from pathlib import Path
+
+import click
+
+from kard.cli import options, show
+from kard.db import query_names, read_store, sql
+from kard.errors import BadInput
+
+STEP = 10_000  # virtual machine instructions between two looks at the clock
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option(
+    "-p",
+    "--param",
+    "params",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A named parameter of the query.",
+)
+@click.option("--json", "form", flag_value="json", help="Print a JSON list.")
+@click.option("--nl", "form", flag_value="nl", help="Print one JSON object a line.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--table", "form", flag_value="table", default="table", help="Print a table.  [default]")
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds.")
+@options.store
+def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, timeout: float, store: Path) -> None:
+    """Run QUERY, a statement of SQL or the name of a canned one, on the store; nothing can be changed.
+
+    Without QUERY, list the canned queries.
+    """
+    if query is None:
+        show.table("", ("query", "what it shows"), [(name, _about(name)) for name in query_names()])
+        return
+    named = query in query_names()
+    if not named and " " not in query.strip():
+        raise BadInput(f"no canned query {query!r}; list them with: kard query (SQL is one quoted argument)")
+    header, rows = fetch(store, sql(query) if named else query, dict(params), timeout)
+    if form == "table":
+        show.table("", header, rows)
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    elif form == "nl":
+        for row in rows:
+            click.echo(json.dumps(dict(zip(header, row, strict=True)), ensure_ascii=False))
+    else:
+        show.as_json([dict(zip(header, row, strict=True)) for row in rows])
+
+
+def fetch(
+    store: Path, statement: str, params: dict[str, str], timeout: float
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Header and rows of one read-only statement. Raises BadInput for SQL that fails or takes too long."""
+    from time import monotonic
+
+    connection = read_store(store)
+    try:
+        end = monotonic() + timeout
+        connection.set_progress_handler(lambda: monotonic() > end, STEP)
+        values = {name: _number(value) for name, value in params.items()}
+        cursor = connection.execute(statement, values)
+        return [c[0] for c in cursor.description or ()], [tuple(row) for row in cursor.fetchall()]
+    except sqlite3.OperationalError as error:
+        if str(error) == "interrupted":
+            raise BadInput(f"the query took more than {timeout:g} s; give it longer with --timeout") from error
+        raise BadInput(f"SQL: {error}; `sqlite3 {store} .schema` shows tables and columns") from error
+    except sqlite3.Error as error:
+        raise BadInput(f"SQL: {error}; name a missing parameter with -p NAME VALUE") from error
+    finally:
+        connection.close()
+
+
+def _about(name: str) -> str:
+    first = sql(name).splitlines()[0]
+    return first.removeprefix("--").strip()
+
+
+def _number(value: str) -> int | float | str:
+    """The value as SQL compares it: a number when it looks like one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

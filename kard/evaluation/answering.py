@@ -1,0 +1,216 @@
+"""A student's answers to a split under one condition: retrieve, rerank, reason, vote, keep (section 3.4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlite_utils import Database
+
+from kard.config import METHODS, RETRIEVERS, Decoding, Method, require
+from kard.db import now
+from kard.evaluation.intervals import majority
+from kard.evaluation.reading import Reading, reading
+from kard.progress import SILENT, Progress
+from kard.questions import read_questions
+from kard.records import Prediction, Question, Sample, canonical, digest
+from kard.tasks import Task
+
+if TYPE_CHECKING:
+    from kard.student.model import Student
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One column of an experiment: who answers, what it reads, how it is decoded."""
+
+    split: str
+    student_id: str
+    method: str
+    retriever: str
+    k: int  # passages in the prompt
+    decoding: Decoding
+    index_id: str | None = None
+    reranker_id: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.retriever in RETRIEVERS,
+            f"retriever must be one of {', '.join(RETRIEVERS)}, not {self.retriever}",
+        )
+        require(
+            METHODS[self.method].reads or self.retriever == "none",
+            f"a student of method {self.method} reads no passages; use --retriever none",
+        )
+
+    @property
+    def reranked(self) -> bool:
+        """Whether the reranker decides what is read."""
+        return self.retriever in ("reranker", "shuffled")
+
+    def row(self, task: str) -> dict[str, object]:
+        """The condition as a row of `evaluations`; its hash is over what decides the answers."""
+        reads = self.retriever != "none"
+        decided: dict[str, object] = {
+            "task": task,
+            "split": self.split,
+            "student_id": self.student_id,
+            "retriever": self.retriever,
+            "index_id": self.index_id if reads else None,
+            "reranker_id": self.reranker_id if self.reranked else None,
+            "k": self.k if reads else 0,
+            "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
+        }
+        return {**decided, "hash": digest(canonical(decided))}
+
+
+def evaluation_id(db: Database, task: str, condition: Condition) -> int:
+    """The row id of the condition, made if it is not there yet."""
+    row = condition.row(task)
+    found = db.execute("select id from evaluations where hash = ?", [row["hash"]]).fetchone()
+    if found:
+        return int(found[0])
+    with db.atomic():
+        return int(str(db.table("evaluations").insert({**row, "created": now()}).last_pk))
+
+
+def unanswered(db: Database, task: str, condition: Condition, limit: int | None) -> list[tuple[int, Question]]:
+    """The split's questions with a gold answer that this condition has not answered yet."""
+    done = {
+        row[0]
+        for row in db.execute(
+            "select question_id from predictions p join evaluations e on e.id = p.evaluation_id where e.hash = ?",
+            [condition.row(task)["hash"]],
+        )
+    }
+    questions = read_questions(db, task, split=condition.split, limit=limit)
+    return [(i, q) for i, q in questions if i not in done and q.answer is not None]
+
+
+def answer(
+    db: Database,
+    task: Task,
+    student: Student,
+    condition: Condition,
+    *,
+    limit: int | None = None,
+    progress: Progress = SILENT,
+) -> int:
+    """Answer what is unanswered; the number of new predictions. Each is committed when it is made.
+
+    Raises Missing when the condition's passages are not in the store.
+    """
+    missing = unanswered(db, task.name, condition, limit)
+    if not missing:
+        return 0
+    read = reading(
+        db,
+        task.name,
+        condition.split,
+        condition.retriever,
+        k=condition.k,
+        index_id=condition.index_id,
+        reranker_id=condition.reranker_id,
+    )
+    evaluation = evaluation_id(db, task.name, condition)
+    gold = {i: q.answer for i, q in missing}
+    label = f"answer {condition.method} with {condition.retriever}"
+    with progress.bar(label, len(missing)) as advance:
+        for prediction in predictions(task, student, condition, missing, read):
+            _keep(db, evaluation, prediction, gold[prediction.question_id], student)
+            advance(1)
+    return len(missing)
+
+
+def predictions(
+    task: Task,
+    student: Student,
+    condition: Condition,
+    questions: Sequence[tuple[int, Question]],
+    read: Reading,
+) -> Iterator[Prediction]:
+    """The task's own DSPy program, run on every question with the student behind a `dspy.LM`.
+
+    Twice as many threads as a batch holds keep the engine's batches full; longest prompts go first, so
+    that a batch pads little and the last one is the cheapest.
+    """
+    import dspy
+
+    from kard.student.engine import StudentEngine
+    from kard.student.render import StudentAdapter, signature_for
+
+    method: Method = METHODS[condition.method]
+    by_text = {q.text: list(read.get(i, ())) for i, q in questions}
+    retrieve = by_text.__getitem__ if method.reads else None
+    program = task.program(signature_for(task.answer, method), retrieve)
+    engine = StudentEngine(student, condition.decoding)
+    lm = dspy.LM(condition.student_id, engine=engine, cache=False, num_retries=0)
+    adapter = StudentAdapter()
+
+    def one(item: tuple[int, Question]) -> Prediction:
+        question_id, question = item
+        with dspy.context(lm=lm, adapter=adapter):
+            outcome = program(question=question.text, options=list(question.options))
+        return _prediction(question_id, outcome)
+
+    def length(item: tuple[int, Question]) -> int:
+        return len(item[1].text) + sum(len(p.text) for p in by_text[item[1].text])
+
+    pool = ThreadPoolExecutor(max_workers=2 * condition.decoding.batch)
+    try:
+        futures: list[Future[Prediction]] = [
+            pool.submit(one, item) for item in sorted(questions, key=length, reverse=True)
+        ]
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        engine.close()
+
+
+def _prediction(question_id: int, outcome: Any) -> Prediction:
+    samples = tuple(
+        Sample(
+            text=c["text"],
+            answer=c["letter"],
+            forced=c["forced"],
+            prompt_tokens=c["prompt_tokens"],
+            completion_tokens=c["completion_tokens"],
+            milliseconds=c["milliseconds"],
+        )
+        for c in outcome.samples
+    )
+    vote, _ = majority([s.answer for s in samples])
+    return Prediction(question_id, vote, samples, tuple(p.id for p in outcome.passages))
+
+
+def _keep(db: Database, evaluation: int, prediction: Prediction, gold: str | None, student: Student) -> None:
+    samples = prediction.samples
+    row = {
+        "evaluation_id": evaluation,
+        "question_id": prediction.question_id,
+        "answer": prediction.answer,
+        "correct": int(prediction.answer is not None and prediction.answer == gold),
+        "votes": sum(s.answer is not None and s.answer == prediction.answer for s in samples),
+        "passages": json.dumps(list(prediction.passages)),
+        "milliseconds": sum(s.milliseconds for s in samples),
+        "flops": sum(student.flops(s.prompt_tokens, s.completion_tokens) for s in samples),
+        "created": now(),
+    }
+    with db.atomic():
+        prediction_id = db.table("predictions").insert(row).last_pk
+        db.table("samples").insert_all(
+            {
+                "prediction_id": prediction_id,
+                "sample": number,
+                "text": s.text,
+                "answer": s.answer,
+                "forced": int(s.forced),
+                "prompt_tokens": s.prompt_tokens,
+                "completion_tokens": s.completion_tokens,
+            }
+            for number, s in enumerate(samples)
+        )

@@ -1,0 +1,95 @@
+"""The steps in order. `kard run`, `kard status` and `kard rebuild` are loops over this list."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from time import monotonic
+
+from kard.db import now
+from kard.errors import KardError
+from kard.plan import Work
+from kard.stages.contract import State, Step
+from kard.stages.find import GROUND, RETRIEVE
+from kard.stages.rank import RERANK, RERANKER
+from kard.stages.study import ANSWER, STUDENT
+from kard.stages.teach import TEACH
+
+STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, STUDENT, ANSWER)
+NAMES = tuple(step.name for step in STEPS)
+
+
+def wanted(work: Work) -> Iterator[Step]:
+    """The steps that this run's choices need."""
+    for step in STEPS:
+        if step in (RETRIEVE, GROUND) and not work.choices.reads:
+            continue
+        if step in (RERANKER, RERANK) and not work.choices.reranks:
+            continue
+        yield step
+
+
+def states(work: Work) -> Iterator[tuple[Step, State | None, str]]:
+    """Each step with its state, or None and the reason when it cannot be told yet."""
+    for step in wanted(work):
+        try:
+            yield step, step.state(work), ""
+        except KardError as error:
+            yield step, None, str(error)
+
+
+def run(work: Work) -> dict[str, int]:
+    """Every step in order, each doing only what is missing; units added by step."""
+    return {step.name: run_step(work, step) for step in wanted(work)}
+
+
+def run_step(work: Work, step: Step) -> int:
+    """One step; what it added and how long it took goes to `steps_log` when it added something."""
+    started, begin = now(), monotonic()
+    added = step.run(work)
+    if added:
+        with work.db.atomic():
+            work.db.table("steps_log").insert(
+                {
+                    "task": work.task.name,
+                    "step": step.name,
+                    "started": started,
+                    "milliseconds": (monotonic() - begin) * 1000,
+                    "added": added,
+                }
+            )
+    return added
+
+
+def resting_on(name: str) -> list[Step]:
+    """The step of that name and every step that reads its results, directly or through another, in order."""
+    names = {name}
+    for step in STEPS:  # in order, so that one pass reaches everything
+        if names & set(step.needs):
+            names.add(step.name)
+    return [step for step in STEPS if step.name in names]
+
+
+def rebuild(work: Work, name: str, *, including_paid: bool = False) -> list[str]:
+    """Drop what a step made and all that came from it; the names of the steps that lost something.
+
+    What was paid for stays unless `including_paid`. Adapter folders that no row names any more go too.
+    """
+    dropped: list[str] = []
+    with work.db.atomic():
+        for step in resting_on(name):
+            if step.paid and not including_paid:
+                continue
+            if work.db.execute(step.drop, {"task": work.task.name}).rowcount > 0:
+                dropped.append(step.name)
+    _sweep(work)
+    return dropped
+
+
+def _sweep(work: Work) -> None:
+    """Remove the adapter folders that no row names."""
+    kept = {row[0] for row in work.db.execute("select path from rerankers union select path from students")}
+    if work.adapters.is_dir():
+        for folder in work.adapters.iterdir():
+            if folder.is_dir() and f"{work.adapters.name}/{folder.name}" not in kept:
+                shutil.rmtree(folder)

@@ -1,0 +1,95 @@
+"""Votes, intervals and the report: pure functions over rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard.config import Decoding
+from kard.errors import BadConfig
+from kard.evaluation.answering import Condition
+from kard.evaluation.intervals import majority, wilson
+from kard.evaluation.reading import shuffled
+from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
+from kard.records import Passage
+
+votes = st.lists(st.sampled_from(["A", "B", "C", None]), max_size=9)
+
+
+@given(votes)
+def test_the_vote_is_a_mode_of_the_answers_that_could_be_read(answers: list[str | None]) -> None:
+    winner, count = majority(answers)
+    counts = Counter(a for a in answers if a is not None)
+    assert count == max(counts.values(), default=0)
+    assert (winner is None) == (not counts)
+    assert winner is None or counts[winner] == count
+
+
+def test_the_earliest_answer_wins_a_tie() -> None:
+    assert majority(["B", "A", "A", "B"]) == ("B", 2)
+
+
+@given(st.integers(0, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_an_interval_holds_its_share_and_stays_in_the_unit(counts: tuple[int, int]) -> None:
+    share = wilson(*counts)
+    assert 0 <= share.low <= share.value <= share.high <= 1
+    mirrored = wilson(counts[1] - counts[0], counts[1])
+    if counts[1]:
+        assert mirrored.low == pytest.approx(1 - share.high)
+
+
+def test_wilson_agrees_with_the_published_example() -> None:
+    # 81 of 263: Newcombe, Statistics in Medicine 17 (1998), table I, method 3: .2553 to .3662
+    share = wilson(81, 263)
+    assert (round(share.low, 4), round(share.high, 4)) == (0.2553, 0.3662)
+
+
+def graded(key: str, kind: str, gold: str, answer: str | None, *, method: str = "kard", options: int = 2) -> Graded:
+    return Graded("135m", method, 0, "bm25", 3, kind, key, options, gold, answer, int(answer == gold))
+
+
+def test_kinds_stand_apart_beside_chance_and_majority() -> None:
+    rows = [
+        graded("1", "yes/no", "A", "A"),
+        graded("2", "yes/no", "A", "B"),
+        graded("3", "yes/no", "B", None),
+        graded("4", "four", "D", "D", options=4),
+    ]
+    chance, majority_line, kard = accuracy_lines(rows)
+    assert list(kard.shares) == ["all", "four", "yes/no"]
+    assert (kard.shares["all"].right, kard.shares["yes/no"].right, kard.shares["four"].right) == (2, 1, 1)
+    assert kard.unread == 1
+    assert (majority_line.shares["yes/no"].right, majority_line.shares["all"].right) == (2, 3)
+    assert chance.shares["yes/no"].right == 2  # 1.5 of 3, to the nearest whole question
+    header, body = as_table([chance, majority_line, kard])
+    assert header[3:] == ["all (n=4)", "four (n=1)", "yes/no (n=3)", "unread"]
+    assert as_markdown(header, body).splitlines()[-1].startswith("| 135m | kard | bm25 | 0.500 [")
+
+
+def test_methods_and_retrievers_stand_in_the_order_of_the_papers_table() -> None:
+    rows = [graded("1", "", "A", "A", method=m) for m in ("kard", "ft", "rd")]
+    assert [line.method for line in accuracy_lines(rows)] == ["chance", "majority", "ft", "rd", "kard"]
+
+
+@given(st.sets(st.integers(0, 99), min_size=2, max_size=20))
+def test_shuffled_reading_gives_everyone_somebody_elses_passages(keys: set[int]) -> None:
+    found = {key: [Passage.of("d", key, "t", "x")] for key in keys}
+    dealt = shuffled(found)
+    assert dealt.keys() == found.keys()
+    assert all(dealt[key] != found[key] for key in keys)
+    assert sorted(p.part for ps in dealt.values() for p in ps) == sorted(keys)
+
+
+def test_a_student_that_does_not_read_takes_no_retriever() -> None:
+    with pytest.raises(BadConfig, match="rd reads no passages; use --retriever none"):
+        Condition("test", "s", "rd", "bm25", 3, Decoding())
+
+
+def test_the_batch_size_decides_nothing_about_an_answer() -> None:
+    rows = [Condition("test", "s", "kard", "none", 3, Decoding(batch=b)).row("t")["hash"] for b in (1, 24)]
+    assert rows[0] == rows[1]
+    other = Condition("test", "s", "kard", "none", 3, Decoding(samples=5)).row("t")["hash"]
+    assert other != rows[0]
