@@ -29,6 +29,8 @@ join questions q on q.id = t.question_id
 left join retrievals r on r.rationale_id = t.id and r.index_id = :index
 where q.task = :task and (t.accepted = 1 or (q.split <> 'train' and t.sample = 0))
   and coalesce(r.depth, 0) < :depth
+  and (q.split <> 'train' or q.id in (
+      select id from questions where task = :task and split = 'train' order by id limit :limit))
 order by q.id, t.id
 """
 
@@ -45,13 +47,17 @@ class Ungrounded:
 def ungrounded(
     db: Database, index: str, task: str, settings: Retrieval, *, limit: int | None = None
 ) -> list[Ungrounded]:
-    """At most `limit` questions whose rationales lack passages of this depth on this index."""
-    rows = db.execute(UNGROUNDED, {"index": index, "task": task, "depth": settings.depth})
-    found = [
+    """The questions whose rationales lack passages of this depth on this index.
+
+    Of the training split only its first `limit` questions count, whether they lack anything or not, so that the
+    same limit again asks for nothing more.
+    """
+    values = {"index": index, "task": task, "depth": settings.depth, "limit": -1 if limit is None else limit}
+    rows = db.execute(UNGROUNDED, values)
+    return [
         Ungrounded(question, text, [(r[2], r[3]) for r in group])
         for (question, text), group in groupby(rows, key=lambda r: (r[0], r[1]))
     ]
-    return found if limit is None else found[:limit]
 
 
 def ground(
@@ -66,7 +72,7 @@ def ground(
     """Give every rationale that may be trained on or measured with its passages; how many rationales lacked them.
 
     The passages are the top `depth` by BM25(rationale) and the question's own top `depth`, all in the order of
-    BM25(rationale, passage). `limit` counts questions.
+    BM25(rationale, passage). `limit` counts training questions.
     """
     record_index(db, kb)
     questions = ungrounded(db, kb.id, task, settings, limit=limit)

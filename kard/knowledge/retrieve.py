@@ -17,8 +17,9 @@ BATCH = 64  # questions a transaction
 LACKING = """
 select q.id, q.text from questions q
 left join retrievals r on r.question_id = q.id and r.query = 'question' and r.index_id = :index
-where q.task = :task and (:split is null or q.split = :split) and coalesce(r.depth, 0) < :depth
-order by q.id limit :limit
+where coalesce(r.depth, 0) < :depth and q.id in (
+    select id from questions where task = :task and (:split is null or split = :split) order by id limit :limit)
+order by q.id
 """
 EVIDENCE = """
 select distinct e.document from evidence e join questions q on q.id = e.question_id
@@ -54,7 +55,7 @@ def lacking(
     split: str | None = None,
     limit: int | None = None,
 ) -> list[tuple[int, str]]:
-    """Id and text of the questions that have no retrieval of this depth on this index, at most `limit`."""
+    """Id and text of those of the first `limit` questions that have no retrieval of this depth on this index."""
     values = {
         "index": index,
         "task": task,
