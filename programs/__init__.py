@@ -2,7 +2,7 @@
 
 A task of your own is a file anywhere, given by its path: `kard load ./capitals.py questions.csv`.
 
-    from kard.programs import Answer, RetrieveThenAnswer, Teach, plain
+    from kard.programs import Answer, RetrieveThenAnswer, Teach, plain, required
     from kard.tasks import Task
 
 
@@ -15,7 +15,7 @@ A task of your own is a file anywhere, given by its path: `kard load ./capitals.
 
 
     def parse(row):
-        return plain(row, options=row["cities"].split(";"))
+        return plain(row, options=required(row, "cities").split(";"))
 
 
     TASK = Task("capitals", "Capitals of the world.", parse, Explain, Choose, RetrieveThenAnswer)
@@ -31,9 +31,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._common import Answer, RetrieveThenAnswer, Teach, lettered, plain, shot
+    from ._common import Answer, RetrieveThenAnswer, Teach, lettered, plain, required, shot
 
-__all__ = ["DEMO", "Answer", "RetrieveThenAnswer", "Teach", "lettered", "plain", "shot"]
+__all__ = ["DEMO", "Answer", "RetrieveThenAnswer", "Teach", "lettered", "plain", "required", "shot"]
 
 DEMO = "atlas"
 

@@ -49,15 +49,19 @@ def load(
         from kard.teacher.recorded import load_rationales
 
         for path in rationales:
-            click.echo(f"{load_rationales(db, loaded.name, path):,} rationales added from {path.name}")
+            click.echo(f"{_count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
     click.echo(f"Next: {_next(db, task, loaded.name)}{_same(store)}")
 
 
 def _say(name: str, loaded: Loaded) -> None:
     splits = ", ".join(f"{split} {count:,}" for split, count in loaded.splits.items())
-    click.echo(f"{name}: {loaded.added:,} questions added, {loaded.unchanged:,} unchanged ({splits})")
+    click.echo(f"{name}: {_count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
     if loaded.rationales:
-        click.echo(f"{loaded.rationales:,} rationales added, which came with the questions")
+        click.echo(f"{_count(loaded.rationales, 'rationale')} added, which came with the questions")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _next(db: Database, argument: str, name: str) -> str:

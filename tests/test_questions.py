@@ -1,0 +1,359 @@
+"""Questions in and out of the store, and what `kard load` says of files that are not right."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from kard import tasks
+from kard.cli import main
+from kard.db import open_store
+from kard.errors import BadInput
+from kard.files import Row
+from kard.questions import Loaded, load_questions, read_questions, store_questions
+from kard.records import Question
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "strategyqa" / "questions.jsonl"
+
+CORK: Row = {
+    "id": "q1",
+    "split": "train",
+    "question": "Does cork float?",
+    "options": ["yes", "no"],
+    "answer": "A",
+    "facts": ["Cork is light."],
+    "evidence": ["p2", "p1", "p2"],
+}
+IRON: Row = {"id": "q2", "split": "dev", "question": "Does iron float?", "options": ["yes", "no"], "answer": "B"}
+
+
+def write(path: Path, *rows: Row) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Database:
+    return open_store(tmp_path / "kard.db")
+
+
+def load(db: Database, path: Path, *, task: str = "choice", split: str | None = None) -> Loaded:
+    return load_questions(db, tasks.load(task), path, split=split)
+
+
+def test_a_file_loaded_twice_equals_once(db: Database, tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", CORK, IRON)
+    assert load(db, path) == Loaded(added=2, unchanged=0, rationales=0, splits={"train": 1, "dev": 1})
+    before = list(db.query("select * from questions")), list(db.query("select * from evidence"))
+    assert load(db, path) == Loaded(added=0, unchanged=2, rationales=0, splits={"train": 1, "dev": 1})
+    assert (list(db.query("select * from questions")), list(db.query("select * from evidence"))) == before
+
+
+def test_what_is_loaded_is_read_back(db: Database, tmp_path: Path) -> None:
+    load(db, write(tmp_path / "q.jsonl", CORK, IRON))
+    cork = Question("q1", "train", "Does cork float?", ("yes", "no"), "A", ("p1", "p2"), ("Cork is light.",))
+    iron = Question("q2", "dev", "Does iron float?", ("yes", "no"), "B")
+    assert read_questions(db, "choice") == [(1, cork), (2, iron)]
+    assert read_questions(db, "choice", "dev") == [(2, iron)]
+    assert read_questions(db, "choice", limit=1) == [(1, cork)]
+    assert read_questions(db, "choice", "dev", limit=1) == [(2, iron)]
+    assert read_questions(db, "medqa") == []
+    assert read_questions(db, "choice", "test") == []
+
+
+def test_a_row_twice_in_a_file_is_one_question(db: Database, tmp_path: Path) -> None:
+    moved = {**CORK, "evidence": ["p1", "p2"]}
+    loaded = load(db, write(tmp_path / "q.jsonl", CORK, IRON, moved))
+    assert loaded == Loaded(added=2, unchanged=1, rationales=0, splits={"train": 1, "dev": 1})
+
+
+def test_more_rows_of_a_file_add_to_those_that_are_there(db: Database, tmp_path: Path) -> None:
+    load(db, write(tmp_path / "q.jsonl", IRON))
+    loaded = load(db, write(tmp_path / "q.jsonl", IRON, CORK))
+    assert (loaded.added, loaded.unchanged) == (1, 1)
+    assert [q.key for _, q in read_questions(db, "choice")] == ["q2", "q1"]
+
+
+def test_the_same_id_may_stand_in_two_tasks(db: Database, tmp_path: Path) -> None:
+    path = write(tmp_path / "q.jsonl", CORK)
+    assert load(db, path).added == load(db, path, task="strategyqa").added == 1
+
+
+def test_the_rows_own_split_comes_before_the_given_one_and_that_before_the_tasks(
+    db: Database, tmp_path: Path
+) -> None:
+    bare = [{"id": str(i), "question": f"Is it {i}?", "answer": "no"} for i in range(40)]
+    loaded = load(db, write(tmp_path / "q.jsonl", CORK, *bare), split="dev")
+    assert loaded.splits == {"train": 1, "dev": 40}
+    other = open_store(tmp_path / "other.db")
+    assert set(load(other, write(tmp_path / "q.jsonl", *bare)).splits) == {"train", "test"}
+
+
+def test_a_row_that_no_split_can_be_found_for_is_refused(db: Database, tmp_path: Path) -> None:
+    row = {k: v for k, v in CORK.items() if k != "split"}
+    path = write(tmp_path / "q.jsonl", row)
+    with pytest.raises(BadInput, match=r"q\.jsonl:1: the row names no split; give one with: --split train"):
+        load(db, path, task="strategyqa")
+    assert load(db, path, task="strategyqa", split="train").splits == {"train": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"question": "Does cork sink?"}, "text"),
+        ({"answer": "B"}, "answer"),
+        ({"options": ["yes", "never"]}, "list of options"),
+        ({"split": "dev"}, "split"),
+        ({"facts": []}, "list of facts"),
+        ({"evidence": ["p1"]}, "list of evidence"),
+    ],
+)
+def test_an_id_stands_for_one_question(
+    db: Database, tmp_path: Path, change: Mapping[str, object], difference: str
+) -> None:
+    other = {**CORK, **change}
+    both = write(tmp_path / "both.jsonl", CORK, other)
+    with pytest.raises(BadInput) as found:
+        load(db, both)
+    assert str(found.value).startswith(f"{both}:2: id 'q1' stands at {both}:1 too, with another {difference}; ")
+    assert read_questions(db, "choice") == []
+
+    load(db, write(tmp_path / "first.jsonl", CORK))
+    second = write(tmp_path / "second.jsonl", IRON, other)
+    with pytest.raises(BadInput) as found:
+        load(db, second)
+    assert str(found.value).startswith(f"{second}:2: id 'q1' is in the store with another {difference}; ")
+    assert [q.key for _, q in read_questions(db, "choice")] == ["q1"]
+
+
+def test_questions_of_no_file_are_stored_and_checked_alike(db: Database) -> None:
+    question = Question("a", "test", "Is it?", ("yes", "no"), "A", kind="yes/no")
+    assert store_questions(db, "own", [question, question]).added == 1
+    assert read_questions(db, "own") == [(1, question)]
+    for wrong, problem in (
+        (replace(question, answer="C"), "question 'a': answer 'C' is not one of A, B"),
+        (replace(question, answer=""), "question 'a': answer '' is not one of A, B"),
+        (replace(question, options=("yes",)), "question 'a': the number of options is 1, not 2 to 26"),
+        (replace(question, text="\ud800"), "question 'a': holds half a character"),
+        (replace(question, text="Was it?"), "id 'a' is in the store with another text"),
+    ):
+        with pytest.raises(BadInput) as found:
+            store_questions(db, "own", [replace(question, key="b"), wrong])
+        assert str(found.value).startswith(problem)
+        assert len(read_questions(db, "own")) == 1
+
+
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda key: bool(key.strip()))
+some_texts = st.lists(keys, max_size=3).map(tuple)
+sound = st.builds(
+    Question,
+    key=keys,
+    split=st.sampled_from(["train", "dev"]),
+    text=keys,
+    options=st.lists(keys, min_size=2, max_size=5).map(tuple),
+    answer=st.none() | st.just("A"),
+    evidence=st.sets(keys, max_size=3).map(lambda names: tuple(sorted(names))),
+    facts=some_texts,
+    kind=st.sampled_from(["", "yes/no"]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(questions=st.lists(sound, max_size=4, unique_by=lambda q: q.key))
+def test_any_sound_questions_are_read_back_as_they_were(questions: list[Question]) -> None:
+    db = Database(memory=True)
+    import_module("kard.store.migrations").migrations.apply(db)
+    store_questions(db, "own", questions)
+    assert [q for _, q in read_questions(db, "own")] == questions
+    assert store_questions(db, "own", questions).added == 0
+
+
+def test_explanations_in_the_file_become_a_recorded_teachers_rationales(db: Database, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "id,split,question,A,B,answer,explanation\n"
+        "a,train,Which floats?,cork,iron,A,Cork is light.\n"
+        "b,train,Which sinks?,cork,iron,iron,\n"
+        "c,train,Which rusts?,cork,iron,,Iron does.\n",
+        encoding="utf-8",
+    )
+    assert (load(db, path).rationales, load(db, path).rationales) == (1, 0)
+    found = list(
+        db.query(
+            "select q.key, t.model, r.text, r.conclusion, r.accepted from rationales r "
+            "join questions q on q.id = r.question_id join teachers t on t.id = r.teacher_id"
+        )
+    )
+    assert found == [
+        {"key": "a", "model": "recorded:mine", "text": "Cork is light.", "conclusion": "A", "accepted": 1}
+    ]
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"needs the real questions at {REAL}")
+def test_the_published_strategyqa_loads_whole(db: Database) -> None:
+    loaded = load(db, REAL, task="strategyqa")
+    assert loaded == Loaded(added=1946, unchanged=0, rationales=0, splits={"train": 1603, "dev": 343})
+    assert load(db, REAL, task="strategyqa").added == 0
+    assert list(db.query("select count(distinct question_id) as n from evidence")) == [{"n": 1946}]
+
+
+# A person's own task
+
+
+def own_task(tmp_path: Path) -> Path:
+    """The example of the documentation as a file."""
+    doc: str = import_module("kard.programs").__doc__ or ""
+    lines = doc.splitlines()
+    start, end = (next(i for i, x in enumerate(lines) if x.startswith(begin)) for begin in ("    from", "    TASK"))
+    path = tmp_path / "capitals.py"
+    path.write_text(textwrap.dedent("\n".join(lines[start : end + 1])) + "\n", encoding="utf-8")
+    return path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_the_documented_task_of_ones_own_loads_by_its_path(tmp_path: Path) -> None:
+    path, store = own_task(tmp_path), tmp_path / "kard.db"
+    questions = write(
+        tmp_path / "q.jsonl",
+        {"split": "train", "question": "Capital of Peru?", "cities": "Quito;Lima", "answer": "B"},
+    )
+    result = run("load", path, questions, "--store", store)
+    assert result.exit_code == 0, result.output
+    assert "capitals: 1 question added, 0 unchanged (train 1)" in result.output
+    assert [q.gold for _, q in read_questions(open_store(store), "capitals")] == ["Lima"]
+
+    write(questions, {"split": "train", "question": "Capital of Chad?", "answer": "B"})
+    result = run("load", path, questions, "--store", store)
+    assert result.exit_code == 1
+    assert (
+        result.output == f"Error: {questions}:1: no field 'cities'; see what a row holds with: kard tasks {path}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return row['nothing']", "no field 'nothing'"),
+        ("return Question('k', 'train', 'Is it?', ('yes', 'no'), 'C')", "answer 'C' is not one of A, B"),
+        ("return Question(' ', 'train', 'Is it?', ('yes', 'no'), 'A')", "the id is empty"),
+        ("return Question('k', 'train', '', ('yes', 'no'), 'A')", "the question is empty"),
+    ],
+)
+def test_what_a_parser_of_ones_own_gives_is_checked(db: Database, tmp_path: Path, body: str, problem: str) -> None:
+    task = own_task(tmp_path)
+    text = task.read_text(encoding="utf-8").replace(
+        'return plain(row, options=required(row, "cities").split(";"))', body
+    )
+    assert body in text
+    task.write_text("from kard.records import Question\n" + text, encoding="utf-8")
+    with pytest.raises(BadInput) as found:
+        load(db, write(tmp_path / "q.jsonl", CORK), task=str(task))
+    assert f"q.jsonl:1: {problem}; see what a row holds with" in str(found.value)
+
+
+def test_rows_that_are_no_questions_are_passed_over_but_not_a_whole_file_of_them(
+    db: Database, tmp_path: Path
+) -> None:
+    def passing(row: Row) -> Question | None:
+        return None if row["id"] == "q1" else tasks.load("choice").parse(row)
+
+    task = replace(tasks.load("choice"), parse=passing)
+    assert load_questions(db, task, write(tmp_path / "q.jsonl", CORK, IRON)).added == 1
+    with pytest.raises(BadInput, match="no row is a question of choice"):
+        load_questions(db, task, write(tmp_path / "q.jsonl", CORK))
+
+
+# The command
+
+
+def broken_gzip(path: Path) -> Path:
+    whole = gzip.compress("".join(json.dumps({**IRON, "id": f"q{i}"}) + "\n" for i in range(500)).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str, str]]:
+    """Files that are wrong: name, the file, what its error begins with, and what it holds."""
+    latin = folder / "latin.jsonl"
+    latin.write_bytes((json.dumps(CORK) + "\n").encode() + '{"question": "Café?"}\n'.encode("latin-1"))
+    empty = write(folder / "empty.jsonl")
+    wrong = write(folder / "wrong.jsonl", IRON, {**CORK, "answer": "E"})
+    twice = write(folder / "twice.jsonl", CORK, IRON, {**CORK, "question": "Does lead float?"})
+    missing = write(folder / "missing.jsonl", IRON, {k: v for k, v in CORK.items() if k != "question"})
+    torn = broken_gzip(folder / "torn.jsonl.gz")
+    notjson = folder / "notjson.jsonl"
+    notjson.write_text(json.dumps(CORK) + "\n{'id': 1}\n", encoding="utf-8")
+    cells = folder / "cells.csv"
+    cells.write_text("id,question,answer\na,Is it?,yes\nb,Is it not?\n", encoding="utf-8")
+    absent = folder / "absent.jsonl"
+    return {
+        "latin": (latin, f"{latin}:2: ", "byte 0xe9 is not UTF-8"),
+        "empty": (empty, f"{empty}: ", "holds no rows"),
+        "wrong": (wrong, f"{wrong}:2: ", "answer 'E' is not one of A, B"),
+        "twice": (twice, f"{twice}:3: ", f"id 'q1' stands at {twice}:1 too, with another text"),
+        "missing": (missing, f"{missing}:2: ", "no field 'question'"),
+        "torn": (torn, f"{torn}:", "the gzip ends early or is broken"),
+        "notjson": (notjson, f"{notjson}:2: ", "not JSON"),
+        "cells": (cells, f"{cells}:3: ", "no cell for column 'answer'"),
+        "absent": (absent, f"{absent}: ", "no such file"),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["latin", "empty", "wrong", "twice", "missing", "torn", "notjson", "cells", "absent"]
+)
+def test_a_bad_file_is_one_line_of_error_and_nothing_in_the_store(tmp_path: Path, kind: str) -> None:
+    path, begin, problem = bad_files(tmp_path)[kind]
+    store = tmp_path / "kard.db"
+    result = run("load", "choice", path, "--store", store)
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert result.output.startswith(f"Error: {begin}")
+    assert problem in result.output
+    db = open_store(store)
+    assert [db.table(name).count for name in ("questions", "evidence", "rationales", "teachers")] == [0, 0, 0, 0]
+
+
+def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path) -> None:
+    path, store = write(tmp_path / "q.jsonl", CORK, IRON), tmp_path / "kard.db"
+    result = run("load", "choice", path, "--store", store)
+    assert result.exit_code == 0
+    first, following = result.output.splitlines()
+    assert first == "choice: 2 questions added, 0 unchanged (train 1, dev 1)"
+    assert following == f"Next: kard index FILE --store {store}"
+    again = run("load", "choice", path, "--store", store).output
+    assert "choice: 0 questions added, 2 unchanged (train 1, dev 1)" in again
+
+
+def test_a_command_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    result = run("load", "choice", "--store", tmp_path / "kard.db")
+    assert result.exit_code == 2
+    assert "--rationales FILE" in result.output
+    assert not (tmp_path / "kard.db").exists()
+
+
+def test_tasks_are_listed_with_their_bases_and_explained_one_by_one() -> None:
+    listed = json.loads(run("tasks", "--json").output)
+    assert [each["name"] for each in listed] == tasks.names()
+    own: Sequence[Any] = [each for each in listed if each["name"] == "choice"]
+    assert own[0]["students"]["250m"] == "google/flan-t5-base"
+    printed = run("tasks").output
+    for name in tasks.names():
+        assert tasks.load(name).about in printed
+    assert "google/flan-t5-xl" in printed
+    assert '"options": ["iron", "cork", "glass"]' in run("tasks", "choice").output
