@@ -17,7 +17,7 @@ def state(work: Work) -> State:
     from kard.teacher.teach import missing_samples
 
     settings = work.choices.settings.teaching
-    missing = missing_samples(work.db, work.task, teacher.lm(), settings, limit=work.choices.limit)
+    missing = len(missing_samples(work.db, work.task, teacher.lm(), settings, limit=work.choices.limit))
     return State("rationales", len(train) * settings.samples - missing, missing)
 
 
