@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from kard.records import LETTERS
 
-# Typographic quotes and dashes as typewriters have them: one length, so places stay what they were.
+_EITHER = re.compile(r"\b(?:yes|true)(?: or |/|-)(?:no|false) (?=(?:question|answer|problem|statement)\b)", re.I)
 _FOLD = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-", 0x2212: "-", 0xA0: " "}
 NOTHING = ""  # what is named when it is no option, or two at once
 
@@ -47,7 +47,7 @@ class Options:
     """The options of one question, ready to be found in a text."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        texts = [folded(text) for text in texts]
+        texts = [text.translate(_FOLD) for text in texts]
         self.letters = LETTERS[: len(texts)]
         plain = [_plain(text) for text in texts]
         same = [" ".join(text.split()).casefold() for text in texts]
@@ -120,8 +120,8 @@ def options_of(texts: tuple[str, ...]) -> Options:
 
 
 def folded(text: str) -> str:
-    """The text with typewriter quotes, dashes and spaces, each at the place it had."""
-    return text.translate(_FOLD)
+    """The text with typewriter quotes, dashes and spaces, and without the options of "a yes or no question"."""
+    return _EITHER.sub("", text.translate(_FOLD))
 
 
 def _plain(text: str) -> str:
@@ -129,18 +129,22 @@ def _plain(text: str) -> str:
 
 
 def _loose(norm: str) -> str:
-    words = [re.escape(word) for word in norm.split()]
-    before, after = r"(?<!\w)", r"(?!\w)"
-    if words[0][0].isdigit():  # 12 is not in -12, 3.12 or 1,120
-        before += r"(?<![\s(]-)(?<!^-)(?<!\d[.,:/])"
-    if words[-1][-1].isdigit():
-        after += r"(?![.,:/]\d)"
-    if norm == "no":
-        after += r"(?!\s+(?:one|longer|doubt|way|matter|known)\b)"
-    return before + r"[\W_]+".join(words) + after
+    return _edged(r"[\W_]+".join(re.escape(word) for word in norm.split()), norm)
 
 
 def _literal(text: str) -> str:
     text = text.strip()
-    body = r"\s+".join(re.escape(part) for part in text.split())
-    return (r"(?<!\w)" if text[0].isalnum() else "") + body + (r"(?!\w)" if text[-1].isalnum() else "")
+    return _edged(r"\s+".join(re.escape(part) for part in text.split()), text)
+
+
+def _edged(pattern: str, text: str) -> str:
+    """The pattern where its text stands alone: no part of a word, of a number, or of `no one`."""
+    before = r"(?<!\w)" if text[0].isalnum() else ""
+    after = r"(?!\w)" if text[-1].isalnum() else ""
+    if text[0].isdigit():  # 12 is not in -12, 3.12 or 1,120
+        before += r"(?<![\s(]-)(?<!^-)(?<!\d[.,:/])"
+    if text[-1].isdigit():
+        after += r"(?![.,:/]\d)"
+    if text == "no":
+        after += r"(?!\s+(?:one|longer|doubt|way|matter|known)\b)"
+    return before + pattern + after

@@ -161,7 +161,8 @@ class Lesson:
         if left:
             raise BudgetReached(
                 f"stopped after ${self.budget.spent:.4f}: one rationale more can cost "
-                f"${self.budget.dearest or 0:.4f} and pass --max-cost {self.budget.limit:g}; {len(left)} are missing; go on with: {self._again()}"
+                f"${self.budget.dearest or 0:.4f} and pass --max-cost {self.budget.limit:g}; "
+                f"{len(left)} are missing; go on with: {self._again()}"
             )
 
     def _start(self, pool: ThreadPoolExecutor, left: deque[Wanted]) -> None:

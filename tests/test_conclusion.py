@@ -1,0 +1,189 @@
+"""What a text concludes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kard.evaluation.conclusion import answer_of, conclusion
+from kard.records import LETTERS
+
+YES_NO = ("yes", "no")
+METALS = ("Tarsk", "Velm", "Tarsk Minor", "Orin")
+NUMBERS = ("12", "120", "1.2", "-12")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Therefore, the correct answer is (B) no.", "B"),
+        ("So the answer is yes.", "A"),
+        ("Answer: B", "B"),
+        ("Thus, X did not fall. The answer is no", "B"),
+        ("Therefore, option (B) is correct.", "B"),
+        ("Based on this we can confidently choose answer (A) as the correct answer.", "A"),
+        ('The answer to the question "Can a stone swim?" is NO.', "B"),
+        ("So, to answer the question, yes, there is a link, but a weak one.", "A"),
+        ("Therefore, the answer is B (no).", "B"),
+        ("Therefore, we must choose answer (B), no, as we cannot tell.", "B"),
+        ("The answer to this yes or no question is yes.", "A"),
+        ("The answer is \N{LEFT DOUBLE QUOTATION MARK}no\N{RIGHT DOUBLE QUOTATION MARK}.", "B"),
+        ("Yes, iron rusts.", "A"),
+        ("Is iron hard? Yes, since it is a metal. The answer is no.", "B"),
+        ("Thus, we cannot say yes to it, and the correct answer would be (B) no.", "B"),
+        ("Option (A) is incorrect and option (B) is the correct answer.", "B"),
+        ("Option (B) is the correct answer. Option (A) suggests that it was first, which is not true.", "B"),
+    ],
+)
+def test_yes_and_no_are_read_where_they_are_said_to_be_the_answer(text: str, letter: str) -> None:
+    assert conclusion(text, YES_NO) == letter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I know that it is not known.",
+        "A dog is an animal. No dog is a stone.",
+        "No one knows.",
+        "The answer is no one knows.",
+        "The answer is (C) not enough information.",
+        "The answer is (A) no.",
+        "The answer is (A) or (B).",
+        "The answer could be either yes or no.",
+        "The answer is not (A).",
+        "The answer is a dog.",
+        "A dog is the correct answer.",
+        "The answer is yes. But no: the answer cannot be determined.",
+    ],
+)
+def test_a_text_that_commits_to_no_option_or_to_two_concludes_on_none(text: str) -> None:
+    assert conclusion(text, YES_NO) is None
+
+
+def test_the_last_concluding_statement_wins() -> None:
+    assert conclusion("The answer is yes. On reflection the answer is no.", YES_NO) == "B"
+    assert conclusion("If it rains, the answer would be no. It is dry, so the answer is yes.", YES_NO) == "A"
+    assert conclusion("The answer is yes. If it had rained, the answer would be no.", YES_NO) == "A"
+    assert conclusion("It cannot be known, so no answer can be given. Hence, option (B) is correct.", YES_NO) == "B"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "letter"),
+    [
+        ("Answer: Tarsk", METALS, "A"),
+        ("the answer is option C", METALS, "C"),
+        ("So the answer is TARSK, MINOR.", METALS, "C"),
+        ("The answer is not Tarsk but Velm.", METALS, "B"),
+        ("The answer is Tarsk, not Velm.", METALS, "A"),
+        ("Tarsk sinks. Therefore, Velm floats.", METALS, "B"),
+        (r"\boxed{B}", METALS, "B"),
+        ("**Final answer:** (d) Orin", METALS, "D"),
+        ("Velm or Tarsk? The answer is 'Velm'", METALS, "B"),
+        ("The answer is 120.", NUMBERS, "B"),
+        ("The answer is 12.", NUMBERS, "A"),
+        ("The answer is 1.2", NUMBERS, "C"),
+        ("The answer is -12", NUMBERS, "D"),
+        ("The answer is 12.5", NUMBERS, None),
+        ("The answer is C++.", ("C", "C++"), "B"),
+        ("The answer is St. Paul.", ("St. Paul", "Rome"), "A"),
+        ("So the answer is vitamin B.", ("vitamin A", "vitamin B"), "B"),
+        ("The answer is A tin of fish.", ("lead", "a tin of fish"), "B"),
+        ("The answer is B.", ("B", "C"), None),
+        ("The answer is tin.", ("tin", "tin"), None),
+        ("The answer is no.", ("no", "yes"), "A"),
+    ],
+)
+def test_options_are_told_apart_by_their_texts_the_longest_first(
+    text: str, options: tuple[str, ...], letter: str | None
+) -> None:
+    assert conclusion(text, options) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "letter"),
+    [
+        ("It sinks.\nAnswer: b", YES_NO, "B"),
+        ("It sinks. Answer: no", YES_NO, "B"),
+        ("Answer: A\nAnswer: B", YES_NO, "B"),
+        ("The answer is no.\nAnswer: yes", YES_NO, "A"),
+        ("So the answer is yes.\nAnswer:", YES_NO, "A"),
+        ("Answer:\n\n(B)", YES_NO, "B"),
+        ("Answer: tarsk minor.", METALS, "C"),
+        ("Answer: D) Orin", METALS, "D"),
+        ("Answer: the Velm", METALS, "B"),
+        ("Answer: Velm or Tarsk", METALS, None),
+        ("Answer: (A) Velm", METALS, None),
+        ("Answer: purple", METALS, None),
+        ("Answer: A dog", METALS, None),
+        ("Answer: no one", YES_NO, None),
+        ("The answer is yes.", YES_NO, "A"),
+        ("", YES_NO, None),
+    ],
+)
+def test_a_students_answer_is_what_follows_its_last_answer_mark(
+    text: str, options: tuple[str, ...], letter: str | None
+) -> None:
+    assert answer_of(text, options) == letter
+
+
+words = st.text(string.ascii_lowercase, min_size=4, max_size=9).map(lambda w: f"x{w}")  # no English word
+option_texts = st.lists(words | st.lists(words, min_size=2, max_size=3).map(" ".join), min_size=2, max_size=6)
+TEMPLATES = (
+    "So the answer is {text}.",
+    "Therefore, the correct answer is ({letter}) {text}, as was said.",
+    "Therefore, the answer is ({letter}).",
+    "Hence, option {letter} is correct.",
+    "({letter}) {text} is the correct answer.",
+    "Answer: {letter}",
+    "Answer: {text}",
+    "The answer to this question is most likely {text}",
+    "We choose ({letter}).",
+)
+
+
+@given(option_texts, st.data(), st.sampled_from(TEMPLATES), st.sampled_from((str, str.upper, str.title)))
+def test_every_way_of_saying_it_is_read_for_any_options(
+    options: list[str], data: st.DataObject, template: str, cased: type[str]
+) -> None:
+    assume(len(set(options)) == len(options))
+    i = data.draw(st.integers(0, len(options) - 1))
+    other = options[i - 1]
+    text = f"{other} was looked at first. " + template.format(letter=LETTERS[i], text=cased(options[i]))
+    assert conclusion(text, options) == LETTERS[i]
+    assert answer_of(text, options) == LETTERS[i]
+
+
+@given(st.text() | st.text(alphabet="AB()yesno .,:\n*\"'answer is"), st.lists(st.text(), max_size=30))
+def test_any_text_and_any_options_give_a_letter_of_theirs_or_none(text: str, options: list[str]) -> None:
+    for read in (conclusion(text, options), answer_of(text, options)):
+        assert read is None or read in tuple(LETTERS[: len(options)])
+
+
+@given(st.text(alphabet="ABCanoyes12. \n"), st.sampled_from([YES_NO, METALS, NUMBERS]))
+def test_an_announced_letter_is_read_behind_any_text(before: str, options: tuple[str, ...]) -> None:
+    assert conclusion(f"{before}\n\nTherefore, the answer is (B).", options) == "B"
+
+
+def test_long_babble_is_read_in_no_time() -> None:
+    for babble in ("no " * 1000, "(A) " * 500, "the answer is " * 500, '"' * 3000, "not the " * 1000):
+        conclusion(babble, YES_NO)  # a pattern that backtracks would take minutes
+
+
+def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: Path) -> None:
+    folder = shared_data / "strategyqa"
+    questions = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    gold = {question["id"]: question for question in map(json.loads, questions)}
+    with gzip.open(folder / "rationales-train-gpt-3.5-turbo.jsonl.gz", "rt") as lines:
+        rows = [json.loads(line) for i, line in enumerate(lines) if i % 8 == 0]
+    read = [(conclusion(row["rationale"], YES_NO), gold[row["question_id"]]["answer"]) for row in rows]
+    unread = sum(letter is None for letter, _ in read) / len(read)
+    agree = sum(letter == answer for letter, answer in read) / (len(read) * (1 - unread))
+    assert agree > 0.975
+    assert unread < 0.06  # read by hand: these argue without ever stating an answer
