@@ -221,8 +221,9 @@ class Lesson:
             )
 
     def _failed(self, error: BaseException) -> TeacherFailed:
-        # The first line only: providers answer with whole pages.
-        message = " ".join(str(getattr(error, "message", "") or error).split())[:200] or type(error).__name__
+        # The first paragraph only: advice in the terms of a library follows, and providers answer with whole pages.
+        said = str(getattr(error, "message", "") or error).strip().partition("\n\n")[0]
+        message = " ".join(said.split())[:200] or type(error).__name__
         failed = TeacherFailed(
             f"{self.lm.model} does not answer ({message}); {self.added} rationales were kept; "
             f"go on with: {self._again()}"

@@ -1,0 +1,419 @@
+"""Asking a teacher: only for what is missing, within the budget, and nothing paid for is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from kard.cli import main
+from kard.config import Teaching
+from kard.db import open_store
+from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
+from kard.questions import store_questions
+from kard.records import Question
+from kard.tasks import Task
+from kard.teacher.asking import given as inputs
+from kard.teacher.asking import identity
+from kard.teacher.budget import Budget
+from kard.teacher.lm import teacher_lm
+from kard.teacher.teach import Taught, expected_cost, missing_samples, teach
+
+QUESTIONS = (
+    Question("q1", "train", "Does copper rust?", ("yes", "no"), "B"),
+    Question("q2", "train", "Does iron sink?", ("yes", "no"), "A"),
+    Question("q3", "train", "Is it late?", ("yes", "no"), None),
+    Question("q4", "dev", "Does gold rust?", ("yes", "no"), "B"),
+)
+ONE = Teaching(samples=1, workers=1)
+
+
+def said(text: str) -> str:
+    return f"[[ ## rationale ## ]]\n{text}\n\n[[ ## completed ## ]]"
+
+
+YES, NO = said("It is heavy. So the answer is (A) yes."), said("It is noble. So the answer is (B) no.")
+
+
+def lm_of(engine: Any, model: str = "scripted") -> dspy.LM:
+    return dspy.LM(model, engine=engine, cache=False, num_retries=0)
+
+
+@pytest.fixture
+def db(store: Database) -> Database:
+    store_questions(store, "tiny", QUESTIONS)
+    return store
+
+
+def kept(db: Database) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "select q.key, r.sample, r.conclusion, r.accepted from rationales r"
+        " join questions q on q.id = r.question_id order by 1, 2"
+    ).fetchall()
+
+
+def test_each_question_with_a_known_answer_gets_its_samples_once(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    settings = Teaching(samples=2, workers=4)
+    engine = script(*[("copper", NO)] * 2, *[("sink", YES)] * 2, input_tokens=30, output_tokens=7)
+    taught = teach(db, tiny_task, lm_of(engine), settings, name="wise")
+    assert taught == Taught(added=4, accepted=4, skipped=0, cost=0, prompt_tokens=120, completion_tokens=28)
+    assert kept(db) == [("q1", 0, "B", 1), ("q1", 1, "B", 1), ("q2", 0, "A", 1), ("q2", 1, "A", 1)]
+    row = next(db.query("select * from rationales"))
+    assert (row["prompt_tokens"], row["completion_tokens"], row["cost"]) == (30, 7, 0)
+    assert row["text"] in ("It is heavy. So the answer is (A) yes.", "It is noble. So the answer is (B) no.")
+    assert row["milliseconds"] > 0
+    assert teach(db, tiny_task, lm_of(script()), settings, name="wise") == Taught(0, 0, 0, 0, 0, 0)
+    more = script(("copper", YES), ("sink", YES))
+    assert teach(db, tiny_task, lm_of(more), replace(settings, samples=3), name="wise").added == 2
+    assert kept(db)[2] == ("q1", 2, "A", 0)
+
+
+def test_the_teacher_sees_the_example_the_options_and_the_right_answer(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    engine = script(("copper", NO))
+    teach(db, tiny_task, lm_of(engine), ONE, name="wise", limit=1)
+    prompt = engine.prompts[0]
+    for part in (
+        "Does iron rust?",
+        "Iron reacts with oxygen",
+        "Does copper rust?",
+        "(A) yes\n(B) no",
+        "## answer ## ]]\nno",
+    ):
+        assert part in prompt
+    assert inputs(tiny_task, QUESTIONS[0])["options"] == tiny_task.shots[0]["options"]
+
+
+def test_samples_of_all_questions_come_before_second_samples(db: Database, tiny_task: Task) -> None:
+    lm = lm_of(object_that_never_answers())
+    wanted = missing_samples(db, tiny_task, lm, Teaching(samples=2))
+    assert [(w.question.key, w.sample) for w in wanted] == [("q1", 0), ("q2", 0), ("q1", 1), ("q2", 1)]
+    assert [w.question.key for w in missing_samples(db, tiny_task, lm, ONE, limit=1)] == ["q1"]
+    assert [w.question.key for w in missing_samples(db, tiny_task, lm, ONE, split="dev")] == ["q4"]
+    with pytest.raises(
+        Missing, match="no test questions with answers for tiny; load some with: kard load tiny FILE"
+    ):
+        missing_samples(db, tiny_task, lm, ONE, split="test")
+
+
+class Silence:
+    def complete(self, request: Any) -> Any:
+        raise AssertionError("nobody was to be asked")
+
+
+def object_that_never_answers() -> Silence:
+    return Silence()
+
+
+def test_another_question_asked_makes_another_teacher_and_more_samples_do_not(tiny_task: Task) -> None:
+    first = identity(tiny_task, "m", ONE, "a").id
+    assert identity(tiny_task, "m", replace(ONE, samples=9, workers=3), "b").id == first
+    assert identity(tiny_task, "n", ONE, "a").id != first
+    assert identity(tiny_task, "m", replace(ONE, temperature=0.5), "a").id != first
+    assert identity(tiny_task, "m", replace(ONE, max_tokens=99), "a").id != first
+    assert identity(replace(tiny_task, shots=()), "m", ONE, "a").id != first
+    assert identity(replace(tiny_task, teach=tiny_task.teach.with_instructions("Why?")), "m", ONE, "a").id != first
+    renamed = tiny_task.teach.with_updated_fields("rationale", desc="two sentences")
+    assert identity(replace(tiny_task, teach=renamed), "m", ONE, "a").id != first
+
+
+def test_an_unreadable_answer_is_asked_for_once_more_and_paid_for_in_the_row(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    taught = teach(db, tiny_task, lm_of(script("no form at all", NO)), ONE, name="wise", limit=1)
+    assert taught == Taught(added=1, accepted=1, skipped=0, cost=0, prompt_tokens=20, completion_tokens=10)
+    assert next(db.query("select prompt_tokens from rationales"))["prompt_tokens"] == 20
+
+
+def test_a_sample_that_stays_unreadable_is_left_out_and_counted(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    engine = script("no form", said("  "), ("sink", YES))
+    taught = teach(db, tiny_task, lm_of(engine), ONE, name="wise")
+    assert (taught.added, taught.skipped, taught.prompt_tokens) == (1, 1, 30)
+    assert kept(db) == [("q2", 0, "A", 1)]
+
+
+def test_a_model_that_never_keeps_the_form_is_given_up(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    engine = script(*["no form"] * 40)
+    with pytest.raises(
+        TeacherFailed, match=r"scripted gave 20 answers in a row that hold no rationale; try another"
+    ):
+        teach(db, tiny_task, lm_of(engine), replace(ONE, samples=50), name="wise")
+    assert kept(db) == []
+
+
+def test_a_provider_that_fails_ends_in_one_line_and_what_was_paid_is_kept(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    failing = script(("copper", NO), ("sink", dspy.lm15.AuthError("wrong key\nsee the manual")))
+    with pytest.raises(TeacherFailed) as caught:
+        teach(db, tiny_task, lm_of(failing), ONE, name="wise")
+    line = str(caught.value)
+    assert line == (
+        "scripted does not answer (wrong key see the manual); 1 rationales were kept; "
+        "go on with: kard teach tiny --model scripted"
+    )
+    assert kept(db) == [("q1", 0, "B", 1)]
+    assert teach(db, tiny_task, lm_of(script(("sink", YES))), ONE, name="wise").added == 1
+
+
+def test_a_question_too_long_for_the_model_is_left_out(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    engine = script(("copper", dspy.lm15.ContextLengthError("too long")), ("sink", YES))
+    taught = teach(db, tiny_task, lm_of(engine), ONE, name="wise")
+    assert (taught.added, taught.skipped) == (1, 1)
+
+
+def test_ctrl_c_keeps_what_is_under_way(db: Database, tiny_task: Task, script: Callable[..., Any]) -> None:
+    engine = script(("copper", NO), ("sink", YES))
+
+    class Slow:
+        def complete(self, request: Any) -> Any:
+            if "copper" in str(request):
+                time.sleep(0.2)
+            return engine.complete(request)
+
+    class Interrupted:
+        def bar(self, label: str, total: int | None) -> Any:
+            from contextlib import nullcontext
+
+            return nullcontext(self.advance)
+
+        def advance(self, units: int) -> None:
+            if len(kept(db)) == 1:  # the quick one is kept, the slow one under way
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teach(db, tiny_task, lm_of(Slow()), Teaching(samples=1, workers=2), name="wise", progress=Interrupted())
+    assert [row[0] for row in kept(db)] == ["q1", "q2"]
+
+
+def test_a_budget_without_a_known_price_is_refused_and_the_first_rationale_kept(
+    db: Database, tiny_task: Task, script: Callable[..., Any]
+) -> None:
+    with pytest.raises(BadConfig, match="the price of scripted is not known, so --max-cost cannot be kept"):
+        teach(db, tiny_task, lm_of(script(NO)), Teaching(samples=5, workers=8), name="wise", max_cost=1)
+    assert len(kept(db)) == 1
+    with pytest.raises(BadConfig, match="--max-cost must be more than 0"):
+        teach(db, tiny_task, lm_of(object_that_never_answers()), ONE, name="wise", max_cost=0)
+
+
+@given(
+    st.floats(0.01, 10), st.floats(0.001, 3), st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(1, 9)
+)
+def test_a_budget_is_never_passed_when_no_call_is_dearer_than_the_dearest_before(
+    limit: float, dearest: float, shares: list[float], workers: int
+) -> None:
+    budget = Budget(limit, dearest)
+    flying: list[float] = []
+    for share in shares:
+        while len(flying) >= workers or (flying and not budget.allows(len(flying))):
+            budget.pay(flying.pop(0))
+        if budget.allows(len(flying)):
+            flying.append(share * dearest)
+    for cost in flying:
+        budget.pay(cost)
+    assert budget.spent <= limit * (1 + 1e-9)
+
+
+def test_until_a_price_is_known_one_call_goes_out_alone() -> None:
+    budget = Budget(1.0)
+    assert budget.allows(0)
+    assert not budget.allows(1)
+    budget.pay(0.2)
+    assert budget.allows(3)
+    assert not budget.allows(4)
+    assert Budget(None).allows(10_000)
+
+
+class Provider:
+    """A server that speaks OpenAI's protocol, on this machine. It answers what it was told to, and no more."""
+
+    def __init__(self) -> None:
+        self.replies: list[str | int] = []
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.excess = 0
+        self.tokens = (1000, 500)
+        lock = threading.Lock()
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    provider.requests.append(body)
+                    provider.keys.append(self.headers["Authorization"])
+                    provider.excess += not provider.replies or self.path != "/v1/chat/completions"
+                    reply = provider.replies.pop(0) if provider.replies else 400
+                used = dict(zip(("prompt_tokens", "completion_tokens"), provider.tokens, strict=True))
+                answer: dict[str, Any] = {
+                    "id": "c1",
+                    "object": "chat.completion",
+                    "created": 1,
+                    "model": body["model"],
+                    "choices": [
+                        {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
+                    ],
+                    "usage": {**used, "total_tokens": sum(provider.tokens)},
+                }
+                if isinstance(reply, int):
+                    answer = {"error": {"message": "the key is not valid", "type": "auth", "code": "bad_key"}}
+                raw = json.dumps(answer).encode()
+                self.send_response(reply if isinstance(reply, int) else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made = Provider()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+    assert not made.excess, f"{made.excess} requests too many"
+    assert not made.replies, f"never asked for: {made.replies}"
+
+
+def lm_at(provider: Provider, model: str = "openai/gpt-4o-mini") -> dspy.LM:
+    return teacher_lm(model, temperature=1.0, max_tokens=512, api_base=provider.url)
+
+
+def test_tokens_and_dollars_of_each_call_stand_in_its_own_row(
+    db: Database, tiny_task: Task, provider: Provider
+) -> None:
+    provider.replies = [YES] * 6
+    taught = teach(db, tiny_task, lm_at(provider), Teaching(samples=3, workers=6), name="wise")
+    price = 1000 * 0.15e-6 + 500 * 0.6e-6  # dollars, gpt-4o-mini's price list
+    assert taught.cost == pytest.approx(6 * price)
+    assert (taught.prompt_tokens, taught.completion_tokens) == (6000, 3000)
+    rows = db.execute("select prompt_tokens, completion_tokens, cost from rationales").fetchall()
+    assert rows == [(1000, 500, pytest.approx(price))] * 6
+    assert expected_cost(db, tiny_task, lm_at(provider), ONE) == pytest.approx(price)
+    assert {(r["temperature"], r.get("max_tokens", r.get("max_completion_tokens"))) for r in provider.requests} == {
+        (1.0, 512)
+    }
+
+
+def test_a_budget_stops_before_it_is_passed_and_the_next_run_goes_on(
+    db: Database, tiny_task: Task, provider: Provider
+) -> None:
+    settings = Teaching(samples=5, workers=8)
+    provider.replies = [YES] * 4
+    with pytest.raises(BudgetReached) as caught:
+        teach(db, tiny_task, lm_at(provider), settings, name="wise", max_cost=0.002)  # 4.4 calls of $0.00045
+    assert str(caught.value) == (
+        "stopped after $0.0018: one rationale more can cost $0.0004 and pass --max-cost 0.002; 6 are missing; "
+        "go on with: kard teach tiny --model openai/gpt-4o-mini"
+    )
+    assert len(kept(db)) == 4
+    provider.replies = [YES] * 6
+    assert teach(db, tiny_task, lm_at(provider), settings, name="wise", max_cost=0.0028).added == 6
+    assert len(kept(db)) == 10
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """The arguments TASK and --store of a store with the questions."""
+    task = tmp_path / "tiny.py"
+    task.write_text(
+        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
+        "from kard.tasks import Task\n"
+        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
+        " program=RetrieveThenAnswer)\n"
+    )
+    db = open_store(tmp_path / "kard.db")
+    store_questions(db, "tiny", QUESTIONS)
+    db.conn.close()
+    return [str(task), "--store", str(tmp_path / "kard.db")]
+
+
+def test_the_command_asks_a_server_of_ones_own_and_keeps_no_key(
+    files: list[str], provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = [
+        "teach",
+        *files,
+        "--model",
+        "openai/fake",
+        "--api-base",
+        provider.url,
+        "--samples",
+        "1",
+        "--workers",
+        "1",
+    ]
+    dry = CliRunner().invoke(main, [*asked, "--dry-run"])
+    assert (dry.exit_code, dry.output) == (0, "2 requests to openai/fake\n")
+    provider.replies = [NO, YES]
+    run = CliRunner().invoke(main, asked)
+    assert (run.exit_code, run.output) == (0, "2 rationales added, 2 accepted; $0.0000, 2000 + 1000 tokens\n")
+    again = CliRunner().invoke(main, asked)
+    assert again.output == "0 rationales added, 0 accepted; $0.0000, 0 + 0 tokens\n"
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-42")
+    provider.replies = [401]
+    refused = CliRunner().invoke(main, [*asked, "--samples", "2"])
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: openai/fake does not answer (")
+    assert refused.output.count("\n") == 1
+    assert provider.keys[-1] == "Bearer sk-secret-42"
+    assert all(b"sk-secret-42" not in path.read_bytes() for path in tmp_path.glob("kard.db*"))
+
+
+def test_a_dry_run_tells_what_the_rest_will_cost_once_some_was_paid(files: list[str], provider: Provider) -> None:
+    asked = ["teach", *files, "--model", "openai/gpt-4o-mini", "--api-base", provider.url]
+    provider.replies = [NO]
+    CliRunner().invoke(main, [*asked, "--samples", "1", "--limit", "1"])
+    dry = CliRunner().invoke(main, [*asked, "--samples", "100", "--dry-run"])
+    assert dry.output == "199 requests to openai/gpt-4o-mini, about $0.09\n"
+
+
+def test_a_key_that_is_missing_is_asked_for_in_one_line(files: list[str], provider: Provider) -> None:
+    run = CliRunner().invoke(main, ["teach", *files, "--model", "openai/gpt-4o-mini"])
+    assert run.exit_code == 1
+    assert run.output.count("\n") == 1
+    assert "OPENAI_API_KEY" in run.output
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "openai/", "/x", ""])
+def test_a_model_without_a_provider_is_refused(model: str) -> None:
+    with pytest.raises(BadConfig, match="name the teacher as PROVIDER/MODEL"):
+        teacher_lm(model, temperature=1.0, max_tokens=512)
+
+
+def test_a_model_that_thinks_first_has_no_limit_of_ours(provider: Provider) -> None:
+    assert teacher_lm("openai/gpt-5", temperature=1.0, max_tokens=512).kwargs["max_completion_tokens"] is None
+    with pytest.raises(BadConfig, match="openai/gpt-5 cannot be asked so"):
+        teacher_lm("openai/gpt-5", temperature=0.2, max_tokens=512)
