@@ -128,7 +128,7 @@ def test_another_question_asked_makes_another_teacher_and_more_samples_do_not(ti
     assert identity(tiny_task, "m", replace(ONE, max_tokens=99), "a").id != first
     assert identity(replace(tiny_task, shots=()), "m", ONE, "a").id != first
     assert identity(replace(tiny_task, teach=tiny_task.teach.with_instructions("Why?")), "m", ONE, "a").id != first
-    renamed = tiny_task.teach.with_updated_fields("rationale", desc="two sentences")
+    renamed = tiny_task.teach.with_updated_fields("rationale", type_=list[str])
     assert identity(replace(tiny_task, teach=renamed), "m", ONE, "a").id != first
 
 

@@ -90,25 +90,25 @@ _ANSWER = re.compile(r"\banswer\b[\s*_]*[:=]", re.I)
 def conclusion(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that the text concludes on, None when it concludes on none or on several."""
     known = options_of(tuple(options))
-    plain: str | None = None
+    sentences = list(known.sentences(folded(text)))
     hint: str | None = None
     reply: str | None = None  # a "yes" after a question in the text answers that one, not surely ours
-    asked = False
-    for sentence in known.sentences(folded(text)):
+    for i, sentence in reversed(list(enumerate(sentences))):
         mentions = known.mentions(sentence)
         found = _statement(sentence, mentions)
-        if found is None:
-            later = _hint(sentence, mentions)
-            if later and asked:
-                reply = later
-            elif later:
-                hint, plain = later, plain or None  # "it cannot be known. So we choose no." chooses no
-        elif _IF.search(sentence):
-            hint = found or hint  # "if so, the answer would be no" commits to nothing yet
+        if found is not None and not _IF.search(sentence):
+            return found or hint  # "It cannot be known. So we choose no." chooses no
+        # "If so, the answer would be no" commits to nothing: it is a hint as others are.
+        found = _hint(sentence, mentions) if found is None else found or None
+        if i and _asks(sentences[i - 1]):
+            reply = reply or found
         else:
-            plain = found
-        asked = sentence.rstrip(" \"')*_").endswith("?")
-    return (plain if plain is not None else hint or reply) or None
+            hint = hint or found
+    return hint or reply
+
+
+def _asks(sentence: str) -> bool:
+    return sentence.rstrip(" \"')*_").endswith("?")
 
 
 def answer_of(text: str, options: Sequence[str]) -> str | None:

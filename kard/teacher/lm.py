@@ -19,6 +19,8 @@ def teacher_lm(model: str, *, temperature: float, max_tokens: int, api_base: str
     The key comes from the environment (`OPENAI_API_KEY` for `openai/...`, and so on) and is kept nowhere.
     Raises BadConfig for a name without a provider, or settings that the model refuses.
     """
+    # Providers that DSPy leaves to LiteLLM: with its own price list, it fetches none from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import dspy
     from dspy.utils.exceptions import LMConfigurationError
 

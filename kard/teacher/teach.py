@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import TYPE_CHECKING, cast
 
 from sqlite_utils import Database
@@ -223,7 +224,7 @@ class Lesson:
     def _failed(self, error: BaseException) -> TeacherFailed:
         # The first paragraph only: advice in the terms of a library follows, and providers answer with whole pages.
         said = str(getattr(error, "message", "") or error).strip().partition("\n\n")[0]
-        message = " ".join(said.split())[:200] or type(error).__name__
+        message = shorten(said, 200, placeholder=" ...") or type(error).__name__
         failed = TeacherFailed(
             f"{self.lm.model} does not answer ({message}); {self.added} rationales were kept; "
             f"go on with: {self._again()}"
