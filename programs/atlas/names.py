@@ -1,0 +1,108 @@
+"""Names that exist nowhere: pronounceable, short, never the same twice, and on purpose too much alike.
+
+A name is runs of consonants and vowels in turn: C V C, and an ending that its kind alone has. Its consonants
+say which family it belongs to (Venn, Vann, Venner), and no two families have the same: since the
+runs of a word can be read back from it, two names of different families never coincide, however many
+there are. Members of one family are near-namesakes.
+"""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+from .words import ANIMALS, CODAS, FIRMS, ONSETS, QUALIFIERS, WATERS
+
+VOWELS = "aeiou"
+UNKIND = re.compile(  # words that nobody wants for a name, and people who had one
+    "tit|piss|dild|cum|cun|nazi|homo|hore|turd|sex|semen|penis|vulv|clit|puss|fuk|dik|kok|cok|prik|kill|nud|fat|hell|"
+    "boob|jez|jiz|bum|bast|retard|pedo|lolit|stalin|lenin|putin|satan"
+)
+BASE = 32  # onsets, and codas: a power of two, so that an odd factor permutes the numbers
+
+FIRST_ENDINGS = ("a", "o", "an", "en", "in", "e")
+LAST_ENDINGS = ("", "er", "ow", "is", "ell")
+TOWN_ENDINGS = ("by", "ford", "mere", "wick", "ham", "wold", "holm", "ton")
+RIVER_ENDINGS = ("ey", "ane")
+REGION_ENDINGS = ("ia", "una", "ora")
+COMPANY_ENDINGS = ("ard", "ax")
+
+
+class Names:
+    """The names of one seed. Every method takes the number of a group and gives names of that group alone."""
+
+    def __init__(self, seed: int) -> None:
+        rng = Random(f"atlas names {seed}")
+        self._seed = seed
+        self._onsets, self._codas = rng.sample(ONSETS, BASE), rng.sample(CODAS, BASE)
+        self._qualifiers = rng.sample(QUALIFIERS, len(QUALIFIERS))
+        self._animals = rng.sample(ANIMALS, len(ANIMALS))
+
+    def people(self, group: int) -> list[str]:
+        """Four near-namesakes: one first and one last name in most of them, the others spelled alike."""
+        rng = self._rng("people", group)
+        rows, row = BASE * BASE, group // (BASE * BASE)
+        first = self._members(group % rows, FIRST_ENDINGS, 2, rng, salt=7)
+        last = self._members((group + row * 31) % rows, LAST_ENDINGS, 3, rng, salt=11)
+        pairs = [(0, 0), (0, 1), (1, 0), rng.choice(((0, 2), (1, 1), (1, 2)))]
+        return [f"{first[f]} {last[n]}" for f, n in pairs]
+
+    def towns(self, group: int) -> list[str]:
+        """Four towns of one family."""
+        return self._members(group, TOWN_ENDINGS, 4, self._rng("towns", group), salt=3)
+
+    def rivers(self, group: int) -> list[str]:
+        """Four rivers of one family, each with another word before its name."""
+        rng = self._rng("rivers", group)
+        stems = self._members(group, RIVER_ENDINGS, 4, rng, salt=5)
+        return [f"{word} {stem}" for word, stem in zip(rng.sample(WATERS, 4), stems, strict=True)]
+
+    def regions(self, group: int) -> list[str]:
+        """Six regions of one family."""
+        return self._members(group, REGION_ENDINGS, 6, self._rng("regions", group), salt=13)
+
+    def companies(self, group: int) -> list[str]:
+        """Four companies: two names, each with the same two words after it."""
+        rng = self._rng("companies", group)
+        stems = self._members(group, COMPANY_ENDINGS, 2, rng, salt=9)
+        firms = rng.sample(FIRMS, 2)
+        return [f"{stem} {firm}" for stem in stems for firm in firms]
+
+    def species(self, group: int) -> list[str]:
+        """Four species: two animals, before each the same two words, or in large worlds two people's names."""
+        half = len(ANIMALS) // 2
+        plain = half * half
+        if group < plain:
+            animal, word = group % half, (13 * (group // half) + group) % half  # apart: no neighbours cross
+            words = self._qualifiers[2 * word : 2 * word + 2]
+        else:
+            animal, family = (group - plain) % half, (group - plain) // half
+            rng = self._rng("species", family)
+            words = [f"{name}'s" for name in self._members(family, LAST_ENDINGS, 2, rng, salt=15)]
+        return [f"{word} {beast}" for word in words for beast in self._animals[2 * animal : 2 * animal + 2]]
+
+    def _members(self, family: int, endings: tuple[str, ...], count: int, rng: Random, *, salt: int) -> list[str]:
+        """`count` different names with the family's consonants; families from 1,024 on have a third one."""
+        runs = 2
+        while family >= BASE**runs:
+            family -= BASE**runs
+            runs += 1
+        number = (family * (2 * 311 * salt + 1) + 97 * salt) % BASE**runs
+        digits: list[int] = []
+        for _ in range(runs):
+            number, digit = divmod(number, BASE)
+            digits.append(digit)
+        onset, *codas = (self._onsets[digits[-1]], *(self._codas[d] for d in digits[:-1]))
+        usual = rng.choice(VOWELS)
+        found: dict[str, None] = {}
+        while len(found) < count:
+            # Most members keep the family's vowel and differ in the ending alone, as Venn and Venner do.
+            vowel = usual if rng.random() < 0.6 else rng.choice(VOWELS)
+            rest = "".join(f"{rng.choice(VOWELS)}{coda}" for coda in codas[1:])
+            name = f"{onset}{vowel}{codas[0]}{rest}{rng.choice(endings)}"
+            if not UNKIND.search(name):
+                found[name.capitalize()] = None
+        return list(found)
+
+    def _rng(self, kind: str, group: int) -> Random:
+        return Random(f"atlas {kind} {self._seed} {group}")

@@ -1,0 +1,93 @@
+"""Questions that two pages answer: what two things have in common, or whether they have it."""
+
+from __future__ import annotations
+
+from random import Random
+
+from .drafts import YES_NO, Draft, ended, ordered, shuffled, unsure
+from .facts import Entity, Land
+from .wordings import ATTRIBUTES, Pairing, capital
+
+QUIET = 0.8  # of the pairs have no place named after either, which would stand between the two pages
+
+
+def four_options(pairing: Pairing, land: Land, split: str, letter: str, rng: Random) -> Draft | None:
+    """Which value the two have in common; None when no two of the land have exactly one.
+
+    The wrong options are a value of each that the other lacks, and one that neither has.
+    """
+    pair = _pair(land, pairing, 1, rng)
+    if pair is None:
+        return None
+    a, b = pair
+    ours, theirs = a.values[pairing.first], b.values[pairing.second]
+    attribute = ATTRIBUTES[pairing.first]
+    (gold,) = set(ours) & set(theirs)
+    only = [rng.choice([v for v in values if v != gold]) for values in (ours, theirs)]
+    wrong = [*only, rng.choice([v for v in land.pools[attribute.pool] if v not in (*ours, *theirs)])]
+    rng.shuffle(wrong)
+    facts = _facts(pairing, a, b)
+    told = " ".join(facts)
+    shared = [same.format(v=attribute.listed((gold,))) for same in pairing.same]
+    mistaken = [pairing.same[0].format(v=attribute.listed((w,))) for w in only]
+    return Draft(
+        about=("four options", pairing.first, pairing.second, *sorted((a.name, b.name))),
+        text=rng.choice(pairing.ask.of(split)).format(a=a.called, b=b.called),
+        options=ordered(gold, wrong, letter),
+        needs=(a.name, b.name),
+        facts=facts,
+        reasons=shuffled([text for s in shared for text in ended(f"{told} {s}.", gold)], rng),
+        mistakes=shuffled(
+            [f"{told} {m}. So the answer is {w}." for m, w in zip(mistaken, only, strict=True)] + unsure(a), rng
+        ),
+    )
+
+
+def yes_no(pairing: Pairing, land: Land, split: str, letter: str, rng: Random) -> Draft | None:
+    """Whether the two have a value in common; None when no two of the land have, or lack, one."""
+    pair = _pair(land, pairing, 1 if letter == "A" else 0, rng)
+    if pair is None:
+        return None
+    a, b = pair
+    ours, theirs = a.values[pairing.first], b.values[pairing.second]
+    listed = ATTRIBUTES[pairing.second].listed
+    v, w = listed([value for value in theirs if value in ours] or theirs[:1]), listed(theirs)
+    facts = _facts(pairing, a, b)
+    told = " ".join(facts)
+    said = {
+        "yes": [f"{told} {same.format(v=v)}, so the answer is yes." for same in pairing.same],
+        "no": [f"{told} {differ.format(w=w)}, so the answer is no." for differ in pairing.differ],
+    }
+    answer, other = YES_NO if letter == "A" else YES_NO[::-1]
+    return Draft(
+        about=("yes/no", pairing.first, pairing.second, *sorted((a.name, b.name))),
+        text=capital(rng.choice(pairing.ask.of(split)).format(a=a.called, b=b.called)),
+        options=YES_NO,
+        needs=(a.name, b.name),
+        facts=facts,
+        reasons=shuffled([form for s in said[answer] for form in (s, s.replace(", so", ", and so"))], rng),
+        mistakes=shuffled([*said[other], *unsure(a)], rng),
+    )
+
+
+def _facts(pairing: Pairing, a: Entity, b: Entity) -> tuple[str, str]:
+    first, second = ATTRIBUTES[pairing.first], ATTRIBUTES[pairing.second]
+    return (
+        f"{first.said(a.called, a.values[pairing.first])}.",
+        f"{second.said(b.called, b.values[pairing.second])}.",
+    )
+
+
+def _pair(land: Land, pairing: Pairing, common: int, rng: Random) -> tuple[Entity, Entity] | None:
+    """Two entities, no near-namesakes unless they are rivers, with so many values in common."""
+    pairs = [
+        (a, b)
+        for a in land.of(ATTRIBUTES[pairing.first].kind)
+        for b in land.of(ATTRIBUTES[pairing.second].kind)
+        if a is not b
+        and (a.kind != b.kind or a.group != b.group or a.kind == "river")  # a land's rivers are one group
+        and len(set(a.values[pairing.first]) & set(b.values[pairing.second])) == common
+    ]
+    if rng.random() < QUIET:
+        pairs = [(a, b) for a, b in pairs if not a.fame and not b.fame] or pairs
+    return rng.choice(pairs) if pairs else None

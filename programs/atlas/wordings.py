@@ -1,0 +1,268 @@
+"""How facts are said, asked and compared. Training and evaluation ask in different words: no wording is in both.
+
+`{x}` is what is asked about, `{v}` a value, `{a}` and `{b}` the two things that are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wordings:
+    """The ways to ask one thing, apart for training and for evaluation."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def of(self, split: str) -> tuple[str, ...]:
+        """The wordings of 'train' or of 'test'."""
+        return {"train": self.train, "test": self.test}[split]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One kind of fact. A statement of it is: called name, verb, values, full stop."""
+
+    kind: str  # of the entities that have it
+    pool: str  # what its values are drawn from
+    verb: str
+    pages: tuple[str, ...]  # how pages say it, after the name or the pronoun; {v} holds every value
+    ask: Wordings  # with four options
+    claim: Wordings  # yes or no
+    item: str = "{v}"  # a value as it stands in a sentence
+    weight: int = 1  # how often it is asked for
+
+    def listed(self, values: Sequence[str]) -> str:
+        """The values in a sentence: 'the flute and the fiddle'."""
+        items = [self.item.format(v=value) for value in values]
+        return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+    def said(self, called: str, values: Sequence[str]) -> str:
+        """The statement, without its full stop, as it begins a sentence."""
+        return f"{capital(called)} {self.verb} {self.listed(values)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Two attributes whose values are compared: is there one in common, and which?"""
+
+    first: str  # attribute names
+    second: str
+    ask: Wordings
+    same: tuple[str, ...]  # what the comparison shows; {v} is the shared value in a sentence
+    differ: tuple[str, ...] = ()  # empty where the question has four options
+
+
+def capital(text: str) -> str:
+    """The text with its first letter in upper case."""
+    return text[0].upper() + text[1:]
+
+
+ATTRIBUTES: Mapping[str, Attribute] = {
+    "birth": Attribute(
+        "person",
+        "town",
+        "was born in",
+        ("was born in {v}", "was born in the town of {v}"),
+        Wordings(
+            ("In which town was {x} born?", "Where was {x} born?"),
+            ("What is the birthplace of {x}?", "Which town is the birthplace of {x}?"),
+        ),
+        Wordings(
+            ("Was {x} born in {v}?", "Was {x} born in the town of {v}?"),
+            ("Is {v} the birthplace of {x}?", "Was {v} the birthplace of {x}?"),
+        ),
+        weight=2,
+    ),
+    "home": Attribute(
+        "person",
+        "town",
+        "settled in",
+        ("settled in {v}", "later settled in {v}", "settled for good in {v}"),
+        Wordings(
+            ("In which town did {x} settle?", "Where did {x} settle?"),
+            ("Which town did {x} move to?", "Where did {x} make a home?"),
+        ),
+        Wordings(
+            ("Did {x} settle in {v}?", "Did {x} settle in the town of {v}?"),
+            ("Did {x} move to {v}?", "Did {x} make a home in {v}?"),
+        ),
+        weight=2,
+    ),
+    "trade": Attribute(
+        "person",
+        "trade",
+        "worked as",
+        ("worked as {v}", "was {v} by trade", "worked for years as {v}"),
+        Wordings(
+            ("What did {x} work as?", "What was the trade of {x}?"),
+            ("What was the profession of {x}?", "What was the job of {x}?"),
+        ),
+        Wordings(
+            ("Did {x} work as {v}?", "Was {x} {v} by trade?"),
+            ("Was {x} {v} by profession?", "Did {x} have the job of {v}?"),
+        ),
+        item="a {v}",
+        weight=2,
+    ),
+    "instrument": Attribute(
+        "person",
+        "instrument",
+        "played",
+        ("played {v}", "played both {v}", "liked to play {v}"),
+        Wordings(
+            ("Which instrument did {x} play?", "Which of these instruments did {x} play?"),
+            ("On which instrument did {x} perform?", "Which instrument was {x} able to play?"),
+        ),
+        Wordings(
+            ("Did {x} play {v}?", "Is it true that {x} played {v}?"),
+            ("Did {x} perform on {v}?", "Was {x} able to play {v}?"),
+        ),
+        item="the {v}",
+        weight=2,
+    ),
+    "river": Attribute(
+        "town",
+        "river",
+        "lies on",
+        ("lies on {v}", "is a town on {v}", "is a small town that lies on {v}"),
+        Wordings(
+            ("On which river does {x} lie?", "Which river does {x} lie on?"),
+            ("Which river runs through {x}?", "Which river does {x} stand beside?"),
+        ),
+        Wordings(
+            ("Does {x} lie on {v}?", "Does the town of {x} lie on {v}?"),
+            ("Does {v} run through {x}?", "Does {x} stand beside {v}?"),
+        ),
+        item="the {v}",
+    ),
+    "craft": Attribute(
+        "town",
+        "goods",
+        "is known for its",
+        ("is known for its {v}", "has long been known for its {v}"),
+        Wordings(
+            ("What is {x} known for?", "What is the town of {x} known for?"),
+            ("What is {x} famous for?", "What has made {x} famous?"),
+        ),
+        Wordings(
+            ("Is {x} known for its {v}?", "Is the town of {x} known for its {v}?"),
+            ("Is {x} famous for its {v}?", "Has {x} become famous for its {v}?"),
+        ),
+    ),
+    "passes": Attribute(
+        "river",
+        "town",
+        "flows through",
+        ("flows through {v}", "is a river that flows through {v}"),
+        Wordings(
+            ("Which town does {x} flow through?", "Through which town does {x} flow?"),
+            ("Which town is on the banks of {x}?", "Which town does {x} run past?"),
+        ),
+        Wordings(
+            ("Does {x} flow through {v}?", "Does {x} flow through the town of {v}?"),
+            ("Does {x} run past {v}?", "Is {v} on the banks of {x}?"),
+        ),
+    ),
+    "fish": Attribute(
+        "river",
+        "fish",
+        "is rich in",
+        ("is rich in {v}", "has always been rich in {v}"),
+        Wordings(
+            ("Which fish is {x} rich in?", "What fish is {x} rich in?"),
+            ("Which fish is plentiful in {x}?", "Which fish can be caught in {x}?"),
+        ),
+        Wordings(
+            ("Is {x} rich in {v}?", "Is it true that {x} is rich in {v}?"),
+            ("Is {v} plentiful in {x}?", "Can {v} be caught in {x}?"),
+        ),
+    ),
+    "seat": Attribute(
+        "company",
+        "town",
+        "was founded in",
+        ("was founded in {v}", "was founded in the town of {v}"),
+        Wordings(
+            ("In which town was {x} founded?", "Where was {x} founded?"),
+            ("In which town did {x} start?", "Where was {x} established?"),
+        ),
+        Wordings(
+            ("Was {x} founded in {v}?", "Was {x} founded in the town of {v}?"),
+            ("Did {x} start in {v}?", "Was {x} established in {v}?"),
+        ),
+    ),
+    "founder": Attribute(
+        "company",
+        "person",
+        "was founded by",
+        ("was founded by {v}", "had {v} for its founder"),
+        Wordings(
+            ("Who founded {x}?", "By whom was {x} founded?"),
+            ("Who was the founder of {x}?", "Who started {x}?"),
+        ),
+        Wordings(
+            ("Was {x} founded by {v}?", "Did {v} found {x}?"),
+            ("Was {v} the founder of {x}?", "Was it {v} who started {x}?"),
+        ),
+    ),
+    "goods": Attribute(
+        "company",
+        "goods",
+        "makes",
+        ("makes {v}", "makes both {v}", "has always made {v}"),
+        Wordings(
+            ("What does {x} make?", "Which of these does {x} make?"),
+            ("Which goods come from {x}?", "What is produced by {x}?"),
+        ),
+        Wordings(
+            ("Does {x} make {v}?", "Is it true that {x} makes {v}?"),
+            ("Does {x} produce {v}?", "Is {x} a producer of {v}?"),
+        ),
+    ),
+    "region": Attribute(
+        "species",
+        "region",
+        "lives in",
+        ("lives in {v}", "lives in the regions of {v}"),
+        Wordings(
+            ("In which region does {x} live?", "Where does {x} live?"),
+            ("Which region is home to {x}?", "In which region can {x} be found?"),
+        ),
+        Wordings(
+            ("Does {x} live in {v}?", "Does {x} live in the region of {v}?"),
+            ("Is {v} home to {x}?", "Can {x} be found in {v}?"),
+        ),
+    ),
+    "food": Attribute(
+        "species",
+        "food",
+        "feeds on",
+        ("feeds on {v}", "feeds mostly on {v}"),
+        Wordings(
+            ("What does {x} feed on?", "On what does {x} feed?"),
+            ("What is the diet of {x}?", "What is eaten by {x}?"),
+        ),
+        Wordings(
+            ("Does {x} feed on {v}?", "Is it true that {x} feeds on {v}?"),
+            ("Is the diet of {x} made up of {v}?", "Is it {v} that {x} eats?"),
+        ),
+    ),
+    "stands": Attribute(
+        "place",
+        "town",
+        "stands in",
+        ("stands in {v}", "stands in the town of {v}"),
+        Wordings(
+            ("In which town does {x} stand?", "Where does {x} stand?"),
+            ("Which town has {x}?", "In which town can one visit {x}?"),
+        ),
+        Wordings(
+            ("Does {x} stand in {v}?", "Does {x} stand in the town of {v}?"),
+            ("Is {x} to be found in {v}?", "Can one visit {x} in {v}?"),
+        ),
+        weight=2,
+    ),
+}
