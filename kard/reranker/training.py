@@ -175,7 +175,7 @@ def _loss(
         present[row, : len(places)] = True
         chosen[row, : len(places)] = candidates.passages[places]
     distinct, where = np.unique(np.where(present, chosen, chosen[:, :1]), return_inverse=True)
-    passages = [texts[i] for i in distinct.tolist()]
+    passages = [texts[int(i)] for i in distinct]
     student = score_matrix(
         encoder, [lesson.text for lesson in lessons], passages, where.reshape(chosen.shape), settings
     )
