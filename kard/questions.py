@@ -250,4 +250,8 @@ def _store_rationales(db: Database, task_name: str, teacher: str, questions: Seq
         return 0
     from kard.teacher.recorded import store_rationales
 
-    return store_rationales(db, task_name, teacher, given)
+    try:
+        return store_rationales(db, task_name, teacher, given)
+    except BadInput as error:
+        # The file's name is the teacher's: a changed explanation can only be another teacher's.
+        raise BadInput(f"{error}; an explanation that changed belongs in a file of another name") from error

@@ -201,6 +201,16 @@ def test_explanations_in_the_file_become_a_recorded_teachers_rationales(db: Data
     ]
 
 
+def test_a_changed_explanation_changes_nothing_in_the_store(db: Database, tmp_path: Path) -> None:
+    row = {**IRON, "rationale": "Iron is heavy."}
+    load(db, write(tmp_path / "q.jsonl", row))
+    changed = write(tmp_path / "q.jsonl", {**row, "rationale": "Iron is dense."}, CORK)
+    with pytest.raises(BadInput, match="an explanation that changed belongs in a file of another name"):
+        load(db, changed)
+    assert [q.key for _, q in read_questions(db, "choice")] == ["q2"]
+    assert load(db, changed.rename(tmp_path / "r.jsonl")) == Loaded(1, 1, 1, {"dev": 1, "train": 1})
+
+
 @pytest.mark.skipif(not REAL.exists(), reason=f"needs the real questions at {REAL}")
 def test_the_published_strategyqa_loads_whole(db: Database) -> None:
     loaded = load(db, REAL, task="strategyqa")
@@ -335,9 +345,39 @@ def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path) -> Non
     assert result.exit_code == 0
     first, following = result.output.splitlines()
     assert first == "choice: 2 questions added, 0 unchanged (train 1, dev 1)"
-    assert following == f"Next: kard index FILE --store {store}"
+    assert following == f"Next: kard index SOURCE --store {store}"
     again = run("load", "choice", path, "--store", store).output
     assert "choice: 0 questions added, 2 unchanged (train 1, dev 1)" in again
+
+
+def test_recorded_rationales_are_loaded_with_the_questions_or_after_them(tmp_path: Path) -> None:
+    path, store = write(tmp_path / "q.jsonl", CORK, IRON), tmp_path / "kard.db"
+    told = {"sample": 0, "rationale": "Therefore, the answer is (A) yes.", "model": "m"}
+    first = write(tmp_path / "first.jsonl", {**told, "question_id": "q1"})
+    second = write(
+        tmp_path / "second.jsonl", {**told, "question_id": "q2"}, {**told, "question_id": "q1", "sample": 1}
+    )
+    output = run("load", "choice", path, "--rationales", first, "--rationales", second, "--store", store).output
+    assert "1 rationale added from first.jsonl\n2 rationales added from second.jsonl\n" in output
+    again = run("load", "choice", "--rationales", first, "--store", store)
+    assert again.exit_code == 0
+    assert again.output.startswith("0 rationales added from first.jsonl\n")
+    unknown = write(tmp_path / "unknown.jsonl", {**told, "question_id": "q9"})
+    refused = run("load", "choice", "--rationales", unknown, "--store", store)
+    assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
+    assert refused.output.startswith(f"Error: {unknown}:1: no question 'q9' of choice")
+
+
+def test_the_next_command_is_for_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "kard.db"
+    monkeypatch.setenv("KARD_STORE", str(store))
+    assert "Next: kard index SOURCE\n" in run("load", "choice", write(tmp_path / "q.jsonl", IRON)).output
+    state = {"id": "i", "path": "p", "passages": 1, "analyser": "en", "created": "now"}
+    open_store(store).table("indexes").insert(state)
+    assert "Next: kard teach choice --model PROVIDER/MODEL\n" in run("load", "choice", tmp_path / "q.jsonl").output
+    explained = write(tmp_path / "r.jsonl", {**CORK, "rationale": "Cork is light."})
+    output = run("load", "choice", explained).output
+    assert "1 rationale added, which came with the questions\nNext: kard run choice\n" in output
 
 
 def test_a_command_without_a_file_is_a_usage_error(tmp_path: Path) -> None:

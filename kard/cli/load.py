@@ -67,11 +67,11 @@ def _count(number: int, thing: str) -> str:
 def _next(db: Database, argument: str, name: str) -> str:
     """The command that does what the task lacks next."""
     if not db.table("indexes").count:
-        return "kard index FILE"
+        return "kard index SOURCE"
     taught = db.execute(
         "select 1 from rationales r join questions q on q.id = r.question_id where q.task = ? limit 1", [name]
     ).fetchone()
-    return f"kard run {argument}" if taught else f"kard teach {argument}"
+    return f"kard run {argument}" if taught else f"kard teach {argument} --model PROVIDER/MODEL"
 
 
 def _same(store: Path) -> str:
@@ -106,5 +106,6 @@ def tasks(name: str | None, as_json: bool) -> None:
         )
         return
     show.table("", ("task", "what", "sizes"), [(t.name, t.about, ", ".join(t.students)) for t in every])
-    bases = {(size, base) for t in every for size, base in t.students.items()}
-    show.table("", ("size", "base"), [(size, base) for size, base in sorted(bases)])
+    bases = [(f"student {size}", base) for t in every for size, base in t.students.items()]
+    bases += [("reranker", t.encoder) for t in every]
+    show.table("", ("for", "base"), list(dict.fromkeys(bases)))
