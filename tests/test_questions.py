@@ -79,6 +79,11 @@ def test_a_row_twice_in_a_file_is_one_question(db: Database, tmp_path: Path) -> 
     assert loaded == Loaded(added=2, unchanged=1, rationales=0, splits={"train": 1, "dev": 1})
 
 
+def test_the_order_of_evidence_makes_no_other_question(db: Database, tmp_path: Path) -> None:
+    load(db, write(tmp_path / "q.jsonl", CORK))
+    assert load(db, write(tmp_path / "q.jsonl", {**CORK, "evidence": ["p1", "p2"]})).unchanged == 1
+
+
 def test_more_rows_of_a_file_add_to_those_that_are_there(db: Database, tmp_path: Path) -> None:
     load(db, write(tmp_path / "q.jsonl", IRON))
     loaded = load(db, write(tmp_path / "q.jsonl", IRON, CORK))
@@ -286,6 +291,15 @@ def test_rows_that_are_no_questions_are_passed_over_but_not_a_whole_file_of_them
     assert load_questions(db, task, write(tmp_path / "q.jsonl", CORK, IRON)).added == 1
     with pytest.raises(BadInput, match="no row is a question of choice"):
         load_questions(db, task, write(tmp_path / "q.jsonl", CORK))
+
+
+def test_the_given_split_is_for_parsers_that_know_of_none(db: Database, tmp_path: Path) -> None:
+    def bare(row: Row) -> Question:
+        return Question(str(row["id"]), "", str(row["question"]), ("yes", "no"), "A")
+
+    task = replace(tasks.load("choice"), parse=bare)
+    path = write(tmp_path / "q.jsonl", {"id": "q1", "question": "Is it?"})
+    assert load_questions(db, task, path, split="dev").splits == {"dev": 1}
 
 
 # The command
