@@ -345,9 +345,8 @@ def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path) -> Non
     path, store = write(tmp_path / "q.jsonl", CORK, IRON), tmp_path / "kard.db"
     result = run("load", "choice", path, "--store", store)
     assert result.exit_code == 0
-    first, following = result.output.splitlines()
-    assert first == "choice: 2 questions added, 0 unchanged (train 1, dev 1)"
-    assert following == f"Next: kard index SOURCE --store {store}"
+    first = "choice: 2 questions added, 0 unchanged (train 1, dev 1)"
+    assert result.output.splitlines() == [first, f"Next: kard index SOURCE --store {store}"]
     again = run("load", "choice", path, "--store", store).output
     assert "choice: 0 questions added, 2 unchanged (train 1, dev 1)" in again
 
