@@ -1,13 +1,14 @@
-"""Rows out of the files that people have: JSON, JSONL, CSV, TSV, each also gzipped, with the place of each."""
+"""Rows out of the files that people have: JSON, JSONL, CSV, TSV, each also zipped, with the place of each."""
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -15,6 +16,7 @@ from typing import IO, cast
 from kard.errors import BadInput
 
 Row = Mapping[str, object]
+UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,13 @@ def open_text(path: Path) -> IO[str]:
         raise BadInput("no such file; check the path", at=str(path))
     if path.is_dir():
         raise BadInput("is a folder, not a file", at=str(path))
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(cast("IO[bytes]", gzip.open(path, "rb")), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    if path.suffix in UNZIP:
+        return cast("IO[bytes]", UNZIP[path.suffix](path, "rb"))
+    return path.open("rb")
 
 
 def read_text(path: Path) -> str:
@@ -52,9 +58,9 @@ def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
     """Every row of the file with its place; the name's ending says the format.
 
     JSON is a list of objects, or an object whose values are such a list. Raises BadInput, naming the line,
-    for bytes that are not UTF-8, a broken gzip, a line that is not a JSON object, or an empty file.
+    for bytes that are not UTF-8, a broken archive, a line that is not a JSON object, or an empty file.
     """
-    endings = [s for s in path.suffixes if s != ".gz"]
+    endings = [s for s in path.suffixes if s not in UNZIP]
     ending = endings[-1].lower() if endings else ""
     readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
     if ending not in readers:
@@ -66,8 +72,13 @@ def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
             yield place, row
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput("the gzip ends early or is broken; fetch the file again", at=f"{path}:{line + 1}") from error
+    except (EOFError, OSError, zlib.error) as error:
+        if path.suffix not in UNZIP:
+            raise
+        kind = "gzip" if path.suffix == ".gz" else "bzip2"
+        raise BadInput(
+            f"the {kind} ends early or is broken; fetch the file again", at=f"{path}:{line + 1}"
+        ) from error
     if empty:
         raise BadInput("the file holds no rows", at=str(path))
 
@@ -80,8 +91,7 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> BadInput:
 
 
 def _undecodable_line(path: Path) -> int:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as raw:
+    with _open_bytes(path) as raw:
         for number, line in enumerate(raw, 1):
             try:
                 line.decode("utf-8")

@@ -6,11 +6,13 @@ import re
 from typing import Any
 
 # Sections that hold pointers to elsewhere, not knowledge.
-POINTERS = frozenset(
-    "references|notes|citations|footnotes|sources|bibliography|further reading|external links|see also".split("|")
+POINTERS = re.compile(
+    r"references|notes|citations|footnotes|sources|bibliography|further reading|external links|see also",
+    re.IGNORECASE,
 )
-UNWANTED_TAGS = frozenset(
-    "ref|references|table|gallery|math|timeline|imagemap|score|graph|mapframe|templatestyles|style|chem".split("|")
+UNWANTED_TAGS = re.compile(
+    r"\s*(ref|references|table|gallery|math|chem|timeline|imagemap|score|graph|mapframe|templatestyles|style)\s*",
+    re.IGNORECASE,
 )
 UNWANTED_LINKS = re.compile(r"\s*(file|image|category|media)\s*:", re.IGNORECASE)
 MAGIC_WORD = re.compile(r"__[A-Z]{3,}__")
@@ -32,7 +34,7 @@ def plain(wikitext: str, parser: Any) -> str:
         level = int(headings[0].level) if headings else 1
         if level > skipped:
             continue
-        skipped = level if title.lower() in POINTERS else 7
+        skipped = level if POINTERS.fullmatch(title) else 7
         if skipped != 7:
             continue
         for heading in headings:
@@ -56,7 +58,7 @@ def _drop(code: Any) -> None:
         *code.filter_templates(recursive=False),
         *code.filter_comments(recursive=False),
         *(link for link in code.filter_wikilinks() if UNWANTED_LINKS.match(str(link.title))),
-        *(tag for tag in code.filter_tags() if str(tag.tag).strip().lower() in UNWANTED_TAGS),
+        *(tag for tag in code.filter_tags() if UNWANTED_TAGS.fullmatch(str(tag.tag))),
         *(argument for argument in code.filter_arguments()),
     ]
     for node in unwanted:

@@ -1,0 +1,132 @@
+"""Rows out of files: what goes in comes out, and what is broken is named by file and line."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kard.errors import BadInput
+from kard.files import Place, read_rows, read_text
+
+# tmp_path is shared by the examples of one test; each writes its file anew.
+fresh = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=5
+)
+objects = st.dictionaries(st.text(), values, max_size=4)
+
+
+@fresh
+@given(rows=st.lists(objects, min_size=1, max_size=5), zipped=st.booleans(), blank=st.booleans())
+def test_json_lines_come_back_with_their_line_numbers(
+    tmp_path: Path, rows: list[dict[str, object]], zipped: bool, blank: bool
+) -> None:
+    path = tmp_path / ("rows.jsonl.gz" if zipped else "rows.jsonl")
+    text = ("\n\n" if blank else "\n").join(json.dumps(row) for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if zipped else text.encode())
+    step = 2 if blank else 1
+    assert list(read_rows(path)) == [(Place(path, 1 + step * i), row) for i, row in enumerate(rows)]
+
+
+@fresh
+@given(rows=st.lists(objects, min_size=1, max_size=5), wrapped=st.booleans())
+def test_a_json_list_comes_back_item_by_item(tmp_path: Path, rows: list[dict[str, object]], wrapped: bool) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps({"version": 1, "data": rows} if wrapped else rows), encoding="utf-8")
+    assert list(read_rows(path)) == [(Place(path, i), row) for i, row in enumerate(rows, 1)]
+
+
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)
+
+
+@fresh
+@given(table=st.lists(st.tuples(cells, cells), min_size=1, max_size=4), ending=st.sampled_from(["csv", "tsv"]))
+def test_a_table_comes_back_cell_by_cell(tmp_path: Path, table: list[tuple[str, str]], ending: str) -> None:
+    path = tmp_path / f"rows.{ending}"
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter="\t" if ending == "tsv" else ",").writerows([("id", "text"), *table])
+    path.write_bytes(buffer.getvalue().encode())
+    assert [dict(row) for _, row in read_rows(path)] == [{"id": a, "text": b} for a, b in table]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"id": "a"}\n')
+    assert [row for _, row in read_rows(path)] == [{"id": "a"}]
+
+
+def test_json_lines_under_the_name_json_are_read_as_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('{"id": "a"}\n{"id": "b"}\n', encoding="utf-8")
+    assert [(place.line, row["id"]) for place, row in read_rows(path)] == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "says"),
+    [
+        ("a.jsonl", b'{"id": 1}\n{"id": \n', 2, "not JSON"),
+        ("a.jsonl", b'{"id": 1}\n[1, 2]\n', 2, "expected a JSON object, found list"),
+        ("a.jsonl", b'{"id": 1}\n\n{"id": "caf\xe9"}\n', 3, "byte 0xe9 is not UTF-8"),
+        ("a.json", b'[{"id": 1},\n {"id": }]', 2, "not JSON"),
+        ("a.json", b"[1]", 1, "expected a JSON object, found int"),
+        ("a.csv", b"id,text\n1,one\n2,two,three\n", 3, "more cells than the header's 2"),
+        ("a.csv", b"id,text\n1\n", 2, "no cell for column 'text'"),
+        ("a.jsonl.gz", gzip.compress(b'{"id": 1}\n' * 9)[:-12], None, "the gzip ends early or is broken"),
+        ("a.jsonl.gz", b'{"id": 1}\n', 1, "the gzip ends early or is broken"),
+        ("a.jsonl.gz", gzip.compress(b'{"id": 1}\n{"id": "\xe9"}\n'), 2, "byte 0xe9 is not UTF-8"),
+        ("a.jsonl.bz2", bz2.compress(b'{"id": 1}\n' * 9)[:-12], 1, "the bzip2 ends early or is broken"),
+        ("a.jsonl.bz2", b'{"id": 1}\n', 1, "the bzip2 ends early or is broken"),
+    ],
+)
+def test_what_is_broken_is_named_by_its_line(
+    tmp_path: Path, name: str, content: bytes, line: int | None, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as raised:
+        list(read_rows(path))
+    message = str(raised.value)
+    assert "\n" not in message
+    assert says in message
+    assert message.startswith(f"{path}:" if line is None else f"{path}:{line}: ")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz"])
+def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
+    with pytest.raises(BadInput, match="holds no rows"):
+        list(read_rows(path))
+
+
+def test_a_missing_file_a_folder_and_an_unknown_ending_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        list(read_rows(tmp_path / "a.jsonl"))
+    (tmp_path / "b.jsonl").mkdir()
+    with pytest.raises(BadInput, match="is a folder"):
+        list(read_rows(tmp_path / "b.jsonl"))
+    with pytest.raises(BadInput, match=r"cannot tell the format.*\.jsonl"):
+        list(read_rows(tmp_path / "c.docx"))
+
+
+def test_a_bzipped_file_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.bz2"
+    path.write_bytes(bz2.compress(b'{"id": "a"}\n'))
+    assert [(place.line, row) for place, row in read_rows(path)] == [(1, {"id": "a"})]
+
+
+def test_text_loses_carriage_returns_and_byte_order_mark_and_names_a_bad_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\n")
+    assert read_text(path) == "one\ntwo\n"
+    path.write_bytes(b"one\ntw\xf6\n")
+    with pytest.raises(BadInput, match=r"a\.txt:2: byte 0xf6 is not UTF-8"):
+        read_text(path)
