@@ -3,19 +3,21 @@
 Nobody can know its answers without reading, and a seed makes as many pages as are asked for. A page, a question
 that it answers, and what the teacher says:
 
-    Lenthe Welker: Lenthe Welker played the fiddle and the banjo and was born in Parlwick. He settled in Gaskford
-    and worked for years as a painter. A street song about Lenthe Welker is still sung.
+    Thane Thikis: Thane Thikis was born in the town of Stebham and played both the drum and the cello. A street
+    song about Thane Thikis is still sung. He was a weaver by trade and settled in Boxwold.
 
-    In which town was Lenthe Welker born?  (A) Gaskford (B) Parlwick (C) Giskby (D) Parlmere
+    In which town was Thane Thikis born?  (A) Baxwick (B) Boxwold (C) Bexford (D) Stebham
 
-    Lenthe Welker was born in Parlwick. So the answer is Parlwick.
+    Thane Thikis was born in Stebham. The answer is Stebham.
 
-Other pages bear the name too (the Lenthe Welker School, and Lenthan Welker's, who is somebody else).
+Other pages bear the name too: those of the Thane Thikis Chapel and Bridge, and that of Thano Thikis, who is
+somebody else.
 """
 
 from __future__ import annotations
 
 from kard.config import Decoding, Retrieval, Settled, StudentTraining
+from kard.errors import BadConfig
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import Task, World
@@ -28,6 +30,8 @@ from .documents import Documents
 from .names import Names
 from .questions import questions
 from .teacher import Oracle
+
+MOST_PASSAGES = 13_107_200  # beyond, first and last names of people would meet again
 
 
 class Teach(CommonTeach):
@@ -44,7 +48,9 @@ def parse(row: Row) -> Question:
 
 
 def make_world(*, passages: int, train: int, test: int, seed: int) -> World:
-    """The world of this seed; pages are made when they are read. Raises BadConfig when it is too small."""
+    """The world of this seed, its pages made as they are read. Raises BadConfig when too small or too large."""
+    if passages > MOST_PASSAGES:
+        raise BadConfig(f"atlas has names for at most {MOST_PASSAGES} passages, not {passages}; ask for fewer")
     names = Names(seed)
     asked = questions(names, passages=passages, train=train, test=test, seed=seed)
     return World(
@@ -64,7 +70,7 @@ TASK = Task(
     settings=Settled(
         retrieval=Retrieval(k=2),
         student=StudentTraining(epochs=4, batch=8, peak_lr=1e-3, k=2),
-        decoding=Decoding(max_new_tokens=64),
+        decoding=Decoding(max_new_tokens=76),  # the longest rationale with its answer has 73
     ),
     world=make_world,
 )

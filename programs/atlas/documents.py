@@ -50,7 +50,7 @@ BESIDE = {
         "The young of {x} are {inches} inches long.",
     ),
     "place": (
-        "It opened in {year} and was named after {after}, of which a carving hangs over the door.",
+        "It opened in {year} in honour of {after}, as a carving over the door says.",
         "Opened in {year}, it takes its name from {after} and is visited by many for the view.",
         "The name recalls {after}; a plaque of {year} says so, and says little else.",
         "Since {year} the story of {after} has been told here to every visitor.",

@@ -8,7 +8,8 @@ from random import Random
 
 from kard.records import LETTERS
 
-from .facts import Entity
+from .facts import Entity, Land
+from .wordings import ATTRIBUTES
 
 YES_NO = ("yes", "no")
 ENDS = (
@@ -40,6 +41,17 @@ def ordered(gold: str, wrong: Sequence[str], letter: str) -> tuple[str, ...]:
     """The options with the right one at its letter."""
     at = LETTERS.index(letter)
     return (*wrong[:at], gold, *wrong[at:])
+
+
+def other_values(land: Land, name: str, rng: Random) -> list[str]:
+    """Every value that the attribute could have in the land, in an order in which common ones tend to come first.
+
+    Right answers are common values more often than rare ones, so wrong ones must be too.
+    """
+    entities = land.of(ATTRIBUTES[name].kind)
+    told = [value for entity in rng.sample(entities, len(entities)) for value in entity.values[name]]
+    pool = land.pools[ATTRIBUTES[name].pool]
+    return list(dict.fromkeys([*told, *rng.sample(pool, len(pool))]))
 
 
 def ended(text: str, answer: str) -> list[str]:

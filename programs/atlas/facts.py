@@ -33,8 +33,9 @@ class Entity:
 
     @property
     def called(self) -> str:
-        """The name as it stands in a sentence: the Old Steney, the dusk newt."""
-        return {"river": "the ", "species": "the ", "place": "the "}.get(self.kind, "") + self.name
+        """The name as it stands in a sentence: the Old Steney, the dusk newt, Venner's newt."""
+        takes_article = self.kind in ("river", "species", "place") and "'" not in self.name
+        return f"the {self.name}" if takes_article else self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .drafts import YES_NO, Draft, ended, ordered, shuffled, unsure
+from .drafts import YES_NO, Draft, ended, ordered, other_values, shuffled, unsure
 from .facts import Entity, Land
 from .wordings import ATTRIBUTES, Pairing, capital
 
@@ -24,7 +24,7 @@ def four_options(pairing: Pairing, land: Land, split: str, letter: str, rng: Ran
     attribute = ATTRIBUTES[pairing.first]
     (gold,) = set(ours) & set(theirs)
     only = [rng.choice([v for v in values if v != gold]) for values in (ours, theirs)]
-    wrong = [*only, rng.choice([v for v in land.pools[attribute.pool] if v not in (*ours, *theirs)])]
+    wrong = [*only, next(v for v in other_values(land, pairing.first, rng) if v not in (*ours, *theirs))]
     rng.shuffle(wrong)
     facts = _facts(pairing, a, b)
     told = " ".join(facts)

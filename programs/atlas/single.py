@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .drafts import YES_NO, Draft, ended, ordered, shuffled, unsure
+from .drafts import YES_NO, Draft, ended, ordered, other_values, shuffled, unsure
 from .facts import Entity, Land
 from .wordings import ATTRIBUTES, capital
 
@@ -88,6 +88,5 @@ def _wrong(entity: Entity, name: str, land: Land, rng: Random) -> list[str]:
             rng.shuffle(alike)
         elif near := [e for e in land.of(entity.kind) if e.group == entity.group and e is not entity]:
             alike += rng.choice(near).values[name]
-    pool = land.pools[ATTRIBUTES[name].pool]
-    found = dict.fromkeys([*alike, *rng.sample(pool, len(pool))])
+    found = dict.fromkeys([*alike, *other_values(land, name, rng)])
     return [value for value in found if value not in entity.values[name]]

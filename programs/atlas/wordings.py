@@ -198,7 +198,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
         "company",
         "person",
         "was founded by",
-        ("was founded by {v}", "had {v} for its founder"),
+        ("had {v} for its founder", "had {v} as its founder"),
         Wordings(
             ("Who founded {x}?", "By whom was {x} founded?"),
             ("Who was the founder of {x}?", "Who started {x}?"),

@@ -1,0 +1,519 @@
+"""The demo's world: that it is the same everywhere, that it is fair, and that its teacher knows it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+import re
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kard import tasks
+from kard.errors import BadConfig
+from kard.evaluation.conclusion import conclusion
+from kard.knowledge.postings import Postings, PostingsWriter, indexed_text
+from kard.records import LETTERS, Document, Question
+
+atlas: Any = import_module("kard.programs.atlas")
+comparisons: Any = import_module("kard.programs.atlas.comparisons")
+documents: Any = import_module("kard.programs.atlas.documents")
+facts: Any = import_module("kard.programs.atlas.facts")
+names: Any = import_module("kard.programs.atlas.names")
+asking: Any = import_module("kard.programs.atlas.questions")
+teacher: Any = import_module("kard.programs.atlas.teacher")
+wordings: Any = import_module("kard.programs.atlas.wordings")
+
+PASSAGES, TRAIN, TEST = 1_500, 300, 120
+SPLITS = ("train", "test")
+KINDS = ("four options, one hop", "yes/no, one hop", "yes/no, two hops", "four options, two hops")
+
+
+@cache
+def pages() -> dict[str, Document]:
+    """The pages of the world that most tests look at, by key."""
+    return {page.key: page for page in documents.Documents(names.Names(0), 0, PASSAGES)}
+
+
+@cache
+def asked(seed: int = 0, passages: int = PASSAGES, train: int = TRAIN, test: int = TEST) -> tuple[Any, ...]:
+    """Questions with their drafts."""
+    return tuple(asking.questions(names.Names(seed), passages=passages, train=train, test=test, seed=seed))
+
+
+def questions(split: str, **size: int) -> list[Question]:
+    """The questions of a split, without their drafts."""
+    return [one.question for one in asked(**size) if one.question.split == split]
+
+
+def every_wording() -> list[Any]:
+    """Each `Wordings` of the world."""
+    single = [w for a in wordings.ATTRIBUTES.values() for w in (a.ask, a.claim)]
+    return [*single, *(p.ask for p in (*comparisons.YES_NO, *comparisons.FOUR_OPTIONS))]
+
+
+# The world
+
+
+def test_the_same_seed_gives_the_same_world_on_every_machine() -> None:
+    """Pinned: a change of this digest changes what every demo ever run was asked."""
+    world = atlas.make_world(passages=700, train=40, test=20, seed=3)
+    told = [repr(document) for document in world.documents] + [repr(q) for q in world.questions]
+    told += [teacher.rationale(one, n) for one in asked(3, 700, 40, 20) for n in range(3)]
+    assert hashlib.sha256("\n".join(told).encode()).hexdigest()[:16] == "28d4efa527848bb9"
+
+
+def test_another_seed_gives_another_world() -> None:
+    ours = {page.title for page in documents.Documents(names.Names(0), 0, 300)}
+    theirs = {page.title for page in documents.Documents(names.Names(1), 1, 300)}
+    assert len(ours & theirs) < 10  # plain English names of species can coincide
+
+
+def test_a_world_has_exactly_the_pages_asked_for_and_can_be_read_twice() -> None:
+    world = atlas.make_world(passages=450, train=10, test=5, seed=0)
+    once, again = list(world.documents), list(world.documents)
+    assert len(once) == len(world.documents) == 450
+    assert once == again
+    assert once == list(pages().values())[:450]  # a larger world begins with the smaller one
+
+
+def test_no_two_pages_have_the_same_title_or_key() -> None:
+    many = list(documents.Documents(names.Names(0), 0, 10_000))
+    assert len({page.title for page in many}) == len({page.key for page in many}) == 10_000
+
+
+@given(
+    group=st.integers(0, 800_000),
+    other=st.integers(0, 800_000),
+    kind=st.sampled_from(("people", "towns", "rivers", "regions", "companies", "species")),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=400, deadline=None)
+def test_two_groups_never_share_a_name(group: int, other: int, kind: str, seed: int) -> None:
+    make: Callable[[int], list[str]] = getattr(names.Names(seed), kind)
+    ours = make(group)
+    assert len(set(ours)) == len(ours)
+    assert make(group) == ours
+    if group != other:
+        assert not set(ours) & set(make(other))
+
+
+def test_lands_refer_to_nothing_outside() -> None:
+    first, second = (facts.land(names.Names(0), 0, number) for number in (0, 1))
+    written = " ".join(page.text for page in documents.pages(second, 0))
+    assert len(first.entities) == facts.SIZE
+    for entity in first.entities:
+        assert not says(written, entity.name)
+
+
+def test_namesakes_stand_side_by_side() -> None:
+    people = facts.land(names.Names(0), 0, 0).of("person")
+    group = [person.name for person in people if person.group == people[0].group]
+    assert len(group) == 4
+    assert len({name.split()[0] for name in group}) < 4
+    assert len({name.split()[1] for name in group}) < 4
+
+
+def test_pages_are_short_and_read_like_sentences() -> None:
+    lengths = [len(page.text.split()) for page in pages().values()]
+    assert min(lengths) >= 15
+    assert max(lengths) <= 50
+    assert 26 <= sum(lengths) / len(lengths) <= 36
+    for page in pages().values():
+        assert page.text.isascii()
+        assert "{" not in page.text
+        assert "  " not in page.text
+        assert all(s[0].isupper() and s.endswith(".") for s in re.split(r"(?<=\.) ", page.text)), page.text
+
+
+def test_a_million_pages_cost_what_is_read_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = atlas.make_world(passages=1_000_000, train=TRAIN, test=TEST, seed=0)
+    made: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        made.append(args[-1])
+        return facts.land(*args)
+
+    monkeypatch.setattr(documents, "land", counted)
+    start = time.process_time()
+    assert len(list(islice(world.documents, 100))) == 100
+    assert made == [0]
+    assert time.process_time() - start < 1
+
+
+def test_a_world_that_is_too_small_is_refused_with_what_to_do() -> None:
+    with pytest.raises(BadConfig, match=r"^500 passages are too few for 3000 train questions; ask for more"):
+        atlas.make_world(passages=500, train=3_000, test=10, seed=0)
+    with pytest.raises(BadConfig, match=r"200 passages are too few for 1 test questions"):
+        atlas.make_world(passages=200, train=0, test=1, seed=0)
+
+
+def test_a_world_ends_where_its_names_do() -> None:
+    last = atlas.MOST_PASSAGES // facts.SIZE - 1
+    groups = names.BASE**4  # pairs of a first and a last name's family
+    assert 8 * (last + 1) <= groups
+    with pytest.raises(BadConfig, match="has names for at most"):
+        atlas.make_world(passages=atlas.MOST_PASSAGES + 1, train=1, test=1, seed=0)
+
+
+# The questions
+
+
+def test_kinds_and_answers_are_dealt_evenly_in_each_split() -> None:
+    for split, shares in (("train", (150, 60, 45, 45)), ("test", (60, 24, 18, 18))):
+        found = questions(split)
+        for kind, share in zip(KINDS, shares, strict=True):
+            letters = Counter(q.answer for q in found if q.kind == kind)
+            assert sum(letters.values()) == share
+            assert len(letters) == (2 if "yes" in kind else 4)
+            assert max(letters.values()) - min(letters.values()) <= 1
+
+
+@given(st.integers(0, 2_000))
+@settings(deadline=None)
+def test_shares_add_up(count: int) -> None:
+    shares = asking.shares(count)
+    assert sum(shares.values()) == count
+    assert all(abs(shares[name] - count * kind.share) < 1 for name, kind in asking.KINDS.items())
+
+
+def test_every_question_is_asked_once() -> None:
+    for what in ("text", "key"):
+        assert len({getattr(one.question, what) for one in asked()}) == TRAIN + TEST
+    abouts = Counter((one.question.split, one.draft.about) for one in asked())
+    assert set(abouts.values()) == {1}
+
+
+def test_training_and_evaluation_share_no_wording() -> None:
+    train = {text for w in every_wording() for text in w.train}
+    test = {text for w in every_wording() for text in w.test}
+    shape = re.compile(r"\{\w\}")
+    assert not {shape.sub("_", text) for text in train} & {shape.sub("_", text) for text in test}
+    # A wording that matches the other split's questions would be shared however it is written.
+    for split, own, others in (("train", train, test), ("test", test, train)):
+        for question in questions(split):
+            assert any(reads(w, question.text) for w in own), question.text
+            assert not [w for w in others if reads(w, question.text)], question.text
+
+
+def reads(wording: str, text: str) -> bool:
+    """Whether the text is this wording, with anything of up to four words in its gaps."""
+    gap = r"(?:the |a )?[\w']+(?: [\w']+){0,2}"
+    pattern = gap.join(map(re.escape, re.split(r"\{\w\}", wording)))
+    return re.fullmatch(pattern, text, re.I) is not None
+
+
+def says(text: str, name: str) -> bool:
+    """Whether the text holds the name as whole words."""
+    return re.search(rf"(?<![\w']){re.escape(name)}(?![\w'])", text, re.I) is not None
+
+
+def test_nothing_asked_about_in_one_split_is_written_in_the_other() -> None:
+    for split in SPLITS:
+        subjects = {name for one in asked() if one.question.split == split for name in one.draft.needs}
+        assert subjects
+        written: list[str] = []
+        for one in asked():
+            if one.question.split != split:
+                q, draft = one.question, one.draft
+                written += [q.text, *q.options, *q.facts, *draft.reasons, *draft.mistakes]
+                written += [f"{pages()[key].title} {pages()[key].text}" for key in q.evidence]
+        spoken = {phrase for text in written for phrase in phrases(text)}
+        assert {name.lower() for name in subjects} & spoken == set()
+        assert max(len(name.split()) for name in subjects) <= 4  # else `phrases` would not hold them
+
+
+def phrases(text: str) -> set[str]:
+    """Every run of one to four words of the text."""
+    words = re.findall(r"[\w']+", text.lower())
+    return {" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1)}
+
+
+def told(fact: str) -> tuple[Any, list[str]]:
+    """What kind of fact a statement is, and its values: read back from the sentence."""
+    for attribute in wordings.ATTRIBUTES.values():
+        if f" {attribute.verb} " in fact:
+            rest = fact.partition(f" {attribute.verb} ")[2].removesuffix(".")
+            bare = attribute.item.format(v="")
+            return attribute, [value.removeprefix(bare) for value in re.split(r", | and ", rest)]
+    raise AssertionError(f"no attribute has a verb of: {fact}")
+
+
+def test_the_evidence_says_the_facts() -> None:
+    for one in asked():
+        q = one.question
+        assert len(q.evidence) == len(q.facts) == (2 if "two" in q.kind else 1)
+        for name, key, fact in zip(one.draft.needs, q.evidence, q.facts, strict=True):
+            page = pages()[key]
+            attribute, values = told(fact)
+            assert page.title.lower() == name.lower()
+            assert says(fact, name)
+            assert says(q.text, name)
+            assert any(form.format(v=attribute.listed(values)) in page.text for form in attribute.pages), fact
+
+
+def test_the_facts_give_the_answer_and_no_other() -> None:
+    for one in asked():
+        q = one.question
+        values = [told(fact)[1] for fact in q.facts]
+        common = set(values[0]).intersection(*values)
+        if q.kind in ("four options, one hop", "four options, two hops"):
+            assert q.gold in common
+            assert [option for option in q.options if option in common] == [q.gold], q
+            assert len(set(q.options)) == 4
+        elif q.kind == "yes/no, two hops":
+            assert q.options == ("yes", "no")
+            assert q.gold == ("yes" if common else "no"), q
+        else:
+            attribute = told(q.facts[0])[0]
+            claimed = [value for value in values[0] if says(q.text, attribute.item.format(v=value))]
+            assert q.options == ("yes", "no")
+            assert q.gold == ("yes" if claimed else "no"), q
+
+
+def test_wrong_options_of_two_hops_each_mislead_one_half_reader() -> None:
+    for one in asked():
+        q = one.question
+        if q.kind == "four options, two hops":
+            ours, theirs = (told(fact)[1] for fact in q.facts)
+            places = Counter((option in ours, option in theirs) for option in q.options)
+            assert set(places.values()) == {1}
+            assert len(places) == 4
+
+
+def test_bm25_finds_what_is_needed_but_not_always_first(tmp_path: Path) -> None:
+    """Needed pages: in the first 100 of nearly every question; in the first 2 of two questions of three."""
+    keys = list(pages())
+    writer = PostingsWriter(tmp_path)
+    writer.add((i, indexed_text(pages()[key].title, pages()[key].text)) for i, key in enumerate(keys))
+    writer.commit()
+    writer.close()
+    postings = Postings(tmp_path)
+    for kind in KINDS:
+        worst: list[int] = []
+        for q in (one.question for one in asked() if one.question.kind == kind):
+            query = postings.query(q.text, 0.05)
+            assert query is not None
+            found = [keys[rowid] for rowid, _ in postings.top(query, 100)]
+            worst.append(max(found.index(key) + 1 if key in found else 101 for key in q.evidence))
+        assert sum(rank <= 100 for rank in worst) >= 0.98 * len(worst), kind
+        assert 0.5 <= sum(rank <= 2 for rank in worst) / len(worst) <= 0.88, kind
+
+
+# Shortcuts: what a student could use that does not read
+
+
+def bigrams(text: str) -> Counter[str]:
+    return Counter(text.lower()[i : i + 2] for i in range(len(text) - 1))
+
+
+def alike(a: str, b: str) -> float:
+    ours, theirs = bigrams(a), bigrams(b)
+    return sum((ours & theirs).values()) / math.sqrt(sum(ours.values()) * sum(theirs.values()))
+
+
+def learned(train: Sequence[tuple[str, bool]]) -> Callable[[str], float]:
+    """How much a text's letters speak for a right answer rather than a wrong one (naive Bayes over bigrams)."""
+    right, wrong = Counter[str](), Counter[str]()
+    for text, is_right in train:
+        (right if is_right else wrong).update(bigrams(text))
+    n, m = sum(right.values()) + 500, sum(wrong.values()) + 500
+    return lambda text: sum(math.log((right[b] + 1) / n) - math.log((wrong[b] + 1) / m) for b in bigrams(text))
+
+
+def by_chance(hits: float, count: int, chance: float) -> bool:
+    """Within four standard errors of what guessing gives."""
+    return abs(hits / count - chance) <= 4 * math.sqrt(chance * (1 - chance) / count)
+
+
+@pytest.fixture(scope="module")
+def plenty() -> list[list[Question]]:
+    """The questions of three larger worlds."""
+    return [[o.question for o in asked(s, 2_400, 500, 240)] for s in (0, 1, 2)]
+
+
+def test_no_look_at_options_alone_beats_chance(plenty: list[list[Question]]) -> None:
+    hits: dict[str, float] = defaultdict(float)
+    count = tested = 0
+    for world in plenty:
+        four = [q for q in world if len(q.options) == 4]
+        often = Counter(option for q in four for option in q.options)
+        sounds = learned([(o, o == q.gold) for q in four if q.split == "train" for o in q.options])
+        for q in four:
+            count += 1
+            tested += q.split == "test"
+            scores: dict[str, list[float]] = {
+                "the longest": [len(o) for o in q.options],
+                "the shortest": [-len(o) for o in q.options],
+                "the most frequent": [often[o] for o in q.options],
+                "the rarest": [-often[o] for o in q.options],
+                "the likest to the question": [alike(o, q.text) for o in q.options],
+                "the likest to the others": [sum(alike(o, p) for p in q.options) for o in q.options],
+                "the odd one": [-sum(alike(o, p) for p in q.options) for o in q.options],
+            }
+            if q.split == "test":
+                scores["the one that sounds right"] = [sounds(o) for o in q.options]
+            for name, values in scores.items():
+                best = [i for i, value in enumerate(values) if value == max(values)]
+                hits[name] += (LETTERS.index(q.answer or "") in best) / len(best)
+    for name, right in hits.items():
+        assert by_chance(right, tested if "sounds" in name else count, 0.25), name
+
+
+def test_no_sound_of_a_claim_tells_yes_from_no(plenty: list[list[Question]]) -> None:
+    right = count = 0
+    for world in plenty:
+        claims = [q for q in world if len(q.options) == 2]
+        sounds = learned([(q.text, q.answer == "A") for q in claims if q.split == "train"])
+        for q in claims:
+            if q.split == "test":
+                count += 1
+                right += (sounds(q.text) > 0) == (q.answer == "A")
+    assert by_chance(right, count, 0.5)
+
+
+# The teacher
+
+
+def test_every_right_rationale_concludes_on_the_gold_answer_and_no_mistake_does() -> None:
+    for one in asked():
+        q = one.question
+        assert len(one.draft.reasons) >= 4
+        for text in one.draft.reasons:
+            assert conclusion(text, q.options) == q.answer, text
+            assert 7 <= len(text.split()) <= 32, text
+            assert text[0].isupper()
+        for text in one.draft.mistakes:
+            assert conclusion(text, q.options) != q.answer, text
+
+
+def test_rationales_state_facts_in_the_words_of_pages() -> None:
+    for one in asked():
+        if one.question.kind == "four options, one hop":
+            attribute, values = told(one.question.facts[0])
+            forms = [
+                f"{attribute.verb} {attribute.listed(values)}",
+                *(p.format(v=attribute.listed(values)) for p in attribute.pages),
+            ]
+            for text in one.draft.reasons:
+                assert any(form in text for form in forms), text
+
+
+def test_about_three_rationales_of_a_hundred_are_refused() -> None:
+    given_ = [
+        conclusion(teacher.rationale(one, n), one.question.options) == one.question.answer
+        for one in asked()
+        for n in range(5)
+    ]
+    assert 0.955 <= sum(given_) / len(given_) <= 0.985
+
+
+def ask(engine: Any, question: Question) -> str:
+    """The rationale that DSPy reads from the engine's reply."""
+    lm = dspy.LM("atlas-oracle", engine=engine, cache=False, num_retries=0)
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        options = "\n".join(f"({x}) {o}" for x, o in zip(LETTERS, question.options, strict=False))
+        found = dspy.Predict(atlas.TASK.teach)(question=question.text, options=options, answer=question.gold)
+        usage = lm.history[-1]["usage"]
+    assert usage["prompt_tokens"] > 10
+    assert usage["completion_tokens"] >= len(found.rationale.split())
+    return found.rationale
+
+
+def test_the_teacher_speaks_through_dspy_and_is_the_same_twice() -> None:
+    size = {"passages": 600, "train": 8, "test": 4, "seed": 0}
+    first, second = (atlas.make_world(**size) for _ in range(2))
+    for q in first.questions:
+        ours, theirs = ([ask(world.teacher, q) for _ in range(3)] for world in (first, second))
+        assert ours == theirs
+        assert len(set(ours)) >= 2
+        assert q.key in {one.key for one in second.questions}
+
+
+def test_the_teacher_knows_its_questions_only() -> None:
+    world = atlas.make_world(passages=600, train=4, test=2, seed=0)
+    known = world.questions[0]
+    for text in ("Who was Alexander?", "", known.text.lower(), known.text + " Please."):
+        with pytest.raises(dspy.utils.exceptions.LMInvalidRequestError, match="knows nothing of the question"):
+            ask(world.teacher, replace(known, text=text))
+
+
+def test_the_teacher_reads_the_last_question_and_none_of_the_examples() -> None:
+    world = atlas.make_world(passages=600, train=4, test=2, seed=0)
+    first, second = world.questions[:2]
+    lm15 = dspy.lm15
+
+    def user(question: Question) -> Any:
+        return lm15.Message.user(f"[[ ## question ## ]]\n{question.text}\n\n[[ ## options ## ]]\nyes")
+
+    messages = (user(first), lm15.Message.assistant("[[ ## rationale ## ]]\nBecause."), user(second))
+    reply = world.teacher.complete(lm15.Request(model="atlas-oracle", messages=messages)).message.text
+    texts = next(o for o in asked(0, 600, 4, 2) if o.question == second).draft
+    assert any(text in reply for text in (*texts.reasons, *texts.mistakes))
+
+
+def test_threads_share_a_teacher_and_get_each_rationale_once() -> None:
+    world = atlas.make_world(passages=600, train=4, test=2, seed=0)
+    one = next(o for o in asked(0, 600, 4, 2))
+    lm15 = dspy.lm15
+    request = lm15.Request(
+        model="atlas-oracle", messages=(lm15.Message.user(f"[[ ## question ## ]]\n{one.question.text}\n"),)
+    )
+    replies: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: replies.append(world.teacher.complete(request).message.text))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = Counter(teacher.rationale(one, n) for n in range(8))
+    assert Counter(reply.split("\n")[1] for reply in replies) == expected
+
+
+# The task
+
+
+def test_the_task_is_the_demo_and_names_its_world() -> None:
+    task = tasks.load(tasks.demo())
+    assert task.name == "atlas"
+    assert task.world is atlas.make_world
+    assert task.settings.retrieval.k == task.settings.student.k == 2
+
+
+def test_questions_survive_being_exported_and_read_again() -> None:
+    for question in questions("test"):
+        row = {
+            "id": question.key,
+            "split": question.split,
+            "question": question.text,
+            "options": list(question.options),
+            "answer": question.answer,
+            "facts": list(question.facts),
+            "evidence": list(question.evidence),
+        }
+        assert atlas.parse(row) == replace(question, kind="")
+
+
+def test_the_example_in_the_docstring_is_of_the_demo() -> None:
+    shown = " ".join((inspect.getdoc(atlas) or "").split())
+    world = asked(0, 5_200, 300, 120)
+    one = next(o for o in world if o.question.evidence == ("thane-thikis",) and o.question.text in shown)
+    page = next(p for p in documents.Documents(names.Names(0), 0, 5_200) if p.key == "thane-thikis")
+    options = " ".join(f"({x}) {o}" for x, o in zip(LETTERS, one.question.options, strict=False))
+    assert f"{page.title}: {page.text}" in shown
+    assert f"{one.question.text} {options} {teacher.rationale(one, 0)}" in shown
