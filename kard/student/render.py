@@ -169,25 +169,26 @@ class StudentAdapter(dspy.Adapter):
         options = _strings(inputs.get("options") or ())
         settings = {**lm.kwargs, **lm_kwargs}
         local = getattr(lm.engine, "scores_choices", False)
-        config = Config(
-            max_tokens=settings.get("max_tokens"),
-            temperature=settings.get("temperature"),
-            top_p=settings.get("top_p"),
-            extensions={CHOICES: list(options)} if local and options else None,
-        )
-        request = Request(model=lm.model, messages=(Message.user(message),), config=config)
         count = int(settings.get("n") or 1)
 
-        def ask() -> Response:
+        def ask(sample: int) -> Response:
+            config = Config(
+                max_tokens=settings.get("max_tokens"),
+                temperature=settings.get("temperature"),
+                top_p=settings.get("top_p"),
+                seed=sample if local else None,
+                extensions={CHOICES: list(options)} if local and options else None,
+            )
+            request = Request(model=lm.model, messages=(Message.user(message),), config=config)
             # Each sample is its own: a cache that DSPy keeps would answer all of them with the first.
             return lm(request, cache=False) if count > 1 else lm(request)
 
         if local and count > 1:  # the engine batches what is asked at the same time
             with ThreadPoolExecutor(count) as pool:
-                asked = [pool.submit(contextvars.copy_context().run, ask) for _ in range(count)]
+                asked = [pool.submit(contextvars.copy_context().run, ask, i) for i in range(count)]
                 responses = [future.result() for future in asked]
         else:
-            responses = [ask() for _ in range(count)]
+            responses = [ask(i) for i in range(count)]
         return [self._completion(signature, message, options, response) for response in responses]
 
     def _completion(

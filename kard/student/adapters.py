@@ -1,0 +1,120 @@
+"""Adapters on disk: safetensors folders as peft writes them, checked by hash, whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kard.errors import Missing
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
+_PREFIX = "base_model.model."  # peft's, before the name of a module
+_PART, _STALE = ".part", 3600  # seconds; a folder is written in a few
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What an adapter adds to the weights of linear layers: `scale` x B A, by the layer's name."""
+
+    scale: float
+    down: Mapping[str, Tensor]  # A: (rank, in)
+    up: Mapping[str, Tensor]  # B: (out, rank)
+
+    @classmethod
+    def read(cls, folder: Path) -> LowRank:
+        """The adapter in a folder that peft or `write` wrote."""
+        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        down: dict[str, Tensor] = {}
+        up: dict[str, Tensor] = {}
+        for key, value in load_file(folder / WEIGHTS).items():
+            name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
+            (down if rest.startswith("A") else up)[name] = value
+        return cls(config["lora_alpha"] / config["r"], down, up)
+
+    def delta(self, name: str, device: torch.device) -> Tensor:
+        """What is added to the layer's weight, (out, in) in float32."""
+        return self.scale * (self.up[name].to(device).float() @ self.down[name].to(device).float())
+
+
+def checked(folder: Path, sha256: str, task: str) -> Path:
+    """The folder, when its weights are the recorded ones. Raises Missing."""
+    file = folder / WEIGHTS
+    if not file.exists() or not (folder / CONFIG).exists():
+        raise Missing(f"no adapter in {folder}; train it again with: kard train student {task}")
+    if hash_of(file) != sha256:
+        raise Missing(
+            f"{file} is not what was trained (its hash differs); train it again with: kard train student {task}"
+        )
+    return folder
+
+
+def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
+    """Write an adapter in one stroke, in place of what a killed run left; the sha256 of its weights.
+
+    `config` is peft's. Leftovers of runs that died while writing go first.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for other in folder.parent.glob(f".*{_PART}"):
+        if time.time() - other.stat().st_mtime > _STALE:
+            shutil.rmtree(other, ignore_errors=True)
+    part = folder.parent / f".{folder.name}.{os.getpid()}{_PART}"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part / WEIGHTS)
+    config.save_pretrained(str(part))
+    for file in part.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return hash_of(folder / WEIGHTS)
+
+
+def hash_of(file: Path) -> str:
+    """sha256 of the file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Worn:
+    """A model's linear layers under one adapter at a time, merged into their weights.
+
+    Merged weights generate at the speed of the base model. The base's own weights are kept, so that no number of
+    changes wears them down.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._own: dict[str, Tensor] = {}  # weights of layers that an adapter ever changed
+        self._on: Path | None = None
+
+    @torch.no_grad()
+    def wear(self, folder: Path | None) -> None:
+        """Put on the adapter in the folder in place of the one that is on; None is the base alone."""
+        if folder == self._on:
+            return
+        adapter = LowRank.read(folder) if folder is not None else LowRank(0.0, {}, {})
+        self._on = None
+        for name, own in self._own.items():
+            self._weight(name).copy_(own)
+        for name in adapter.down:
+            weight = self._weight(name)
+            own = self._own.setdefault(name, weight.clone())
+            delta = adapter.delta(name, weight.device)
+            # GPT-2's layers keep their weights as (in, out).
+            weight.copy_(own.float() + (delta if delta.shape == weight.shape else delta.T))
+        self._on = folder
+
+    def _weight(self, name: str) -> Tensor:
+        return cast(nn.Linear, self._model.get_submodule(name)).weight.data

@@ -1,0 +1,244 @@
+"""Batched generation and the scoring of options, for decoders and encoder-decoders.
+
+Prompts of a batch are padded on the left, so that all of them are continued at the same place; rows that have
+ended leave the batch. Ids are lists, one a row (B rows).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from kard.student.tokens import Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How the next token is chosen. `temperature` 0 is greedy; a row draws by its own seed, whatever its batch."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seeds: tuple[int, ...] = ()  # one a row
+
+
+TOP_K = 50  # likeliest tokens that a draw chooses from, as in the paper's own decoding
+
+
+class Decoder:
+    """A causal model and its padding id."""
+
+    def __init__(self, model: Any, eos: int, pad: int) -> None:
+        self.model, self.eos, self.pad = model, eos, pad
+        self.device = next(model.parameters()).device
+        self._cache_name = _cache_name(model)
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Ids], drawing: Drawing) -> list[Ids]:
+        """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
+        ids, mask = self.padded_left(prompts)
+        return _loop(_Rows(self, ids, mask), len(prompts), self.eos, drawing)
+
+    @torch.inference_mode()
+    def score(self, prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+        """Log-probability of each choice of a row after the row's prefix, summed over the choice's tokens.
+
+        A prefix runs once, however many choices it has.
+        """
+        ids, mask = self.padded_left(prefixes)
+        cache = DynamicCache(config=self.model.config)
+        first = self.forward(ids, mask, _positions(mask), cache).logits[:, -1].float().log_softmax(-1)
+        rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
+        flat = [choice for row in choices for choice in row]
+        after, after_mask = _padded(flat, self.pad, self.device)
+        start = first[rows, after[:, 0]]
+        total = start
+        if after.shape[1] > 1:
+            cache.batch_select_indices(rows)
+            whole = torch.cat([mask[rows], after_mask[:, :-1]], dim=1)
+            positions = _positions(whole)[:, -after.shape[1] + 1 :]
+            logits = self.forward(after[:, :-1], whole, positions, cache, keep=0).logits
+            total = start + _picked(logits, after[:, 1:], after_mask[:, 1:])
+        return _by_row(total, choices)
+
+    def padded_left(self, rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Ids and mask of shape (B, longest)."""
+        return _padded(rows, self.pad, self.device, left=True)
+
+    def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int = 1) -> Any:
+        """One pass over new ids; `mask` covers the cache too. `keep` logits at the end, 0 for all."""
+        return self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            logits_to_keep=keep,
+            use_cache=True,
+            **{self._cache_name: cache},
+        )
+
+
+class _Rows:
+    """The rows of a batch that are still being written, with their cache."""
+
+    def __init__(self, decoder: Decoder, ids: Tensor, mask: Tensor) -> None:
+        self._decoder, self._mask = decoder, mask
+        self._cache = DynamicCache(config=decoder.model.config)
+        self._ids, self._positions = ids, _positions(mask)
+
+    def logits(self) -> Tensor:
+        """Logits of the next token, (rows, vocabulary)."""
+        return self._decoder.forward(self._ids, self._mask, self._positions, self._cache).logits[:, -1]
+
+    def append(self, tokens: Tensor) -> None:
+        """Go on with these tokens, one a row."""
+        self._ids = tokens[:, None]
+        self._mask = torch.cat([self._mask, torch.ones_like(self._ids)], dim=1)
+        self._positions = self._positions[:, -1:] + 1
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self._cache.batch_select_indices(rows)
+        self._ids, self._mask, self._positions = self._ids[rows], self._mask[rows], self._positions[rows]
+
+
+class EncoderDecoder:
+    """An encoder-decoder: prompts are encoded once, what is written is decoded."""
+
+    def __init__(self, model: Any, eos: int, pad: int) -> None:
+        self.model, self.eos, self.pad = model, eos, pad
+        self.device = next(model.parameters()).device
+        self.start: int = model.config.decoder_start_token_id
+        self._cache_name = _cache_name(model)
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Ids], drawing: Drawing) -> list[Ids]:
+        """What the decoder writes for each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
+        return _loop(_Written(self, prompts), len(prompts), self.eos, drawing)
+
+    @torch.inference_mode()
+    def score(self, prefixes: Sequence[tuple[Ids, Ids]], choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+        """Log-probability of each choice after (prompt, what was written), summed over the choice's tokens."""
+        encoded, mask = self.encode([prompt for prompt, _ in prefixes])
+        rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
+        begun = [[self.start, *written] for (_, written), row in zip(prefixes, choices, strict=True) for _ in row]
+        flat = [choice for row in choices for choice in row]
+        ids, _ = _padded([[*b, *c[:-1]] for b, c in zip(begun, flat, strict=True)], self.pad, self.device)
+        wanted, counted = _padded(
+            [[*[self.pad] * (len(b) - 1), *c] for b, c in zip(begun, flat, strict=True)], self.pad, self.device
+        )
+        for row, b in enumerate(begun):
+            counted[row, : len(b) - 1] = 0
+        logits = self.forward(encoded[rows], mask[rows], ids, None).logits
+        return _by_row(_picked(logits, wanted, counted), choices)
+
+    def encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """The encoder's states (B, S, D) and the mask (B, S)."""
+        ids, mask = _padded(prompts, self.pad, self.device)
+        return self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+
+    def forward(self, encoded: Tensor, mask: Tensor, ids: Tensor, cache: Any) -> Any:
+        """One pass of the decoder over new ids."""
+        given = {} if cache is None else {self._cache_name: cache}
+        return self.model(
+            encoder_outputs=(encoded,),
+            attention_mask=mask,
+            decoder_input_ids=ids,
+            use_cache=cache is not None,
+            **given,
+        )
+
+
+class _Written:
+    """The rows of a batch that the decoder is still writing, as in `_Rows`."""
+
+    def __init__(self, model: EncoderDecoder, prompts: Sequence[Ids]) -> None:
+        self._model = model
+        self._encoded, self._mask = model.encode(prompts)
+        config = model.model.config
+        self._cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        self._ids = torch.full((len(prompts), 1), model.start, device=model.device)
+
+    def logits(self) -> Tensor:
+        """Logits of the next token, (rows, vocabulary)."""
+        return self._model.forward(self._encoded, self._mask, self._ids, self._cache).logits[:, -1]
+
+    def append(self, tokens: Tensor) -> None:
+        """Go on with these tokens, one a row."""
+        self._ids = tokens[:, None]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self._cache.batch_select_indices(rows)
+        self._encoded, self._mask, self._ids = self._encoded[rows], self._mask[rows], self._ids[rows]
+
+
+def _loop(state: _Rows | _Written, count: int, eos: int, drawing: Drawing) -> list[Ids]:
+    written: list[Ids] = [[] for _ in range(count)]
+    rows = list(range(count))
+    draws = [torch.Generator().manual_seed(seed) for seed in drawing.seeds]
+    for step in range(drawing.max_new_tokens):
+        tokens = _next(state.logits(), drawing, [draws[row] for row in rows] if draws else [])
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if not written[row] or written[row][-1] != eos:
+                written[row].append(token)
+        going = [place for place, row in enumerate(rows) if written[row][-1] != eos]
+        if not going or step + 1 == drawing.max_new_tokens:
+            break
+        state.append(tokens)
+        # Selecting rows copies the cache: worth it once a quarter of the rows has ended.
+        if len(going) <= 0.75 * len(rows):
+            state.keep(torch.tensor(going, device=tokens.device))
+            rows = [rows[place] for place in going]
+    return written
+
+
+def _next(logits: Tensor, drawing: Drawing, draws: Sequence[torch.Generator]) -> Tensor:
+    """The next token of each row. The random numbers are drawn on the processor, the same on every device."""
+    if drawing.temperature == 0:
+        return logits.argmax(-1)
+    values, order = logits.float().topk(min(TOP_K, logits.shape[-1]))
+    likely = (values / drawing.temperature).softmax(-1)
+    before = likely.cumsum(-1) - likely
+    kept = likely.masked_fill(before >= drawing.top_p, 0.0).cumsum(-1)  # the first token always stays
+    drawn = torch.cat([torch.rand(1, generator=draw) for draw in draws]).to(kept.device)
+    place = (kept < drawn[:, None] * kept[:, -1:]).sum(-1, keepdim=True)
+    return order.gather(-1, place)[:, 0]
+
+
+def _padded(rows: Sequence[Ids], pad: int, device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Ids and mask of shape (B, longest). The mask is of lengths: a pad id may be an eos that counts."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for i, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[i, place] = torch.tensor(row)
+        mask[i, place] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _picked(logits: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
+    """Log-probability of the wanted ids (B, T), summed where counted: (B,)."""
+    each = logits.float().log_softmax(-1).gather(-1, wanted[:, :, None])[:, :, 0]
+    return (each * counted).sum(-1)
+
+
+def _by_row(total: Tensor, choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+    values = iter(total.tolist())
+    return [[next(values) for _ in row] for row in choices]
+
+
+def _cache_name(model: Any) -> str:
+    """What the model calls its cache; transformers changed the name from `past_key_values` in 5.2x."""
+    names = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
