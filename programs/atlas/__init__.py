@@ -3,15 +3,15 @@
 Nobody can know its answers without reading, and a seed makes as many pages as are asked for. A page, a question
 that it answers, and what the teacher says:
 
-    Thane Thikis: Thane Thikis was born in the town of Stebham and played both the drum and the cello. A street
-    song about Thane Thikis is still sung. He was a weaver by trade and settled in Boxwold.
+    Morkin Stemow: Morkin Stemow was born in Crirlham and settled down in Crarlham. Morkin Stemow worked for years
+    as a smith and played the piano and the horn. In 1751 a fire burnt every portrait of Morkin Stemow.
 
-    In which town was Thane Thikis born?  (A) Baxwick (B) Boxwold (C) Bexford (D) Stebham
+    In which town was Morkin Stemow born?  (A) Crarlwold (B) Ceskham (C) Crirlham (D) Coskby
 
-    Thane Thikis was born in Stebham. The answer is Stebham.
+    Morkin Stemow was born in the town of Crirlham. Therefore, the answer is Crirlham.
 
-Other pages bear the name too: those of the Thane Thikis Chapel and Bridge, and that of Thano Thikis, who is
-somebody else.
+Other pages bear the name too: those of the Morkin Stemow Inn, School and Fountain, and that of Morken Stemer, who
+is somebody else.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ from random import Random
 
 from kard.records import Document
 
+from .attributes import ATTRIBUTES
 from .facts import SIZE, Entity, Land, land
 from .names import Names
-from .wordings import ATTRIBUTES, capital
+from .wordings import capital
 
 # {x} is the page's own name, {o} another's; the other fields are the entity's `extra`.
 BESIDE = {

@@ -8,8 +8,8 @@ from random import Random
 
 from kard.records import LETTERS
 
+from .attributes import ATTRIBUTES
 from .facts import Entity, Land
-from .wordings import ATTRIBUTES
 
 YES_NO = ("yes", "no")
 ENDS = (

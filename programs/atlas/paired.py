@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+from .attributes import ATTRIBUTES
 from .drafts import YES_NO, Draft, ended, ordered, other_values, shuffled, unsure
 from .facts import Entity, Land
-from .wordings import ATTRIBUTES, Pairing, capital
+from .wordings import Pairing, capital
 
 QUIET = 0.8  # of the pairs have no place named after either, which would stand between the two pages
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+from .attributes import ATTRIBUTES
 from .drafts import YES_NO, Draft, ended, ordered, other_values, shuffled, unsure
 from .facts import Entity, Land
-from .wordings import ATTRIBUTES, capital
+from .wordings import capital
 
 DEAL = tuple(name for name, attribute in ATTRIBUTES.items() for _ in range(attribute.weight))
 # How much of what is asked about has two places named after it, or more, as far as its kind has such. A claim
