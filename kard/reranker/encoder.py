@@ -11,26 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from kard.errors import NoBase
+from kard.student import machine
 
 if TYPE_CHECKING:
     from kard.bases import Base
 
 BATCH = 32  # texts a forward pass: with sorted lengths, larger ones gain nothing on a CPU
-
-
-def best_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 itself; where it is emulated, float32 is faster."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check is not None and bool(check()) for check in checks)
 
 
 class Encoder:
@@ -40,7 +26,8 @@ class Encoder:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int, device: torch.device | None = None) -> None:
-        self.device = device or best_device()
+        machine.keep_memory()
+        self.device = device or machine.device()
         self.model: Any = model.to(self.device).eval()
         self.tokenizer = tokenizer
         limit = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
@@ -68,7 +55,7 @@ class Encoder:
         return cls(model, tokenizer, max_length=max_length, device=device)
 
     def _autocast(self, fast: bool) -> AbstractContextManager[object]:
-        if fast and native_bf16(self.device):
+        if fast and machine.dtype() is torch.bfloat16:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,27 +17,18 @@ from kard.errors import Missing, NoBase
 from kard.records import Passage
 from kard.reranker.cache import Vector, VectorCache
 from kard.reranker.encoder import Encoder
+from kard.student.adapters import WEIGHTS, Worn, hash_of
 
 if TYPE_CHECKING:
     from kard.bases import Base
 
 Scores = NDArray[np.float32]
-WEIGHTS = "adapter_model.safetensors"
 TOGETHER: dict[Scorer, int] = {"pooled": 64, "maxsim": 4}  # questions whose passages are in memory at once
 
 
 def passage_text(passage: Passage) -> str:
     """What the encoder reads of a passage: its title and text, never an id or a source's name."""
     return f"{passage.title}. {passage.text}" if passage.title else passage.text
-
-
-def weights_hash(folder: Path) -> str:
-    """sha256 of an adapter's weights. Raises Missing when the folder lacks them."""
-    file = folder / WEIGHTS
-    if not file.is_file():
-        raise Missing(f"no adapter weights in {folder}; train them again with: kard train reranker TASK")
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Reranker:
@@ -66,8 +56,6 @@ class Reranker:
         Raises Missing when the store does not know it or its adapter is not in the folder `adapters`, NoBase
         when the weights of the base or of the adapter are not those that the store recorded.
         """
-        from peft import PeftModel
-
         from kard.bases import resolve
 
         row = next(iter(db.query("select * from rerankers where id = ?", [reranker_id])), None)
@@ -77,7 +65,7 @@ class Reranker:
         again = f"train it again with: kard train reranker {row['task']}"
         if not (folder / WEIGHTS).is_file():
             raise Missing(f"no adapter of reranker {reranker_id} in {folder}; {again}")
-        if weights_hash(folder) != row["sha256"]:
+        if hash_of(folder / WEIGHTS) != row["sha256"]:
             raise NoBase(
                 f"{folder / WEIGHTS} is not what was trained as {reranker_id}; delete the folder and {again}"
             )
@@ -89,8 +77,7 @@ class Reranker:
         if scorer not in get_args(Scorer):
             raise NoBase(f"reranker {reranker_id} scores by {scorer!r}, unknown to this version; {again}")
         encoder = Encoder.of(base, max_length=int(settings["max_length"]))
-        adapted: Any = PeftModel.from_pretrained(encoder.model, str(folder))
-        encoder.model = adapted.merge_and_unload().eval()
+        Worn(encoder.model).wear(folder)
         return cls(encoder, scorer)
 
     def encode(self, texts: Sequence[str]) -> Scores:
