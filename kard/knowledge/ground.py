@@ -95,7 +95,8 @@ def grounded(kb: KnowledgeBase, question: Ungrounded, settings: Retrieval) -> li
         started = time.perf_counter()
         scores = kb.find_among(text, settings.depth, list(places), max_df=settings.max_df)
         milliseconds = (time.perf_counter() - started) * 1000
-        ranked = sorted(scores.items(), key=lambda hit: (-hit[1], hit[0]))
-        hits = [(rowid, bm25, places.get(rowid)) for rowid, bm25 in ranked]
+        hits = [(rowid, bm25, places.get(rowid)) for rowid, bm25 in scores.items()]
+        # Equal scores, such as nothing at all, stand in the question's own order.
+        hits.sort(key=lambda hit: (-hit[1], hit[2] or len(hits) + 1, hit[0]))
         found.append(Found(question.question, key, settings.depth, milliseconds, hits))
     return found

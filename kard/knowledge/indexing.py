@@ -134,7 +134,9 @@ def _opened(folder: Path) -> Generator[tuple[sqlite3.Connection, PostingsWriter]
             db.close()
     except sqlite3.DatabaseError as error:
         made = False
-        raise BadInput(f"cannot be written ({error}); is it in use?", at=str(folder / texts.NAME)) from error
+        raise BadInput(
+            f"cannot be written ({error}); mend that and run again", at=str(folder / texts.NAME)
+        ) from error
     finally:
         postings.close()
         if made:

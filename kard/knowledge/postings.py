@@ -29,7 +29,8 @@ from tantivy import (
 
 from kard.errors import BadInput
 
-ANALYSER = "en_stem"  # Tantivy's own: words, at most 40 bytes, lower case, English Snowball stems
+TOKENIZER = "en_stem"  # Tantivy's own: words, at most 40 bytes, lower case, English Snowball stems
+ANALYSER = f"{TOKENIZER} of title and text"  # what every score rests on, and so part of a base's id
 NEVER_COMMON = 10  # a term in so few passages is kept whatever its share: small bases have no stop words
 # One thread fills one segment until its heap is full: 271,169 Wikipedia passages need less than a third of
 # this, two million fit, and less is allocated where less is needed. Two threads would make two segments.
@@ -41,12 +42,16 @@ def schema() -> Schema:
     """The fields: `id` (the passage's rowid) and `text` with frequencies; positions would double the disk."""
     builder = SchemaBuilder()
     builder.add_integer_field("id", stored=False, indexed=True, fast=True)
-    builder.add_text_field("text", stored=False, tokenizer_name=ANALYSER, index_option="freq")
+    builder.add_text_field("text", stored=False, tokenizer_name=TOKENIZER, index_option="freq")
     return builder.build()
 
 
 def indexed_text(title: str, text: str) -> str:
-    """What of a passage is searched: its title, which names what pronouns in the text stand for, and its text."""
+    """What of a passage is searched: its title too, which names what the text's pronouns stand for.
+
+    nDCG@10 of 1,603 questions' gold evidence among 306,549 Wikipedia passages is .346 by question and .449 by
+    rationale with the titles, .265 and .388 without (`benchmarks/retrieval.py`).
+    """
     return f"{title}\n{text}"
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 LONGEST = 1.5  # a passage may be this many times the words asked for before it is split
 BLOCK = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*#•]|\d+[.)])[ \t])")  # an empty line, or a list's next item
 OPENS, CLOSES = "\"'(\\[\N{LEFT DOUBLE QUOTATION MARK}", "\"')\\]\N{RIGHT DOUBLE QUOTATION MARK}"
-SENTENCE = re.compile(rf"(?<=[.!?])[{CLOSES}]*\s+(?=[{OPENS}]*[A-Z0-9])|\n")
+SENTENCE = re.compile(rf"[.!?][{CLOSES}]*\s+(?=[{OPENS}]*[A-Z0-9])|\n")
 WORD = re.compile(r"\S+")
 
 
@@ -22,9 +22,18 @@ def split(text: str, words: int = 100) -> list[str]:
     if not text:
         return []
     longest = int(LONGEST * words)
-    if len(text) < 2 * longest or len(text.split()) <= longest:  # n characters hold at most n/2 words
+    if _short(text, longest):
         return [text]
     return [text[start:end].strip() for start, end in _packed(list(_pieces(text, words)), words)]
+
+
+def _short(text: str, words: int) -> bool:
+    """Whether the text has at most so many words; most texts are told without splitting them."""
+    if len(text) < 2 * words:  # n characters hold at most (n + 1) / 2 words
+        return True
+    if text.isprintable():  # then a space is the only white space in it
+        return text.count(" ") < words or len(text.split()) <= words
+    return len(text.split()) <= words
 
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int, bool]]:
@@ -51,10 +60,11 @@ def _between(border: re.Pattern[str], text: str, start: int, end: int) -> Iterat
 
 def _chopped(text: str, start: int, end: int, words: int) -> Iterator[tuple[int, int, int]]:
     """The sentence whole, or in equal runs of words when it is longer than a passage may be."""
-    spans = [m.span() for m in WORD.finditer(text, start, end)]
-    if len(spans) <= int(LONGEST * words):
-        yield start, end, len(spans)
+    count = len(text[start:end].split())
+    if count <= int(LONGEST * words):
+        yield start, end, count
         return
+    spans = [m.span() for m in WORD.finditer(text, start, end)]
     runs = round(len(spans) / words)
     cuts = [len(spans) * i // runs for i in range(runs + 1)]
     for first, last in pairwise(cuts):

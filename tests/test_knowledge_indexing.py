@@ -1,0 +1,326 @@
+"""A base follows its sources exactly, whatever is killed and whatever is broken on the way."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kard.errors import BadInput, Missing
+from kard.knowledge import indexing
+from kard.knowledge.base import KnowledgeBase
+from kard.knowledge.indexing import Indexed, index_documents, index_source, joined
+from kard.knowledge.postings import MAX_SEGMENTS, Postings
+from kard.knowledge.splitting import split
+from kard.records import Document, Passage
+
+WORDS = 10
+
+
+def source(path: Path, texts: Mapping[str, str]) -> Path:
+    path.write_text(
+        "".join(json.dumps({"id": k, "title": f"T{k}", "text": t}) + "\n" for k, t in texts.items()),
+        encoding="utf-8",
+    )
+    return path
+
+
+def ids(texts: Mapping[str, str], words: int = WORDS) -> set[str]:
+    """The passages that these documents are, worked out without any base."""
+    return {Passage.of(k, i, f"T{k}", p).id for k, t in texts.items() for i, p in enumerate(split(t, words))}
+
+
+def held(folder: Path) -> set[str]:
+    """The passages of the base; fails unless both files and the base's own count agree on them."""
+    with closing(sqlite3.connect(folder / "passages.db")) as db:
+        rows = dict(db.execute("select rowid, id from passages"))
+        assert db.execute("select count(*) from removed").fetchone() == (0,)
+    kb = KnowledgeBase.open(folder)
+    assert kb.count == len(rows)
+    query = kb.postings.query("tone ttwo tthree tfour tshared ta tb tc td", 1.0)
+    found = {} if query is None else dict(kb.postings.top(query, kb.count))
+    assert set(found) == set(rows), "a passage is in one file and not in the other"
+    kb.close()
+    return set(rows.values())
+
+
+def bring(folder: Path, texts: Mapping[str, str], name: str = "s", words: int = WORDS) -> Indexed:
+    documents = [Document(k, f"T{k}", t) for k, t in texts.items()]
+    return index_documents(documents, folder, source=name, words=words)
+
+
+LONG = " ".join(f"word{i}." for i in range(40))
+FIRST = {"one": "Ants dig.", "two": LONG, "three": "Bees fly."}
+
+
+def test_a_source_comes_in_and_the_same_source_again_adds_nothing(tmp_path: Path) -> None:
+    path, folder = source(tmp_path / "s.jsonl", FIRST), tmp_path / "kb"
+    first = index_source(path, folder, words=WORDS)
+    assert first == Indexed(6, 0, 0, 6, first.id)
+    assert held(folder) == ids(FIRST)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.idx")}
+    assert index_source(path, folder, words=WORDS) == Indexed(0, 0, 6, 6, first.id)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*.idx")} == before
+
+
+def test_a_changed_source_adds_and_removes_exactly_what_changed(tmp_path: Path) -> None:
+    path, folder = source(tmp_path / "s.jsonl", FIRST), tmp_path / "kb"
+    first = index_source(path, folder, words=WORDS)
+    changed = {"two": LONG.replace("word39", "last"), "one": "Ants dig deep.", "four": "Moles too."}
+    source(path, changed)
+    second = index_source(path, folder, words=WORDS)
+    assert second == Indexed(3, 3, 3, 6, second.id)
+    assert second.id != first.id
+    assert held(folder) == ids(changed)
+
+
+def test_the_id_is_that_of_the_passages_whatever_the_way_to_them(tmp_path: Path) -> None:
+    straight = bring(tmp_path / "a", FIRST)
+    bring(tmp_path / "b", {"three": "Bees sting.", "four": "Gone soon."})
+    assert bring(tmp_path / "b", dict(reversed(FIRST.items()))).id == straight.id
+    assert KnowledgeBase.open(tmp_path / "b").id == straight.id
+    assert bring(tmp_path / "b", {"one": "Ants dig."}).id != straight.id
+    assert len(straight.id) == 16
+
+
+def test_two_sources_stand_side_by_side_and_share_what_is_equal(tmp_path: Path) -> None:
+    folder = tmp_path / "kb"
+    mine = {"one": "Mine.", "shared": "Of both."}
+    theirs = {"two": "Theirs.", "shared": "Of both."}
+    bring(folder, mine, "mine")
+    both = bring(folder, theirs, "theirs")
+    assert (both.added, both.kept, both.passages) == (1, 1, 3)
+    assert held(folder) == ids(mine) | ids(theirs)
+    # What one drops stays while the other has it, and goes with the last.
+    dropped = bring(folder, {"one": "Mine."}, "mine")
+    assert (dropped.removed, dropped.passages) == (0, 3)
+    assert held(folder) == ids(mine) | ids(theirs)
+    assert bring(folder, {"two": "Theirs."}, "theirs").removed == 1
+    assert held(folder) == ids({"one": "Mine.", "two": "Theirs."})
+
+
+def test_what_the_owner_changes_the_other_source_keeps(tmp_path: Path) -> None:
+    folder = tmp_path / "kb"
+    bring(folder, {"shared": "Old."}, "mine")
+    bring(folder, {"shared": "Old."}, "theirs")
+    assert bring(folder, {"shared": "New."}, "mine").removed == 0
+    assert held(folder) == ids({"shared": "Old."}) | ids({"shared": "New."})
+
+
+def test_other_words_a_passage_split_the_source_anew(tmp_path: Path) -> None:
+    bring(tmp_path, {"two": LONG}, words=10)
+    again = bring(tmp_path, {"two": LONG}, words=20)
+    assert (again.added, again.removed) == (2, 4)
+    assert held(tmp_path) == ids({"two": LONG}, 20)
+
+
+texts = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(["Ants.", "Bees.", LONG, LONG.upper()]), min_size=1
+)
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=st.lists(st.tuples(st.sampled_from(["x", "y"]), texts), min_size=1, max_size=5))
+def test_after_any_runs_the_base_holds_the_last_state_of_each_source(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[str, dict[str, str]]]
+) -> None:
+    folder = tmp_path_factory.mktemp("kb")
+    last: dict[str, dict[str, str]] = {}
+    for name, documents in runs:
+        before: set[str] = set().union(*(ids(d) for d in last.values()))
+        last[name] = documents
+        after: set[str] = set().union(*(ids(d) for d in last.values()))
+        done = bring(folder, documents, name)
+        assert (done.added, done.removed, done.passages) == (len(after - before), len(before - after), len(after))
+        assert held(folder) == after
+
+
+BAD = {
+    "not JSON": (b'{"id": "a", "text": "x"}\n{"id": \n', 2),
+    "no text for 'b'": (b'{"id": "a", "text": "x"}\n{"id": "b"}\n', 2),
+    "not UTF-8": (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\xe9"}\n', 2),
+    "document 'a' comes twice": (
+        b'{"id": "a", "text": "x"}\n{"id": "b", "text": "x"}\n{"id": "a", "text": "y"}\n',
+        3,
+    ),
+    "half a surrogate pair": (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\\ud800"}\n', 2),
+    "holds no rows": (b"", None),
+    "holds no document with any text": (b'{"id": "a", "text": " "}\n', None),
+}
+
+
+@pytest.mark.parametrize("says", BAD)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_bad_source_is_named_by_line_and_leaves_the_base_as_it_was(
+    tmp_path: Path, says: str, fresh: bool
+) -> None:
+    folder, path = tmp_path / "kb", tmp_path / "s.jsonl"
+    if not fresh:
+        index_source(source(path, FIRST), folder, words=WORDS)
+    content, line = BAD[says]
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as raised:
+        index_source(path, folder, words=WORDS)
+    message = str(raised.value)
+    assert says in message
+    assert "\n" not in message
+    assert message.startswith(f"{path}:{line}: " if line else f"{path}: ")
+    if fresh:
+        assert not folder.exists()
+    else:
+        assert held(folder) == ids(FIRST)
+        # And nothing is held open: the next run may write.
+        assert index_source(source(path, FIRST), folder, words=WORDS).kept == 6
+
+
+def test_a_broken_gzip_far_into_a_source_leaves_the_base_as_it_was(tmp_path: Path) -> None:
+    folder, path = tmp_path / "kb", tmp_path / "s.jsonl.gz"
+    bring(folder, FIRST)
+    rows = "".join(json.dumps({"id": str(i), "text": f"number {i}"}) + "\n" for i in range(5_000))
+    path.write_bytes(gzip.compress(rows.encode())[:-200])
+    with pytest.raises(BadInput, match=r"s\.jsonl\.gz:\d+: the gzip ends early"):
+        index_source(path, folder)
+    assert held(folder) == ids(FIRST)
+
+
+def test_the_same_document_twice_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"id": "one", "title": "Tone", "text": "Ants."}\n' * 3, encoding="utf-8")
+    assert index_source(path, tmp_path / "kb").added == 1
+    assert index_source(path, tmp_path / "kb").kept == 1
+    assert held(tmp_path / "kb") == ids({"one": "Ants."})
+
+
+def test_a_document_that_changed_and_comes_twice_is_refused_too(tmp_path: Path) -> None:
+    bring(tmp_path, {"one": "Old."})
+    for texts in (["Old.", "New."], ["New.", "Old."], ["New.", "Newer."]):
+        with pytest.raises(BadInput, match="'one' comes twice"):
+            index_documents([Document("one", "Tone", t) for t in texts], tmp_path, source="s")
+    assert held(tmp_path) == ids({"one": "Old."})
+
+
+def test_the_document_stream_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "BATCH", 10)
+    taken = 0
+
+    def stream() -> Iterable[Document]:
+        nonlocal taken
+        for i in range(100):
+            taken += 1
+            yield Document(str(i), "T", f"text {i}")
+
+    def advance(_units: int) -> None:
+        counts.append(taken)
+
+    class Watched:
+        def bar(self, label: str, total: int | None) -> object:
+            from contextlib import nullcontext
+
+            return nullcontext(advance)
+
+    counts: list[int] = []
+    index_documents(stream(), tmp_path, source="s", progress=Watched())  # type: ignore[arg-type]  # a bar's context
+    assert counts == list(range(10, 101, 10))
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from kard.knowledge import indexing
+from kard.knowledge.postings import PostingsWriter
+
+point, folder = sys.argv[1], Path(sys.argv[2])
+committed = PostingsWriter.commit
+if point == "while writing":
+    leave = indexing.Arrivals.leave
+    indexing.Arrivals.leave = lambda self: (leave(self), os._exit(9))
+elif point == "between the commits":
+    PostingsWriter.commit = lambda self: os._exit(9)
+elif point == "after both commits":
+    PostingsWriter.commit = lambda self: (committed(self), os._exit(9))
+indexing.index_source(Path(sys.argv[3]), folder, words=10)
+"""
+
+
+@pytest.mark.parametrize("point", ["while writing", "between the commits", "after both commits"])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_after_a_kill_the_next_run_ends_where_it_should(tmp_path: Path, point: str, fresh: bool) -> None:
+    folder, path = tmp_path / "kb", tmp_path / "s.jsonl"
+    if not fresh:
+        index_source(source(path, FIRST), folder, words=WORDS)
+    second = {"one": "Ants dig.", "two": LONG.replace("word3.", "other."), "four": "Moles."}
+    source(path, second)
+    arguments = [sys.executable, "-c", KILLED, point, str(folder), str(path)]
+    assert subprocess.run(arguments, check=False).returncode == 9
+    if point == "while writing" and not fresh:
+        assert held(folder) == ids(FIRST)
+    else:
+        with pytest.raises(Missing, match=r"(half written|empty).*kard index SOURCE"):
+            KnowledgeBase.open(folder)
+    done = index_source(path, folder, words=WORDS)
+    assert done.id == bring(tmp_path / "straight", second).id
+    assert held(folder) == ids(second)
+
+
+def test_after_a_kill_another_source_mends_the_first_one_s_run_too(tmp_path: Path) -> None:
+    folder, path = tmp_path / "kb", source(tmp_path / "s.jsonl", FIRST)
+    arguments = [sys.executable, "-c", KILLED, "between the commits", str(folder), str(path)]
+    assert subprocess.run(arguments, check=False).returncode == 9
+    bring(folder, {"four": "Moles."}, "other")
+    assert held(folder) == ids(FIRST) | ids({"four": "Moles."})
+
+
+def test_lost_postings_are_written_again_from_the_text(tmp_path: Path) -> None:
+    first = bring(tmp_path, FIRST)
+    for file in (tmp_path / "tantivy").iterdir():
+        file.unlink()
+    with pytest.raises(Missing, match="kard index SOURCE"):
+        KnowledgeBase.open(tmp_path)
+    assert bring(tmp_path, FIRST) == Indexed(0, 0, 6, 6, first.id)
+    assert held(tmp_path) == ids(FIRST)
+
+
+def test_an_older_analyser_s_postings_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = bring(tmp_path, FIRST)
+    monkeypatch.setattr(indexing, "ANALYSER", "another")
+    second = bring(tmp_path, FIRST)
+    assert second.id != first.id
+    assert KnowledgeBase.open(tmp_path).analyser == "another"
+    assert held(tmp_path) == ids(FIRST)
+
+
+def test_a_second_writer_is_turned_away(tmp_path: Path) -> None:
+    def documents() -> Iterable[Document]:
+        yield Document("one", "Tone", "Ants.")
+        with pytest.raises(BadInput, match="another `kard index` writes here"):
+            bring(tmp_path, {"two": "Bees."}, "other")
+
+    index_documents(documents(), tmp_path, source="s")
+    assert held(tmp_path) == ids({"one": "Ants."})
+
+
+def test_many_small_runs_leave_few_segments(tmp_path: Path) -> None:
+    documents: dict[str, str] = {}
+    for i in range(12):
+        documents[f"d{i}"] = f"Ants tone {i}."
+        bring(tmp_path, documents)
+        assert Postings(tmp_path / "tantivy").segments <= MAX_SEGMENTS
+    kb = KnowledgeBase.open(tmp_path)
+    assert {h.passage.id for h in kb.search("ants", 20)} == ids(documents)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=2, max_size=12))
+def test_joining_runs_keeps_few_and_each_no_smaller_than_what_follows(sizes: list[int]) -> None:
+    kept = joined(sizes)
+    assert 1 <= kept < min(len(sizes), MAX_SEGMENTS)
+    last = sum(sizes[kept - 1 :])
+    assert kept == 1 or sizes[kept - 2] > last

@@ -1,0 +1,244 @@
+"""Documents out of what people have."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard.errors import BadInput, NoExtra
+from kard.knowledge.folders import text_document
+from kard.knowledge.sources import KEYS, TEXTS, document_of, documents, place_of
+from kard.records import Document
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def jsonl(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "document"),
+    [
+        ({"id": "a", "title": "T", "text": "x"}, Document("a", "T", "x")),
+        ({"id": 7, "url": "u", "title": "T", "text": "x"}, Document("7", "T", "x")),
+        ({"_id": "b", "title": "", "text": "x", "metadata": {}}, Document("b", "", "x")),
+        ({"pmid": 12, "title": "T", "abstract": "x"}, Document("12", "T", "x")),
+        ({"pmid": "12", "title": "T", "abstractText": ["one", "two"]}, Document("12", "T", "one\n\ntwo")),
+        ({"PMID": 12, "title": None, "contents": "x"}, Document("12", "", "x")),
+        ({"id": "p1", "PMID": 12, "title": "T", "content": "x", "contents": "T. x"}, Document("p1", "T", "T. x")),
+        ({"id": "a", "title": "T", "text": None, "abstract": "x"}, Document("a", "T", "x")),
+        ({"id": "a", "text": "no title at all"}, Document("a", "", "no title at all")),
+        ({"id": "a", "title": "T", "text": None}, Document("a", "T", "")),
+    ],
+)
+def test_rows_of_many_data_sets_become_documents(row: dict[str, object], document: Document) -> None:
+    assert document_of(row) == document
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"title": "T", "text": "x"}, "no id; a row needs one of id, _id"),
+        ({"id": "", "title": "T", "text": "x"}, "no id"),
+        ({"id": True, "title": "T", "text": "x"}, "no id"),
+        ({"id": 1.5, "title": "T", "text": "x"}, "no id"),
+        ({"id": "a", "title": "T"}, "no text for 'a'; a row needs one of text"),
+        ({"id": "a", "title": ["T"], "text": "x"}, "the title of 'a' is not a text but list"),
+        ({"id": "a", "title": "T", "text": 3}, "the text of 'a' is not a text but int"),
+    ],
+)
+def test_a_row_that_is_no_document_says_why(row: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        document_of(row)
+
+
+@given(
+    key=st.sampled_from(KEYS),
+    named=st.text(min_size=1) | st.integers(),
+    title=st.none() | st.text(),
+    column=st.sampled_from(TEXTS),
+    text=st.none() | st.text(),
+)
+def test_a_document_is_what_its_columns_say_under_any_of_their_names(
+    key: str, named: str | int, title: str | None, column: str, text: str | None
+) -> None:
+    row: dict[str, object] = {"more": 1, key: named, "title": title, column: text}
+    assert document_of(row) == Document(str(named), title or "", text or "")
+
+
+def test_a_missing_field_is_named_by_file_and_line(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "d.jsonl", [{"id": "a", "text": "x"}, {"id": "b"}])
+    with pytest.raises(BadInput) as raised:
+        list(documents(path))
+    assert str(raised.value).startswith(f"{path}:2: no text for 'b'")
+
+
+def test_documents_without_any_text_are_passed_over(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "d.jsonl", [{"id": "a", "text": " \n"}, {"id": "b", "title": "T", "text": "x"}])
+    assert [d.key for d in documents(path)] == ["b"]
+
+
+def test_a_place_is_that_of_the_last_document_of_the_key(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "d.jsonl", [{"id": k, "text": "x"} for k in "abab"])
+    assert place_of(path, "a") == f"{path}:3"
+    assert place_of(path, "z") == str(path)
+
+
+def test_a_table_is_a_source_too(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("id,title,text\n1,T,x\n", encoding="utf-8")
+    assert list(documents(path)) == [Document("1", "T", "x")]
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "body"),
+    [
+        ("# Ants\n\nThey dig.\n", "Ants", "# Ants\n\nThey dig."),
+        ("---\ntitle: x\ntags: [a]\n---\n\n## Ants ##\nThey dig.", "Ants", "## Ants ##\nThey dig."),
+        ("Ants\n====\nThey dig.", "Ants", "Ants\n====\nThey dig."),
+        ("They dig.", "ants", "They dig."),
+        ("```\n# not a heading\n```\n\n# Ants\nDig.", "Ants", "```\n# not a heading\n```\n\n# Ants\nDig."),
+        ("They dig.\n\n---\n\nAnd rest.", "ants", "They dig.\n\n---\n\nAnd rest."),
+        ("---\nnever closed", "ants", "---\nnever closed"),
+    ],
+)
+def test_markdown_loses_its_front_matter_and_gives_its_heading(text: str, title: str, body: str) -> None:
+    assert text_document("deep/ants.md", ".md", text) == Document("deep/ants.md", title, body)
+
+
+def test_a_folder_gives_its_texts_by_relative_path_without_hidden_ones(tmp_path: Path) -> None:
+    for name, text in {
+        "b.txt": "# no heading in plain text",
+        "a/x.md": "# X\nbody",
+        ".git/c.txt": "no",
+        "a/.d.md": "no",
+        "e.bin": "no",
+        "f.MD": "last",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [(d.key, d.title) for d in documents(tmp_path)] == [("a/x.md", "X"), ("b.txt", "b"), ("f.MD", "f")]
+
+
+def test_a_single_text_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "ants.txt").write_text("They dig.", encoding="utf-8")
+    assert list(documents(tmp_path / "ants.txt")) == [Document("ants.txt", "ants", "They dig.")]
+
+
+def test_a_folder_without_texts_and_an_unknown_file_and_nothing_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"holds no \.txt"):
+        list(documents(tmp_path))
+    (tmp_path / "a.docx").write_bytes(b"PK")
+    with pytest.raises(BadInput, match=r"cannot tell the format.*\.jsonl.*\.parquet.*\.xml"):
+        list(documents(tmp_path / "a.docx"))
+    with pytest.raises(BadInput, match="no such file"):
+        list(documents(tmp_path / "b.jsonl"))
+
+
+def test_a_latin_1_text_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo \xe4\n")
+    with pytest.raises(BadInput, match=r"a\.txt:2: byte 0xe4 is not UTF-8"):
+        list(documents(tmp_path))
+
+
+def parquet(path: Path, rows: list[dict[str, object]]) -> None:
+    pa: Any = importlib.import_module("pyarrow")
+    importlib.import_module("pyarrow.parquet").write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_parquet_files_give_their_rows_one_file_or_a_folder(tmp_path: Path) -> None:
+    parquet(tmp_path / "b.parquet", [{"id": "2", "url": "u", "title": "B", "text": "y"}])
+    parquet(tmp_path / "a.parquet", [{"id": "1", "url": "u", "title": "A", "text": "x"}])
+    assert list(documents(tmp_path / "b.parquet")) == [Document("2", "B", "y")]
+    assert list(documents(tmp_path)) == [Document("1", "A", "x"), Document("2", "B", "y")]
+
+
+def test_broken_parquet_and_parquet_without_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 not really PAR1")
+    with pytest.raises(BadInput, match=r"a\.parquet:1: cannot be read as parquet"):
+        list(documents(tmp_path / "a.parquet"))
+    parquet(tmp_path / "b.parquet", [{"id": "1", "body": "x"}])
+    with pytest.raises(BadInput, match=r"b\.parquet:1: no text for '1'"):
+        list(documents(tmp_path / "b.parquet"))
+
+
+LANTERN = """A lantern fish is a small fish of the deep ocean. It makes its own light.
+
+It rises at night \N{EN DASH} every night.
+
+Food
+It eats:
+krill, above all
+copepods
+small ones
+
+At night
+Near the surface it eats more."""
+
+
+def test_a_dump_gives_articles_without_markup_redirects_or_talk() -> None:
+    assert list(documents(FIXTURES / "tiny-wiki.xml.bz2")) == [
+        Document("11", "Lantern fish", LANTERN),
+        Document("14", "Krill & company", "Krill are small crustaceans of all oceans."),
+    ]
+
+
+def test_a_dump_reads_the_same_however_it_is_zipped(tmp_path: Path) -> None:
+    raw = bz2.decompress((FIXTURES / "tiny-wiki.xml.bz2").read_bytes())
+    assert raw == (FIXTURES / "tiny-wiki.xml").read_bytes()
+    (tmp_path / "d.xml.gz").write_bytes(gzip.compress(raw))
+    expected = list(documents(FIXTURES / "tiny-wiki.xml.bz2"))
+    assert list(documents(FIXTURES / "tiny-wiki.xml")) == expected
+    assert list(documents(tmp_path / "d.xml.gz")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "says"),
+    [
+        ("a.xml.bz2", slice(300), "the archive is broken after its beginning"),
+        ("a.xml", slice(1700), r"not a MediaWiki XML dump from page 11 \(Lantern fish\) on"),
+        ("a.xml", slice(0), "not a MediaWiki XML dump from its beginning on"),
+    ],
+)
+def test_a_broken_dump_is_refused_and_says_where(tmp_path: Path, name: str, cut: slice, says: str) -> None:
+    path = tmp_path / name
+    path.write_bytes((FIXTURES / f"tiny-wiki{path.name[1:]}").read_bytes()[cut])
+    with pytest.raises(BadInput, match=says) as raised:
+        list(documents(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_page_of_html_is_no_dump(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<html>404</html>", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"not a MediaWiki XML dump"):
+        list(documents(tmp_path / "a.xml"))
+
+
+@pytest.mark.parametrize(("name", "extra"), [("tiny-wiki.xml", "wiki"), ("a.parquet", "parquet")])
+def test_a_missing_extra_names_its_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str
+) -> None:
+    real = importlib.import_module
+
+    def without(module: str, package: str | None = None) -> object:
+        if module.startswith(("mwxml", "mwparserfromhell", "pyarrow")):
+            raise ImportError(module)
+        return real(module, package)
+
+    for reader in ("kard.knowledge.dumps", "kard.knowledge.parquet"):
+        monkeypatch.setattr(real(reader), "import_module", without)
+    path = tmp_path / name
+    path.write_bytes(b"")
+    with pytest.raises(NoExtra, match=rf"pip install 'kard\[{extra}\]'"):
+        list(documents(path))
