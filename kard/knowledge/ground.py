@@ -97,6 +97,6 @@ def grounded(kb: KnowledgeBase, question: Ungrounded, settings: Retrieval) -> li
         milliseconds = (time.perf_counter() - started) * 1000
         hits = [(rowid, bm25, places.get(rowid)) for rowid, bm25 in scores.items()]
         # Equal scores, such as nothing at all, stand in the question's own order.
-        hits.sort(key=lambda hit: (-hit[1], hit[2] or len(hits) + 1, hit[0]))
+        hits.sort(key=lambda hit: (-hit[1], hit[2] or settings.depth + 1, hit[0]))
         found.append(Found(question.question, key, settings.depth, milliseconds, hits))
     return found
