@@ -88,10 +88,10 @@ class RerankerTraining(Settings):
     lora: Lora = Lora(rank=16, alpha=32, dropout=0.1)
     epochs: int = 1
     batch: int = 16  # questions a step
-    peak_lr: float = 5e-4  # reached after 5% of the steps, then linear to 0
+    peak_lr: float = 2e-4  # reached after 5% of the steps, then linear to 0
     candidates: int = 8  # a question and step, half from each list
     tau_teacher: float = 5.0  # divides BM25(rationale, passage)
-    tau_student: float = 0.05  # divides the reranker's score
+    tau_student: float = 0.15  # divides the reranker's score
     max_length: int = 256  # tokens of a passage
     seed: int = 0
 

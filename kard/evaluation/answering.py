@@ -8,8 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlite_utils import Database
-
 from kard.config import METHODS, RETRIEVERS, Decoding, Method, require
 from kard.db import now
 from kard.evaluation.intervals import majority
@@ -20,6 +18,8 @@ from kard.records import Prediction, Question, Sample, canonical, digest
 from kard.tasks import Task
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from kard.student.model import Student
 
 
@@ -139,15 +139,14 @@ def predictions(
     """
     import dspy
 
-    from kard.student.engine import StudentEngine
+    from kard.student.engine import load_lm
     from kard.student.render import StudentAdapter, signature_for
 
     method: Method = METHODS[condition.method]
     by_text = {q.text: list(read.get(i, ())) for i, q in questions}
     retrieve = by_text.__getitem__ if method.reads else None
     program = task.program(signature_for(task.answer, method), retrieve)
-    engine = StudentEngine(student, condition.decoding)
-    lm = dspy.LM(condition.student_id, engine=engine, cache=False, num_retries=0)
+    lm = load_lm(student, condition.decoding)
     adapter = StudentAdapter()
 
     def one(item: tuple[int, Question]) -> Prediction:
@@ -168,20 +167,21 @@ def predictions(
             yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        engine.close()
+        lm.engine.close()
 
 
 def _prediction(question_id: int, outcome: Any) -> Prediction:
+    drawn = outcome.completions
     samples = tuple(
         Sample(
-            text=c["text"],
-            answer=c["letter"],
-            forced=c["forced"],
-            prompt_tokens=c["prompt_tokens"],
-            completion_tokens=c["completion_tokens"],
-            milliseconds=c["milliseconds"],
+            text=c.text,
+            answer=c.letter,
+            forced=c.forced,
+            prompt_tokens=c.prompt_tokens,
+            completion_tokens=c.completion_tokens,
+            milliseconds=c.milliseconds,
         )
-        for c in outcome.samples
+        for c in (drawn[i] for i in range(len(drawn)))
     )
     vote, _ = majority([s.answer for s in samples])
     return Prediction(question_id, vote, samples, tuple(p.id for p in outcome.passages))

@@ -1,0 +1,212 @@
+"""The whole job through the command line, twice: the second time adds nothing, and a rebuilt step is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kard.cli import main
+from kard.db import open_store
+from kard.records import LETTERS
+
+PLACES = {
+    "Quill": ("red", "Ilm"),
+    "Brack": ("blue", "Dorn"),
+    "Tarsk": ("green", "Ilm"),
+    "Vell": ("white", "Sarn"),
+    "Moss": ("black", "Dorn"),
+    "Fenn": ("brown", "Sarn"),
+}
+COLOURS = [colour for colour, _ in PLACES.values()]
+
+TASK = """
+from kard.config import Decoding, Lora, RerankerTraining, Retrieval, Settled, StudentTraining
+from kard.programs import Answer, RetrieveThenAnswer, Teach, plain
+from kard.tasks import Task
+
+
+class Explain(Teach):
+    '''Explain the colour of a town's gate.'''
+
+
+class Choose(Answer):
+    '''Read, then name the colour.'''
+
+
+TASK = Task(
+    "gates",
+    "Colours of town gates.",
+    lambda row: plain(row, options=row["options"].split(";")),
+    Explain,
+    Choose,
+    RetrieveThenAnswer,
+    students={{"tiny": {decoder!r}}},
+    encoder={encoder!r},
+    settings=Settled(
+        retrieval=Retrieval(kappa=4, k=2, depth=3, max_df=1.0),
+        reranker=RerankerTraining(lora=Lora(rank=2, alpha=4), batch=4, candidates=4),
+        student=StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, k=2),
+        decoding=Decoding(max_new_tokens=6, batch=4),
+    ),
+)
+"""
+
+
+def tokenizer(folder: Path, texts: list[str]) -> int:
+    """A byte-level tokenizer of the texts, as transformers loads it; its number of tokens."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, vocab_size=400, special_tokens=["<end>"], show_progress=False)
+    folder.mkdir()
+    bpe.save(str(folder / "tokenizer.json"))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), eos_token="<end>", pad_token="<end>"
+    )
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A folder of documents, a CSV of questions, recorded rationales, tiny random bases and a task over them."""
+    import torch
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+    texts = [
+        f"The gate of {town} is {colour}. It stands on the {river}." for town, (colour, river) in PLACES.items()
+    ]
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 256}
+    vocab = tokenizer(tmp_path / "decoder", texts)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab, num_hidden_layers=4, num_key_value_heads=2, eos_token_id=0, pad_token_id=0, **size
+        )
+    ).save_pretrained(tmp_path / "decoder")
+    vocab = tokenizer(tmp_path / "encoder", texts)
+    BertModel(BertConfig(vocab_size=vocab, num_hidden_layers=2, **size)).save_pretrained(tmp_path / "encoder")
+    (tmp_path / "docs").mkdir()
+    for town, text in zip(PLACES, texts, strict=True):
+        (tmp_path / "docs" / f"{town}.md").write_text(f"# {town}\n\n{text}\n", encoding="utf-8")
+    lines = ["id,split,question,options,answer"]
+    rationales: list[str] = []
+    for number, (town, (colour, _)) in enumerate(PLACES.items()):
+        for form, question in enumerate(
+            (f"What colour is the gate of {town}?", f"{town} has a gate of which colour?")
+        ):
+            key, split = f"{town}-{form}", "train" if number < 4 else "test"
+            lines.append(f"{key},{split},{question},{';'.join(COLOURS)},{LETTERS[number]}")
+            text = f"The gate of {town} is {colour}. So the answer is {colour}."
+            rationales.append(json.dumps({"question_id": key, "sample": 0, "rationale": text, "model": "guide"}))
+    (tmp_path / "questions.csv").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "rationales.jsonl").write_text("\n".join(rationales), encoding="utf-8")
+    bases = {"decoder": str(tmp_path / "decoder"), "encoder": str(tmp_path / "encoder")}
+    (tmp_path / "gates.py").write_text(TASK.format(**bases), encoding="utf-8")
+    return tmp_path
+
+
+def kard(world: Path, *words: str) -> Result:
+    result = CliRunner().invoke(main, [*words, "--store", str(world / "kard.db")])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def counts(world: Path) -> dict[str, int]:
+    """Rows of every table, and files among the adapters."""
+    db = open_store(world / "kard.db")
+    rows = {name: int(db.table(name).count) for name in db.table_names()}
+    return {**rows, "files": sum(f.is_file() for f in (world / "kard.adapters").rglob("*"))}
+
+
+def answers(world: Path) -> list[tuple[object, ...]]:
+    db = open_store(world / "kard.db")
+    return db.execute(
+        "select q.key, s.method, e.retriever, p.answer, p.passages, x.text from predictions p"
+        " join evaluations e on e.id = p.evaluation_id join students s on s.id = e.student_id"
+        " join questions q on q.id = p.question_id join samples x on x.prediction_id = p.id order by 1, 2, 3"
+    ).fetchall()
+
+
+def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task = str(world / "gates.py")
+    kard(world, "index", str(world / "docs"), "--quiet")
+    kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    first = kard(world, "run", task, "--quiet")
+    for condition in ("ft", "rd", "kard", "bm25", "reranker", "silver", "majority", "Hits@1"):
+        assert condition in first.output
+    made = counts(world)
+    # 4 test questions: ft and rd without passages, kard with three retrievers
+    assert (made["students"], made["rerankers"], made["predictions"]) == (3, 1, 4 * 5)
+    assert made["rationales"] == 12
+    assert "nothing was missing" in kard(world, "run", task, "--quiet").output
+    assert counts(world) == made
+
+    kard(world, "index", str(world / "docs"), "--quiet")
+    kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    assert counts(world) == made
+
+    states = json.loads(kard(world, "status", task, "--json").output)
+    assert [(s["step"], s["missing"], s["outdated"]) for s in states] == [
+        (name, 0, 0) for name in ("teach", "retrieve", "ground", "reranker", "rerank", "student", "answer")
+    ]
+
+    before = answers(world)
+    kard(world, "rebuild", "ground", task, "--yes")
+    dropped = counts(world)
+    assert (dropped["students"], dropped["rerankers"], dropped["predictions"], dropped["files"]) == (0, 0, 0, 0)
+    assert dropped["rationales"] == 12
+    kard(world, "run", task, "--quiet")
+    assert answers(world) == before
+    after = counts(world)
+    assert {k: v for k, v in after.items() if k != "steps_log"} == {
+        k: v for k, v in made.items() if k != "steps_log"
+    }
+    rows = json.loads(kard(world, "query", "accuracy", "--json").output)
+    assert {(r["method"], r["retriever"], r["questions"]) for r in rows} == {
+        ("ft", "none", 4),
+        ("rd", "none", 4),
+        ("kard", "bm25", 4),
+        ("kard", "reranker", 4),
+        ("kard", "silver", 4),
+    }
+
+
+def test_a_step_names_what_it_lacks_and_the_command_that_makes_it(world: Path) -> None:
+    task, store = str(world / "gates.py"), str(world / "kard.db")
+    lacking = CliRunner().invoke(main, ["run", task, "--store", store])
+    assert lacking.exit_code == 1
+    assert "no store" in lacking.output
+    kard(world, "load", task, str(world / "questions.csv"))
+    lacking = CliRunner().invoke(main, ["run", task, "--store", store])
+    assert lacking.exit_code == 1
+    assert "no rationales for gates; ask a teacher with: kard teach gates --model" in lacking.output
+    kard(world, "load", task, "--rationales", str(world / "rationales.jsonl"))
+    lacking = CliRunner().invoke(main, ["run", task, "--store", store])
+    assert lacking.exit_code == 1
+    assert "no knowledge base" in lacking.output
+    assert "kard index" in lacking.output
+    for refused in (lacking,):
+        assert len(refused.output.strip().splitlines()) == 1
+
+
+def test_queries_cannot_change_the_store_and_say_what_is_wrong(world: Path) -> None:
+    task, store = str(world / "gates.py"), str(world / "kard.db")
+    kard(world, "load", task, str(world / "questions.csv"))
+    for statement, word in (
+        ("delete from questions", "readonly"),
+        ("select colour from questions", "no such column"),
+        ("nonsense", "no canned query"),
+    ):
+        refused = CliRunner().invoke(main, ["query", statement, "--store", store])
+        assert (refused.exit_code, len(refused.output.strip().splitlines())) == (1, 1), refused.output
+        assert word in refused.output
+    csv = kard(
+        world, "query", "select key from questions where split = :s order by key", "-p", "s", "test", "--csv"
+    )
+    assert csv.output.splitlines() == ["key", "Fenn-0", "Fenn-1", "Moss-0", "Moss-1"]
