@@ -19,7 +19,7 @@ from kard.errors import BadInput, Missing
 from kard.knowledge import indexing
 from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.indexing import Indexed, index_documents, index_source, joined
-from kard.knowledge.postings import MAX_SEGMENTS, Postings
+from kard.knowledge.postings import MAX_SEGMENTS, Postings, PostingsWriter
 from kard.knowledge.splitting import split
 from kard.records import Document, Passage
 
@@ -269,6 +269,25 @@ def test_after_a_kill_the_next_run_ends_where_it_should(tmp_path: Path, point: s
     done = index_source(path, folder, words=WORDS)
     assert done.id == bring(tmp_path / "straight", second).id
     assert held(folder) == ids(second)
+
+
+def test_mending_writes_only_what_the_killed_run_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, path = tmp_path / "kb", tmp_path / "s.jsonl"
+    index_source(source(path, FIRST), folder, words=WORDS)
+    source(path, {**FIRST, "one": "Ants dig deep."})
+    arguments = [sys.executable, "-c", KILLED, "between the commits", str(folder), str(path)]
+    assert subprocess.run(arguments, check=False).returncode == 9
+    written: list[int] = []
+    add = PostingsWriter.add
+
+    def counting(self: PostingsWriter, rows: Iterable[tuple[int, str]]) -> None:
+        taken = list(rows)
+        written.extend(rowid for rowid, _ in taken)
+        add(self, taken)
+
+    monkeypatch.setattr(PostingsWriter, "add", counting)
+    index_source(path, folder, words=WORDS)
+    assert written == [7]
 
 
 def test_after_a_kill_another_source_mends_the_first_one_s_run_too(tmp_path: Path) -> None:
