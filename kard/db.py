@@ -9,10 +9,12 @@ from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-
-from sqlite_utils import Database, Migrations
+from typing import TYPE_CHECKING
 
 from kard.errors import NoStore
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
 
 BUSY_MILLISECONDS = 30_000  # how long a second writer waits for the first
 IN_LIMIT = 900  # values in one `in (...)`, below every SQLite build's limit on parameters
@@ -33,6 +35,8 @@ def open_store(path: Path, *, create: bool = True) -> Database:
     """
     if not create and not path.exists():
         raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
+    from sqlite_utils import Database  # imports numpy, which --help must not pay for
+
     connection: sqlite3.Connection | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,12 +45,16 @@ def open_store(path: Path, *, create: bool = True) -> Database:
         names = set(db.table_names())
         if names and "_sqlite_migrations" not in names:
             raise NoStore(f"{path} is a database but not a kard store; name another with --store")
+        db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
         db.execute("pragma journal_mode = wal")
         db.execute("pragma synchronous = normal")
         db.execute("pragma foreign_keys = on")
-        db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
-        _migrations().apply(db)
-        _renew_views(db)
+        if _migrations().pending(db) or not _views_are_current(db):
+            # The lock comes first: of several commands that make one store at once, one makes it.
+            connection.execute("begin immediate")
+            _migrations().apply(db)
+            _renew_views(db)
+            connection.commit()
     except (sqlite3.DatabaseError, OSError) as error:
         if connection is not None:
             connection.close()
@@ -63,21 +71,22 @@ def read_store(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _views_are_current(db: Database) -> bool:
+    """Whether the store's views have the text that this version of kard gives them."""
+    have = db.execute("select sql from sqlite_master where type = 'view' order by rowid")
+    return [_normal(row[0]) for row in have] == [_normal(s) for s in _statements(_text("views.sql"))]
+
+
 def _renew_views(db: Database) -> None:
-    """Make the views again when their text has changed since this store was last opened."""
-    wanted = [s.strip() for s in _statements(_text("views.sql"))]
-    have = [row[0] for row in db.execute("select sql from sqlite_master where type = 'view' order by rowid")]
-    if [_normal(s) for s in have] == [_normal(s) for s in wanted]:
-        return
-    with db.atomic():
-        for name in db.view_names():
-            db.execute(f'drop view "{name}"')
-        for statement in wanted:
-            db.execute(statement)
+    """Drop every view and make those of this version."""
+    for name in db.view_names():
+        db.execute(f'drop view "{name}"')
+    for statement in _statements(_text("views.sql")):
+        db.execute(statement)
 
 
 def _normal(statement: str) -> str:
-    return " ".join(statement.lower().split())
+    return " ".join(statement.lower().split()).strip()
 
 
 def _statements(script: str) -> list[str]:

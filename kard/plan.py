@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlite_utils import Database
-
 from kard.config import METHODS, RETRIEVERS, Settings, Settled, require
 from kard.errors import BadConfig, Missing
 from kard.evaluation.answering import Condition
@@ -18,6 +16,8 @@ from kard.records import canonical
 from kard.tasks import Task
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from kard.knowledge.base import KnowledgeBase
 
 EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered

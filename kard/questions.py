@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any, cast
 
 from kard.db import batches, insert_ignoring, marks, now
 from kard.errors import BadInput
@@ -18,6 +16,9 @@ from kard.files import Row, read_rows
 from kard.progress import SILENT, Progress
 from kard.records import Question, Rationale, canonical, digest
 from kard.tasks import Task, names
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 RECORDED = "recorded:"  # a teacher whose rationales came from a file
 

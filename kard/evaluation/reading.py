@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING
 
 from kard.db import rows
 from kard.errors import Missing
 from kard.records import Passage
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 Reading = Mapping[int, Sequence[Passage]]  # question id: passages, best first
 
