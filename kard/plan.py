@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered
 DEFAULT_METHODS = ("ft", "rd", "kard")
-DEFAULT_RETRIEVERS = ("bm25", "reranker", "silver")
+DEFAULT_RETRIEVERS = ("bm25", "reranker")  # `silver` needs a rationale of each evaluated question
 
 
 @dataclass(frozen=True, slots=True)
