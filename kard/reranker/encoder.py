@@ -30,21 +30,27 @@ class Encoder:
         self.device = device or machine.device()
         self.model: Any = model.to(self.device).eval()
         self.tokenizer = tokenizer
-        limit = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
-        self.max_length = min(max_length, limit)
+        positions = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
+        self.max_length = min(max_length, positions, int(tokenizer.model_max_length))
         self.width = int(model.config.hidden_size)
 
     @classmethod
     def of(cls, base: Base, *, max_length: int, device: torch.device | None = None) -> Encoder:
         """The untrained encoder in the base's folder, in float32. Raises NoBase."""
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
             model: Any = AutoModel.from_pretrained(base.folder, dtype=torch.float32)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise NoBase(f"{base.spec} is not a text encoder that transformers can load: {reason}") from error
+        finally:
+            if bars:
+                logging.enable_progress_bar()
         if model.config.is_encoder_decoder:
             model = model.get_encoder()
         if getattr(model, "pooler", None) is not None:

@@ -23,6 +23,7 @@ from kard.reranker.encoder import Encoder
 from kard.reranker.lessons import Lesson, Lessons, read_lessons
 from kard.reranker.loss import distil_loss
 from kard.student.adapters import WEIGHTS, hash_of, write
+from kard.student.lora import state_of, trainable
 
 if TYPE_CHECKING:
     from kard.bases import Base
@@ -54,14 +55,12 @@ def train_reranker(
     row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
     if row is not None and (folder / WEIGHTS).is_file() and hash_of(folder / WEIGHTS) == row[0]:
         return reranker_id
-    from peft import get_peft_model_state_dict
-
     started = monotonic()
     encoder = Encoder.of(base, max_length=settings.max_length)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         metrics = _train(encoder, base, lessons, settings, progress)
-    sha256 = write(folder, get_peft_model_state_dict(encoder.model), encoder.model.peft_config["default"])
+    sha256 = write(folder, state_of(encoder.model), encoder.model.peft_config["default"])
     record = {
         "id": reranker_id,
         "task": task_name,
@@ -146,8 +145,7 @@ def _learn(
 ) -> list[float]:
     """The loss of each step."""
     rng = np.random.default_rng(settings.seed)
-    parameters = [p for p in encoder.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.peak_lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trainable(encoder.model), lr=settings.peak_lr, weight_decay=0.0)
     steps = settings.epochs * -(-len(lessons) // settings.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps))
     losses: list[float] = []
