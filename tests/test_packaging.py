@@ -1,0 +1,168 @@
+"""What is installed is everything that is imported, below one name, with dependencies that are declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+ROOMS = {"kard": ROOT / "kard", "kard.programs": ROOT / "programs", "kard.store": ROOT / "store"}
+
+
+def packages_on_disk() -> set[str]:
+    """Every folder with an __init__.py, by the name that it has once installed."""
+    return {
+        ".".join([room, *init.parent.relative_to(folder).parts])
+        for room, folder in ROOMS.items()
+        for init in folder.rglob("__init__.py")
+    }
+
+
+def sources() -> list[Path]:
+    return sorted(file for folder in ROOMS.values() for file in folder.rglob("*.py"))
+
+
+def normal(requirement: str) -> str:
+    """The distribution's name in its one spelling."""
+    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def imported(file: Path) -> set[str]:
+    """The top-level names that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_every_package_on_disk_is_installed() -> None:
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages_on_disk()
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    assert [str(f) for f in sources() if not (f.parent / "__init__.py").exists()] == []
+
+
+def test_files_that_are_not_python_are_of_a_kind_that_is_installed() -> None:
+    kinds = {
+        file.suffix or file.name
+        for folder in ROOMS.values()
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert kinds <= {".py", ".sql", ".typed"}
+    assert "*.sql" in PROJECT["tool"]["setuptools"]["package-data"]["*"]
+
+
+def test_what_is_imported_is_declared() -> None:
+    optional = PROJECT["project"]["optional-dependencies"]
+    declared = {
+        normal(r) for r in [*PROJECT["project"]["dependencies"], *(r for e in optional.values() for r in e)]
+    }
+    # What a declared one stands for: dspy-ai is dspy, and transformers comes with its tokenizers and hub client.
+    declared |= {"dspy", "tokenizers", "huggingface-hub"}
+    owners = packages_distributions()
+    undeclared: dict[str, str] = {}
+    for file in sources():
+        for name in imported(file) - sys.stdlib_module_names - {"kard"}:
+            if not {normal(owner) for owner in owners.get(name, [name])} & declared:
+                undeclared[name] = str(file.relative_to(ROOT))
+    assert undeclared == {}
+
+
+def test_what_only_an_extra_brings_is_imported_inside_functions_only() -> None:
+    extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp"}
+    early: list[str] = []
+    for file in sources():
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        for node in body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            early += [f"{file.name}: {n}" for n in names if n.partition(".")[0] in extras]
+    assert early == []
+
+
+def test_torch_stays_below_the_release_that_pulls_gigabytes() -> None:
+    assert [r for r in PROJECT["project"]["dependencies"] if normal(r) == "torch"] == ["torch>=2.7,<2.14"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in a wheel built here without network; the checkout is copied so that nothing is written in it."""
+    import shutil
+
+    try:
+        enough = int(version("setuptools").partition(".")[0]) >= 80
+    except PackageNotFoundError:
+        enough = False
+    if not enough:
+        pytest.skip("setuptools>=80 is not in this environment; .ci/run builds the wheel in one of its own")
+    copy = tmp_path_factory.mktemp("build") / "checkout"
+    copy.mkdir()
+    for name in ("kard", "programs", "store"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(copy / "dist"),
+        str(copy),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (built,) = (copy / "dist").glob("*.whl")
+    return zipfile.ZipFile(built).namelist()
+
+
+def test_the_wheel_adds_one_name_to_site_packages(wheel: list[str]) -> None:
+    assert {name.split("/")[0] for name in wheel if ".dist-info/" not in name} == {"kard"}
+
+
+def test_the_wheel_holds_every_source_and_every_query(wheel: list[str]) -> None:
+    wanted = {
+        "/".join([*room.split("."), *file.relative_to(folder).parts])
+        for room, folder in ROOMS.items()
+        for kind in ("*.py", "*.sql", "py.typed")
+        for file in folder.rglob(kind)
+    }
+    assert "kard/store/views.sql" in wanted
+    assert wanted - set(wheel) == set()
+
+
+def test_no_source_reads_pickles_or_runs_a_model_s_code() -> None:
+    forbidden = re.compile(r"\b(?:import pickle|pickle\.load|torch\.load|joblib|trust_remote_code\s*=\s*True)\b")
+    assert [str(f.relative_to(ROOT)) for f in sources() if forbidden.search(f.read_text(encoding="utf-8"))] == []
+
+
+def test_no_module_is_longer_than_four_hundred_lines_and_half_are_within_a_hundred_and_twenty() -> None:
+    lengths = sorted(len(f.read_text(encoding="utf-8").splitlines()) for f in sources())
+    assert lengths[-1] <= 400
+    assert lengths[len(lengths) // 2] <= 120
+
+
+def test_the_machinery_names_no_task() -> None:
+    names = {f.stem for f in (ROOT / "programs").glob("[a-z]*.py")} | {
+        f.parent.name for f in (ROOT / "programs").glob("[a-z]*/__init__.py")
+    }
+    assert "strategyqa" in names
+    # `choice` is also an English word, and click's name for one.
+    words = re.compile(rf"\b(?:{'|'.join(sorted(names - {'choice'}))})\b", re.I)
+    texts = {f: f.read_text(encoding="utf-8") for f in (ROOT / "kard").rglob("*.py")}
+    assert [str(f.relative_to(ROOT)) for f, text in texts.items() if words.search(text)] == []
