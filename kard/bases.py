@@ -65,7 +65,9 @@ def resolve(
     elif spec.startswith("pypi:"):
         requirement = spec.removeprefix("pypi:")
         if requirement not in wheels:
-            raise NoBase(f"no model is known in {spec}; there are {_known(wheels)}, or name a hub id or a folder")
+            raise NoBase(
+                f"no model is known in {spec}; there are {', '.join(embedded(wheels))}, or name a hub id or a folder"
+            )
         folder = fetch(wheels[requirement], root / "bases", download)
     elif not HUB_ID.fullmatch(spec):
         raise NoBase(f"no folder {spec}; name a folder that save_pretrained wrote, or a hub id like OWNER/NAME")
@@ -87,8 +89,9 @@ def known(cache: Path | None = None) -> list[Base]:
     return sorted(found, key=lambda base: (base.spec, str(base.folder)))
 
 
-def _known(wheels: Mapping[str, Wheel]) -> str:
-    return ", ".join(f"pypi:{name}" for name in wheels)
+def embedded(wheels: Mapping[str, Wheel] = WHEELS) -> list[str]:
+    """The specs of the bases that need no model hub."""
+    return [f"pypi:{name}" for name in wheels]
 
 
 def _described(spec: str, folder: Path, record: Path) -> Base:

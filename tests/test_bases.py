@@ -565,7 +565,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_models_lists_what_was_fetched(cached: Path) -> None:
     empty = CliRunner().invoke(main, ["models"])
-    assert "kard models fetch" in empty.output
+    assert [f"kard models fetch {spec}" in empty.output for spec in bases.embedded()] == [True, True]
     fetched = CliRunner().invoke(main, ["models", "fetch", str(cached)])
     assert "decoder, 10 parameters" in fetched.output
     listed = json.loads(CliRunner().invoke(main, ["models", "--json"]).output)

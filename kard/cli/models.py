@@ -52,8 +52,9 @@ def models(ctx: click.Context, store: Path, as_json: bool) -> None:
         return
     if found:
         show.table("Bases", ("spec", "kind", "parameters", "MB", "sha256"), [_row(base) for base in found])
-    else:
-        click.echo("No bases on this machine yet; get one with: kard models fetch SPEC")
+    missing = [spec for spec in bases.embedded() if spec not in {base.spec for base in found}]
+    for spec in missing:
+        click.echo(f"not fetched yet, needs no model hub: kard models fetch {spec}")
     for title, adapters in (("Students", students), ("Rerankers", rerankers)):
         if adapters.rows:
             show.table(title, adapters.columns, adapters.rows)
