@@ -65,9 +65,8 @@ def resolve(
     elif spec.startswith("pypi:"):
         requirement = spec.removeprefix("pypi:")
         if requirement not in wheels:
-            raise NoBase(
-                f"no model is known in {spec}; there are {', '.join(embedded(wheels))}, or name a hub id or a folder"
-            )
+            there = ", ".join(embedded(wheels))
+            raise NoBase(f"no model is known in {spec}; there are {there}, or name a hub id or a folder")
         folder = fetch(wheels[requirement], root / "bases", download)
     elif not HUB_ID.fullmatch(spec):
         raise NoBase(f"no folder {spec}; name a folder that save_pretrained wrote, or a hub id like OWNER/NAME")
