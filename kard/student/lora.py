@@ -38,6 +38,8 @@ def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | No
     with warnings.catch_warnings():
         # peft asks transformers for a property that transformers has renamed.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        # GPT-2's layers keep their weights the other way round; peft sees that by itself.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False", category=UserWarning)
         made = get_peft_model(model, config)
     made.active_peft_config.base_model_name_or_path = spec  # never a path of this machine
     for module in made.modules():

@@ -20,7 +20,7 @@ from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
 from kard.student import adapters as disk
 from kard.student.lora import adapted, state_of, trainable
-from kard.student.losses import Example, Loss, Whole, loss_for
+from kard.student.losses import Example, Layers, Loss, loss_for
 from kard.student.machine import dtype, keep_memory
 from kard.student.model import load_model
 from kard.student.pairs import Pair, data_hash, rendered, schedule, training_pairs
@@ -126,7 +126,7 @@ def prepared(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[tor
     layers = getattr(getattr(model, "model", None), "layers", ()) if decoder else ()
     start = len(layers) // 2 if settings.upper_half else 0
     loss = loss_for(model, start, tokens.pad, decoder=decoder)
-    known = not isinstance(loss, Whole)
+    known = isinstance(loss, Layers)
     made = adapted(
         model, settings.lora, spec=base.spec, layers=range(start, len(layers)) if known else None, decoder=decoder
     )

@@ -1,0 +1,750 @@
+"""Students on tiny random models: one tokenisation, generation in batches, adapters, training, the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+import torch
+from sqlite_utils import Database
+
+from kard.bases import Base
+from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
+from kard.errors import Missing, NoBase
+from kard.questions import store_questions
+from kard.records import LETTERS, Passage, Question, Sample
+from kard.student import losses, model, pairs, render, training
+from kard.student.adapters import WEIGHTS
+from kard.student.decode import Decoder, Drawing, EncoderDecoder
+from kard.student.engine import StudentEngine, load_lm
+from kard.student.lora import adapted, trainable
+from kard.student.losses import Example, Layers, Whole, loss_for
+from kard.student.model import Resident, Student
+from kard.student.render import signature_for
+from kard.student.tokens import Ids, Tokens
+from kard.student.training import train_student
+from kard.tasks import Task
+
+ANSWER: type[dspy.Signature] = import_module("kard.programs._common").Answer
+KINDS = ("decoder", "encoder-decoder")
+TOWNS = ("Ilm", "Dorn", "Sarn", "Vell")
+SETTINGS = StudentTraining(lora=Lora(rank=4, alpha=8), epochs=2, batch=3, peak_lr=5e-3, max_length=160)
+PROMPTS = [
+    "Question: where\nAnswer:",
+    "Question: Ilm\nRationale:",
+    "[1] a b c d\nQuestion: where is it\nRationale:",
+]
+
+
+def save_tokenizer(folder: Path, kind: str) -> None:
+    """A byte-level tokenizer with end-of-text as padding, as SmolLM2 has it; T5's kind ends a text by itself."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
+    from tokenizers import models as kinds
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(kinds.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator(["Question: Options: Rationale: Answer: the town " * 3], trainer)
+    if kind == "encoder-decoder":
+        raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    pad = "</s>" if kind == "decoder" else "<pad>"
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", pad_token=pad).save_pretrained(folder)
+
+
+def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
+    """A random model of a few thousand weights, saved as a base is."""
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    torch.manual_seed(3)
+    if kind == "encoder-decoder":
+        config = T5Config(
+            vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, initializer_factor=3.0,
+            decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+        )  # fmt: skip
+        made: Any = T5ForConditionalGeneration(config)
+    elif architecture == "gpt2":
+        made = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=1
+            )
+        )
+    else:
+        config = LlamaConfig(
+            vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1,
+            eos_token_id=1, initializer_range=0.3,
+        )  # fmt: skip
+        made = LlamaForCausalLM(config)
+    made.save_pretrained(folder)
+    save_tokenizer(folder, kind)
+    return Base(str(folder), folder, f"sha-{kind}-{architecture}", kind, made.num_parameters())  # pyright: ignore[reportArgumentType]  # a Kind
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32, so that two ways to the same number may be compared."""
+    monkeypatch.setattr(model, "dtype", lambda: torch.float32)
+    monkeypatch.setattr(training, "dtype", lambda: torch.float32)
+
+
+@pytest.fixture(scope="module")
+def every_base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
+    made = {kind: make_base(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
+    return {**made, "gpt2": make_base(tmp_path_factory.mktemp("gpt2"), "decoder", "gpt2")}
+
+
+@pytest.fixture(params=KINDS)
+def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
+    return every_base[request.param]
+
+
+def home(base: Base) -> Resident:
+    decoder = base.kind == "decoder"
+    loaded = model.load_model(base, torch.float32)
+    return Resident(loaded, Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+
+
+def student(base: Base, settings: StudentTraining = SETTINGS) -> Student:
+    return Student(home(base), None, settings)
+
+
+@pytest.fixture
+def task() -> Task:
+    parts = import_module("kard.programs._common")
+    return Task(
+        name="towns",
+        about="Where people were born.",
+        parse=lambda _row: None,
+        teach=parts.Teach,
+        answer=parts.Answer,
+        program=parts.RetrieveThenAnswer,
+    )
+
+
+@pytest.fixture
+def taught(store: Database) -> Database:
+    """Six questions, the last without an accepted rationale. Of three rationales each, two are copies."""
+    questions = [Question(f"q{i}", "train", f"Where was P{i} born?", TOWNS, LETTERS[i % 4]) for i in range(6)] + [
+        Question("t0", "test", "Where was T born?", TOWNS, "A")
+    ]
+    store_questions(store, "towns", questions)
+    store.table("indexes").insert({"id": "ix", "path": "x", "passages": 7, "analyser": "a", "created": "n"})
+    store.table("teachers").insert(
+        {"id": "t", "name": "t", "model": "m", "instructions": "", "sampling": "{}", "created": "n"}
+    )
+    for i, question in enumerate(questions):
+        gold = question.gold
+        told = [
+            f"It is said that P was born in {gold}, so they say. So the answer is ({question.answer}) {gold}.",
+            f"Born in {gold}.",
+            f"Born  in {gold}.",
+        ]
+        for sample, text in enumerate(told):
+            rationale = store.table("rationales").insert(
+                {
+                    "question_id": i + 1, "teacher_id": "t", "sample": sample, "text": text,
+                    "conclusion": question.answer, "accepted": int(i != 5), "created": "n",
+                }
+            ).last_pk  # fmt: skip
+            retrieval = store.table("retrievals").insert(
+                {
+                    "index_id": "ix", "question_id": i + 1, "rationale_id": rationale, "query": "rationale",
+                    "depth": 2, "milliseconds": 0, "created": "n",
+                }
+            ).last_pk  # fmt: skip
+            for rank, body in enumerate((f"P{i} was born in {gold} on the river.", "Rivers flow."), 1):
+                passage = Passage.of(f"d{i}", rank, f"P{i}", body)
+                store.table("passages").insert(
+                    {
+                        "id": passage.id,
+                        "document": passage.document,
+                        "part": rank,
+                        "title": passage.title,
+                        "text": body,
+                    },
+                    ignore=True,
+                )
+                store.table("hits").insert(
+                    {"retrieval_id": retrieval, "rank": rank, "passage_id": passage.id, "bm25": 9.0 - rank}
+                )
+    return store
+
+
+def train(db: Database, task: Task, base: Base, folder: Path, method: str = "kard", **changed: Any) -> str:
+    settings = replace(SETTINGS, **changed)
+    return train_student(db, task, "tiny", base, METHODS[method], folder, settings, index_id="ix")
+
+
+# Tokens
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_a_student_is_trained_on_the_ids_it_will_see(
+    base: Base, method: Method, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Ids] = []
+    fit = training.fit
+
+    def noting(made: Any, loss: Any, *rest: Any) -> Any:
+        def noted(batch: Sequence[Example]) -> torch.Tensor:
+            trained.extend(e.prompt for e in batch)
+            return loss(batch)
+
+        return fit(made, noted, *rest)
+
+    monkeypatch.setattr(training, "fit", noting)
+    train(taught, task, base, tmp_path, method.name, epochs=1, k=2, max_length=100)
+    answering = student(base, replace(SETTINGS, max_length=100))
+    seen: list[Ids] = []
+    generate = answering.home.writer.generate
+
+    def noted(prompts: Sequence[Ids], drawing: Drawing) -> list[Ids]:
+        seen.extend(prompts)
+        return generate(prompts, drawing)
+
+    monkeypatch.setattr(answering.home.writer, "generate", noted)
+
+    def found(question: str) -> list[Passage]:
+        name = question.split()[2]
+        gold = TOWNS[int(name[1:]) % 4]
+        return [
+            Passage.of("d", 1, name, f"{name} was born in {gold} on the river."),
+            Passage.of("d", 2, name, "Rivers flow."),
+        ]
+
+    program = task.program(signature_for(task.answer, method), found if method.reads else None)
+    lm = load_lm(answering, Decoding(max_new_tokens=2))
+    with dspy.context(lm=lm, adapter=render.StudentAdapter()):
+        for i in range(5):
+            program(question=f"Where was P{i} born?", options=list(TOWNS))
+    lm.engine.close()
+    assert sorted(trained) == sorted(seen)
+    assert len(seen) == 5
+
+
+def test_a_long_prompt_loses_the_end_of_its_passages_only(base: Base) -> None:
+    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
+    long = render.prompt(ANSWER, {"passages": ["x" * 500, "y" * 500], "question": "Where?", "options": TOWNS})
+    ids = tokens.prompt(long, 160)
+    text = tokens.text(ids)
+    assert len(ids) == 120
+    assert text.startswith("[1] xxx")
+    assert "y" not in text.partition("\n")[0]
+    assert text.endswith("\nQuestion: Where?\nOptions: (A) Ilm (B) Dorn (C) Sarn (D) Vell\nRationale:")
+    question = render.prompt(ANSWER, {"passages": [], "question": "z" * 300, "options": TOWNS})
+    assert "z" * 300 in tokens.text(tokens.prompt(question, 160))
+
+
+def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> None:
+    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
+    pieces = render.pieces(ANSWER, {"rationale": "r" * 99, "answer": "Sarn"})
+    ids = tokens.target(pieces, 40)
+    assert len(ids) == 40
+    assert ids[-1] == tokens.eos
+    assert tokens.text(ids).endswith("r\nAnswer: Sarn")
+    assert tokens.text(tokens.target(pieces, 400)) == render.target(
+        ANSWER, {"rationale": "r" * 99, "answer": "Sarn"}
+    )
+
+
+# Generation
+
+
+def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
+    writer, tokens = home(base).writer, Tokens.load(base.folder, decoder=base.kind == "decoder")
+    ids = [tokens.prompt(text, 160) for text in PROMPTS]
+    together = writer.generate(ids, Drawing(12))
+    assert together == [writer.generate([row], Drawing(12))[0] for row in ids]
+    assert len({tuple(row) for row in together}) == 3
+    drawn = Drawing(12, 1.5, 0.9, (1, 2, 3))
+    assert writer.generate(ids, drawn) == [
+        writer.generate([row], replace(drawn, seeds=(seed,)))[0] for row, seed in zip(ids, (1, 2, 3), strict=True)
+    ]
+    assert writer.generate(ids, drawn) != writer.generate(ids, replace(drawn, seeds=(4, 5, 6)))
+
+
+def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = home(base)
+    ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
+    free = here.writer.generate(ids, Drawing(10))
+    # Call the first row's third token the end: each row must now stop at its first one, and change nothing else.
+    end = free[0][2]
+    here.writer.eos = end
+    stopped = here.writer.generate(ids, Drawing(10))
+    cut = [row[: row.index(end) + 1] if end in row else row for row in free]
+    assert stopped == cut
+    assert len(stopped[0]) <= 3 < max(map(len, stopped))
+
+
+def test_choices_are_scored_by_all_their_tokens(base: Base) -> None:
+    here = home(base)
+    tokens, writer = here.tokens, here.writer
+    choices = [[tokens.choice(f" {town}") for town in TOWNS], [tokens.choice(" x"), tokens.choice(" yes it is")]]
+    prompts = [tokens.prompt(text, 160) for text in PROMPTS[1:]]
+    begun = [tokens.ids(" so"), tokens.ids(" and so on")]
+    if isinstance(writer, Decoder):
+        scores = writer.score([[*p, *b] for p, b in zip(prompts, begun, strict=True)], choices)
+    else:
+        scores = writer.score(list(zip(prompts, begun, strict=True)), choices)
+    loss = Whole(writer.model, tokens.pad, decoder=base.kind == "decoder")
+    for prompt, start, row, score in zip(prompts, begun, choices, scores, strict=True):
+        # A target's loss is its negative log-probability; what was begun is taken off again.
+        for choice, found in zip(row, score, strict=True):
+            whole = loss([Example(0, prompt, [*start, *choice])]) - loss([Example(0, prompt, start)])
+            assert found == pytest.approx(-whole.item(), abs=1e-3)
+
+
+def test_an_answer_is_always_obtained_from_options(base: Base) -> None:
+    here = student(base)
+    samples = here.generate(PROMPTS, [TOWNS, TOWNS, ("yes", "no")], Decoding(max_new_tokens=5, batch=2))
+    for prompt, sample, options in zip(PROMPTS, samples, (TOWNS, TOWNS, ("yes", "no")), strict=True):
+        assert sample.answer is not None
+        assert sample.forced
+        answer = options[LETTERS.index(sample.answer)]
+        cue = "" if prompt.endswith("Answer:") else "\nAnswer:"
+        assert sample.text.endswith(f"{cue} {answer}")
+        assert sample.prompt_tokens == len(here.home.tokens.prompt(prompt, SETTINGS.max_length))
+        assert sample.milliseconds > 0
+    assert [s.answer for s in here.generate(PROMPTS, None, Decoding(max_new_tokens=5))] == [None] * 3
+
+
+def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = student(base, replace(SETTINGS, answer="letter"))
+    monkeypatch.setattr(
+        here.home.writer, "score", lambda prefixes, choices: [[-3.0, -2.0, -1.0, -4.0] for _ in prefixes]
+    )
+    monkeypatch.setattr(
+        here.home.writer,
+        "generate",
+        lambda prompts, drawing: [here.home.tokens.ids(" Born, born\nAnswer: Rome or")] * 2,
+    )
+    samples = here.generate(PROMPTS[1:], [TOWNS, TOWNS], Decoding(max_new_tokens=5))
+    assert [(s.text, s.answer, s.forced) for s in samples] == [(" Born, born\nAnswer: C", "C", True)] * 2
+
+
+def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = student(base)
+    tokens = here.home.tokens
+    written = {
+        " Born.\nAnswer: Vell": ("D", False),  # at its budget, but with an answer
+        " So the answer is Sarn.</s>": ("C", False),  # ended on a conclusion without a cue
+        " So the answer is Sarn.": (None, True),  # cut before its cue
+        " Born.\nAnswer: Rome</s>": (None, True),  # ended on no option
+    }
+    for text, (letter, forced) in written.items():
+        out = [*tokens.ids(text.removesuffix("</s>")), *([tokens.eos] if text.endswith("</s>") else [])]
+        monkeypatch.setattr(here.home.writer, "generate", lambda prompts, drawing, out=out: [out])
+        (sample,) = here.generate(PROMPTS[1:2], [TOWNS], Decoding(max_new_tokens=90))
+        assert sample.forced == forced
+        assert sample.answer == letter or (forced and sample.answer in "ABCD")
+
+
+# Training
+
+
+def test_padding_and_batching_change_no_loss(base: Base) -> None:
+    loaded = model.load_model(base, torch.float32)
+    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
+    batch = [
+        training.example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
+        for i, prompt in enumerate(PROMPTS)
+    ]
+    ways: list[Any] = [Whole(loaded, tokens.pad, decoder=base.kind == "decoder")]
+    if base.kind == "decoder":
+        ways.append(loss_for(loaded, 2, tokens.pad, decoder=True))
+        assert isinstance(ways[1], Layers)
+    one_by_one = [ways[0]([e]).item() for e in batch]
+    for loss in ways:
+        assert loss(batch).item() == pytest.approx(sum(one_by_one), rel=1e-4)
+        assert [loss([e]).item() for e in batch] == pytest.approx(one_by_one, rel=1e-4)
+    # The last target token is end-of-text, which is padding too in these decoders: it counts.
+    short = [Example(9, e.prompt, e.target[:-1]) for e in batch[:1]]
+    assert ways[0](short).item() < one_by_one[0]
+
+
+def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Base]) -> None:
+    base = every_base["decoder"]
+    tokens = Tokens.load(base.folder, decoder=True)
+    batch = [
+        training.example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
+        for i, prompt in enumerate(PROMPTS)
+    ]
+    found: list[list[torch.Tensor]] = []
+    for layered in (True, False):
+        loaded = model.load_model(base, torch.float32)
+        loss = loss_for(loaded, 2, tokens.pad, decoder=True) if layered else Whole(loaded, tokens.pad, decoder=True)
+        torch.manual_seed(0)
+        made = adapted(loaded, Lora(rank=3, alpha=5), spec="x", layers=range(2, 4), decoder=True)
+        if not layered:  # peft's own forward
+            for module in made.modules():
+                module.__dict__.pop("forward", None)
+        for i, p in enumerate(trainable(made)):
+            torch.manual_seed(i)
+            torch.nn.init.normal_(p, std=0.3)
+        for _ in range(2):  # the second time from the cache of the lower half
+            loss(batch).backward()
+        found.append([p.grad for p in trainable(made) if p.grad is not None])
+    assert len(found[0]) == len(found[1]) == 2 * 7 * 2
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_reaches_the_low_rank_part_alone(every_base: dict[str, Base]) -> None:
+    made = adapted(
+        model.load_model(every_base["decoder"], torch.float32),
+        Lora(rank=3, alpha=5, dropout=0.5),
+        spec="x",
+        layers=[3],
+        decoder=True,
+    )
+    layer = made.base_model.model.model.layers[3].mlp.up_proj
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    x = torch.randn(5, 32, requires_grad=True)
+    torch.manual_seed(1)
+    ours = layer(x)
+    ours.sum().backward()
+    gradient, x.grad = x.grad, None
+    layer.__dict__.pop("forward")
+    torch.manual_seed(1)
+    theirs = layer(x)
+    theirs.sum().backward()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(gradient, x.grad)
+
+
+def test_states_beyond_the_room_are_computed_again(every_base: dict[str, Base]) -> None:
+    loaded = model.load_model(every_base["decoder"], torch.float32)
+    batch = [Example(i, [5, 6, 7 + i], [8, 1]) for i in range(3)]
+    small, large = Layers(loaded, 2, cache_bytes=5 * 32 * 4), Layers(loaded, 2)
+    for _ in range(2):
+        assert small(batch).item() == pytest.approx(large(batch).item())
+    assert (len(small._states), len(large._states)) == (1, 3)  # pyright: ignore[reportPrivateUsage]  # the point
+
+
+def test_a_build_that_layers_do_not_fit_trains_through_its_own_forward(
+    every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpt2 = every_base["gpt2"]
+    loaded = model.load_model(gpt2, torch.float32)
+    assert isinstance(loss_for(loaded, 1, 1, decoder=True), Whole)
+    llama = model.load_model(every_base["decoder"], torch.float32)
+    monkeypatch.setattr(losses, "_attend", lambda _m, q, k, v, mask, **_: (q.transpose(1, 2), None))
+    assert isinstance(loss_for(llama, 2, 1, decoder=True), Whole)
+    assert llama.config._attn_implementation == "sdpa"
+    trained = train(taught, task, gpt2, tmp_path)
+    monkeypatch.setattr(model.bases, "resolve", lambda _spec: gpt2)
+    answered = Student.load(taught, trained, tmp_path).generate(PROMPTS, [TOWNS] * 3, Decoding(max_new_tokens=3))
+    assert all(sample.answer for sample in answered)
+
+
+@pytest.mark.parametrize("upper_half", [True, False])
+def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
+    base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upper_half: bool
+) -> None:
+    monkeypatch.setattr(model.bases, "resolve", lambda _spec: base)
+    short = train(taught, task, base, tmp_path, epochs=1, upper_half=upper_half)
+    long = train(taught, task, base, tmp_path, epochs=25, upper_half=upper_half, peak_lr=2e-2)
+    rows = {row["id"]: row for row in taught.query("select * from students")}
+    assert rows[long]["loss"] < 0.6 * rows[short]["loss"]
+    assert rows[long]["examples"] == 10  # two rationales of five questions: the third is a copy
+    assert rows[long]["path"] == f"{tmp_path.name}/{long}"
+
+    # peft itself reads the folder, and its unmerged adapter gives what the merged student gives.
+    from peft import PeftModel
+
+    config = json.loads((tmp_path / long / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == base.spec
+    loaded = Student.load(taught, long, tmp_path)
+    loaded.home.wear(loaded.adapter)
+    theirs: Any = PeftModel.from_pretrained(model.load_model(base, torch.float32), str(tmp_path / long))
+    ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
+    more: dict[str, Any] = (
+        {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
+    )
+    with torch.no_grad():
+        ours = loaded.home.writer.model(input_ids=ids, **more).logits
+        torch.testing.assert_close(ours, theirs(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
+        loaded.home.wear(None)
+        assert not torch.allclose(ours, loaded.home.writer.model(input_ids=ids, **more).logits, atol=1e-2)
+    layers = {key.split(".layers.")[1].split(".")[0] for key in config_keys(tmp_path / long) if ".layers." in key}
+    if base.kind == "decoder":
+        assert layers == ({"2", "3"} if upper_half else {"0", "1", "2", "3"})
+
+
+def config_keys(folder: Path) -> list[str]:
+    from safetensors.torch import load_file
+
+    return list(load_file(folder / WEIGHTS))
+
+
+def test_two_students_share_a_base_and_changing_between_them_wears_nothing_down(
+    base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.resident.cache_clear()
+    monkeypatch.setattr(model.bases, "resolve", lambda _spec: base)
+    loads: list[Base] = []
+    kept = model.load_model
+    monkeypatch.setattr(model, "load_model", lambda b, d: loads.append(b) or kept(b, d))
+    first, second = (
+        Student.load(taught, train(taught, task, base, tmp_path, method, peak_lr=0.05), tmp_path)
+        for method in ("rd", "kard")
+    )
+    decoding = Decoding(max_new_tokens=8)
+    before = [s.generate(PROMPTS, None, decoding) for s in (first, second)]
+    for _ in range(3):
+        again = [s.generate(PROMPTS, None, decoding) for s in (first, second)]
+    assert [[s.text for s in samples] for samples in again] == [[s.text for s in samples] for samples in before]
+    assert [s.text for s in before[0]] != [s.text for s in before[1]]
+    assert loads == [base]
+
+
+def test_a_student_is_trained_once_for_the_same_data_and_settings(
+    every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = every_base["decoder"]
+    first = train(taught, task, base, tmp_path)
+    weights = (tmp_path / first / WEIGHTS).read_bytes()
+    made = [
+        first,
+        *(train(taught, task, base, tmp_path, **changed) for changed in ({"method": "rd"}, {"seed": 1}, {"k": 2})),
+    ]
+    assert len(set(made)) == 4
+    taught.execute("delete from students where id = ?", [first])
+    assert train(taught, task, base, tmp_path) == first
+    assert (tmp_path / first / WEIGHTS).read_bytes() == weights  # the same seed, the same weights
+    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("trained twice"))
+    assert train(taught, task, base, tmp_path) == first
+    assert taught.table("students").count == 4
+
+
+def test_a_killed_run_leaves_nothing_that_counts(
+    every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = tmp_path / ".old.1.part"
+    dead.mkdir()
+    os.utime(dead, (1, 1))
+    alive = tmp_path / ".other.2.part"
+    alive.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(taught, task, every_base["decoder"], tmp_path)
+    assert taught.table("students").count == 0
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir() and not p.name.startswith(".")] == []
+    made = train(taught, task, every_base["decoder"], tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == sorted([alive.name, made])
+
+
+def test_a_changed_adapter_or_base_is_refused(
+    every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = every_base["decoder"]
+    made = train(taught, task, base, tmp_path)
+    monkeypatch.setattr(model.bases, "resolve", lambda _spec: replace(base, sha256="other"))
+    with pytest.raises(NoBase, match="other weights than student"):
+        Student.load(taught, made, tmp_path)
+    with (tmp_path / made / WEIGHTS).open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(Missing, match=r"not what was trained .*kard train student towns"):
+        Student.load(taught, made, tmp_path)
+    (tmp_path / made / WEIGHTS).unlink()
+    with pytest.raises(Missing, match=r"no adapter in .*kard train student towns"):
+        Student.load(taught, made, tmp_path)
+    with pytest.raises(Missing, match="no student nobody"):
+        Student.load(taught, "nobody", tmp_path)
+    with pytest.raises(NoBase, match="writes no text"):
+        model.load_model(replace(base, kind="encoder"), torch.float32)
+
+
+def test_the_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_nothing() -> None:
+    rates = [training.rate(step, 100) for step in range(100)]
+    assert rates[4] == 1.0 == max(rates)
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a > b > 0 for a, b in pairwise(rates[4:]))
+    assert rates[-1] < 0.02
+    assert training.rate(0, 1) == 1.0
+
+
+# Pairs
+
+
+def pairs_of(
+    db: Database, method: str, *, k: int = 1, index_id: str | None = "ix", **more: Any
+) -> list[pairs.Pair]:
+    return pairs.training_pairs(db, "towns", METHODS[method], StudentTraining(k=k), index_id=index_id, **more)
+
+
+def test_every_method_learns_from_the_same_questions_shortest_rationale_first(taught: Database) -> None:
+    found = {method: pairs_of(taught, method) for method in METHODS}
+    assert {method: sorted({p.question_id for p in ps}) for method, ps in found.items()} == {
+        method: [1, 2, 3, 4, 5] for method in METHODS
+    }
+    first = found["kard"][0]
+    assert (first.rationale, first.passages) == ("Born in Ilm.", ("P0: P0 was born in Ilm on the river.",))
+    assert found["kard"][1].rationale == "It is said that P was born in Ilm, so they say."
+    assert [len(ps) for ps in found.values()] == [5, 5, 10, 10]
+    assert found["rd"][0].passages == ()
+    assert pairs_of(taught, "kard", k=2)[0].passages == ("P0: P0 was born in Ilm on the river.", "P0: Rivers flow.")
+    assert {p.question_id for p in pairs_of(taught, "kard", limit=2)} == {1, 2}
+
+
+def test_epochs_take_other_rationales_while_they_last(taught: Database) -> None:
+    found = pairs_of(taught, "kard")
+    one = [p for p in found if p.question_id == 1]
+    epochs = pairs.schedule(found, StudentTraining(epochs=3, rationales=1))
+    assert [[p for p in epoch if p.question_id == 1] for epoch in epochs] == [[one[0]], [one[1]], [one[0]]]
+    assert [len(e) for e in pairs.schedule(found, StudentTraining(epochs=1, rationales=5))] == [10]
+
+
+def test_what_is_missing_names_the_command_that_makes_it(taught: Database) -> None:
+    with pytest.raises(Missing, match="kard ground towns"):
+        pairs_of(taught, "kard", index_id=None)
+    with pytest.raises(Missing, match="kard ground towns"):
+        pairs_of(taught, "rd", index_id="another")
+    with pytest.raises(Missing, match="kard teach towns"):
+        pairs_of(taught, "rd", teacher_id="nobody")
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("It flows. Therefore, the answer is (C) a river.", "It flows."),
+        ("It flows.\nAnswer: C", "It flows."),
+        ("It flows. So the correct answer is a river, not a bay.", "It flows."),
+        ("Therefore, the answer is (A) yes.", "Therefore, the answer is (A) yes."),
+        ("The answer is plain to those who read. It flows.", "The answer is plain to those who read. It flows."),
+    ],
+)
+def test_a_closing_that_only_says_the_answer_is_left_out(told: str, kept: str) -> None:
+    assert pairs.without_closing(told) == kept
+
+
+# The engine
+
+
+class Slow:
+    """A student that notes its batches and answers with each prompt's length."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[str], Decoding]] = []
+
+    def generate(self, prompts: list[str], choices: Any, decoding: Decoding, *, seeds: list[int]) -> list[Sample]:
+        self.batches.append((list(prompts), decoding))
+        time.sleep(0.05)
+        if any("bad" in prompt for prompt in prompts):
+            raise ValueError("a bad prompt")
+        return [
+            Sample(f"{len(p)} {s % 97}", "A" if c else None)
+            for p, c, s in zip(prompts, choices, seeds, strict=True)
+        ]
+
+
+@pytest.fixture
+def slow() -> Iterator[Callable[[Decoding], tuple[Slow, StudentEngine]]]:
+    engines: list[StudentEngine] = []
+
+    def make(decoding: Decoding) -> tuple[Slow, StudentEngine]:
+        fake: Any = Slow()
+        engines.append(StudentEngine(fake, decoding))
+        return fake, engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def request(prompt: str, **config: Any) -> dspy.lm15.Request:
+    return dspy.lm15.Request(
+        model="slow", messages=(dspy.lm15.Message.user(prompt),), config=dspy.lm15.Config(**config)
+    )
+
+
+def test_what_many_threads_ask_is_answered_in_full_batches_to_the_right_caller(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=8))
+    prompts = ["x" * i for i in range(1, 33)]
+    with ThreadPoolExecutor(32) as pool:
+        replies = list(pool.map(lambda p: engine.complete(request(p)).text, prompts))
+    assert [reply.split()[0] for reply in replies] == [str(len(p)) for p in prompts]
+    assert sorted(len(batch) for batch, _ in fake.batches) == [8, 8, 8, 8]
+
+
+def test_a_request_decodes_as_it_says_and_shares_no_batch_with_others(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=8, max_new_tokens=50))
+    asked = [{}, {"max_tokens": 9}, {"temperature": 0.5, "top_p": 0.6}, {"temperature": 0.0}]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda config: engine.complete(request("x", **config)), asked))
+    seen = {(d.max_new_tokens, d.samples > 1, d.temperature, d.top_p) for _, d in fake.batches}
+    assert seen == {(50, False, 1.0, 0.95), (9, False, 1.0, 0.95), (50, True, 0.5, 0.6)}
+
+
+def test_an_error_reaches_every_caller_of_its_batch_and_no_other(slow: Any) -> None:
+    _, engine = slow(Decoding(batch=2))
+    with pytest.raises(ValueError, match="a bad prompt"):
+        engine.complete(request("bad"))
+    assert engine.complete(request("good")).text.startswith("4 ")
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(engine.complete, request(prompt)) for prompt in ("bad 1", "bad 2")]
+        assert [type(future.exception()) for future in asked] == [ValueError, ValueError]
+
+
+def test_a_closed_engine_answers_nobody_and_leaves_nobody_waiting(slow: Any) -> None:
+    _, engine = slow(Decoding(batch=1))
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(engine.complete, request("x")) for _ in range(3)]
+        time.sleep(0.02)
+        engine.close()
+        failed = [future.exception() for future in waiting]
+    assert sum(isinstance(error, RuntimeError) for error in failed) == 2  # one was being answered
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.complete(request("x"))
+
+
+def test_samples_of_a_question_differ_and_come_back_the_same(base: Base) -> None:
+    def ask() -> list[str]:
+        lm = load_lm(student(base), Decoding(samples=4, temperature=1.5, max_new_tokens=6))
+        with dspy.context(lm=lm, adapter=render.StudentAdapter()):
+            made = dspy.Predict(ANSWER)(passages=["a b"], question="Where?", options=list(TOWNS))
+        lm.engine.close()
+        return list(made.completions.text)
+
+    first = ask()
+    assert len(set(first)) > 1
+    assert ask() == first
+
+
+def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[str, Base]) -> None:
+    here = student(every_base["decoder"])
+    embedding = 300 * 32
+    loaded = here.home.writer.model
+    total = sum(p.numel() for p in loaded.parameters())
+    assert here.flops(10, 5) == 2 * (total - embedding) * 15
+
+
+def test_an_encoder_decoder_writes_with_its_own_writer(every_base: dict[str, Base]) -> None:
+    assert isinstance(home(every_base["encoder-decoder"]).writer, EncoderDecoder)

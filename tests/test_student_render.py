@@ -1,0 +1,156 @@
+"""The student's text: one form for training and answering, read back as it was written."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import dspy
+import pytest
+from dspy.lm15 import Message, Request, Response, Usage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard.config import METHODS, Method
+from kard.student import render
+from kard.student.render import StudentAdapter, signature_for
+
+ANSWER: type[dspy.Signature] = import_module("kard.programs._common").Answer
+OPTIONS = ["an inland sea", "a salt lake", "a river", "a bay"]
+INPUTS = {
+    "passages": ["Caspian Sea: It is landlocked.", "Baku: A port."],
+    "question": "What is the Caspian?",
+    "options": OPTIONS,
+}
+
+texts = st.text(max_size=60) | st.sampled_from(
+    ["Answer: x", "a\nAnswer: b", "[1] c", "\nQuestion: d", "Rationale:", ""]
+)
+lists = st.lists(texts, max_size=3)
+
+
+def test_a_prompt_is_passages_question_options_and_the_cue() -> None:
+    assert render.prompt(ANSWER, INPUTS) == (
+        "[1] Caspian Sea: It is landlocked.\n"
+        "[2] Baku: A port.\n"
+        "Question: What is the Caspian?\n"
+        "Options: (A) an inland sea (B) a salt lake (C) a river (D) a bay\n"
+        "Rationale:"
+    )
+    assert render.target(ANSWER, {"rationale": "It has no outlet.", "answer": "an inland sea"}) == (
+        " It has no outlet.\nAnswer: an inland sea"
+    )
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_a_method_leaves_out_what_it_does_not_use(method: Method) -> None:
+    signature = signature_for(ANSWER, method)
+    prompt = render.prompt(signature, INPUTS)
+    assert ("landlocked" in prompt) == method.reads
+    assert prompt.endswith("Rationale:" if method.reasons else "\nAnswer:")
+    target = render.target(signature, {"rationale": "No outlet.", "answer": "a bay"})
+    assert target == (" No outlet.\nAnswer: a bay" if method.reasons else " a bay")
+
+
+@given(passages=lists, question=texts, options=lists, rationale=texts, answer=texts)
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_what_is_written_is_read_back(
+    method: Method, passages: list[str], question: str, options: list[str], rationale: str, answer: str
+) -> None:
+    signature = signature_for(ANSWER, method)
+    outputs = {"rationale": rationale, "answer": answer}
+    prompt = render.prompt(signature, {"passages": passages, "question": question, "options": options})
+    written = render.target(signature, outputs)
+    wanted = {name: render.line(outputs[name]) for name in signature.output_fields}
+    assert render.parse(signature, written) == wanted
+    assert render.parse(signature, render.reading(prompt, written)) == wanted
+
+
+@given(passages=lists, question=texts, options=lists)
+def test_a_prompt_holds_its_passages_in_lines_of_their_own(
+    passages: list[str], question: str, options: list[str]
+) -> None:
+    prompt = render.prompt(ANSWER, {"passages": passages, "question": question, "options": options})
+    lines = prompt.split("\n")
+    assert lines[: len(passages)] == [f"[{i}] {render.line(p)}" for i, p in enumerate(passages, 1)]
+    assert lines[len(passages)] == f"Question: {render.line(question)}"
+    head, tail = render.split(prompt)
+    assert head.split("\n") == (lines[: len(passages)] or [""])
+    assert tail == "\n".join(lines[len(passages) :])
+
+
+def test_an_answer_is_found_where_the_tokenizer_lost_the_line_breaks() -> None:
+    assert render.parse(ANSWER, "The Answer: of old was wrong. Answer: a bay") == {
+        "rationale": "The Answer: of old was wrong.",
+        "answer": "a bay",
+    }
+    assert render.parse(ANSWER, "no cue at all") == {"rationale": "no cue at all", "answer": ""}
+
+
+def test_a_cut_text_goes_on_before_its_answer() -> None:
+    assert render.without_answer(" It is salt. \nAnswer: a s") == " It is salt."
+    assert render.without_answer(" It is salt.") == " It is salt."
+
+
+class Replies:
+    """An engine with one reply a call; `scores_choices` as the test wants it."""
+
+    def __init__(self, *replies: tuple[str, dict[str, Any] | None], scores_choices: bool) -> None:
+        self.replies, self.requests = list(replies), list[Request]()
+        self.scores_choices = scores_choices
+
+    def complete(self, request: Request) -> Response:
+        self.requests.append(request)
+        text, data = self.replies.pop(0)
+        return Response(
+            id=None,
+            model=request.model,
+            message=Message.assistant(text),
+            finish_reason="stop",
+            usage=Usage(input_tokens=7, output_tokens=3),
+            provider_data=data,
+        )
+
+
+def ask(engine: Replies, method: str = "kard", **settings: Any) -> dspy.Prediction:
+    lm = dspy.LM("student", engine=engine, cache=False, num_retries=0, **settings)
+    signature = signature_for(ANSWER, METHODS[method])
+    with dspy.context(lm=lm, adapter=StudentAdapter()):
+        given = {name: INPUTS[name] for name in signature.input_fields}
+        made = dspy.Predict(signature)(**given)
+    assert not engine.replies
+    return made
+
+
+def test_another_lm_is_sent_the_prompt_alone_and_its_text_is_read() -> None:
+    engine = Replies((" It has no outlet.\nAnswer: an inland sea", None), scores_choices=False)
+    made = ask(engine)
+    (request,) = engine.requests
+    assert [m.text for m in request.messages] == [render.prompt(ANSWER, INPUTS)]
+    assert request.config.extensions is None
+    assert (made.rationale, made.answer, made.letter) == ("It has no outlet.", "an inland sea", "A")
+    assert (made.forced, made.prompt_tokens, made.completion_tokens, made.milliseconds) == (False, 7, 3, 0.0)
+
+
+def test_an_engine_that_scores_choices_is_told_the_options_and_believed() -> None:
+    data = {"forced": True, "letter": "C", "milliseconds": 12.5}
+    engine = Replies((" It flows\nAnswer: a bay", data), scores_choices=True)
+    made = ask(engine)
+    assert engine.requests[0].config.extensions == {"choices": OPTIONS}
+    assert (made.letter, made.forced, made.milliseconds) == ("C", True, 12.5)
+    assert made.text == " It flows\nAnswer: a bay"
+
+
+def test_an_answer_alone_is_read_with_the_cue_of_its_prompt() -> None:
+    made = ask(Replies((" a salt lake", None), scores_choices=False), method="ft")
+    assert (made.text, made.answer, made.letter) == ("Answer: a salt lake", "a salt lake", "B")
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_each_sample_is_a_request_of_its_own(local: bool) -> None:
+    engine = Replies(*[(f" so\nAnswer: {OPTIONS[i]}", None) for i in (1, 1, 3)], scores_choices=local)
+    made = ask(engine, n=3, temperature=1.0)
+    assert sorted(made.completions.letter) == ["B", "B", "D"]
+    seeds = [request.config.seed for request in engine.requests]
+    assert sorted(seeds, key=str) == ([0, 1, 2] if local else [None] * 3)
+    assert {request.config.temperature for request in engine.requests} == {1.0}
