@@ -32,7 +32,7 @@ from kard.reranker.lessons import Candidates, read_lessons
 from kard.reranker.loss import distil_loss
 from kard.reranker.model import Reranker, passage_text
 from kard.reranker.rank import rerank
-from kard.reranker.training import learning_rate, score_matrix, train_reranker
+from kard.reranker.training import adapted_names, learning_rate, linear_names, score_matrix, train_reranker
 
 TOPICS = [f"topic{n}" for n in range(30)]
 FILLER = [f"word{n}" for n in range(40)]
@@ -652,6 +652,35 @@ def test_the_encoder_of_an_encoder_decoder_can_be_trained(store: Database, adapt
     base = bases.resolve(str(folder))
     trained = train(store, base, adapters)
     assert Reranker.load(store, trained, adapters).scores("what ?", some_passages(3)).shape == (3,)
+
+
+def test_the_upper_half_is_adapted_and_nothing_below_it(encoder: Encoder) -> None:
+    names = adapted_names(encoder.model)
+    assert names == [name for name in linear_names(encoder.model) if ".layer.1." in name]
+    assert len(names) == 6  # query, key, value, output, and the two of the feed-forward part
+
+
+def test_base_dropout_stays_off_in_training_and_the_adapters_own_works(
+    store: Database, base: Base, adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World(store, train=4)
+    modes: list[tuple[set[bool], set[bool]]] = []
+    plain = training.score_matrix
+
+    def watched(encoder: Encoder, *some: Any) -> torch.Tensor:
+        drops = [(n, m.training) for n, m in encoder.model.named_modules() if isinstance(m, torch.nn.Dropout)]
+        modes.append(({on for n, on in drops if "lora" not in n}, {on for n, on in drops if "lora" in n}))
+        return plain(encoder, *some)
+
+    monkeypatch.setattr(training, "score_matrix", watched)
+    train(store, base, adapters, replace(QUICK, epochs=1, lora=Lora(rank=4, alpha=8, dropout=0.1)))
+    assert modes == [({False}, {True})]
+
+
+def test_the_papers_settings_are_accepted_and_differ_from_the_defaults() -> None:
+    paper = RerankerTraining.paper()
+    assert (paper.scorer, paper.epochs, paper.peak_lr, paper.tau_teacher) == ("maxsim", 3, 1e-4, 1.0)
+    assert paper.hash() != RerankerTraining().hash()
 
 
 @given(st.integers(1, 400))
