@@ -23,7 +23,7 @@ from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import losses, model, pairs, render, training
+from kard.student import attention, model, pairs, render, training
 from kard.student.adapters import WEIGHTS
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
 from kard.student.engine import StudentEngine, load_lm
@@ -287,6 +287,16 @@ def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
     assert writer.generate(ids, drawn) != writer.generate(ids, replace(drawn, seeds=(4, 5, 6)))
 
 
+def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> None:
+    base = every_base["decoder"]
+    here = home(base)
+    ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
+    ours = here.writer.generate(ids, Drawing(12))
+    assert here.writer.model.config._attn_implementation == "kard_one_token"
+    here.writer.model.set_attn_implementation("sdpa")
+    assert here.writer.generate(ids, Drawing(12)) == ours
+
+
 def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
@@ -452,7 +462,7 @@ def test_a_build_that_layers_do_not_fit_trains_through_its_own_forward(
     loaded = model.load_model(gpt2, torch.float32)
     assert isinstance(loss_for(loaded, 1, 1, decoder=True), Whole)
     llama = model.load_model(every_base["decoder"], torch.float32)
-    monkeypatch.setattr(losses, "_attend", lambda _m, q, k, v, mask, **_: (q.transpose(1, 2), None))
+    monkeypatch.setattr(attention, "_causal", lambda _m, q, k, v, mask, **_: (q.transpose(1, 2), None))
     assert isinstance(loss_for(llama, 2, 1, decoder=True), Whole)
     assert llama.config._attn_implementation == "sdpa"
     trained = train(taught, task, gpt2, tmp_path)

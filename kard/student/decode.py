@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
+from kard.student.attention import write_with
 from kard.student.tokens import Ids
 
 
@@ -35,6 +36,7 @@ class Decoder:
     """A causal model and its padding id."""
 
     def __init__(self, model: Any, eos: int, pad: int) -> None:
+        write_with(model)
         self.model, self.eos, self.pad = model, eos, pad
         self.device = next(model.parameters()).device
         self._cache_name = _cache_name(model)

@@ -13,13 +13,12 @@ from typing import Any, Protocol, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface
 
+from kard.student import attention
 from kard.student.tokens import Ids
 
 CACHE_BYTES = 2 << 30  # of the lower half's states; what does not fit is computed again in each epoch
 HEAD_ROWS = 256  # target tokens whose logits are held at once: 50 MB in float32 for 49,152 words
-_ATTENTION = "kard_causal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +157,7 @@ def fits(model: Any, start: int) -> bool:
         wanted = model(input_ids=probe, use_cache=False).logits.float()
         try:
             if device.type == "cpu":  # elsewhere torch's own kernels are the fast ones
-                AttentionInterface.register(_ATTENTION, _attend)
-                model.set_attn_implementation(_ATTENTION)
+                attention.train_with(model)
             found = Layers(model, start).logits(probe).float()
         except (AttributeError, TypeError, ValueError, RuntimeError, KeyError):
             found = torch.full_like(wanted, torch.inf)
@@ -192,51 +190,3 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * grads[0].to(gradient.dtype), None, None
-
-
-def _attend(
-    _module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Causal attention as three products: torch's fused backward pass on the processor takes four times as long.
-
-    (B, heads, T, D) queries; grouped heads are laid side by side instead of copying keys and values.
-    """
-    if mask is not None:
-        # The model's own forward makes a mask of its own; this way of attending has no use for one.
-        raise ValueError("no mask is taken")
-    batch, heads, length, width = query.shape
-    groups = key.shape[1]
-    shared = heads // groups
-    q = query.reshape(batch * groups, shared * length, width)
-    scores = torch.bmm(q, key.reshape(batch * groups, length, width).transpose(1, 2))
-    scale = scaling if scaling is not None else width**-0.5
-    weights = cast(Tensor, _CausalSoftmax.apply(scores.view(batch * groups, shared, length, length), scale))
-    out = torch.bmm(
-        weights.view(batch * groups, shared * length, length), value.reshape(batch * groups, length, -1)
-    )
-    return out.view(batch, heads, length, -1).transpose(1, 2), None
-
-
-class _CausalSoftmax(torch.autograd.Function):
-    """Softmax of scale x scores over what is not ahead, (..., T, T); the scores' memory is used again."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, scale: float) -> Tensor:
-        length = scores.shape[-1]
-        ahead = torch.full((length, length), -1e9, dtype=scores.dtype, device=scores.device).triu_(1)
-        weights = scores.mul_(scale).add_(ahead).softmax(-1)
-        ctx.save_for_backward(weights)
-        ctx.scale = scale
-        return weights
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (weights,) = ctx.saved_tensors
-        gradient = torch.ops.aten._softmax_backward_data(grads[0], weights, -1, weights.dtype)
-        return gradient.mul_(ctx.scale), None
