@@ -90,9 +90,7 @@ class Work:
         name = self.task.name
         if not there:
             raise Missing(f"no questions of {name} in {self.store}; load them with: kard load {name} FILE")
-        raise Missing(
-            f"no question of {name} to evaluate on; load some with: kard load {name} FILE --split test"
-        )
+        raise Missing(f"no question of {name} to evaluate on; load some with: kard load {name} FILE --split test")
 
     @cached_property
     def base(self) -> KnowledgeBase:

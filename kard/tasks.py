@@ -94,9 +94,7 @@ def load(name: str) -> Task:
     if name.endswith(".py"):
         return _task_of(_module_at(Path(name)), name)
     if name not in names():
-        raise NoTask(
-            f"no task {name!r}; there are {', '.join(names())}, or give the path of your own .py file"
-        )
+        raise NoTask(f"no task {name!r}; there are {', '.join(names())}, or give the path of your own .py file")
     return _task_of(import_module(f"kard.programs.{name}"), name)
 
 

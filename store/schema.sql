@@ -229,14 +229,14 @@ join needed_passages n on n.question_id = r.question_id
 group by s.reranker_id, r.id, n.source;
 
 create view hits_at_k as
-select task, split, retriever, gold, count(*) as questions,
+select task, split, index_id, retriever, gold, count(*) as questions,
        round(avg(coalesce(rank <= 1, 0)), 4) as hits_at_1,
        round(avg(coalesce(rank <= 3, 0)), 4) as hits_at_3,
        round(avg(coalesce(rank <= 5, 0)), 4) as hits_at_5,
        round(avg(coalesce(rank <= 10, 0)), 4) as hits_at_10,
        round(avg(coalesce(rank <= 100, 0)), 4) as hits_at_100
 from first_hits
-group by task, split, retriever, gold;
+group by task, split, index_id, retriever, gold;
 
 create view rationale_quality as
 select q.task, q.split, t.name as teacher, count(*) as rationales,

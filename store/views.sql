@@ -44,14 +44,14 @@ group by s.reranker_id, r.id, n.source;
 
 -- Share of questions with a needed passage among the first k.
 create view hits_at_k as
-select task, split, retriever, gold, count(*) as questions,
+select task, split, index_id, retriever, gold, count(*) as questions,
        round(avg(coalesce(rank <= 1, 0)), 4) as hits_at_1,
        round(avg(coalesce(rank <= 3, 0)), 4) as hits_at_3,
        round(avg(coalesce(rank <= 5, 0)), 4) as hits_at_5,
        round(avg(coalesce(rank <= 10, 0)), 4) as hits_at_10,
        round(avg(coalesce(rank <= 100, 0)), 4) as hits_at_100
 from first_hits
-group by task, split, retriever, gold;
+group by task, split, index_id, retriever, gold;
 
 -- What each teacher's rationales are worth.
 create view rationale_quality as

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,6 +21,7 @@ PLACES = {
     "Moss": ("black", "Dorn"),
     "Fenn": ("brown", "Sarn"),
 }
+RUN = ("run", "--retriever", "bm25,reranker,silver", "--quiet")
 COLOURS = [colour for colour, _ in PLACES.values()]
 
 TASK = """
@@ -81,7 +83,12 @@ def world(tmp_path: Path) -> Path:
         f"The gate of {town} is {colour}. It stands on the {river}." for town, (colour, river) in PLACES.items()
     ]
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 256}
+    size: Any = {
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 256,
+    }
     vocab = tokenizer(tmp_path / "decoder", texts)
     LlamaForCausalLM(
         LlamaConfig(
@@ -137,21 +144,21 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
     task = str(world / "gates.py")
     kard(world, "index", str(world / "docs"), "--quiet")
     kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
-    first = kard(world, "run", task, "--quiet")
+    first = kard(world, *RUN, task)
     for condition in ("ft", "rd", "kard", "bm25", "reranker", "silver", "majority", "Hits@1"):
         assert condition in first.output
     made = counts(world)
     # 4 test questions: ft and rd without passages, kard with three retrievers
     assert (made["students"], made["rerankers"], made["predictions"]) == (3, 1, 4 * 5)
     assert made["rationales"] == 12
-    assert "nothing was missing" in kard(world, "run", task, "--quiet").output
+    assert "nothing was missing" in kard(world, *RUN, task).output
     assert counts(world) == made
 
     kard(world, "index", str(world / "docs"), "--quiet")
     kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
     assert counts(world) == made
 
-    states = json.loads(kard(world, "status", task, "--json").output)
+    states = json.loads(kard(world, "status", *RUN[1:3], task, "--json").output)
     assert [(s["step"], s["missing"], s["outdated"]) for s in states] == [
         (name, 0, 0) for name in ("teach", "retrieve", "ground", "reranker", "rerank", "student", "answer")
     ]
@@ -161,7 +168,7 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
     dropped = counts(world)
     assert (dropped["students"], dropped["rerankers"], dropped["predictions"], dropped["files"]) == (0, 0, 0, 0)
     assert dropped["rationales"] == 12
-    kard(world, "run", task, "--quiet")
+    kard(world, *RUN, task)
     assert answers(world) == before
     after = counts(world)
     assert {k: v for k, v in after.items() if k != "steps_log"} == {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
@@ -150,7 +150,7 @@ def test_an_answer_alone_is_read_with_the_cue_of_its_prompt() -> None:
 def test_each_sample_is_a_request_of_its_own(local: bool) -> None:
     engine = Replies(*[(f" so\nAnswer: {OPTIONS[i]}", None) for i in (1, 1, 3)], scores_choices=local)
     made = ask(engine, n=3, temperature=1.0)
-    assert sorted(made.completions.letter) == ["B", "B", "D"]
+    assert sorted(cast(Any, made.completions).letter) == ["B", "B", "D"]
     seeds = [request.config.seed for request in engine.requests]
     assert sorted(seeds, key=str) == ([0, 1, 2] if local else [None] * 3)
     assert {request.config.temperature for request in engine.requests} == {1.0}

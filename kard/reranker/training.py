@@ -107,7 +107,7 @@ def adapted_names(model: Any) -> list[str]:
     """The linear modules of the upper half of an encoder's layers, and those outside of all layers.
 
     The lower half then needs no gradient: 124 against 304 seconds of processor time for 250 questions of
-    StrategyQA, both on a shared machine, and Hits@k apart by less than 100 questions can tell.
+    a real yes/no data set, both on a shared machine, and Hits@k apart by less than 100 questions can tell.
     """
     names = linear_names(model)
     numbers = [_layer(name) for name in names]
