@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import METHODS, RETRIEVERS, Decoding, Method, require
 from kard.db import now
@@ -139,7 +139,7 @@ def predictions(
     """
     import dspy
 
-    from kard.student.engine import load_lm
+    from kard.student.engine import StudentEngine, load_lm
     from kard.student.render import StudentAdapter, signature_for
 
     method: Method = METHODS[condition.method]
@@ -167,7 +167,7 @@ def predictions(
             yield future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        lm.engine.close()
+        cast(StudentEngine, lm.engine).close()
 
 
 def _prediction(question_id: int, outcome: Any) -> Prediction:
