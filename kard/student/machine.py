@@ -33,7 +33,7 @@ def keep_memory() -> None:
     """Let glibc keep freed memory for the next tensor, for the rest of the process.
 
     By default each tensor of more than a few hundred kilobytes is fresh pages, zeroed by the kernel one fault at
-    a time: an element-wise product of 5 MB took 7.7 ms, and 0.5 ms in memory that was already there.
+    a time: an element-wise result of 5 MB took 7.7 ms so, and about 0.5 ms in memory that was already there.
     """
     if not sys.platform.startswith("linux"):
         return
