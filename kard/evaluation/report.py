@@ -10,6 +10,7 @@ from kard.evaluation.intervals import Share, wilson
 
 # The order of the paper's table: by method, then by where the passages come from.
 METHOD_ORDER = ("ft", "ka-ft", "rd", "kard")
+BASELINES = ("chance", "majority")
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "reranker", "silver")
 
 
@@ -116,9 +117,15 @@ def as_table(lines: Sequence[Line]) -> tuple[list[str], list[list[object]]]:
     header = ["size", "method", "retriever"]
     header += [f"{kind} (n={lines[0].shares[kind].of})" for kind in kinds] + ["unread"]
     body: list[list[object]] = [
-        [*line.cells, *(str(line.shares[kind]) for kind in kinds), line.unread] for line in lines
+        [*line.cells, *(_cell(line, kind) for kind in kinds), line.unread] for line in lines
     ]
     return header, body
+
+
+def _cell(line: Line, kind: str) -> str:
+    """A baseline is no sample of answers, so it has no interval."""
+    share = line.shares[kind]
+    return f"{share.value:.3f}" if line.method in BASELINES else str(share)
 
 
 def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:
