@@ -7,8 +7,10 @@ import csv
 import gzip
 import io
 import json
+import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -16,6 +18,7 @@ from typing import IO, cast
 from kard.errors import BadInput
 
 Row = Mapping[str, object]
+LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
@@ -28,6 +31,40 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}"
+
+
+def write_lines(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows as JSON lines, zipped when the name ends in .gz; their number.
+
+    The same rows give the same bytes, and the file appears when it is whole. Raises BadInput for a name that
+    does not end as JSON lines do, or a folder that is not there.
+    """
+    if not path.name.endswith(LINES):
+        raise BadInput(f"cannot tell the format from the name; use one of {', '.join(LINES)}", at=str(path))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as raw:
+            if path.suffix == ".gz":
+                # No name and no time in the header: the bytes are those of the rows alone.
+                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                    count = _write(cast("IO[bytes]", packed), rows)
+            else:
+                count = _write(raw, rows)
+        partial.replace(path)
+    except OSError as error:
+        raise BadInput(f"cannot be written ({error.strerror}); name another file", at=str(path)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return count
+
+
+def _write(stream: IO[bytes], rows: Iterable[Row]) -> int:
+    count = 0
+    for row in rows:
+        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        count += 1
+    return count
 
 
 def open_text(path: Path) -> IO[str]:

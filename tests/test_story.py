@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from kard.cli import main
 from kard.db import open_store
+from kard.evaluation.export import accuracy_of, hits_of
 from kard.records import LETTERS
 
 PLACES = {
@@ -162,6 +163,13 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
     assert [(s["step"], s["missing"], s["outdated"]) for s in states] == [
         (name, 0, 0) for name in ("teach", "retrieve", "ground", "reranker", "rerank", "student", "answer")
     ]
+
+    for what, first in (("answers", "kard"), ("hits", "reranker")):
+        kard(world, "export", task, str(world / f"{what}.jsonl.gz"), f"--{what}")
+        made_from_file = {"answers": accuracy_of, "hits": hits_of}[what](world / f"{what}.jsonl.gz")
+        reported = kard(world, "report", task, "--markdown").output
+        assert first in made_from_file
+        assert made_from_file in reported  # the file gives the tables that the store gives
 
     before = answers(world)
     kard(world, "rebuild", "ground", task, "--yes")

@@ -54,13 +54,14 @@ def print_report(db: Database, task: str, split: str, form: str = "table") -> No
     """The accuracy table and the retrievers' table of a split."""
     from kard.db import rows
     from kard.errors import Missing
+    from kard.evaluation.export import hits_table
     from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
 
     graded = [Graded.of(row) for row in rows(db, "graded", task=task, split=split)]
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
     header, body = as_table(accuracy_lines(graded))
-    found = retrieval_table(db, task, split)
+    found = hits_table(rows(db, "first_hits", task=task, split=split))
     if form == "json":
         show.as_json(
             {
@@ -77,15 +78,5 @@ def print_report(db: Database, task: str, split: str, form: str = "table") -> No
         click.echo(as_markdown(*found))
     else:
         show.table(f"{task}, {split}: accuracy with 95% interval", header, body)
-        show.table(f"{task}, {split}: share of questions with a needed passage in the first k", *found)
-
-
-def retrieval_table(db: Database, task: str, split: str) -> tuple[list[str], list[list[object]]]:
-    """Hits@k for each retriever against each kind of gold."""
-    header = ["needed", "retriever", "questions", "Hits@1", "Hits@3", "Hits@5", "Hits@10", "Hits@100"]
-    query = (
-        "select h.gold, case when h.retriever = 'bm25' then 'bm25' else 'reranker ' || h.retriever end,"
-        " questions, hits_at_1, hits_at_3, hits_at_5, hits_at_10, hits_at_100 from hits_at_k h"
-        " where task = ? and split = ? order by gold, h.retriever = 'bm25' desc, h.retriever"
-    )
-    return header, [list(row) for row in db.execute(query, [task, split]).fetchall()]
+        if found[1]:
+            show.table(f"{task}, {split}: share of questions with a needed passage in the first k", *found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kard.cli import options, show
+from kard.cli import choose, options, show
 from kard.config import Teaching
 from kard.db import open_store
 
@@ -106,10 +106,25 @@ def _settings(
 @click.command()
 @click.argument("task")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--teacher", metavar="NAME", help="Only this teacher's.")
+@click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
+@click.option("--answers", "what", flag_value="answers", help="Graded answers instead: a row each, as reported.")
+@click.option(
+    "--hits", "what", flag_value="hits", help="First needed ranks instead: a row a question and retriever."
+)
+@click.option("--split", help="Split of the answers or hits. [default: test, else dev, else validation]")
 @options.store
-def export(task: str, file: Path, teacher: str | None, store: Path) -> None:
-    """Write TASK's rationales to FILE (.jsonl or .jsonl.gz), as `kard load --rationales` reads them."""
+def export(task: str, file: Path, teacher: str | None, what: str | None, split: str | None, store: Path) -> None:
+    """Write TASK's rationales to FILE (.jsonl or .jsonl.gz), as `kard load --rationales` reads them.
+
+    With --answers or --hits, write what the report's tables are computed from.
+    """
+    if what is not None:
+        from kard.evaluation.export import export_rows
+
+        work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
+        count = export_rows(work.db, work.task.name, work.split, what, file)
+        click.echo(f"{count} rows written to {file}")
+        return
     from kard import tasks
     from kard.teacher.recorded import export_rationales
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 from sqlite_utils import Database
 
 from kard.db import insert_ignoring, rows
 from kard.errors import BadInput, Missing
-from kard.files import Row, read_rows
+from kard.files import Row, read_rows, write_lines
 from kard.questions import RECORDED, read_questions
 from kard.records import Question, Rationale
 from kard.teacher.keeping import Identity, keep_teacher, record, recorded
-
-ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +62,6 @@ def export_rationales(db: Database, task_name: str, path: Path, teacher: str | N
     The same store gives the same bytes. The file appears when it is whole. Raises Missing when there is
     nothing to write, BadInput for a name that does not end as JSON lines do or a folder that is not there.
     """
-    if not path.name.endswith(ENDINGS):
-        raise BadInput(f"cannot tell the format from the name; use one of {', '.join(ENDINGS)}", at=str(path))
     found = rows(db, "exported_rationales", task=task_name, teacher=teacher)
     if not found:
         whose = f" of {teacher}" if teacher else ""
@@ -77,36 +69,18 @@ def export_rationales(db: Database, task_name: str, path: Path, teacher: str | N
             f"no rationales{whose} for {task_name}; see whose there are with: kard query rationale_quality"
         )
     labels = _labels({str(row["teacher_id"]): str(row["model"]) for row in found})
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as raw:
-            if path.suffix == ".gz":
-                # No name and no time in the header: the bytes are those of the rows alone.
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                    _write(cast("IO[bytes]", packed), found, labels)
-            else:
-                _write(raw, found, labels)
-        partial.replace(path)
-    except OSError as error:
-        raise BadInput(f"cannot be written ({error.strerror}); name another file", at=str(path)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return len(found)
+    return write_lines(path, [_fields(row, labels) for row in found])
 
 
-def _write(stream: IO[bytes], found: Sequence[Mapping[str, object]], labels: Mapping[str, str]) -> None:
-    for row in found:
-        fields: dict[str, object] = {
-            "question_id": row["key"],
-            "sample": row["sample"],
-            "rationale": row["text"],
-            "model": labels[str(row["teacher_id"])],
-        }
-        given = json.loads(str(row["sampling"])).get("answer_given")
-        if given is not None:
-            fields["answer_given"] = given
-        stream.write(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+def _fields(row: Mapping[str, object], labels: Mapping[str, str]) -> Mapping[str, object]:
+    fields: dict[str, object] = {
+        "question_id": row["key"],
+        "sample": row["sample"],
+        "rationale": row["text"],
+        "model": labels[str(row["teacher_id"])],
+    }
+    given = json.loads(str(row["sampling"])).get("answer_given")
+    return fields if given is None else {**fields, "answer_given": given}
 
 
 def _labels(models: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""The rows behind a report's tables, as a file that gives the same tables without the store."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from kard.db import rows
+from kard.errors import Missing
+from kard.evaluation.intervals import wilson
+from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
+from kard.files import Row, read_rows, write_lines
+
+QUERIES = {"answers": "graded", "hits": "first_hits"}
+TIMES = ("milliseconds", "flops")  # left out of an export: another machine takes another time
+DEPTHS = (1, 3, 5, 10, 100)
+
+
+def export_rows(db: Database, task: str, split: str, what: str, path: Path) -> int:
+    """Write the rows of `what` ('answers' or 'hits') as JSON lines; their number. Raises Missing, BadInput."""
+    found = rows(db, QUERIES[what], task=task, split=split)
+    if not found:
+        raise Missing(f"no {what} of {task}/{split} to export; make them with: kard run {task}")
+    return write_lines(path, ({k: v for k, v in row.items() if k not in TIMES} for row in found))
+
+
+def accuracy_of(path: Path) -> str:
+    """The accuracy table in Markdown, from exported answers. Raises BadInput."""
+    graded = [Graded.of(row) for _, row in read_rows(path)]
+    return as_markdown(*as_table(accuracy_lines(graded)))
+
+
+def hits_of(path: Path) -> str:
+    """Hits@k with 95% intervals in Markdown, from exported hits. Raises BadInput."""
+    return as_markdown(*hits_table([row for _, row in read_rows(path)]))
+
+
+def hits_table(found: Sequence[Row]) -> tuple[list[str], list[list[object]]]:
+    """Header and cells: the share of questions whose first needed passage stands within k.
+
+    A row has `gold`, `retriever` ('bm25' or a reranker's id) and `rank`, the best rank of a needed passage, None
+    when none was found.
+    """
+    groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
+    for row in found:
+        rank = row["rank"]
+        groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
+    rerankers = {retriever for _, retriever in groups if retriever != "bm25"}
+    header = ["needed", "retriever", "questions", *(f"Hits@{k}" for k in DEPTHS)]
+    body: list[list[object]] = []
+    for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
+        name = retriever if retriever == "bm25" else "reranker" if len(rerankers) == 1 else f"reranker {retriever}"
+        within = [sum(rank is not None and rank <= k for rank in ranks) for k in DEPTHS]
+        body.append([gold, name, len(ranks), *(str(wilson(n, len(ranks))) for n in within)])
+    return header, body
