@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kard(world: Path, *words: str) -> Result:
-    result = CliRunner().invoke(main, [*words, "--store", str(world / "kard.db")])
+def kard(world: Path, *words: str, store: str = "kard.db") -> Result:
+    result = CliRunner().invoke(main, [*words, "--store", str(world / store)])
     assert result.exit_code == 0, result.output
     return result
 
@@ -131,8 +132,8 @@ def counts(world: Path) -> dict[str, int]:
     return {**rows, "files": sum(f.is_file() for f in (world / "kard.adapters").rglob("*"))}
 
 
-def answers(world: Path) -> list[tuple[object, ...]]:
-    db = open_store(world / "kard.db")
+def answers(world: Path, store: str = "kard.db") -> list[tuple[object, ...]]:
+    db = open_store(world / store)
     return db.execute(
         "select q.key, s.method, e.retriever, p.answer, p.passages, x.text from predictions p"
         " join evaluations e on e.id = p.evaluation_id join students s on s.id = e.student_id"
@@ -190,6 +191,51 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
         ("kard", "reranker", 4),
         ("kard", "silver", 4),
     }
+
+
+class Broken(BaseException):
+    """Ends a command as a kill does: nothing catches it on purpose."""
+
+
+@pytest.mark.parametrize(
+    ("place", "calls"),
+    [
+        ("kard.knowledge.writing.Writer.write", 1),
+        ("kard.reranker.training.write", 0),
+        ("kard.student.adapters.write", 2),
+        ("kard.evaluation.answering._keep", 7),
+    ],
+)
+def test_a_run_that_is_cut_off_anywhere_ends_like_one_that_was_not(
+    world: Path, monkeypatch: pytest.MonkeyPatch, place: str, calls: int
+) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task, docs = str(world / "gates.py"), str(world / "docs")
+    for store in ("whole.db", "cut.db"):
+        kard(world, "index", docs, "--quiet", store=store)
+        rationales = str(world / "rationales.jsonl")
+        kard(world, "load", task, str(world / "questions.csv"), "--rationales", rationales, store=store)
+    kard(world, *RUN, task, store="whole.db")
+
+    target: Any = pkgutil.resolve_name(place.rpartition(".")[0])
+    name = place.rpartition(".")[2]
+    real, left = getattr(target, name), [calls]
+
+    def cut(*args: Any, **settings: Any) -> Any:
+        if left[0] == 0:
+            raise Broken
+        left[0] -= 1
+        return real(*args, **settings)
+
+    monkeypatch.setattr(target, name, cut)
+    with pytest.raises(Broken):
+        CliRunner().invoke(main, [*RUN, task, "--store", str(world / "cut.db")])
+    monkeypatch.setattr(target, name, real)
+    kard(world, *RUN, task, store="cut.db")
+    assert answers(world, "cut.db") == answers(world, "whole.db")
+    whole, cut_off = (open_store(world / store) for store in ("whole.db", "cut.db"))
+    for table in set(whole.table_names()) - {"steps_log"}:
+        assert whole.table(table).count == cut_off.table(table).count, table
 
 
 def test_a_step_names_what_it_lacks_and_the_command_that_makes_it(world: Path) -> None:
