@@ -30,7 +30,13 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
         name: str, command: click.Command, parent: click.Context | None
     ) -> Iterator[tuple[str, click.Command, click.Context]]:
         context = click.Context(
-            command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
+            command,
+            info_name=name,
+            parent=parent,
+            terminal_width=WIDTH,
+            max_content_width=WIDTH,
+            # As click itself makes it: without these a help would depend on whether the command ran before.
+            **command.context_settings,
         )
         yield context.command_path, command, context
         if isinstance(command, click.Group):
