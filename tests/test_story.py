@@ -202,7 +202,7 @@ class Broken(BaseException):
     [
         ("kard.knowledge.writing.Writer.write", 1),
         ("kard.reranker.training.write", 0),
-        ("kard.student.adapters.write", 2),
+        ("kard.adapters.write", 2),
         ("kard.evaluation.answering._keep", 7),
     ],
 )

@@ -18,16 +18,16 @@ import pytest
 import torch
 from sqlite_utils import Database
 
+from kard.adapters import WEIGHTS
 from kard.bases import Base
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
+from kard.lora import adapted, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
 from kard.student import attention, model, pairs, render, training
-from kard.student.adapters import WEIGHTS
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
 from kard.student.engine import StudentEngine, load_lm
-from kard.student.lora import adapted, trainable
 from kard.student.losses import Example, Layers, Whole, loss_for
 from kard.student.model import Resident, Student
 from kard.student.render import signature_for

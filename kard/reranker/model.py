@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from kard.adapters import WEIGHTS, Worn, hash_of
 from kard.config import Scorer
 from kard.errors import Missing, NoBase
 from kard.records import Passage
 from kard.reranker.cache import Vector, VectorCache
 from kard.reranker.encoder import Encoder
-from kard.student.adapters import WEIGHTS, Worn, hash_of
 
 if TYPE_CHECKING:
     from kard.bases import Base

@@ -14,16 +14,16 @@ from numpy.random import Generator
 from sqlite_utils import Database
 from torch import Tensor
 
+from kard.adapters import WEIGHTS, hash_of, write
 from kard.config import RerankerTraining
 from kard.db import now
 from kard.errors import NoBase
+from kard.lora import state_of, trainable
 from kard.progress import SILENT, Progress
 from kard.records import canonical, digest
 from kard.reranker.encoder import Encoder
 from kard.reranker.lessons import Lesson, Lessons, read_lessons
 from kard.reranker.loss import distil_loss
-from kard.student.adapters import WEIGHTS, hash_of, write
-from kard.student.lora import state_of, trainable
 
 if TYPE_CHECKING:
     from kard.bases import Base

@@ -15,15 +15,15 @@ import torch
 from sqlite_utils import Database
 
 from kard import bases
+from kard.adapters import Worn, checked
 from kard.bases import Base
 from kard.config import Decoding, Lora, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.evaluation.conclusion import answer_of
+from kard.machine import device, dtype, keep_memory
 from kard.records import LETTERS, Sample
 from kard.student import render
-from kard.student.adapters import Worn, checked
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
-from kard.student.machine import device, dtype, keep_memory
 from kard.student.tokens import Ids, Tokens
 
 ANSWER_TOKENS = 16  # of an answer without rationale whose options are not known

@@ -12,16 +12,16 @@ from pathlib import Path
 import torch
 from sqlite_utils import Database
 
+from kard import adapters as disk
 from kard.bases import Base
 from kard.config import Method, StudentTraining
 from kard.db import now
 from kard.errors import BadConfig
+from kard.lora import adapted, state_of, trainable
+from kard.machine import dtype, keep_memory
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
-from kard.student import adapters as disk
-from kard.student.lora import adapted, state_of, trainable
 from kard.student.losses import Example, Layers, Loss, loss_for
-from kard.student.machine import dtype, keep_memory
 from kard.student.model import load_model
 from kard.student.pairs import Pair, data_hash, rendered, schedule, training_pairs
 from kard.student.render import signature_for
