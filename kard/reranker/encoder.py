@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kard import machine
 from kard.errors import NoBase
-from kard.student import machine
 
 if TYPE_CHECKING:
     from kard.bases import Base
