@@ -22,7 +22,7 @@ COMMANDS = {
     "ground": "ground:ground",
     "train": "train:train",
     "answer": "answer:answer",
-    "report": "answer:report",
+    "report": "report:report",
     "query": "query:query",
     "models": "models:models",
     "tasks": "load:tasks",

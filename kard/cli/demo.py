@@ -32,7 +32,7 @@ def demo(quick: bool, seed: int, store: Path, quiet: bool) -> None:
     """
     from kard import demo as made
     from kard import tasks
-    from kard.cli.answer import print_report
+    from kard.cli.report import print_report
     from kard.plan import Teacher
 
     begin = monotonic()

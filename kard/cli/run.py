@@ -30,7 +30,7 @@ def run(
     is paid: the rationales in the store are used.
     """
     from kard import steps
-    from kard.cli.answer import print_report
+    from kard.cli.report import print_report
 
     chosen["teacher"] = _teacher(task, model, api_base, max_cost, chosen["teacher"])
     work = choose.work(task, **chosen)
