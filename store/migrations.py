@@ -202,3 +202,46 @@ def tables(db: Database) -> None:
     for statement in TABLES.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+JUDGEMENTS = """
+create table judgements (           -- what a person says of a passage that was found, or of a rationale
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    passage_id text references passages (id),
+    rationale_id integer references rationales (id) on delete cascade,
+    verdict text not null check (verdict in ('good', 'bad')),
+    note text not null default '',
+    author text not null default '',
+    created text not null,
+    check ((passage_id is null) <> (rationale_id is null))
+);
+create unique index judgements_of_passages on judgements (question_id, passage_id, author)
+    where passage_id is not null;
+create unique index judgements_of_rationales on judgements (rationale_id, author) where rationale_id is not null;
+create index judgements_by_passage on judgements (passage_id);
+
+create table overlaps (             -- a held-out question's text inside a training question or a passage
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    other_question_id integer references questions (id) on delete cascade,
+    passage_id text references passages (id) on delete cascade,
+    kind text not null,             -- 'text' when all of it is there, else 'ngrams'
+    share real not null,            -- of the question's n-grams that are there, 0 to 1
+    created text not null,
+    check ((other_question_id is null) <> (passage_id is null))
+);
+create unique index overlaps_with_questions on overlaps (question_id, other_question_id)
+    where other_question_id is not null;
+create unique index overlaps_with_passages on overlaps (question_id, passage_id) where passage_id is not null;
+create index overlaps_by_other_question on overlaps (other_question_id);
+create index overlaps_by_passage on overlaps (passage_id);
+"""
+
+
+@migrations()
+def judgements_and_overlaps(db: Database) -> None:
+    """What people say of hits and rationales, and where a held-out question's text was found."""
+    for statement in JUDGEMENTS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
