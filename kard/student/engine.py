@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, cast
 
 import dspy
-from dspy.lm15 import Message, Request, Response, TextPart, Usage
+from dspy.lm15 import InvalidRequestError, Message, Request, Response, TextPart, Usage
 
 from kard.config import Decoding
 from kard.records import Sample, digest
@@ -16,6 +18,7 @@ from kard.student.model import Student
 from kard.student.render import CHOICES, FORCED, LETTER, MILLISECONDS
 
 GRACE = 0.02  # seconds without a new request after which a batch that is not full starts
+IDLE = 5.0  # seconds without any request after which the generating thread ends; the next request starts another
 
 
 @dataclass
@@ -33,7 +36,8 @@ class StudentEngine:
     """An lm15 engine. It is given options in `Config.extensions["choices"]` and then always answers one of them.
 
     Thread-safe. Requests wait until a batch is full or no more arrive; an error of a batch is raised to each of
-    its callers. `close` ends the thread that generates; requests that still wait then fail.
+    its callers. A thread generates while there is something to do. `close` ends it; requests that still wait
+    then fail. A copy of an engine is the engine: what is copied with a program must not hold a second model.
     """
 
     scores_choices = True
@@ -43,16 +47,22 @@ class StudentEngine:
         self._jobs: list[_Job] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._worker = threading.Thread(target=self._work, name=f"student {student.name}", daemon=True)
-        self._worker.start()
+        self._worker: threading.Thread | None = None
+        self._unseeded = count()
 
     def complete(self, request: Request) -> Response:
-        """One sample. The request's temperature, top_p, max_tokens and seed count before the engine's own."""
-        job = _Job(_prompt(request), _choices(request), self._decoding(request), _seed(request))
+        """One sample. The request's temperature, top_p, max_tokens and seed count before the engine's own.
+
+        The same prompt and seed draw the same text; without a seed each request is a draw of its own.
+        """
+        job = _Job(_prompt(request), _choices(request), self._decoding(request), self._seed(request))
         with self._changed:
             if self._closed:
                 raise RuntimeError("the student's engine is closed")
             self._jobs.append(job)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name=f"student {self.student.name}", daemon=True)
+                self._worker.start()
             self._changed.notify_all()
         job.done.wait()
         if job.error is not None:
@@ -71,8 +81,16 @@ class StudentEngine:
         """End the generating thread; callers that still wait get an error."""
         with self._changed:
             self._closed = True
+            worker = self._worker
             self._changed.notify_all()
-        self._worker.join()
+        if worker is not None:
+            worker.join()
+
+    def __copy__(self) -> StudentEngine:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StudentEngine:
+        return self
 
     def __enter__(self) -> StudentEngine:
         return self
@@ -92,6 +110,11 @@ class StudentEngine:
             return replace(decoding, temperature=config.temperature, samples=max(2, decoding.samples))
         return decoding
 
+    def _seed(self, request: Request) -> int:
+        """The same question and sample number draw the same numbers, in whatever batch they come."""
+        seed = request.config.seed if request.config.seed is not None else f"unseeded {next(self._unseeded)}"
+        return int(digest(_prompt(request), str(seed), length=15), 16)
+
     def _work(self) -> None:
         while (jobs := self._next()) is not None:
             try:
@@ -110,9 +133,11 @@ class StudentEngine:
                 job.done.set()
 
     def _next(self) -> list[_Job] | None:
-        """The jobs of the next batch, all decoded alike; None when closed."""
+        """The jobs of the next batch, all decoded alike; None when closed or when nobody has asked for a while."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._jobs)
+            if not self._changed.wait_for(lambda: self._closed or self._jobs, IDLE):
+                self._worker = None
+                return None
             waiting = 0
             while not self._closed and waiting < len(self._jobs) < self.decoding.batch:
                 waiting = len(self._jobs)
@@ -125,6 +150,19 @@ class StudentEngine:
             alike = [job for job in self._jobs if job.decoding == self._jobs[0].decoding][: self.decoding.batch]
             self._jobs = [job for job in self._jobs if not any(job is other for other in alike)]
             return alike
+
+
+class AsyncStudentEngine:
+    """The same engine for `acall`: each request waits in a thread, so that batches fill as they do otherwise."""
+
+    scores_choices = True
+
+    def __init__(self, engine: StudentEngine) -> None:
+        self.engine = engine
+
+    async def complete(self, request: Request) -> Response:
+        """One sample, as `StudentEngine.complete`."""
+        return await asyncio.to_thread(self.engine.complete, request)
 
 
 def load_lm(student: Student, decoding: Decoding) -> dspy.LM:
@@ -146,14 +184,16 @@ def _kept(job: _Job, sample: Sample) -> Any:
 
 
 def _prompt(request: Request) -> str:
-    return "".join(part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
+    if request.system or len(request.messages) > 1:
+        raise InvalidRequestError(
+            "a student reads the form that it was trained on and no chat: give the program its adapter with "
+            "kard.with_student(program, lm), or use dspy.context(lm=lm, adapter=lm.adapter)"
+        )
+    return "".join(
+        part.text for message in request.messages for part in message.parts if isinstance(part, TextPart)
+    )
 
 
 def _choices(request: Request) -> list[str]:
     given = (request.config.extensions or {}).get(CHOICES) or []
     return [str(choice) for choice in cast("Sequence[object]", given)]
-
-
-def _seed(request: Request) -> int:
-    """The same question and sample number draw the same numbers, in whatever batch they come."""
-    return int(digest(_prompt(request), str(request.config.seed or 0), length=15), 16)

@@ -13,6 +13,7 @@ Values are folded into one line each, so that a line's start can be trusted what
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from kard.records import LETTERS
 ANSWER = "Answer:"
 CHOICES = "choices"  # in Config.extensions: the options, for engines that can score them
 FORCED, LETTER, MILLISECONDS = "forced", "letter", "milliseconds"  # in Response.provider_data
+ROLLOUT = 1 << 20  # samples between two of DSPy's rollouts: each rollout draws by seeds of its own
 Inputs = Mapping[str, object]
 
 
@@ -166,17 +168,18 @@ class StudentAdapter(dspy.Adapter):
     ) -> list[dict[str, Any]]:
         """One completion a sample; `n` comes from the call or from the LM."""
         message = self.format(signature, demos, inputs)[0]["content"]
-        options = _strings(inputs.get("options") or ())
+        options = self.choices(signature, inputs)
         settings = {**lm.kwargs, **lm_kwargs}
         local = getattr(lm.engine, "scores_choices", False)
         count = int(settings.get("n") or 1)
+        first = ROLLOUT * int(settings.get("rollout_id") or 0)
 
         def ask(sample: int) -> Response:
             config = Config(
                 max_tokens=settings.get("max_tokens"),
                 temperature=settings.get("temperature"),
                 top_p=settings.get("top_p"),
-                seed=sample if local else None,
+                seed=first + sample if local else None,
                 extensions={CHOICES: list(options)} if local and options else None,
             )
             request = Request(model=lm.model, messages=(Message.user(message),), config=config)
@@ -190,6 +193,23 @@ class StudentAdapter(dspy.Adapter):
         else:
             responses = [ask(i) for i in range(count)]
         return [self._completion(signature, message, options, response) for response in responses]
+
+    async def acall(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """As a call, in a thread of its own."""
+        return await asyncio.to_thread(self, lm, lm_kwargs, signature, demos, inputs)
+
+    def choices(self, signature: type[dspy.Signature], inputs: Mapping[str, Any]) -> list[str]:
+        """The options of which the last output is one; none when it may be any text."""
+        if list(signature.output_fields)[-1] != "answer":  # `Answer:` is what an engine appends to force one
+            return []
+        return _strings(inputs.get("options") or ())
 
     def _completion(
         self, signature: type[dspy.Signature], prompt: str, options: Sequence[str], response: Response
