@@ -1,0 +1,24 @@
+-- The passages that each retriever could choose from: a question's own hits, what a reranker ranked of them,
+-- and the hits of the rationale that `silver` reads (a question's first one on the index).
+select r.question_id, r.index_id, 'question' as list, null as rationale_id, h.passage_id
+from retrievals r
+join questions q on q.id = r.question_id
+join hits h on h.retrieval_id = r.id
+where q.task = :task and q.split = :split and (:question is null or q.id = :question) and r.query = 'question'
+union all
+select r.question_id, r.index_id, x.reranker_id, null, x.passage_id
+from retrievals r
+join questions q on q.id = r.question_id
+join rerank_scores x on x.retrieval_id = r.id
+where q.task = :task and q.split = :split and (:question is null or q.id = :question) and r.query = 'question'
+union all
+select r.question_id, r.index_id, 'rationale', r.rationale_id, h.passage_id
+from retrievals r
+join questions q on q.id = r.question_id
+join hits h on h.retrieval_id = r.id
+where q.task = :task and q.split = :split and (:question is null or q.id = :question) and r.query = 'rationale'
+  and r.rationale_id = (
+    select min(m.rationale_id) from retrievals m
+    where m.question_id = r.question_id and m.index_id = r.index_id and m.query = 'rationale'
+  )
+  and exists (select 1 from evaluations e where e.task = :task and e.split = :split and e.retriever = 'silver')

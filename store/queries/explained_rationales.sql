@@ -1,0 +1,8 @@
+-- The rationales of a split's questions, and whether students and rerankers may have been trained on them.
+select r.question_id, r.id, t.name as teacher, r.sample, r.text, r.conclusion, r.accepted,
+       q.split = 'train' and r.accepted as trained
+from rationales r
+join questions q on q.id = r.question_id
+join teachers t on t.id = r.teacher_id
+where q.task = :task and q.split = :split and (:question is null or q.id = :question)
+order by r.question_id, r.id
