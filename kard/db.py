@@ -106,6 +106,11 @@ def query_names() -> list[str]:
     return sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".sql"))
 
 
+def views_text() -> str:
+    """The statements that make the views, with the comment above each."""
+    return _text("views.sql")
+
+
 def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, object]]:
     """All rows of a named query, with named parameters."""
     return list(db.query(sql(query), parameters))
@@ -133,10 +138,9 @@ def insert_ignoring(db: Database, table: str, records: Sequence[Mapping[str, obj
         return 0
     columns = list(records[0])
     names = ", ".join(f'"{c}"' for c in columns)
-    before = db.conn.total_changes
     with db.atomic():
-        db.conn.executemany(
+        # The cursor's own count: the connection's would add what triggers write into the search indexes.
+        return db.conn.executemany(
             f'insert or ignore into "{table}" ({names}) values ({marks(columns)})',
             ([record[c] for c in columns] for record in records),
-        )
-    return db.conn.total_changes - before
+        ).rowcount

@@ -63,11 +63,13 @@ def schema() -> str:
         db = open_store(Path(folder, "kard.db"))
         rows: list[tuple[str]] = db.execute(
             "select sql from sqlite_master where sql is not null and tbl_name not glob '*sqlite_*' "
+            # The tables inside of a search index are made with it.
+            "and tbl_name not in (select name from pragma_table_list where type = 'shadow') "
             "order by type = 'view', rowid"
         ).fetchall()
         db.close()
-    # SQLite keeps statements as they were written, but for their first two words.
-    statements = (re.sub(r"^CREATE \w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
+    # SQLite keeps statements as they were written, but for their first words.
+    statements = (re.sub(r"^CREATE (VIRTUAL )?\w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
     return "\n\n".join(f"{statement};" for statement in statements) + "\n"
 
 

@@ -245,3 +245,65 @@ def judgements_and_overlaps(db: Database) -> None:
     for statement in JUDGEMENTS.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+@migrations()
+def experiments(db: Database) -> None:
+    """Which rerankers were trained to compare settings, so that no run takes one for its own."""
+    db.execute("alter table rerankers add column experiment text not null default ''")
+
+
+# External content: an index holds words and places, never the text again. It follows its table by triggers, so that
+# what was written a moment ago is found by whatever program reads the file. `content=` is written as datasette and
+# sqlite-utils look for it. Rowids of tables with an index of their own survive VACUUM (a test holds that).
+SEARCHED = {"questions": ("text",), "rationales": ("text",), "passages": ("title", "text")}
+
+SEARCH = """
+create virtual table {table}_fts using fts5 (
+    {columns}, content="{table}", tokenize='porter unicode61 remove_diacritics 2'
+)
+;;
+create trigger {table}_fts_insert after insert on {table} begin
+    insert into {table}_fts (rowid, {columns}) values (new.rowid, {new});
+end
+;;
+create trigger {table}_fts_delete after delete on {table} begin
+    insert into {table}_fts ({table}_fts, rowid, {columns}) values ('delete', old.rowid, {old});
+end
+;;
+create trigger {table}_fts_update after update of {columns} on {table} begin
+    insert into {table}_fts ({table}_fts, rowid, {columns}) values ('delete', old.rowid, {old});
+    insert into {table}_fts (rowid, {columns}) values (new.rowid, {new});
+end
+;;
+insert into {table}_fts ({table}_fts) values ('rebuild')
+"""
+
+
+@migrations()
+def full_text_search(db: Database) -> None:
+    """Words of questions, rationales and passages: `... where passages_fts match 'word'`."""
+    for table, columns in SEARCHED.items():
+        names = {
+            "table": table,
+            "columns": ", ".join(columns),
+            "new": ", ".join(f"new.{column}" for column in columns),
+            "old": ", ".join(f"old.{column}" for column in columns),
+        }
+        for statement in SEARCH.format(**names).split(";;"):
+            db.execute(statement.strip())
+
+
+CHECKS = """
+create table overlap_checks (       -- held-out questions that were looked for: nothing found is a result too
+    question_id integer primary key references questions (id) on delete cascade,
+    against text not null,          -- hash of the training questions and passages that were looked through
+    created text not null
+)
+"""
+
+
+@migrations()
+def overlap_checks(db: Database) -> None:
+    """Which held-out questions were looked for, and in what."""
+    db.execute(CHECKS)

@@ -108,7 +108,7 @@ create table rerankers (
     sha256 text not null,           -- of the adapter's weights
     milliseconds real not null,
     created text not null
-);
+, experiment text not null default '');
 
 create table rerank_scores (
     reranker_id text not null references rerankers (id) on delete cascade,
@@ -227,6 +227,63 @@ create unique INDEX overlaps_with_passages on overlaps (question_id, passage_id)
 create index overlaps_by_other_question on overlaps (other_question_id);
 
 create index overlaps_by_passage on overlaps (passage_id);
+
+create virtual table questions_fts using fts5 (
+    text, content="questions", tokenize='porter unicode61 remove_diacritics 2'
+);
+
+create trigger questions_fts_insert after insert on questions begin
+    insert into questions_fts (rowid, text) values (new.rowid, new.text);
+end;
+
+create trigger questions_fts_delete after delete on questions begin
+    insert into questions_fts (questions_fts, rowid, text) values ('delete', old.rowid, old.text);
+end;
+
+create trigger questions_fts_update after update of text on questions begin
+    insert into questions_fts (questions_fts, rowid, text) values ('delete', old.rowid, old.text);
+    insert into questions_fts (rowid, text) values (new.rowid, new.text);
+end;
+
+create virtual table rationales_fts using fts5 (
+    text, content="rationales", tokenize='porter unicode61 remove_diacritics 2'
+);
+
+create trigger rationales_fts_insert after insert on rationales begin
+    insert into rationales_fts (rowid, text) values (new.rowid, new.text);
+end;
+
+create trigger rationales_fts_delete after delete on rationales begin
+    insert into rationales_fts (rationales_fts, rowid, text) values ('delete', old.rowid, old.text);
+end;
+
+create trigger rationales_fts_update after update of text on rationales begin
+    insert into rationales_fts (rationales_fts, rowid, text) values ('delete', old.rowid, old.text);
+    insert into rationales_fts (rowid, text) values (new.rowid, new.text);
+end;
+
+create virtual table passages_fts using fts5 (
+    title, text, content="passages", tokenize='porter unicode61 remove_diacritics 2'
+);
+
+create trigger passages_fts_insert after insert on passages begin
+    insert into passages_fts (rowid, title, text) values (new.rowid, new.title, new.text);
+end;
+
+create trigger passages_fts_delete after delete on passages begin
+    insert into passages_fts (passages_fts, rowid, title, text) values ('delete', old.rowid, old.title, old.text);
+end;
+
+create trigger passages_fts_update after update of title, text on passages begin
+    insert into passages_fts (passages_fts, rowid, title, text) values ('delete', old.rowid, old.title, old.text);
+    insert into passages_fts (rowid, title, text) values (new.rowid, new.title, new.text);
+end;
+
+create table overlap_checks (       -- held-out questions that were looked for: nothing found is a result too
+    question_id integer primary key references questions (id) on delete cascade,
+    against text not null,          -- hash of the training questions and passages that were looked through
+    created text not null
+);
 
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
