@@ -93,9 +93,7 @@ class Facts:
         if found:
             return Need("unknown", (), f"a person judged the passages of rationale {found.id} bad")
         if fit:
-            return Need(
-                "unknown", (), f"rationale {fit[0].id} found nothing on this index, or was not searched with"
-            )
+            return Need("unknown", (), f"rationale {fit[0].id} found nothing, or was not searched with")
         if any(r.accepted for r in self.rationales):
             return Need("unknown", (), "no evidence, and its rationales may have been trained on")
         if self.rationales:

@@ -1,0 +1,208 @@
+"""One question with everything that happened to it: explained, searched, ranked, read, answered, judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from kard.db import batches, marks, rows
+from kard.evaluation.failures import Condition, Known, condition_of, known_of, read_of
+from kard.evaluation.finding import find_question
+from kard.evaluation.judging import Judgement, judgements
+from kard.evaluation.verdicts import Need, Needed, Verdict
+from kard.records import Passage, Question, Sample
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+Kind = Literal["question", "rationale", "reranker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A passage in a list. Scores compare only within one list."""
+
+    passage_id: str
+    rank: int  # 1 is best
+    bm25: float | None  # BM25(query, passage): of the question, in its own and in a reranker's list
+    score: float | None  # the reranker's
+    question_rank: int | None  # rank in the question's own list, None when it is not there
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A list of passages for the question: by its own words, by a rationale's, or in a reranker's order."""
+
+    kind: Kind
+    index_id: str
+    rationale_id: int | None
+    reranker_id: str | None
+    depth: int  # passages asked for by the query
+    places: tuple[Place, ...]  # best first
+
+    def rank_of(self, passage_id: str) -> int | None:
+        """Where a passage stands, None when it is not in the list."""
+        return next((p.rank for p in self.places if p.passage_id == passage_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A teacher's rationale. `trained` when a student or reranker may have learned from it."""
+
+    id: int
+    teacher: str
+    sample: int
+    text: str
+    conclusion: str | None  # the letter that it ends on
+    accepted: bool
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a student made of the question under one condition. `verdict` is None for a right answer."""
+
+    condition: Condition
+    passages: tuple[str, ...]  # ids, in the order of the prompt
+    samples: tuple[Sample, ...]
+    votes: int  # samples that agree with `answer`
+    answer: str | None  # a letter, None when no sample could be read
+    correct: bool
+    verdict: Verdict | None
+    why: str  # the reason for the verdict, '' without one
+    need: Need  # what the question needs, on this condition's index
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything that the store holds of one question. Lists of the newest index come first."""
+
+    id: int
+    task: str
+    question: Question
+    rationales: tuple[Explanation, ...]
+    rankings: tuple[Ranking, ...]
+    answers: tuple[Answered, ...]  # in the order of the paper's table
+    judgements: tuple[Judgement, ...]  # oldest first
+    needs: Mapping[str, Need]  # by index: what the question needs on it
+    passages: Mapping[str, Passage]  # by id: every passage of a list, of a prompt, of the evidence
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Ids of the passages that a right answer rests on, on any index."""
+        return frozenset[str]().union(*(need.passages for need in self.needs.values()))
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """The indexes that it was searched on, newest first."""
+        return tuple(dict.fromkeys(r.index_id for r in self.rankings))
+
+    def lists(self, kind: Kind, index_id: str | None = None) -> tuple[Ranking, ...]:
+        """The lists of one kind: on one index or on all."""
+        return tuple(r for r in self.rankings if r.kind == kind and index_id in (None, r.index_id))
+
+
+def trace(db: Database, question: str | int, *, task: str | None = None, needed: Needed = "all") -> Trace:
+    """The trace of the question with that key in its file, or that row id. Raises BadInput when there is none."""
+    key = find_question(db, question, task)
+    row = rows(db, "explained_question", question=key)[0]
+    name, split = str(row["task"]), str(row["split"])
+    known = known_of(db, name, split, key)
+    rankings = _rankings(db, key)
+    answers = _answers(db, name, split, key, known, needed)
+    found = {r.index_id for r in rankings} | {a.condition.index_id or "" for a in answers} - {""}
+    needs = {index: known.need(key, index) for index in sorted(found)} or {"": known.need(key, None)}
+    wanted = {place.passage_id for ranking in rankings for place in ranking.places}
+    wanted.update(*(a.passages for a in answers), *(need.passages for need in needs.values()))
+    judged = judgements(db, question_id=key)
+    wanted.update(j.passage_id for j in judged if j.passage_id)
+    return Trace(
+        id=key,
+        task=name,
+        question=_question(row),
+        rationales=tuple(
+            Explanation(
+                id=cast(int, r["id"]),
+                teacher=str(r["teacher"]),
+                sample=cast(int, r["sample"]),
+                text=str(r["text"]),
+                conclusion=cast("str | None", r["conclusion"]),
+                accepted=bool(r["accepted"]),
+                trained=bool(r["trained"]),
+            )
+            for r in rows(db, "explained_rationales", task=name, split=split, question=key)
+        ),
+        rankings=rankings,
+        answers=answers,
+        judgements=tuple(judged),
+        needs=needs,
+        passages=_passages(db, sorted(wanted)),
+    )
+
+
+def _rankings(db: Database, question_id: int) -> tuple[Ranking, ...]:
+    columns = ("kind", "index_id", "rationale_id", "reranker_id", "depth")
+    places = Place.__slots__
+
+    def of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in columns)
+
+    def place(row: Mapping[str, Any]) -> Place:
+        return Place(**{name: row[name] for name in places})
+
+    found = groupby(rows(db, "explained_lists", question=question_id), of)
+    return tuple(Ranking(*made, tuple(place(row) for row in some)) for made, some in found)
+
+
+def _answers(
+    db: Database, task: str, split: str, question_id: int, known: Known, needed: Needed
+) -> tuple[Answered, ...]:
+    samples: dict[int, list[Sample]] = {}
+    for row in cast("list[dict[str, Any]]", rows(db, "explained_samples", question=question_id)):
+        samples.setdefault(row["prediction_id"], []).append(
+            Sample(row["text"], row["answer"], bool(row["forced"]), row["prompt_tokens"], row["completion_tokens"])
+        )
+    found: list[Answered] = []
+    given = rows(db, "explained_answers", task=task, split=split, question=question_id)
+    for row in cast("list[dict[str, Any]]", given):
+        condition, read = condition_of(row), read_of(row)
+        verdict, why, need = known.explain(condition, question_id, read, needed)
+        found.append(
+            Answered(
+                condition=condition,
+                passages=read,
+                samples=tuple(samples.get(row["id"], ())),
+                votes=row["votes"],
+                answer=row["answer"],
+                correct=bool(row["correct"]),
+                verdict=None if row["correct"] else verdict,
+                why="" if row["correct"] else why,
+                need=need,
+            )
+        )
+    return tuple(sorted(found, key=lambda answered: answered.condition.place))
+
+
+def _passages(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
+    found: dict[str, Passage] = {}
+    for some in batches(ids):
+        query = f"select id, document, part, title, text from passages where id in ({marks(some)})"
+        found.update((str(row[0]), Passage(*row)) for row in db.execute(query, list(some)))
+    return found
+
+
+def _question(row: Mapping[str, Any]) -> Question:
+    lists = {name: tuple[str, ...](json.loads(row[name])) for name in ("options", "facts", "evidence")}
+    return Question(
+        key=row["key"],
+        split=row["split"],
+        text=row["text"],
+        options=lists["options"],
+        answer=row["answer"],
+        evidence=tuple(sorted(lists["evidence"])),
+        facts=lists["facts"],
+        kind=row["kind"],
+    )
