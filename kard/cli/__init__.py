@@ -24,6 +24,7 @@ COMMANDS = {
     "answer": "answer:answer",
     "report": "report:report",
     "query": "query:query",
+    "ui": "ui:ui",
     "models": "models:models",
     "tasks": "load:tasks",
 }

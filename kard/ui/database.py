@@ -1,0 +1,60 @@
+"""The store as datasette's database: read-only, its canned queries with parameters as a form gives them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from datasette.app import Datasette
+from datasette.database import Database
+from datasette.utils import sqlite_timelimit
+
+from kard.meanings import Query
+from kard.ui import parameters
+
+Result = TypeVar("Result")
+
+
+class Store(Database):
+    """A store that may be written by a running step meanwhile, and never by this connection."""
+
+    def __init__(self, application: Datasette, path: str, queries: tuple[Query, ...], *, is_mutable: bool) -> None:
+        super().__init__(application, path=path, is_mutable=is_mutable)
+        self.queries = {q.name: q for q in queries}
+        self._names = {q.sql: q.parameters for q in queries}
+
+    def connect(self, write: bool = False) -> sqlite3.Connection:
+        """A connection that cannot write, whatever it is asked for."""
+        connection = cast(sqlite3.Connection, super().connect(write=False))
+        connection.execute("pragma query_only = 1")
+        return connection
+
+    async def execute(self, sql: str, params: Any = None, *args: Any, **settings: Any) -> Any:
+        """As datasette does it; a canned query's parameters mean what `kard query -p` makes of them."""
+        names = self._names.get(sql)
+        if names is not None and isinstance(params, Mapping):
+            params = parameters.values(cast("Mapping[str, Any]", params), names)
+        settings["log_sql_errors"] = False  # the page shows it
+        return await super().execute(sql, params, *args, **settings)
+
+    async def read(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+        """What the function reads, within the time that a query may take."""
+
+        def within(connection: sqlite3.Connection) -> Result:
+            with sqlite_timelimit(connection, self.ds.sql_time_limit_ms):
+                return function(connection)
+
+        return cast(Result, await self.execute_fn(within))
+
+    async def rows(self, query: str, /, **values: object) -> list[dict[str, Any]]:
+        """All rows of a canned query."""
+        statement = self.queries[query]
+        given = dict.fromkeys(statement.parameters) | values
+
+        def fetch(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+            cursor = connection.execute(statement.sql, given)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+        return await self.read(fetch)

@@ -1,0 +1,100 @@
+"""What datasette is told of the store: titles, meanings, units, facets, and the canned queries."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup, escape
+
+from kard.meanings import Query, Relation
+
+Metadata = dict[str, Any]
+
+FACETS: Mapping[str, tuple[str, ...]] = {
+    "questions": ("task", "split", "kind"),
+    "rationales": ("teacher_id", "accepted"),
+    "retrievals": ("query",),
+    "predictions": ("evaluation_id", "correct"),
+    "samples": ("answer", "forced"),
+    "students": ("task", "method", "size"),
+    "evaluations": ("task", "split", "retriever"),
+    "steps_log": ("task", "step"),
+}
+LABELS: Mapping[str, str] = {
+    "questions": "text",
+    "passages": "title",
+    "teachers": "name",
+    "students": "method",
+    "rerankers": "base",
+    "indexes": "path",
+    "evaluations": "retriever",
+}
+"""The column that stands for a row where another table names it."""
+
+UNITS: Mapping[str, str] = {"milliseconds": "ms", "seconds": "s"}
+
+
+def metadata(name: str, file: str, relations: Iterable[Relation], queries: Iterable[Query]) -> Metadata:
+    """Metadata of the store `file`, which datasette knows as `name`."""
+    known = list(relations)
+    about = Markup(
+        "<p>Everything that was asked, explained, found, learned and answered, in one SQLite file, read-only. "
+        '<a href="/-/kard">Find a question</a> to see its whole trace, or start from a query:</p>'
+    )
+    return {
+        "title": f"kard: {file}",
+        "description_html": str(about + _list_of(name, queries)),
+        "databases": {
+            name: {
+                "title": file,
+                "description": "Tables hold what was kept; views and queries say what it comes to.",
+                "tables": {relation.name: _table(relation) for relation in known},
+            }
+        },
+    }
+
+
+def canned(queries: Iterable[Query]) -> Metadata:
+    """The canned queries in datasette's form, by name."""
+    return {q.name: {"sql": q.sql, "description": q.meaning, "params": list(q.parameters)} for q in queries}
+
+
+def examples(connection: sqlite3.Connection) -> dict[str, str]:
+    """A value for each parameter that the store can suggest one for: its newest task, index, reranker, ..."""
+    found = {"k": "3", "samples": "5", "limit": "100"}
+    row = connection.execute(
+        "select q.task, q.split from questions q left join predictions p on p.question_id = q.id "
+        "group by q.task, q.split order by count(p.id) desc, count(*) desc limit 1"
+    ).fetchone()
+    if row:
+        found |= {"task": str(row[0]), "split": str(row[1])}
+    for parameter, table in (("index", "indexes"), ("reranker", "rerankers")):
+        if row := connection.execute(f"select id from {table} order by rowid desc limit 1").fetchone():
+            found[parameter] = str(row[0])
+    return found
+
+
+def _table(relation: Relation) -> Metadata:
+    units = {c.name: UNITS[c.name] for c in relation.columns if c.name in UNITS and not relation.is_view}
+    described: Metadata = {
+        "description": relation.meaning,
+        "columns": {c.name: c.meaning for c in relation.columns if c.meaning},
+        "units": units,
+        "facets": list(FACETS.get(relation.name, ())),
+        "size": 50,
+    }
+    if label := LABELS.get(relation.name):
+        described["label_column"] = label
+    return {key: value for key, value in described.items() if value}
+
+
+def _list_of(name: str, queries: Iterable[Query]) -> Markup:
+    """The canned queries as a list of links with what each shows."""
+    items = (
+        Markup('<li><a href="/{}/{}">{}</a> {}</li>').format(quote(name), q.name, q.name, escape(q.meaning))
+        for q in queries
+    )
+    return Markup('<ul class="bullets">') + Markup("").join(items) + Markup("</ul>")
