@@ -1,4 +1,4 @@
-"""Votes and intervals: pure functions over counts."""
+"""Votes, shares and their intervals, and the spread over seeds: pure functions over counts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from statistics import fmean, stdev
 
 Z95 = 1.959963984540054  # the normal distribution's two-sided 95% point
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of questions with its 95% interval, all in [0, 1]."""
+    """A share of questions with its 95% interval, all in [0, 1].
 
-    right: int
+    `right` is a whole number for one run; over several seeds it is the mean of the runs.
+    """
+
+    right: float
     of: int
     low: float
     high: float
@@ -28,8 +32,13 @@ class Share:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def wilson(right: int, of: int) -> Share:
-    """`right` of `of` with Wilson's score interval (E. B. Wilson, JASA 1927), which holds for small counts."""
+def wilson(right: float, of: int) -> Share:
+    """`right` of `of` with Wilson's score interval (E. B. Wilson, JASA 1927), which holds for small counts.
+
+    The mean of several seeds is no whole number. Its interval is that of one run over as many questions: seeds
+    do not make questions, and the mean of several runs varies less from question to question than one run does,
+    so that the interval is rather too wide than too narrow.
+    """
     if not 0 <= right <= of:
         raise ValueError(f"{right} of {of} is not a share")
     if of == 0:
@@ -39,6 +48,25 @@ def wilson(right: int, of: int) -> Share:
     half = Z95 * sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
     # At 0 and 1 rounding would leave the share a hair outside its own interval.
     return Share(right, of, min(max(0.0, centre - half), share), max(min(1.0, centre + half), share))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and sample standard deviation (n - 1) over seeds; a single seed has no deviation."""
+
+    mean: float
+    deviation: float | None
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" if self.deviation is None else f"{self.mean:.3f} ± {self.deviation:.3f}"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The spread of one number a seed. Raises ValueError without any."""
+    if not values:
+        raise ValueError("no values have no spread")
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
 def majority(answers: Sequence[str | None]) -> tuple[str | None, int]:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
+from statistics import fmean
 
-from kard.evaluation.intervals import Share, wilson
+from kard.evaluation.intervals import Share, Spread, spread, wilson
 
 # The order of the paper's table: by method, then by where the passages come from.
-METHOD_ORDER = ("ft", "ka-ft", "rd", "kard")
+METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
 BASELINES = ("chance", "majority")
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "reranker", "silver")
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One prediction of one condition, graded: a row of the query `graded`, or of its export."""
+    """One prediction of one condition, graded: a row of the query `graded`, or of its export.
+
+    `variant` tells apart conditions that size, method and retriever do not (`k=1`): see `kard.evaluation.variants`.
+    Tokens are summed over the prediction's samples; they, milliseconds and FLOPs are None where a file has none.
+    """
 
     size: str
     method: str
@@ -29,11 +34,27 @@ class Graded:
     gold: str
     answer: str | None
     correct: int
+    variant: str = ""
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+    milliseconds: float | None = None
+    flops: float | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, object]) -> Graded:
-        """From a row with at least these columns."""
-        return cls(**{name: row[name] for name in cls.__slots__})  # type: ignore[arg-type]  # columns are typed
+        """From a row with at least the columns that have no default here."""
+        names = [f.name for f in fields(cls) if f.default is MISSING or f.name in row]
+        return cls(**{name: row[name] for name in names})  # type: ignore[arg-type]  # columns are typed
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a question takes under a condition, as means: all samples of its vote together. None is unknown."""
+
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
+    milliseconds: float | None = None
+    flops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +66,17 @@ class Line:
     retriever: str
     shares: Mapping[str, Share]  # by kind of question; 'all' over every kind
     unread: int = 0  # answers that could not be read from the student's text
+    variant: str = ""  # what else tells it from another line
+    seeds: Spread | None = None  # accuracy over all questions, one number a seed; None for a baseline
+    cost: Cost = field(default_factory=Cost)
 
     @property
     def cells(self) -> list[str]:
         """The line's names."""
-        return [self.size, self.method, self.retriever]
+        return [self.size, self.method, f"{self.retriever} {self.variant}".rstrip()]
+
+
+Key = tuple[str, str, str, str]  # size, method, retriever, variant
 
 
 def kinds_of(graded: Sequence[Graded]) -> list[str]:
@@ -58,18 +85,26 @@ def kinds_of(graded: Sequence[Graded]) -> list[str]:
     return ["all", *kinds] if len(kinds) > 1 else ["all"]
 
 
+def by_condition(graded: Iterable[Graded]) -> dict[Key, list[Graded]]:
+    """The predictions of each condition, all its seeds together, in the order of the paper's table."""
+    found: dict[Key, list[Graded]] = defaultdict(list)
+    for g in graded:
+        found[g.size, g.method, g.retriever, g.variant].append(g)
+    return dict(sorted(found.items(), key=lambda item: _position(item[0])))
+
+
 def accuracy_lines(graded: Sequence[Graded]) -> list[Line]:
-    """Chance, majority, then every condition; several seeds of one condition are pooled."""
+    """Chance, majority, then every condition; several seeds of one condition are one line with their mean."""
     if not graded:
         return []
     kinds = kinds_of(graded)
-    conditions: dict[tuple[str, str, str], list[Graded]] = defaultdict(list)
-    for g in graded:
-        conditions[g.size, g.method, g.retriever].append(g)
     lines = baselines(graded, kinds)
-    for (size, method, retriever), group in sorted(conditions.items(), key=_position):
+    for (size, method, retriever, variant), group in by_condition(graded).items():
         shares = {kind: _share(_of_kind(group, kind)) for kind in kinds}
-        lines.append(Line(size, method, retriever, shares, sum(g.answer is None for g in group)))
+        unread = sum(g.answer is None for g in group)
+        lines.append(
+            Line(size, method, retriever, shares, unread, variant, seeds=_over_seeds(group), cost=_cost(group))
+        )
     return lines
 
 
@@ -96,16 +131,43 @@ def _of_kind(graded: Iterable[Graded], kind: str) -> list[Graded]:
     return [g for g in graded if kind in ("all", g.kind)]
 
 
+def right_by_question(group: Iterable[Graded]) -> dict[str, list[int]]:
+    """1 or 0 for each answer to each question, by its key: one answer a seed."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for g in group:
+        found[g.key].append(g.correct)
+    return dict(found)
+
+
 def _share(group: Sequence[Graded]) -> Share:
-    return wilson(sum(g.correct for g in group), len(group))
+    answers = right_by_question(group)
+    if all(len(given) == 1 for given in answers.values()):
+        return wilson(sum(g.correct for g in group), len(group))
+    return wilson(min(sum(fmean(given) for given in answers.values()), len(answers)), len(answers))
 
 
-def _position(item: tuple[tuple[str, str, str], list[Graded]]) -> tuple[object, ...]:
-    size, method, retriever = item[0]
+def _over_seeds(group: Sequence[Graded]) -> Spread:
+    runs: dict[int, list[int]] = defaultdict(list)
+    for g in group:
+        runs[g.seed].append(g.correct)
+    return spread([fmean(run) for _, run in sorted(runs.items())])
+
+
+def _cost(group: Sequence[Graded]) -> Cost:
+    def mean(name: str) -> float | None:
+        known = [value for g in group if (value := getattr(g, name)) is not None]
+        return fmean(known) if known else None
+
+    return Cost(*(mean(f.name) for f in fields(Cost)))
+
+
+def _position(key: Key) -> tuple[object, ...]:
+    size, method, retriever, variant = key
     return (
         size,
         METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER),
         RETRIEVER_ORDER.index(retriever) if retriever in RETRIEVER_ORDER else len(RETRIEVER_ORDER),
+        variant,
     )
 
 
