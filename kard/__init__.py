@@ -1,5 +1,51 @@
-"""Knowledge-augmented reasoning distillation (KARD, arXiv 2305.18395) over one SQLite store."""
+"""Knowledge-augmented reasoning distillation (KARD, arXiv 2305.18395) over one SQLite store.
 
+For people who write Python (`docs/python.md`): `load_student` gives a student as a `dspy.LM`, `load_program` a
+task's inference program over it, `with_student` a copy of any program that a student answers, and `finetune`
+teaches a student to answer a program. Nothing heavy is imported before one of them is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kard.config import Decoding, Lora, StudentTraining
+    from kard.student.finetune import finetune
+    from kard.student.lm import StudentLM, with_student
+    from kard.student.loading import load_program, load_student
 
 __version__ = version("kard")
+__all__ = [
+    "Decoding",
+    "Lora",
+    "StudentLM",
+    "StudentTraining",
+    "finetune",
+    "load_program",
+    "load_student",
+    "with_student",
+]
+
+_HOMES = {
+    "Decoding": "kard.config",
+    "Lora": "kard.config",
+    "StudentTraining": "kard.config",
+    "StudentLM": "kard.student.lm",
+    "with_student": "kard.student.lm",
+    "finetune": "kard.student.finetune",
+    "load_program": "kard.student.loading",
+    "load_student": "kard.student.loading",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
