@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sqlite_utils import Database, Migrations
 
 BUSY_MILLISECONDS = 30_000  # how long a second writer waits for the first
+_PARAMETER = re.compile(r"(?<![\w:]):([a-z_]+)")
+_OPTIONAL = r"(?::{0}\s+is\s+(?:not\s+)?null|(?:coalesce|nullif|ifnull)\(\s*:{0})\b"
 IN_LIMIT = 900  # values in one `in (...)`, below every SQLite build's limit on parameters
 
 
@@ -109,6 +112,27 @@ def query_names() -> list[str]:
 def views_text() -> str:
     """The statements that make the views, with the comment above each."""
     return _text("views.sql")
+
+
+def about(name: str) -> str:
+    """What a named query shows: its first line."""
+    return sql(name).splitlines()[0].removeprefix("--").strip()
+
+
+def parameters(name: str) -> list[str]:
+    """The parameters of a named query, in alphabetical order."""
+    return sorted(set(_PARAMETER.findall(_code(sql(name)))))
+
+
+def required(name: str) -> list[str]:
+    """Those of its parameters that must have a value: the query does not say what it does when they are null."""
+    code = _code(sql(name))
+    return [p for p in parameters(name) if not re.search(_OPTIONAL.format(p), code)]
+
+
+def _code(script: str) -> str:
+    """The statement without its comments and its quoted texts, either of which may hold a colon."""
+    return re.sub(r"--[^\n]*|'(?:[^']|'')*'", " ", script)
 
 
 def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, object]]:

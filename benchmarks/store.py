@@ -1,0 +1,337 @@
+"""How long every canned query, view and command that browses takes on a large store.
+
+    python benchmarks/store.py [FOLDER]
+
+Makes a store with 2,000 questions, 20,000 rationales, 2,000,000 hits and 20,000 predictions, in FOLDER (kept, and
+used again) or in a temporary one. Words are drawn by rank as in prose, so that search indexes have the lengths that
+prose gives them. Seconds are the best of three, on a connection of its own, with every row fetched; commands run in
+this process, so their seconds leave out Python's own start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from click.testing import CliRunner
+from sqlite_utils import Database
+
+from kard.cli import main as kard
+from kard.db import open_store, parameters, query_names, read_store, required, sql
+
+TASK = "choice"  # a task that needs no data of its own
+SPLITS = {"train": 1000, "dev": 500, "test": 500}
+TEACHERS, SAMPLES = 2, 5  # rationales: 2,000 x 2 x 5
+PASSAGES = 100_000
+KAPPA, DEPTH = 100, 45  # hits: 2,000 x 100 + 20,000 x (2 x 45)
+VOCABULARY = 30_000
+LIMIT = 1.0  # seconds
+RUNS = 3
+STAMP = "2026-11-24T00:00:00+00:00"
+VALUES: dict[str, object] = {
+    "text": "word12 word7",
+    "task": TASK,
+    "split": "test",
+    "index": "index",
+    "reranker": "reranker-0",
+    "question": 1700,
+    "teacher": "teacher-0",
+    "samples": 10,
+    "limit": 100,
+    "k": 3,
+    "silver": 3,
+    "one": 1,
+    "other": 2,
+}
+
+
+class Prose:
+    """Texts of words whose frequency falls with their rank, the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = np.random.default_rng(seed)
+        weights = 1 / np.arange(1, VOCABULARY + 1)
+        self.weights = weights / weights.sum()
+        self.words = np.array([f"word{i}" for i in range(VOCABULARY)])
+
+    def texts(self, count: int, length: int) -> Iterator[str]:
+        """`count` texts of `length` words."""
+        for start in range(0, count, 1000):
+            shape = (min(1000, count - start), length)
+            for row in self.words[self.draw.choice(VOCABULARY, shape, p=self.weights)]:
+                yield " ".join(row)
+
+    def numbers(self, count: int, below: int) -> list[int]:
+        """`count` different numbers, 0 to `below` - 1."""
+        return self.draw.choice(below, count, replace=False).tolist()
+
+
+def fill(db: Database, prose: Prose) -> None:
+    """Every table that the queries read, in one transaction."""
+    with db.atomic():
+        _questions(db, prose)
+        _retrievals(db, prose)
+        _students(db, prose)
+        _judgements(db)
+
+
+def _insert(db: Database, table: str, rows: Iterator[tuple[object, ...]], columns: str = "") -> None:
+    first = next(rows)
+    marks = ",".join("?" * len(first))
+    statement = f"insert into {table} {columns} values ({marks})"
+    db.conn.execute(statement, first)
+    db.conn.executemany(statement, rows)
+
+
+def _questions(db: Database, prose: Prose) -> None:
+    splits = [split for split, count in SPLITS.items() for _ in range(count)]
+    options = json.dumps(["red", "blue", "green", "white"])
+    _insert(
+        db,
+        "questions",
+        (
+            (i, TASK, f"q{i}", split, text, options, "ABCD"[i % 4], ("one", "two")[i % 2], "[]", f"h{i}", STAMP)
+            for i, (split, text) in enumerate(zip(splits, prose.texts(len(splits), 20), strict=True), 1)
+        ),
+    )
+    _insert(
+        db,
+        "passages",
+        (
+            (f"{i:016x}", f"document-{i // 4}", i % 4, f"Title {i // 4}", text)
+            for i, text in enumerate(prose.texts(PASSAGES, 100))
+        ),
+    )
+    _insert(db, "evidence", ((i, f"document-{i * 7}") for i in range(1, 1 + len(splits))))
+    _insert(db, "teachers", ((f"teacher-{i}", f"teacher-{i}", f"m{i}", "", "{}", STAMP) for i in range(TEACHERS)))
+    paid = (100, 80, 0.0001, 900.0, STAMP)
+    places = product(range(1, 1 + len(splits)), range(TEACHERS), range(SAMPLES))
+    count = len(splits) * TEACHERS * SAMPLES
+    _insert(
+        db,
+        "rationales",
+        (
+            (i, question, f"teacher-{teacher}", sample, text, letter, int(letter == "ABCD"[question % 4]), *paid)
+            for i, ((question, teacher, sample), text) in enumerate(
+                zip(places, prose.texts(count, 80), strict=True), 1
+            )
+            for letter in ("ABCD"[(question + (i % 10 == 0)) % 4] if i % 50 else None,)
+        ),
+    )
+
+
+def _retrievals(db: Database, prose: Prose) -> None:
+    db.execute("insert into indexes values ('index', 'kard.knowledge', ?, 'english', ?)", [PASSAGES, STAMP])
+    questions = sum(SPLITS.values())
+    rationales = questions * TEACHERS * SAMPLES
+    each = TEACHERS * SAMPLES
+    _insert(
+        db,
+        "retrievals",
+        ((i, "index", i, None, "question", KAPPA, 5.0, STAMP) for i in range(1, 1 + questions)),
+    )
+    _insert(
+        db,
+        "retrievals",
+        (
+            (questions + i, "index", 1 + (i - 1) // each, i, "rationale", DEPTH, 5.0, STAMP)
+            for i in range(1, 1 + rationales)
+        ),
+    )
+    _insert(
+        db,
+        "hits",
+        (
+            (retrieval, rank, f"{passage:016x}", 40.0 - rank / 4, None if rank > DEPTH else rank)
+            for retrieval in range(1, 1 + questions + rationales)
+            for rank, passage in enumerate(
+                prose.numbers(KAPPA if retrieval <= questions else 2 * DEPTH, PASSAGES), 1
+            )
+        ),
+    )
+    for reranker in ("reranker-0", "reranker-1"):
+        db.execute(
+            "insert into rerankers (id, task, base, base_sha256, index_id, settings, data_sha256, questions,"
+            " metrics, path, sha256, milliseconds, created)"
+            " values (?, ?, 'b', '', 'index', '{}', '', 1000, '{}', ?, '', 9e5, ?)",
+            [reranker, TASK, reranker, STAMP],
+        )
+        db.execute(
+            "insert into rerank_scores select ?, retrieval_id, 101 - rank, passage_id, bm25 from hits"
+            " where retrieval_id > ? and retrieval_id <= ?",
+            [reranker, SPLITS["train"], questions],
+        )
+
+
+def _students(db: Database, prose: Prose) -> None:
+    made = list(product(("135m", "250m"), ("ft", "rd", "kard")))
+    for size, method in made:
+        db.execute(
+            "insert into students values (?, ?, ?, ?, 'b', '', '{}', '', 0, 1000, 300000, 0.7, ?, '', 1e6, ?)",
+            [f"{size}-{method}", TASK, method, size, f"{size}-{method}", STAMP],
+        )
+    # 24 conditions on test, 8 on dev, 4 on train: 12,000 + 4,000 + 4,000 answers.
+    conditions = [(*pair, read) for read in ("none", "bm25", "reranker", "silver") for pair in made]
+    evaluations = [("test", *c) for c in conditions] + [("dev", *c) for c in conditions[:8]]
+    evaluations += [("train", *c) for c in conditions[:4]]
+    _insert(
+        db,
+        "evaluations",
+        (
+            (i, TASK, split, f"{size}-{method}", read, "index", None, 3, '{"samples":1}', f"e{i}", STAMP)
+            for i, (split, size, method, read) in enumerate(evaluations, 1)
+        ),
+    )
+    first = {"train": 1, "dev": 1001, "test": 1501}
+    answers = [
+        (evaluation, question)
+        for evaluation, (split, *_) in enumerate(evaluations, 1)
+        for question in range(first[split], first[split] + SPLITS[split])
+    ]
+    letters = prose.draw.integers(0, 4, len(answers)).tolist()
+    _insert(
+        db,
+        "predictions",
+        (
+            (i, evaluation, question, "ABCD"[letter], int(letter == question % 4), 1, read, 300.0, 1e11, STAMP)
+            for i, ((evaluation, question), letter) in enumerate(zip(answers, letters, strict=True), 1)
+            for read in (json.dumps([f"{p:016x}" for p in prose.numbers(3, 3000)]),)
+        ),
+    )
+    _insert(
+        db,
+        "samples",
+        (
+            (i, 0, text, "ABCD"[letter], 0, 400, 60)
+            for i, (text, letter) in enumerate(zip(prose.texts(len(answers), 50), letters, strict=True), 1)
+        ),
+    )
+
+
+def _judgements(db: Database) -> None:
+    columns = "(question_id, passage_id, rationale_id, verdict, author, created)"
+    verdicts = ("good", "bad")
+    _insert(
+        db,
+        "judgements",
+        ((1 + i // 10, None, i + 1, verdicts[i % 2], "one", STAMP) for i in range(2000)),
+        columns,
+    )
+    db.execute(
+        "insert into judgements (question_id, passage_id, verdict, author, created)"
+        " select retrieval_id, passage_id, 'good', 'one', ? from hits where retrieval_id <= 500 and rank <= 4",
+        [STAMP],
+    )
+    db.execute(
+        "insert into overlaps (question_id, passage_id, kind, share, created)"
+        " select retrieval_id, passage_id, 'ngrams', 0.25, ? from hits"
+        " where retrieval_id > 1500 and retrieval_id <= 2000 and rank <= 4",
+        [STAMP],
+    )
+    db.execute(
+        "insert into steps_log (task, step, started, milliseconds, added) values (?, 'teach', ?, 9e6, 9)",
+        [TASK, STAMP],
+    )
+
+
+def best(what: Callable[[], int]) -> tuple[float, int]:
+    """The least seconds of three runs, and the rows that the run gave."""
+    seconds: list[float] = []
+    rows = 0
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        rows = what()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds), rows
+
+
+def fetched(path: Path, statement: str, values: dict[str, object]) -> int:
+    """Run a statement on a connection of its own; its rows."""
+    with closing(read_store(path)) as connection:
+        return len(connection.execute(statement, values).fetchall())
+
+
+def commands(path: Path) -> Iterator[tuple[str, Callable[[], int]]]:
+    """The commands that browse a store; each gives its lines of output."""
+    for words in (
+        ("rationales", TASK, "--json"),
+        ("rationales", TASK, "--search", "word12 word7", "--json"),
+        ("rationales", TASK, "--question", "q1700", "--json"),
+        ("rationales", TASK, "--verdict", "rejected", "-n", "1000", "--json"),
+        ("rationales", TASK, "--quality", "--json"),
+        ("report", TASK, "--json"),
+    ):
+
+        def run(words: Sequence[str] = words) -> int:
+            done = CliRunner().invoke(kard, [*words, "--store", str(path)])
+            if done.exit_code:
+                raise SystemExit(f"{' '.join(words)}: {done.output}")
+            return len(done.output.splitlines())
+
+        yield "kard " + " ".join(words), run
+
+
+def measure(path: Path) -> list[tuple[str, float, int]]:
+    """Name, seconds and rows of every canned query, with and without its optional values; of views and commands."""
+    lines: list[tuple[str, float, int]] = []
+    for name in query_names():
+        statement = sql(name)
+        needed = required(name)
+        lacking = [p for p in needed if p not in VALUES]
+        if lacking:
+            raise SystemExit(f"{name}: give {', '.join(lacking)} a value in VALUES")
+        values = {p: VALUES[p] if p in needed else None for p in parameters(name)}
+        lines.append((name, *best(lambda s=statement, v=values: fetched(path, s, v))))
+    with closing(read_store(path)) as connection:
+        views = [row[0] for row in connection.execute("select name from sqlite_master where type = 'view'")]
+    for view in views:
+        # A page of a view is what browsers of SQLite files ask for.
+        lines.append((f"view {view}", *best(lambda v=view: fetched(path, f"select * from {v} limit 100", {}))))
+    lines += [(name, *best(run)) for name, run in commands(path)]
+    return lines
+
+
+def run(folder: Path) -> int:
+    """Make the store if it is not there, measure, print the table; the number of lines over the limit."""
+    path = folder / "kard.db"
+    if not path.exists():
+        start = time.perf_counter()
+        partial = folder / "partial.db"
+        db = open_store(partial)
+        fill(db, Prose(0))
+        db.execute("pragma wal_checkpoint(truncate)")
+        db.close()
+        partial.rename(path)
+        print(f"made in {time.perf_counter() - start:.0f} s")
+    db = open_store(path)
+    counts = {t: db.table(t).count for t in ("questions", "rationales", "hits", "predictions", "passages")}
+    db.close()
+    size = path.stat().st_size / 2**20
+    print(", ".join(f"{count:,} {table}" for table, count in counts.items()) + f"; {size:,.0f} MiB")
+    lines = measure(path)
+    print(f"{'seconds':>8} {'rows':>8}  what")
+    for name, seconds, rows in sorted(lines, key=lambda line: -line[1]):
+        print(f"{seconds:8.3f} {rows:8,}  {name}{'  OVER' if seconds > LIMIT else ''}")
+    over = sum(seconds > LIMIT for _, seconds, _ in lines)
+    print(f"{len(lines)} measured, {over} over {LIMIT:g} s")
+    return over
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure in the folder that was named, or in a temporary one."""
+    if arguments:
+        Path(arguments[0]).mkdir(parents=True, exist_ok=True)
+        sys.exit(min(run(Path(arguments[0])), 1))
+    with TemporaryDirectory() as folder:
+        sys.exit(min(run(Path(folder)), 1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
