@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from kard.errors import BadConfig
 from kard.records import canonical, digest
@@ -77,44 +77,70 @@ class Lora(Settings):
         require(0 <= self.dropout < 1, f"dropout must be in [0, 1), not {self.dropout}")
 
 
-Scorer = Literal["pooled", "maxsim"]
+Scorer = Literal["pooled", "maxsim", "cross"]
+Loss = Literal["kl", "ce", "infonce", "mix"]
 
 
 @dataclass(frozen=True, slots=True)
 class RerankerTraining(Settings):
     """How the reranker is trained (section 3.3)."""
 
-    scorer: Scorer = "pooled"  # mean-pooled cosine; `maxsim` is the paper's late interaction
+    scorer: Scorer = "pooled"  # mean-pooled cosine; `maxsim` is the paper's; `cross` reads both texts together
+    loss: Loss = "kl"  # the paper's; `ce` and `infonce` want the rationale's best, `mix` the best with BM25's say
     lora: Lora = Lora(rank=16, alpha=32)  # dropout copies every layer's input: 1.3 times the time, 1.6 the memory
-    epochs: int = 1
+    upper_half: bool = True  # adapters in the upper half only: two fifths of the time
+    full: bool = False  # every weight is trained instead of adapters
+    projection: bool = False  # a trained map over token vectors, the identity at first (`pooled`, `maxsim`)
+    epochs: int = 1  # 0 keeps the encoder as it is: a control
     batch: int = 16  # questions a step
     peak_lr: float = 2e-4  # reached after 5% of the steps, then linear to 0
-    candidates: int = 8  # a question and step, half from each list
+    candidates: int = 8  # a question and step, drawn anew each epoch
+    from_rationale: float = 0.5  # share of the candidates that the rationale found; the question found the rest
+    rationales: int = 1  # a question and epoch, as the mean of their distributions; each epoch takes the next ones
+    mix: float = 0.7  # the rationale's say in `mix`, beside the question's own ranking
     tau_teacher: float = 5.0  # divides BM25(rationale, passage)
-    tau_student: float = 0.15  # divides the score; at 0.05 an untrained encoder is too sure, and training blurs it
-    max_length: int = 256  # tokens of a passage
+    tau_student: float = 0.15  # divides the score; 1 suits `cross`; at 0.05 training blurs an untrained encoder
+    anneal: float = 1.0  # share of themselves that both temperatures fall to by the last step
+    held_out: float = 0.1  # share of the questions, at most 100, that Hits@k is measured on; none of fewer than 20
+    patience: int = 0  # epochs without better held-out Hits@k that end it, the best kept; 0 trains to the end
+    max_length: int = 256  # tokens of a passage, for `cross` of question and passage together
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.scorer in ("pooled", "maxsim"), f"scorer must be pooled or maxsim, not {self.scorer}")
-        require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        for name, value, known in (("scorer", self.scorer, get_args(Scorer)), ("loss", self.loss, get_args(Loss))):
+            require(value in known, f"{name} must be one of {', '.join(known)}, not {value}")
+        require(self.epochs >= 0, f"epochs must not be negative, not {self.epochs}")
         require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
         require(self.candidates >= 2, f"candidates must be at least 2, not {self.candidates}")
+        require(self.rationales >= 1, f"rationales must be at least 1, not {self.rationales}")
+        require(self.patience >= 0, f"patience must not be negative, not {self.patience}")
         require(self.peak_lr > 0, f"peak_lr must be positive, not {self.peak_lr}")
+        for name in ("from_rationale", "mix"):
+            require(0 <= getattr(self, name) <= 1, f"{name} must be in [0, 1], not {getattr(self, name)}")
+        require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
+        require(0 < self.anneal <= 1, f"anneal must be in (0, 1], not {self.anneal}")
         require(
             self.tau_teacher > 0 and self.tau_student > 0,
             f"temperatures must be positive, not {self.tau_teacher} and {self.tau_student}",
         )
+        require(
+            not (self.projection and self.scorer == "cross"),
+            "a projection maps token vectors, which the scorer cross has none of; use pooled or maxsim",
+        )
 
     @classmethod
     def paper(cls) -> RerankerTraining:
-        """The paper's scorer, dropout, rate, epochs, teacher's temperature and length.
+        """The paper's loss, scorer, layers, dropout, rate, epochs, teacher's temperature and length.
 
         Its student's temperature, 100, divides sums of dot products; a cosine divided by 100 would not learn.
+        Its projection begins at random, ours as the identity, so that a good encoder stays one.
         """
         return cls(
             scorer="maxsim",
+            loss="kl",
             lora=Lora(rank=16, alpha=32, dropout=0.1),
+            upper_half=False,
+            projection=True,
             epochs=3,
             peak_lr=1e-4,
             tau_teacher=1.0,

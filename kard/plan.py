@@ -135,7 +135,7 @@ class Work:
         return _newest(
             self.db,
             "select id from rerankers where task = ? and base = ? and index_id = ? and settings = ?"
-            " order by created desc, rowid desc limit 1",
+            " and experiment = '' order by created desc, rowid desc limit 1",
             [self.task.name, self.task.encoder, self.index_id, stored(self.choices.settings.reranker)],
         )
 

@@ -27,12 +27,15 @@ from kard.progress import Advance
 from kard.records import Passage
 from kard.reranker import rank, training
 from kard.reranker.cache import VectorCache
+from kard.reranker.drawing import Candidates, Pool
 from kard.reranker.encoder import Encoder
-from kard.reranker.lessons import Candidates, read_lessons
+from kard.reranker.lessons import read_lessons
 from kard.reranker.loss import distil_loss
+from kard.reranker.measuring import score_matrix
 from kard.reranker.model import Reranker, passage_text
 from kard.reranker.rank import rerank
-from kard.reranker.training import adapted_names, learning_rate, linear_names, score_matrix, train_reranker
+from kard.reranker.training import learning_rate, train_reranker
+from kard.reranker.tuning import adapted_names, linear_names
 
 TOPICS = [f"topic{n}" for n in range(30)]
 FILLER = [f"word{n}" for n in range(40)]
@@ -394,12 +397,13 @@ def test_candidates_come_half_from_each_list_and_never_twice(
     asked = np.array([b for _, b in places])
     size = len(places)
     candidates = Candidates(np.arange(size), np.zeros(size, dtype=np.float32), own, asked.astype(np.int64))
-    sample = candidates.sample(count, np.random.default_rng(seed))
+    pool = Pool.of([candidates])
+    sample = pool.draw(count, np.random.default_rng(seed))
     assert len(set(sample.tolist())) == len(sample) == min(count, size)
     assert own[sample].sum() >= min(count - count // 2, own.sum())
     if (asked & ~own).sum() >= count // 2:
         assert asked[sample].sum() >= count // 2
-    other = candidates.sample(count, np.random.default_rng(seed))
+    other = pool.draw(count, np.random.default_rng(seed))
     assert sample.tolist() == other.tolist()
 
 

@@ -9,13 +9,12 @@ from itertools import groupby
 from typing import cast
 
 import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.db import batches, marks
 from kard.errors import Missing
 from kard.records import Passage, digest
+from kard.reranker.drawing import Candidates
 from kard.reranker.model import passage_text
 
 HELD_OUT_FROM = 20  # with fewer questions than this, every one is trained on
@@ -30,32 +29,13 @@ join rationales t on t.id = p.rationale_id
 where p.task = :task and p.split = 'train' and p.index_id = :index
   and (:teacher is null or p.teacher_id = :teacher)
   and p.question_id in (
-      select id from questions where task = :task and split = 'train' order by id limit :limit)
+      select id from questions where task = :task and split = 'train' order by id limit :limit offset :skip)
 order by p.question_id, p.rationale_id, p.rank
 """
 EVIDENCE = """
 select e.question_id, p.id from evidence e join questions q on q.id = e.question_id
 join passages p on p.document = e.document where q.task = :task and q.split = 'train'
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The passages of one rationale. Arrays are (P,); `passages` are numbers within `Lessons.texts`."""
-
-    passages: NDArray[np.int64]
-    bm25: NDArray[np.float32]  # BM25(rationale, passage)
-    by_rationale: NDArray[np.bool_]  # in the rationale's own list
-    question_rank: NDArray[np.int64]  # in the question's own list, 0 when not in it
-
-    def sample(self, count: int, rng: Generator) -> NDArray[np.int64]:
-        """At most `count` places, half from each list, none twice; a short list is made up for by the other."""
-        own = rng.permutation(np.flatnonzero(self.by_rationale))
-        asked = rng.permutation(np.flatnonzero(self.question_rank))
-        first = own[: count - count // 2]
-        rest = asked[~np.isin(asked, first)][: count - len(first)]
-        more = own[len(first) :]
-        return np.concatenate([first, rest, more[~np.isin(more, rest)][: count - len(first) - len(rest)]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +64,37 @@ class Lessons:
     texts: tuple[str, ...]  # of the passages, as the encoder reads them
     sha256: str  # of questions, rationales and candidates with their scores
 
-    def split(self, seed: int) -> tuple[list[Lesson], list[Lesson]]:
-        """Questions to train on and about a tenth to measure on: at most 100, none when there are fewer than 20.
+    def split(self, seed: int, share: float = 0.1) -> tuple[list[Lesson], list[Lesson]]:
+        """Questions to train on and a share to measure on: at most 100, none when there are fewer than 20.
 
         A question is on one side with all its rationales. (The authors' code splits by rationale, so that
         it validates on questions that it was trained on.)
         """
         shuffled = sorted(self.lessons, key=lambda lesson: digest(str(seed), lesson.key))
-        held = min(len(shuffled) // 10, HELD_OUT_MOST) if len(shuffled) >= HELD_OUT_FROM else 0
+        held = min(int(len(shuffled) * share), HELD_OUT_MOST) if len(shuffled) >= HELD_OUT_FROM else 0
         return shuffled[held:], shuffled[:held]
 
 
 def read_lessons(
-    db: Database, task_name: str, index_id: str, *, teacher_id: str | None = None, limit: int | None = None
+    db: Database,
+    task_name: str,
+    index_id: str,
+    *,
+    teacher_id: str | None = None,
+    limit: int | None = None,
+    skip: int = 0,
 ) -> Lessons:
-    """The candidates of accepted rationales of (the first `limit`) train questions, found in this index.
+    """The candidates of accepted rationales of train questions, found in this index.
 
-    Raises Missing when there are none.
+    Of the questions in their order, the first `skip` are left out and at most `limit` follow. Raises Missing when
+    there are none.
     """
     parameters = {
         "task": task_name,
         "index": index_id,
         "teacher": teacher_id,
         "limit": -1 if limit is None else limit,
+        "skip": skip,
     }
     evidence: dict[int, set[str]] = {}
     for question_id, passage_id in db.execute(EVIDENCE, {"task": task_name}):

@@ -1,4 +1,4 @@
-"""The reranker: one encoder for question and passage, and what their vectors score (section 3.3)."""
+"""The reranker: what a question and a passage score, by their vectors or read together (section 3.3)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.adapters import WEIGHTS, Worn, hash_of
+from kard.adapters import WEIGHTS, hash_of
 from kard.config import Scorer
-from kard.errors import Missing, NoBase
+from kard.errors import BadConfig, Missing, NoBase
 from kard.records import Passage
 from kard.reranker.cache import Vector, VectorCache
+from kard.reranker.cross import CrossEncoder
 from kard.reranker.encoder import Encoder
+from kard.reranker.tuning import put_on
 
 if TYPE_CHECKING:
     from kard.bases import Base
 
 Scores = NDArray[np.float32]
-TOGETHER: dict[Scorer, int] = {"pooled": 64, "maxsim": 4}  # questions whose passages are in memory at once
+TOGETHER: dict[Scorer, int] = {
+    "pooled": 64,
+    "maxsim": 4,
+    "cross": 8,
+}  # questions whose passages are in memory at once
 
 
 def passage_text(passage: Passage) -> str:
@@ -32,26 +38,40 @@ def passage_text(passage: Passage) -> str:
 
 
 class Reranker:
-    """Scores passages by the question alone. Scores are cosines in [-1, 1], higher is better.
+    """Scores passages by the question alone, higher is better.
 
     `pooled` compares the means of the token vectors; `maxsim` takes, for each token of the question, the best
-    cosine with a token of the passage, and averages (late interaction). A passage's score does not depend on
+    cosine with a token of the passage, and averages (late interaction); both give cosines in [-1, 1]. `cross` reads
+    each question with each passage and gives a number without bounds. A passage's score does not depend on
     what else is scored with it.
     """
 
-    def __init__(self, encoder: Encoder, scorer: Scorer = "pooled", cache: VectorCache | None = None) -> None:
-        self.encoder = encoder
+    def __init__(
+        self, model: Encoder | CrossEncoder, scorer: Scorer = "pooled", cache: VectorCache | None = None
+    ) -> None:
+        if isinstance(model, CrossEncoder) != (scorer == "cross"):
+            raise ValueError(f"a {type(model).__name__} does not score by {scorer}")
+        self.model = model
         self.scorer: Scorer = scorer
         self.cache = VectorCache() if cache is None else cache
+
+    @property
+    def encoder(self) -> Encoder:
+        """What makes the vectors. Raises BadConfig for a cross-encoder, which makes none."""
+        if isinstance(self.model, CrossEncoder):
+            raise BadConfig("a cross-encoder has no vectors to search with; use the scorer pooled or maxsim")
+        return self.model
 
     @classmethod
     def base(cls, base: Base, *, scorer: Scorer = "pooled", max_length: int = 256) -> Reranker:
         """The untrained encoder of a base. Raises NoBase."""
+        if scorer == "cross":
+            return cls(CrossEncoder.of(base, max_length=max_length), scorer)
         return cls(Encoder.of(base, max_length=max_length), scorer)
 
     @classmethod
     def load(cls, db: Database, reranker_id: str, adapters: Path) -> Reranker:
-        """A trained reranker: its base with its adapter folded in.
+        """A trained reranker: its base with its adapter folded in, and whatever else was trained in its place.
 
         Raises Missing when the store does not know it or its adapter is not in the folder `adapters`, NoBase
         when the weights of the base or of the adapter are not those that the store recorded.
@@ -76,12 +96,16 @@ class Reranker:
         scorer = cast("Scorer", settings["scorer"])
         if scorer not in get_args(Scorer):
             raise NoBase(f"reranker {reranker_id} scores by {scorer!r}, unknown to this version; {again}")
-        encoder = Encoder.of(base, max_length=int(settings["max_length"]))
-        Worn(encoder.model).wear(folder)
-        return cls(encoder, scorer)
+        length = int(settings["max_length"])
+        if scorer == "cross":
+            model: Encoder | CrossEncoder = CrossEncoder.of(base, max_length=length)
+        else:
+            model = Encoder.of(base, max_length=length, projection=bool(settings.get("projection")))
+        put_on(model.model, folder)
+        return cls(model, scorer)
 
     def encode(self, texts: Sequence[str]) -> Scores:
-        """Mean-pooled unit vectors, (N texts, H width), in float32."""
+        """Mean-pooled unit vectors, (N texts, H width), in float32. Raises BadConfig for a cross-encoder."""
         with torch.inference_mode():
             return self.encoder.pooled(texts).cpu().numpy()
 
@@ -100,8 +124,10 @@ class Reranker:
         return found
 
     def _window(self, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> list[Scores]:
-        asked = self._vectors(questions)
         texts = [[passage_text(p) for p in some] for some in passages]
+        if isinstance(self.model, CrossEncoder):
+            return _read_together(self.model, questions, texts)
+        asked = self._vectors(questions)
         known = self._passages({text for some in texts for text in some})
         return [
             self._compare(question.astype(np.float32), [known[text] for text in some])
@@ -134,3 +160,13 @@ class Reranker:
             lengths = mask.sum(1).tolist()
             half = vectors.half().cpu().numpy()
             return [row[: int(n)].copy() for row, n in zip(half, lengths, strict=True)]
+
+
+def _read_together(model: CrossEncoder, questions: Sequence[str], texts: Sequence[Sequence[str]]) -> list[Scores]:
+    """For each question the scores of its texts, each distinct pair read once."""
+    lists = [[(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
+    pairs = sorted({pair for some in lists for pair in some})
+    with torch.inference_mode():
+        found = model.pair_scores([question for question, _ in pairs], [text for _, text in pairs])
+    scores = dict(zip(pairs, found.tolist(), strict=True))
+    return [np.array([scores[pair] for pair in some], dtype=np.float32) for some in lists]

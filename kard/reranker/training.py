@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from sqlite_utils import Database
 from torch import Tensor
 
-from kard.adapters import WEIGHTS, hash_of, write
+from kard.adapters import WEIGHTS, hash_of
 from kard.config import RerankerTraining
 from kard.db import now
-from kard.errors import NoBase
-from kard.lora import state_of, trainable
-from kard.progress import SILENT, Progress
+from kard.lora import trainable
+from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
+from kard.reranker.cross import CrossEncoder
+from kard.reranker.drawing import Pool, draw
 from kard.reranker.encoder import Encoder
 from kard.reranker.lessons import Lesson, Lessons, read_lessons
-from kard.reranker.loss import distil_loss
+from kard.reranker.loss import annealed, loss_of
+from kard.reranker.measuring import hits_at, mean_of, score_matrix, share_within
+from kard.reranker.tuning import prepare, save
 
 if TYPE_CHECKING:
     from kard.bases import Base
 
 WARM_UP = 0.05  # of the steps
-KS = (1, 3, 5, 10)
 
 
 def train_reranker(
@@ -42,25 +43,30 @@ def train_reranker(
     index_id: str,
     teacher_id: str | None = None,
     limit: int | None = None,
+    lessons: Lessons | None = None,
+    experiment: str = "",
     progress: Progress = SILENT,
 ) -> str:
-    """Train on the accepted rationales of (the first `limit`) train questions; the reranker's id.
+    """Train on the accepted rationales of (the first `limit`) train questions, or on `lessons`; the reranker's id.
 
     The id is a hash of the base's weights, the data, the settings and the task: trained once, it is returned
-    at once. Raises Missing when nothing was grounded, NoBase when the base is no encoder that takes LoRA.
+    at once. One that is trained for an `experiment` is another one, which no run takes for its own. Raises Missing
+    when nothing was grounded, NoBase when the base is no encoder that takes LoRA.
     """
-    lessons = read_lessons(db, task_name, index_id, teacher_id=teacher_id, limit=limit)
-    reranker_id = digest(task_name, base.sha256, lessons.sha256, settings.hash())
+    if lessons is None:
+        lessons = read_lessons(db, task_name, index_id, teacher_id=teacher_id, limit=limit)
+    parts = [task_name, base.sha256, lessons.sha256, settings.hash(), *([experiment] if experiment else [])]
+    reranker_id = digest(*parts)
     folder = adapters / reranker_id
     row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
     if row is not None and (folder / WEIGHTS).is_file() and hash_of(folder / WEIGHTS) == row[0]:
         return reranker_id
     started = monotonic()
-    encoder = Encoder.of(base, max_length=settings.max_length)
+    encoder = untrained(base, settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         metrics = _train(encoder, base, lessons, settings, progress)
-    sha256 = write(folder, state_of(encoder.model), encoder.model.peft_config["default"])
+    sha256 = save(folder, encoder, base)
     record = {
         "id": reranker_id,
         "task": task_name,
@@ -75,72 +81,80 @@ def train_reranker(
         "sha256": sha256,
         "milliseconds": round((monotonic() - started) * 1000, 1),
         "created": now(),
+        "experiment": experiment,
     }
     with db.atomic():  # an upsert keeps the scores of a reranker whose lost adapter was made again
         db.table("rerankers").upsert(record, pk="id")
     return reranker_id
 
 
+def untrained(base: Base, settings: RerankerTraining) -> Encoder | CrossEncoder:
+    """The base as these settings read it. Raises NoBase."""
+    if settings.scorer == "cross":
+        return CrossEncoder.of(base, max_length=settings.max_length, seed=settings.seed)
+    return Encoder.of(base, max_length=settings.max_length, projection=settings.projection)
+
+
 def _train(
-    encoder: Encoder, base: Base, lessons: Lessons, settings: RerankerTraining, progress: Progress
+    encoder: Encoder | CrossEncoder, base: Base, lessons: Lessons, settings: RerankerTraining, progress: Progress
 ) -> dict[str, object]:
-    taught, held_out = lessons.split(settings.seed)
+    taught, held_out = lessons.split(settings.seed, settings.held_out)
     before = hits_at(encoder, held_out, lessons.texts, settings)
-    encoder.model = _with_lora(encoder.model, base, settings)
-    losses = _learn(encoder, taught, lessons.texts, settings, progress)
-    encoder.model.eval()
+    prepare(encoder, base, settings)
+    best = Best(settings.patience if held_out else 0, encoder.model, before)
+    losses = _learn(encoder, taught, held_out, lessons.texts, settings, best, progress)
+    best.restore()
+    after = best.hits if best.patience else hits_at(encoder, held_out, lessons.texts, settings)
     return {
         "loss": [round(loss, 5) for loss in losses],
         "held_out": len(held_out),
-        "hits_bm25": _hits([(lesson.needed, lesson.question_list()) for lesson in held_out]),
+        "hits_bm25": share_within([(lesson.needed, lesson.question_list()) for lesson in held_out]),
         "hits_before": before,
-        "hits_after": hits_at(encoder, held_out, lessons.texts, settings),
+        "hits_after": after,
+        **({"epochs": best.seen, "kept": best.epoch} if best.patience else {}),
     }
 
 
-def linear_names(model: Any) -> list[str]:
-    """Every linear module of an encoder, by full name: what LoRA adapts, whatever the architecture calls it."""
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+@dataclass
+class Best:
+    """The best state so far by held-out Hits@k, which training returns to when it was told to be patient."""
 
+    patience: int
+    model: Any
+    hits: dict[str, float]  # of the state that is kept, at first of the untrained one
+    epoch: int = 0  # that the kept state was reached in, 0 before the first
+    seen: list[dict[str, float]] = field(default_factory=lambda: list[dict[str, float]]())  # by epoch
+    _state: list[Tensor] = field(default_factory=lambda: list[Tensor]())
 
-def adapted_names(model: Any) -> list[str]:
-    """The linear modules of the upper half of an encoder's layers, and those outside of all layers.
+    def __post_init__(self) -> None:
+        if self.patience:
+            self._keep()
 
-    The lower half then needs no gradient: 124 against 304 seconds of processor time for 250 questions of
-    a real yes/no data set, both on a shared machine, and Hits@k apart by less than 100 questions can tell.
-    """
-    names = linear_names(model)
-    numbers = [_layer(name) for name in names]
-    half = (max((n for n in numbers if n is not None), default=-1) + 1) // 2
-    return [name for name, n in zip(names, numbers, strict=True) if n is None or n >= half]
+    def _keep(self) -> None:
+        self._state = [weight.detach().clone() for weight in trainable(self.model)]
 
+    def see(self, hits: dict[str, float]) -> bool:
+        """Take note of an epoch's end; whether training may go on. Of equal epochs the first is kept."""
+        self.seen.append(hits)
+        if mean_of(hits) > mean_of(self.hits):
+            self.hits, self.epoch = hits, len(self.seen)
+            self._keep()
+        return len(self.seen) - self.epoch < self.patience
 
-def _layer(name: str) -> int | None:
-    """The number of the layer that a module is in: its name's first whole number."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
-def _with_lora(model: Any, base: Base, settings: RerankerTraining) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    names = adapted_names(model)
-    if not names:
-        raise NoBase(f"{base.spec} has no linear layers that LoRA could adapt; name another encoder")
-    lora = settings.lora
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names)
-    with warnings.catch_warnings():
-        # peft asks transformers for a property that transformers has renamed.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        made: Any = get_peft_model(model, config)
-    made.peft_config["default"].base_model_name_or_path = base.spec  # never a path of this machine
-    return made
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Give the model the state that was kept."""
+        for weight, value in zip(trainable(self.model), self._state, strict=False):  # none without patience
+            weight.copy_(value)
 
 
 def _learn(
-    encoder: Encoder,
+    encoder: Encoder | CrossEncoder,
     lessons: Sequence[Lesson],
+    held_out: Sequence[Lesson],
     texts: Sequence[str],
     settings: RerankerTraining,
+    best: Best,
     progress: Progress,
 ) -> list[float]:
     """The loss of each step."""
@@ -149,20 +163,40 @@ def _learn(
     steps = settings.epochs * -(-len(lessons) // settings.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps))
     losses: list[float] = []
+
+    def epoch(number: int, advance: Advance) -> None:
+        order = rng.permutation(len(lessons))
+        for start in range(0, len(order), settings.batch):
+            some = [lessons[i] for i in order[start : start + settings.batch]]
+            pools = [pool_of(lesson, number, settings.rationales) for lesson in some]
+            done = len(losses) / max(1, steps - 1)
+            drawn = draw(pools, settings, rng, done)
+            scores = _scores(encoder, some, drawn.passages, drawn.present, texts, settings)
+            loss = loss_of(settings.loss, scores, drawn, annealed(settings.tau_student, settings.anneal, done))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            advance(1)
+
     _start_training(encoder.model)
     with progress.bar("train reranker", steps) as advance:
-        for epoch in range(settings.epochs):
-            order = rng.permutation(len(lessons))
-            for start in range(0, len(order), settings.batch):
-                some = [lessons[i] for i in order[start : start + settings.batch]]
-                loss = _loss(encoder, some, texts, settings, epoch, rng)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                losses.append(loss.item())
-                advance(1)
+        for number in range(settings.epochs):
+            epoch(number, advance)
+            if best.patience:
+                encoder.model.eval()
+                if not best.see(hits_at(encoder, held_out, texts, settings)):
+                    break
+                _start_training(encoder.model)
+    encoder.model.eval()
     return losses
+
+
+def pool_of(lesson: Lesson, epoch: int, count: int) -> Pool:
+    """The candidates of `count` rationales of a question, each epoch (from 0) of the next ones in turn."""
+    there = len(lesson.rationales)
+    return Pool.of([lesson.rationales[(epoch * count + n) % there] for n in range(min(count, there))])
 
 
 def _start_training(model: Any) -> None:
@@ -179,91 +213,20 @@ def learning_rate(step: int, steps: int) -> float:
     return min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1)) if step < steps else 0.0
 
 
-def _loss(
-    encoder: Encoder,
+def _scores(
+    encoder: Encoder | CrossEncoder,
     lessons: Sequence[Lesson],
+    chosen: np.ndarray[Any, np.dtype[np.int64]],
+    present: np.ndarray[Any, np.dtype[np.bool_]],
     texts: Sequence[str],
     settings: RerankerTraining,
-    epoch: int,
-    rng: Generator,
 ) -> Tensor:
-    """The loss of one batch.
-
-    A question with several rationales takes one an epoch, in turn: the paper's loss exactly, since BM25 by
-    another rationale is known for that rationale's own candidates only, so that distributions over one
-    rationale's candidates could not be averaged over all of them.
-    """
-    width = settings.candidates
-    teacher = np.zeros((len(lessons), width), dtype=np.float32)
-    present = np.zeros((len(lessons), width), dtype=np.bool_)
-    chosen = np.zeros((len(lessons), width), dtype=np.int64)
-    for row, lesson in enumerate(lessons):
-        candidates = lesson.rationales[epoch % len(lesson.rationales)]
-        places = candidates.sample(width, rng)
-        teacher[row, : len(places)] = candidates.bm25[places]
-        present[row, : len(places)] = True
-        chosen[row, : len(places)] = candidates.passages[places]
+    """Scores (Q, C) of the chosen passages for their questions; what is not present is not encoded."""
     distinct, where = np.unique(np.where(present, chosen, chosen[:, :1]), return_inverse=True)
-    passages = [texts[int(i)] for i in distinct]
-    student = score_matrix(
-        encoder, [lesson.text for lesson in lessons], passages, where.reshape(chosen.shape), settings
+    return score_matrix(
+        encoder,
+        [lesson.text for lesson in lessons],
+        [texts[int(i)] for i in distinct],
+        where.reshape(chosen.shape),
+        settings,
     )
-    device = encoder.device
-    return distil_loss(
-        student,
-        torch.from_numpy(teacher).to(device),
-        tau_student=settings.tau_student,
-        tau_teacher=settings.tau_teacher,
-        present=torch.from_numpy(present).to(device),
-    )
-
-
-def score_matrix(
-    encoder: Encoder,
-    questions: Sequence[str],
-    passages: Sequence[str],
-    where: np.ndarray[Any, np.dtype[np.int64]],
-    settings: RerankerTraining,
-) -> Tensor:
-    """Scores (Q, C) of the passages that `where` (Q, C) numbers, with gradients through both sides.
-
-    (The authors' code leaves the passages' side out of the gradient: a flag that is set but never passed on.)
-    """
-    index = torch.from_numpy(where).to(encoder.device)
-    if settings.scorer == "pooled":
-        asked = encoder.pooled(questions, fast=True)
-        found = encoder.pooled(passages, fast=True)
-        return torch.einsum("qh,qch->qc", asked, found[index])
-    asked, asked_mask = encoder.token_vectors(questions, fast=True)
-    found, found_mask = encoder.token_vectors(passages, fast=True)
-    rows: list[Tensor] = []
-    for question, mask, places in zip(asked, asked_mask, index, strict=True):  # one at a time: memory stays small
-        cosines = torch.einsum("th,csh->cts", question[mask], found[places])
-        best = cosines.masked_fill(~found_mask[places].unsqueeze(1), -1.0).amax(-1)
-        rows.append(best.mean(-1))
-    return torch.stack(rows)
-
-
-def hits_at(
-    encoder: Encoder, lessons: Sequence[Lesson], texts: Sequence[str], settings: RerankerTraining
-) -> dict[str, float]:
-    """Hits@1, 3, 5, 10 over the questions' own lists, ranked by the encoder as it is now; {} without questions."""
-    ranked: list[tuple[frozenset[int], list[int]]] = []
-    with torch.no_grad():
-        for lesson in lessons:
-            numbers = lesson.question_list()
-            where = np.arange(len(numbers), dtype=np.int64).reshape(1, -1)
-            scores = score_matrix(encoder, [lesson.text], [texts[i] for i in numbers], where, settings)[0]
-            order = torch.argsort(scores, descending=True, stable=True).tolist()
-            ranked.append((lesson.needed, [numbers[i] for i in order]))
-    return _hits(ranked)
-
-
-def _hits(ranked: Sequence[tuple[frozenset[int], Sequence[int]]]) -> dict[str, float]:
-    """Share of questions with a needed passage among the first k, by k as text (JSON's keys)."""
-    if not ranked:
-        return {}
-    return {
-        str(k): round(sum(not needed.isdisjoint(order[:k]) for needed, order in ranked) / len(ranked), 4)
-        for k in KS
-    }

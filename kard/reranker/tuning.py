@@ -1,0 +1,112 @@
+"""What is trained of a reranker's model, how it is written, and how it is put on again."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kard.adapters import CONFIG, WEIGHTS, Worn, write
+from kard.config import RerankerTraining
+from kard.errors import NoBase
+from kard.lora import state_of
+from kard.reranker.encoder import TextModel
+
+if TYPE_CHECKING:
+    from kard.bases import Base
+
+PREFIX = "base_model.model."  # peft's, before the name of a module
+LOW_RANK = ".lora_"  # in the name of every low-rank weight
+
+
+def prepare(encoder: TextModel, base: Base, settings: RerankerTraining) -> None:
+    """Make trainable what these settings train: low-rank adapters and every new module, or every weight.
+
+    Raises NoBase when there is no linear layer to adapt.
+    """
+    if not settings.full:
+        encoder.model = _with_lora(encoder, base, settings)
+    encoder.model.eval()
+
+
+def linear_names(model: Any) -> list[str]:
+    """Every linear module of an encoder, by full name: what LoRA adapts, whatever the architecture calls it."""
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+
+
+def adapted_names(model: Any, *, upper_half: bool = True) -> list[str]:
+    """The linear modules of the upper half of an encoder's layers, and those outside of all layers.
+
+    The lower half then needs no gradient: 124 against 304 seconds of processor time for 250 questions of
+    a real yes/no data set, both on a shared machine, and Hits@k apart by less than 100 questions can tell.
+    """
+    names = linear_names(model)
+    if not upper_half:
+        return names
+    numbers = [_layer(name) for name in names]
+    half = (max((n for n in numbers if n is not None), default=-1) + 1) // 2
+    return [name for name, n in zip(names, numbers, strict=True) if n is None or n >= half]
+
+
+def _layer(name: str) -> int | None:
+    """The number of the layer that a module is in: its name's first whole number."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _with_lora(encoder: TextModel, base: Base, settings: RerankerTraining) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    names = [n for n in adapted_names(encoder.model, upper_half=settings.upper_half) if n not in encoder.new]
+    if not names:
+        raise NoBase(f"{base.spec} has no linear layers that LoRA could adapt; name another encoder")
+    lora = settings.lora
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=names,
+        modules_to_save=list(encoder.new) or None,
+    )
+    with warnings.catch_warnings():
+        # peft asks transformers for a property that transformers has renamed.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        made: Any = get_peft_model(encoder.model, config)
+    made.peft_config["default"].base_model_name_or_path = base.spec  # never a path of this machine
+    return made
+
+
+def save(folder: Path, encoder: TextModel, base: Base) -> str:
+    """Write what was trained, in one stroke; the sha256 of the weights."""
+    if hasattr(encoder.model, "peft_config"):
+        return write(folder, state_of(encoder.model), encoder.model.peft_config["default"])
+    whole: Mapping[str, Tensor] = {PREFIX + name: value for name, value in encoder.model.named_parameters()}
+    return write(folder, whole, _Whole(base.spec))
+
+
+class _Whole:
+    """Stands where peft's configuration stands when every weight was trained."""
+
+    def __init__(self, spec: str) -> None:
+        self.spec = spec
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write the file that names the base."""
+        text = json.dumps({"base_model_name_or_path": self.spec, "peft_type": None}, indent=2)
+        Path(folder, CONFIG).write_text(text + "\n", "utf-8")
+
+
+@torch.no_grad()
+def put_on(model: Any, folder: Path) -> None:
+    """Put on what `save` wrote: low-rank weights are folded into the model's, the others take their place."""
+    weights = load_file(folder / WEIGHTS)
+    if any(LOW_RANK in name for name in weights):
+        Worn(model).wear(folder)
+    for name, value in weights.items():
+        if LOW_RANK not in name:
+            model.get_parameter(name.removeprefix(PREFIX)).copy_(value)
