@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from sqlite_utils import Database
 
-from kard.db import marks
+from kard.db import batches, marks
 from kard.progress import SILENT, Progress
 from kard.records import Passage
-from kard.reranker.model import Reranker
+from kard.reranker.cache import WITH_VECTORS, DiskCache, encode_with, fill, maker_of
+from kard.reranker.encodings import Encodings, beside
+from kard.reranker.model import Reranker, passage_text
 
 TOGETHER = 64  # questions a commit
 
@@ -51,6 +54,16 @@ def unranked(
     return [(int(row[0]), str(row[1])) for row in db.execute(MISSING, parameters)]
 
 
+def encodings_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: Path) -> Encodings | None:
+    """The vectors on disk that the reranker compares with; None for one that reads passages with the question."""
+    if reranker.scorer not in WITH_VECTORS:
+        return None
+    query = "select base, base_sha256, sha256 from rerankers where id = ?"
+    base, base_sha256, sha256 = db.execute(query, [reranker_id]).fetchone()
+    maker = maker_of(reranker.encoder, reranker.scorer, base=base, base_sha256=base_sha256, adapter_sha256=sha256)
+    return beside(knowledge, maker)
+
+
 def rerank(
     db: Database,
     reranker: Reranker,
@@ -60,24 +73,52 @@ def rerank(
     *,
     split: str | None = None,
     limit: int | None = None,
+    knowledge: Path | None = None,
     progress: Progress = SILENT,
 ) -> int:
     """Rank every question's hits in this index that are not ranked yet; the number of questions ranked.
 
-    Ties keep BM25's order. Each batch of questions is committed when it is done.
+    Ties keep BM25's order. Each batch of questions is committed when it is done. With the folder of the knowledge
+    base, passages are encoded once for all runs and read from the disk.
     """
     missing = unranked(db, reranker_id, task_name, index_id, split=split, limit=limit)
+    encodings = encodings_of(db, reranker, reranker_id, knowledge) if knowledge and missing else None
+    if encodings is not None:
+        reranker.cache = DiskCache(encodings)
+        ids = candidates_of(db, [retrieval for retrieval, _ in missing])
+        encode = encode_with(reranker.encoder, reranker.scorer)
+        fill(encodings, ids, lambda some: stored_passages(db, some), encode, progress=progress)
     with progress.bar("rerank", len(missing)) as advance:
         for start in range(0, len(missing), TOGETHER):
             some = missing[start : start + TOGETHER]
             found = _passages(db, [retrieval for retrieval, _ in some])
             lists = [found.get(retrieval, []) for retrieval, _ in some]
+            if isinstance(reranker.cache, DiskCache):
+                reranker.cache.announce({passage_text(p): p.id for passages in lists for p in passages})
             scores = reranker.scores_many([question for _, question in some], lists)
             with db.atomic():
                 for (retrieval, _), passages, values in zip(some, lists, scores, strict=True):
                     _write(db, reranker_id, retrieval, passages, values)
             advance(len(some))
+    if encodings is not None:
+        encodings.close()
     return len(missing)
+
+
+def candidates_of(db: Database, retrievals: Sequence[int]) -> list[str]:
+    """Every passage that these retrievals found, once."""
+    found: set[str] = set()
+    for some in batches(retrievals):
+        query = f"select distinct passage_id from hits where retrieval_id in ({marks(some)})"
+        found.update(row[0] for row in db.execute(query, list(some)))
+    return sorted(found)
+
+
+def stored_passages(db: Database, ids: Sequence[str]) -> Iterator[Passage]:
+    """The passages with these ids, from the store, in any order."""
+    for some in batches(ids):
+        query = f"select id, document, part, title, text from passages where id in ({marks(some)})"
+        yield from (Passage(*row) for row in db.execute(query, list(some)))
 
 
 def _passages(db: Database, retrievals: Sequence[int]) -> dict[int, list[Passage]]:

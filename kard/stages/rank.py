@@ -10,7 +10,7 @@ from kard.stages.contract import State, Step, count, tested_ids
 def reranker_state(work: Work) -> State:
     """Whether a reranker was trained as chosen, and whether its data have changed since."""
     current = work.reranker_id()
-    every = count(work, "select count(*) from rerankers where task = :task")
+    every = count(work, "select count(*) from rerankers where task = :task and experiment = ''")
     if current is None:
         return State("reranker", 0, 1, every)
     from kard.reranker.lessons import read_lessons
@@ -36,7 +36,7 @@ def train_reranker(work: Work) -> str:
     return train(
         work.db,
         work.task.name,
-        resolve(work.task.encoder),
+        resolve(work.encoder),
         work.adapters,
         work.choices.settings.reranker,
         index_id=work.index_id,
@@ -85,6 +85,7 @@ def rerank(work: Work) -> int:
         work.index_id,
         split=work.split,
         limit=work.choices.test_limit,
+        knowledge=work.knowledge,
         progress=work.progress,
     )
 
