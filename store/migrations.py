@@ -307,3 +307,9 @@ create table overlap_checks (       -- held-out questions that were looked for: 
 def overlap_checks(db: Database) -> None:
     """Which held-out questions were looked for, and in what."""
     db.execute(CHECKS)
+
+
+@migrations()
+def reranked_passages_by_id(db: Database) -> None:
+    """Where a reranker put one passage, without reading the rest of the list."""
+    db.execute("create index rerank_scores_by_passage on rerank_scores (passage_id)")

@@ -285,6 +285,8 @@ create table overlap_checks (       -- held-out questions that were looked for: 
     created text not null
 );
 
+create index rerank_scores_by_passage on rerank_scores (passage_id);
+
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
        count(*) as questions, sum(p.correct) as correct,
@@ -308,21 +310,22 @@ where r.query = 'rationale' and t.sample = 0 and h.rank <= 3;
 
 create view first_hits as
 select q.task, q.split, q.kind, r.question_id, r.index_id, 'bm25' as retriever, n.source as gold,
-       min(case when n.passage_id = h.passage_id then h.rank end) as rank
-from retrievals r
+       min(h.rank) as rank
+from needed_passages n
+join retrievals r on r.question_id = n.question_id and r.query = 'question'
 join questions q on q.id = r.question_id
-join hits h on h.retrieval_id = r.id
-join needed_passages n on n.question_id = r.question_id
-where r.query = 'question'
+left join hits h on h.passage_id = n.passage_id and h.retrieval_id = r.id
+where exists (select 1 from hits where retrieval_id = r.id)
 group by r.id, n.source
 union all
-select q.task, q.split, q.kind, r.question_id, r.index_id, s.reranker_id as retriever, n.source as gold,
-       min(case when n.passage_id = s.passage_id then s.rank end) as rank
-from rerank_scores s
-join retrievals r on r.id = s.retrieval_id
+select q.task, q.split, q.kind, r.question_id, r.index_id, k.id as retriever, n.source as gold,
+       min(s.rank) as rank
+from needed_passages n
+join retrievals r on r.question_id = n.question_id
 join questions q on q.id = r.question_id
-join needed_passages n on n.question_id = r.question_id
-group by s.reranker_id, r.id, n.source;
+join rerankers k on exists (select 1 from rerank_scores where reranker_id = k.id and retrieval_id = r.id)
+left join rerank_scores s on s.passage_id = n.passage_id and s.reranker_id = k.id and s.retrieval_id = r.id
+group by k.id, r.id, n.source;
 
 create view hits_at_k as
 select task, split, index_id, retriever, gold, count(*) as questions,
@@ -353,6 +356,41 @@ from rationales r
 join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, t.id;
+
+create view rationale_verdicts as
+select r.id, q.task, q.split, q.key, r.question_id, t.name as teacher, r.teacher_id, r.sample,
+       case when r.conclusion is null then 'unread' when r.accepted then 'accepted' else 'rejected' end as verdict,
+       q.answer as gold, r.conclusion,
+       (select count(*) from judgements j where j.rationale_id = r.id and j.verdict = 'good') as good,
+       (select count(*) from judgements j where j.rationale_id = r.id and j.verdict = 'bad') as bad,
+       r.text
+from rationales r
+join questions q on q.id = r.question_id
+join teachers t on t.id = r.teacher_id;
+
+create view step_costs as
+select q.task, 'teach' as step, 'rationales' as unit, count(*) as units, round(sum(r.milliseconds) / 1000, 1) as seconds,
+       sum(r.prompt_tokens + r.completion_tokens) as tokens, round(sum(r.cost), 6) as cost
+from rationales r join questions q on q.id = r.question_id
+group by q.task
+union all
+select q.task, case r.query when 'question' then 'retrieve' else 'ground' end, r.query || 's', count(*),
+       round(sum(r.milliseconds) / 1000, 1), null, null
+from retrievals r join questions q on q.id = r.question_id
+group by q.task, r.query
+union all
+select task, 'reranker', 'rerankers', count(*), round(sum(milliseconds) / 1000, 1), null, null
+from rerankers group by task
+union all
+select task, 'student', 'students', count(*), round(sum(milliseconds) / 1000, 1), sum(tokens), null
+from students group by task
+union all
+select e.task, 'answer', 'answers', count(*), round(sum(p.milliseconds) / 1000, 1),
+       (select sum(x.prompt_tokens + x.completion_tokens) from samples x
+        join predictions y on y.id = x.prediction_id
+        join evaluations v on v.id = y.evaluation_id where v.task = e.task), null
+from predictions p join evaluations e on e.id = p.evaluation_id
+group by e.task;
 
 create view training_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,

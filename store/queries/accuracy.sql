@@ -1,3 +1,7 @@
--- Accuracy by size, method, retriever and kind of question.
-select task, split, size, method, seed, retriever, k, kind, questions, correct, accuracy
-from accuracy order by task, split, size, method, seed, retriever, kind
+-- Accuracy of every condition: size, method, and what was read.
+select evaluation_id, task, split, size, method, seed, retriever, k, sum(questions) as questions,
+       sum(correct) as correct, round(1.0 * sum(correct) / sum(questions), 4) as accuracy, sum(unread) as unread
+from accuracy
+where task = coalesce(nullif(:task, ''), task) and split = coalesce(nullif(:split, ''), split)
+group by evaluation_id
+order by task, split, size, method, seed, retriever, k, evaluation_id

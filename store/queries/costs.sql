@@ -1,2 +1,2 @@
 -- What each teacher cost, in money, tokens and time.
-select * from costs order by task, teacher
+select * from costs where task = coalesce(nullif(:task, ''), task) order by task, teacher

@@ -1,2 +1,4 @@
 -- Share of questions with a needed passage among the first k, by retriever and kind of gold.
-select * from hits_at_k order by task, split, gold, retriever
+select * from hits_at_k
+where task = coalesce(nullif(:task, ''), task) and split = coalesce(nullif(:split, ''), split)
+order by task, split, gold, retriever

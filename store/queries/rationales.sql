@@ -1,0 +1,8 @@
+-- Rationales with their verdicts: what each concludes, the gold answer, and what people said of it.
+select id, task, split, key, teacher, sample, verdict, gold, conclusion, good, bad, text
+from rationale_verdicts
+where task = coalesce(nullif(:task, ''), task) and key = coalesce(nullif(:key, ''), key)
+  and teacher = coalesce(nullif(:teacher, ''), teacher) and verdict = coalesce(nullif(:verdict, ''), verdict)
+  and (nullif(:judged, '') is null or good + bad > 0)
+order by question_id, teacher, sample
+limit coalesce(nullif(:limit, ''), 100)

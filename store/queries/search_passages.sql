@@ -1,0 +1,10 @@
+-- Passages that hold every word of a text, best first, with how many lists of hits they stand in.
+with best as materialized (
+    select rowid, rank from passages_fts
+    where passages_fts match '"' || replace(replace(replace(:text, char(0), ' '), '"', '""'), ' ', '" "') || '"'
+    order by rank limit coalesce(nullif(:limit, ''), 50)
+)
+select p.id, p.document, p.part, p.title, p.text,
+       (select count(*) from hits h where h.passage_id = p.id) as lists
+from best join passages p on p.rowid = best.rowid
+order by best.rank

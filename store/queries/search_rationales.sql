@@ -1,0 +1,12 @@
+-- Rationales that hold every word of a text, best first.
+select v.id, v.task, v.split, v.key, v.teacher, v.sample, v.verdict, v.gold, v.conclusion, v.good, v.bad, v.text
+from rationales_fts f
+join rationale_verdicts v on v.id = f.rowid
+-- Each word in quotes: prose is not the search's own syntax.
+where rationales_fts match '"' || replace(replace(replace(:text, char(0), ' '), '"', '""'), ' ', '" "') || '"'
+  and v.task = coalesce(nullif(:task, ''), v.task) and v.key = coalesce(nullif(:key, ''), v.key)
+  and v.teacher = coalesce(nullif(:teacher, ''), v.teacher)
+  and v.verdict = coalesce(nullif(:verdict, ''), v.verdict)
+  and (nullif(:judged, '') is null or v.good + v.bad > 0)
+order by f.rank
+limit coalesce(nullif(:limit, ''), 50)
