@@ -12,6 +12,7 @@ from kard.config import METHODS, RETRIEVERS, Decoding, Method, require
 from kard.db import now
 from kard.evaluation.intervals import majority
 from kard.evaluation.reading import Reading, reading
+from kard.evaluation.repeats import repeat
 from kard.progress import SILENT, Progress
 from kard.questions import read_questions
 from kard.records import Prediction, Question, Sample, canonical, digest
@@ -119,7 +120,10 @@ def answer(
     gold = {i: q.answer for i, q in missing}
     label = f"answer {condition.method} with {condition.retriever}"
     with progress.bar(label, len(missing)) as advance:
-        for prediction in predictions(task, student, condition, missing, read):
+        repeated = repeat(db, evaluation, gold, read) if condition.decoding.samples == 1 else set[int]()
+        advance(len(repeated))
+        fresh = [(i, q) for i, q in missing if i not in repeated]
+        for prediction in predictions(task, student, condition, fresh, read):
             _keep(db, evaluation, prediction, gold[prediction.question_id], student)
             advance(1)
     return len(missing)
