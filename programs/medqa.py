@@ -18,7 +18,7 @@ from typing import cast
 from kard.config import Decoding, Settled, StudentTraining
 from kard.files import Row
 from kard.records import Question
-from kard.tasks import ENCODER_BASE, Task
+from kard.tasks import ENCODERS, Task
 
 from ._common import (
     STUDENTS,
@@ -101,7 +101,7 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoder=ENCODER_BASE,  # the paper's: michiyasunaga/BioLinkBERT-base
+    encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the embedded one, the paper's
     # A vignette alone takes some 200 tokens; an explanation of one takes more than of a yes/no question.
     settings=Settled(student=StudentTraining(k=1, max_length=1024), decoding=Decoding(max_new_tokens=256)),
 )

@@ -20,7 +20,7 @@ from typing import cast
 from kard.config import Decoding, Settled, StudentTraining
 from kard.files import Row
 from kard.records import Question
-from kard.tasks import ENCODER_BASE, Task
+from kard.tasks import ENCODERS, Task
 
 from ._common import (
     STUDENTS,
@@ -126,7 +126,7 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoder=ENCODER_BASE,  # the paper's: michiyasunaga/LinkBERT-base
+    encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the embedded one, the paper's
     # One passage, as the paper trains on; rationales of two to four sentences end within 128 tokens.
     settings=Settled(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

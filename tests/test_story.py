@@ -48,7 +48,7 @@ TASK = Task(
     Choose,
     RetrieveThenAnswer,
     students={{"tiny": {decoder!r}}},
-    encoder={encoder!r},
+    encoders={{"tiny": {encoder!r}}},
     settings=Settled(
         retrieval=Retrieval(kappa=4, k=2, depth=3, max_df=1.0),
         reranker=RerankerTraining(lora=Lora(rank=2, alpha=4), batch=4, candidates=4),

@@ -37,6 +37,7 @@ def choices(command: Command) -> Command:
             click.option("--test-limit", type=click.IntRange(min=1), help="At most this many evaluated questions."),
             click.option("--split", help="Split to answer. [default: test, else dev, else validation]"),
             click.option("--teacher", help="Whose rationales train, when the store has several teachers'."),
+            click.option("--encoder", help="The reranker's base, by its name in the task. [default: the first]"),
             click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads."),
             click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy."),
             click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions."),
@@ -67,6 +68,7 @@ def work(
     samples: int | None = None,
     epochs: int | None = None,
     seed: int | None = None,
+    encoder: str | None = None,
     create: bool = False,
 ) -> Work:
     """Open the store and settle the choices; what was not chosen is the task's own."""
@@ -91,6 +93,7 @@ def work(
         test_limit=test_limit,
         split=split,
         teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
+        encoder=encoder,
     )
     return Work(
         db=open_store(store, create=create),

@@ -102,10 +102,13 @@ def tasks(name: str | None, as_json: bool) -> None:
     every = [load_task(each) for each in names()]
     if as_json:
         show.as_json(
-            [{"name": t.name, "about": t.about, "students": dict(t.students), "encoder": t.encoder} for t in every]
+            [
+                {"name": t.name, "about": t.about, "students": dict(t.students), "encoders": dict(t.encoders)}
+                for t in every
+            ]
         )
         return
     show.table("", ("task", "what", "sizes"), [(t.name, t.about, ", ".join(t.students)) for t in every])
     bases = [(f"student {size}", base) for t in every for size, base in t.students.items()]
-    bases += [("reranker", t.encoder) for t in every]
+    bases += [(f"reranker {name}", base) for t in every for name, base in t.encoders.items()]
     show.table("", ("for", "base"), list(dict.fromkeys(bases)))
