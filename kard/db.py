@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,8 +116,14 @@ def views_text() -> str:
 
 
 def about(name: str) -> str:
-    """What a named query shows: its first line."""
-    return sql(name).splitlines()[0].removeprefix("--").strip()
+    """What a named query shows: the first sentence of the comment that it begins with."""
+    lines = [line.removeprefix("--").strip() for line in takewhile(_is_comment, sql(name).splitlines())]
+    end = next((i for i, line in enumerate(lines) if line.endswith((".", "?", ":"))), len(lines) - 1)
+    return " ".join(lines[: end + 1])
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("--")
 
 
 def parameters(name: str) -> list[str]:

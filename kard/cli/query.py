@@ -6,12 +6,13 @@ import csv
 import json
 import sqlite3
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from kard.cli import options, show
-from kard.db import query_names, read_store, sql
+from kard.db import about, parameters, query_names, read_store, required, sql
 from kard.errors import BadInput
 
 STEP = 10_000  # virtual machine instructions between two looks at the clock
@@ -37,15 +38,22 @@ STEP = 10_000  # virtual machine instructions between two looks at the clock
 def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, timeout: float, store: Path) -> None:
     """Run QUERY, a statement of SQL or the name of a canned one, on the store; nothing can be changed.
 
-    Without QUERY, list the canned queries.
+    Without QUERY, list the canned queries with their parameters; those in brackets may be left out.
     """
     if query is None:
-        show.table("", ("query", "what it shows"), [(name, _about(name)) for name in query_names()])
+        _list(form)
         return
-    named = query in query_names()
-    if not named and " " not in query.strip():
+    values: dict[str, str | None] = dict(params)
+    if query in query_names():
+        values = _given(query, values)
+        query = sql(query)
+    elif len(query.split()) < 2:
         raise BadInput(f"no canned query {query!r}; list them with: kard query (SQL is one quoted argument)")
-    header, rows = fetch(store, sql(query) if named else query, dict(params), timeout)
+    header, rows = fetch(store, query, values, timeout)
+    _print(form, header, rows)
+
+
+def _print(form: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     if form == "table":
         show.table("", header, rows)
     elif form == "csv":
@@ -60,7 +68,7 @@ def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, tim
 
 
 def fetch(
-    store: Path, statement: str, params: dict[str, str], timeout: float
+    store: Path, statement: str, params: dict[str, str | None], timeout: float
 ) -> tuple[list[str], list[tuple[object, ...]]]:
     """Header and rows of one read-only statement. Raises BadInput for SQL that fails or takes too long."""
     from time import monotonic
@@ -69,7 +77,7 @@ def fetch(
     try:
         end = monotonic() + timeout
         connection.set_progress_handler(lambda: monotonic() > end, STEP)
-        values = {name: _number(value) for name, value in params.items()}
+        values = {name: None if value is None else _number(value) for name, value in params.items()}
         cursor = connection.execute(statement, values)
         return [c[0] for c in cursor.description or ()], [tuple(row) for row in cursor.fetchall()]
     except sqlite3.OperationalError as error:
@@ -82,9 +90,37 @@ def fetch(
         connection.close()
 
 
-def _about(name: str) -> str:
-    first = sql(name).splitlines()[0]
-    return first.removeprefix("--").strip()
+def _given(name: str, params: dict[str, str | None]) -> dict[str, str | None]:
+    """A value for every parameter of a canned query, None for what may be left out. Raises BadInput."""
+    known, needed = parameters(name), required(name)
+    for wrong in sorted(set(params) - set(known)):
+        raise BadInput(f"{name} has no parameter {wrong!r}; it has {', '.join(known) or 'none'}")
+    if lacking := [p for p in needed if p not in params]:
+        words = " ".join(f"-p {p} VALUE" for p in lacking)
+        raise BadInput(f"{name} needs {', '.join(lacking)}; give it with: kard query {name} {words}")
+    return {**dict.fromkeys(known), **params}
+
+
+def _list(form: str) -> None:
+    """The canned queries: first those that run as they are, then those that need a value."""
+    rows = [(name, _parameters(name), about(name)) for name in query_names()]
+    if form == "table":
+        ready = [row for row in rows if not required(row[0])]
+        show.table("", ("query", "parameters", "what it shows"), ready)
+        asking = [row for row in rows if required(row[0])]
+        show.table(
+            "These need a value for some parameters (-p NAME VALUE)",
+            ("query", "parameters", "what it shows"),
+            asking,
+        )
+        return
+    _print(form, ["query", "parameters", "about"], rows)
+
+
+def _parameters(name: str) -> str:
+    needed = required(name)
+    rest = [f"[{p}]" for p in parameters(name) if p not in needed]
+    return " ".join([*needed, *rest])
 
 
 def _number(value: str) -> int | float | str:
