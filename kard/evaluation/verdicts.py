@@ -128,7 +128,7 @@ def verdict_of(
     if candidates is None:
         return "undetermined", f"the store does not hold the passages that {retriever} chose from"
     places = {*candidates, *read}
-    count = len(need.groups)
+    chosen = f"{need.held(places)} of {len(need.groups)} needed among the candidates"
     if need.met(places, needed):
-        return "retriever failure", f"read {need.held(read)} of {count} needed, could choose {need.held(places)}"
-    return "knowledge gap", f"could choose {need.held(places)} of {count} needed"
+        return "retriever failure", f"{chosen}, {need.held(read)} read"
+    return "knowledge gap", chosen
