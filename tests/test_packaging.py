@@ -62,8 +62,16 @@ def test_files_that_are_not_python_are_of_a_kind_that_is_installed() -> None:
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert kinds <= {".py", ".sql", ".typed"}
+    assert kinds <= {".py", ".sql", ".typed", ".html", ".css", ".js"}
     assert "*.sql" in PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    installed = {
+        file
+        for package, names in PROJECT["tool"]["setuptools"]["package-data"].items()
+        for name in names
+        if package != "*"
+        for file in (ROOT / package.replace(".", "/")).glob(name)
+    }
+    assert {file for kind in ("html", "css", "js") for file in (ROOT / "kard").rglob(f"*.{kind}")} <= installed
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -83,7 +91,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def test_what_only_an_extra_brings_is_imported_inside_functions_only() -> None:
-    extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp"}
+    extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp", "matplotlib", "jinja2"}
     early: list[str] = []
     for file in sources():
         body = ast.parse(file.read_text(encoding="utf-8")).body

@@ -22,11 +22,35 @@ if TYPE_CHECKING:
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--table", "form", flag_value="table", default="table", help="Print a table.  [default]")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with figures and sampled questions to this file. [extra: plots]",
+)
+@click.option(
+    "--questions", type=click.IntRange(min=0), default=20, show_default=True, help="Sampled questions on the page."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampling of questions."
+)
 @options.store
-def report(task: str, split: str | None, form: str, store: Path) -> None:
-    """Accuracy of every condition with its 95% interval, beside chance and majority; Hits@k of every retriever."""
+def report(
+    task: str, split: str | None, form: str, page: Path | None, questions: int, seed: int, store: Path
+) -> None:
+    """Accuracy of every condition with its 95% interval, beside chance and majority; Hits@k of every retriever.
+
+    With --html it becomes one page that needs no network: the tables, figures of accuracy by size, by cost and
+    of retrieval, why answers were wrong, and sampled questions with everything that stands behind their answers.
+    """
     work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
-    print_report(work.db, work.task.name, work.split, form)
+    if page is None:
+        print_report(work.db, work.task.name, work.split, form)
+        return
+    from kard.evaluation.page.render import write
+
+    size = write(work.db, work.task.name, work.split, page, questions=questions, seed=seed)
+    click.echo(f"{page}: {size / 1000:.0f} kB, open it in a browser")
 
 
 def print_report(db: Database, task: str, split: str, form: str = "table") -> None:

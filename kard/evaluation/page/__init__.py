@@ -1,0 +1,1 @@
+"""One self-contained page of a split: tables, figures, and questions with all that stands behind their answers."""

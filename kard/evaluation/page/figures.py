@@ -1,0 +1,256 @@
+"""The figures of a page, each with a title, a description in words and the table of what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kard.evaluation.page.conditions import Curve, Point, sizes_of
+from kard.evaluation.page.looks import FAINT, INK, PAPER, SERIES, Look, looks_of, retriever_look
+from kard.evaluation.page.svg import drawing, inline
+from kard.evaluation.page.tables import Table, percent, with_interval
+from kard.evaluation.page.text import short, visible
+from kard.evaluation.verdicts import VERDICTS, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kard.evaluation.failures import Line
+
+VERDICT_COLOURS: Mapping[str, str] = {
+    "knowledge gap": SERIES[4],
+    "retriever failure": SERIES[1],
+    "student failure": SERIES[0],
+    "teacher error": SERIES[3],
+    "undetermined": SERIES[6],
+}  # and `no lookup`, which is no failure to look up, faint
+WIDTH = 5.0  # inches: 360 units, so that a phone of 390 px shows letters nearly as large as its own
+LEGEND = 30  # characters of a name in a legend
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure of a page."""
+
+    name: str
+    title: str
+    svg: str
+    note: str  # what a reader must know to read it rightly
+    table: Table | None = None
+
+
+def accuracy(found: Sequence[Point], chance: float | None) -> Plot:
+    """Every condition with its interval, one below the other."""
+    looks = looks_of(found)
+    title = "Accuracy of every condition"
+    with drawing(WIDTH, 0.7 + 0.28 * len(found)) as figure:
+        axes = figure.subplots()
+        for place, point in enumerate(found):
+            look = looks[point.series]
+            _bars(axes, point.share.value, place, point, look, across=True)
+        axes.set_yticks(range(len(found)), [label(point.name) for point in found])
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        _shares(axes, "x")
+        if chance is not None:
+            axes.axvline(chance, color=FAINT, linestyle=":", zorder=0)
+            _beside(axes, chance, "chance", across=True)
+        axes.set_xlabel("accuracy, with 95% interval")
+        best = max(found, key=lambda point: point.share.value)
+        words = f"The best of {len(found)} conditions is {best.name} with {with_interval(best.share)}."
+        svg = inline(figure, "plot-accuracy", title, words)
+    return Plot("accuracy", title, svg, _chance(chance))
+
+
+def by_size(found: Sequence[Point], chance: float | None) -> Plot:
+    """Accuracy of each series over the sizes, against the line of `ft`."""
+    looks, sizes = looks_of(found), sizes_of(found)
+    title = "Accuracy by size of the student"
+    order = list(looks)
+    tuned = [point for point in found if point.series == "ft"]
+    with drawing(WIDTH, 3.6 + 0.1 * len(order)) as figure:
+        axes = figure.subplots()
+        for number, name in enumerate(order):
+            # Side by side where they would hide each other's intervals.
+            shift = 0.0 if len(order) == 1 else 0.5 * (number / (len(order) - 1) - 0.5)
+            own = [point for point in found if point.series == name]
+            places = [sizes.index(point.size) + shift for point in own]
+            axes.plot(places, [p.share.value for p in own], linestyle=looks[name].line, color=looks[name].colour)
+            for place, point in zip(places, own, strict=True):
+                _bars(axes, place, point.share.value, point, looks[name])
+        note = "Sizes stand evenly spaced, small ones first."
+        if tuned:
+            best = max(tuned, key=lambda point: point.share.value)
+            axes.axhline(best.share.value, color=INK, linestyle="--", linewidth=0.9, alpha=0.7, zorder=0)
+            whose = "ft" if len(sizes) == 1 else f"the best ft ({best.size})"
+            note += f" The dashed line across is {whose}: what fine-tuning on the answers alone reaches."
+        _chance_line(axes, chance)
+        axes.set_xticks(range(len(sizes)), [label(size) for size in sizes])
+        axes.set_xlim(-0.6, len(sizes) - 0.4)
+        _shares(axes, "y")
+        axes.set_ylabel("accuracy")
+        _legend(figure, axes, {name: looks[name] for name in order})
+        words = f"Accuracy of {len(order)} series at the sizes {', '.join(sizes)}. {note}"
+        svg = inline(figure, "plot-size", title, words)
+    return Plot("size", title, svg, f"{note} {_chance(chance)}".strip(), _table(title, found))
+
+
+def against(
+    found: Sequence[Point], costs: Mapping[Point, float], *, name: str, title: str, axis: str, note: str, unit: Any
+) -> Plot:
+    """Accuracy against a cost of each condition; `unit` writes a cost. Powers of ten when no cost is 0."""
+    looks = looks_of(found)
+    shown = [point for point in found if point in costs]
+    with drawing(WIDTH, 3.6 + 0.1 * len(shown)) as figure:
+        axes = figure.subplots()
+        drawn: dict[str, Look] = {}
+        for size_number, size in enumerate(sizes_of(shown)):
+            for point in (p for p in shown if p.size == size):
+                look = looks[point.series]
+                drawn[point.series] = look
+                _bars(axes, costs[point], point.share.value, point, look, larger=size_number)
+        values = list(costs.values())
+        if min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(0 if min(values) >= 0 else None, max(values) * 1.12 or 1.0)
+        axes.xaxis.set_major_formatter(lambda value, _: unit(value))
+        _shares(axes, "y")
+        axes.set_xlabel(axis)
+        axes.set_ylabel("accuracy")
+        _legend(figure, axes, drawn)
+        words = "; ".join(f"{p.name}: {percent(p.share.value)} at {unit(costs[p])}" for p in shown)
+        svg = inline(figure, f"plot-{name}", title, words)
+    rows = [[p.name, unit(costs[p]), with_interval(p.share)] for p in shown]
+    return Plot(name, title, svg, note, Table(title, ["condition", axis, "accuracy"], rows))
+
+
+def hits(gold: str, found: Sequence[Curve], note: str) -> Plot:
+    """Hits@k of every retriever for one kind of gold, with its 95% band."""
+    title = f"Hits@k, needed by {gold}"
+    depth = len(found[0].shares)
+    ticks = [k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= depth]
+    with drawing(WIDTH, 3.4) as figure:
+        axes = figure.subplots()
+        drawn: dict[str, Look] = {}
+        for number, curve in enumerate(found):
+            look = retriever_look(curve.retriever, number)
+            drawn[curve.retriever] = look
+            ranks = range(1, depth + 1)
+            low, high = [s.low for s in curve.shares], [s.high for s in curve.shares]
+            axes.fill_between(ranks, low, high, color=look.colour, alpha=0.15, linewidth=0)
+            axes.plot(ranks, [s.value for s in curve.shares], color=look.colour, linestyle=look.line)
+            at = [curve.shares[k - 1].value for k in ticks]
+            axes.plot(ticks, at, color=look.colour, linestyle="none", marker=look.marker)
+        if depth > 1:
+            axes.set_xscale("log")
+        axes.set_xticks(ticks, [str(k) for k in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("k, passages looked at")
+        _shares(axes, "y")
+        axes.set_ylabel("questions with a needed passage")
+        _legend(figure, axes, drawn)
+        words = "; ".join(f"{c.retriever}: {percent(c.shares[0].value)} at k = 1" for c in found)
+        svg = inline(figure, f"plot-hits-{gold}", title, words)
+    rows = [[c.retriever, c.shares[0].of, *(with_interval(c.shares[k - 1]) for k in ticks)] for c in found]
+    return Plot(f"hits-{gold}", title, svg, note, Table(title, ["retriever", "questions", *map(str, ticks)], rows))
+
+
+def failures(lines: Sequence[Line]) -> Plot:
+    """The verdicts on each condition's wrong answers, one bar a condition."""
+    title = "Wrong answers by verdict"
+    met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in lines)]
+    most = max(line.wrong for line in lines)
+    with drawing(WIDTH, 1.1 + 0.3 * len(lines) + 0.1 * len(met)) as figure:
+        from matplotlib.patches import Patch
+
+        axes = figure.subplots()
+        for place, line in enumerate(lines):
+            left = 0
+            for verdict in met:
+                count = line.counts[verdict]
+                colour = VERDICT_COLOURS.get(verdict, FAINT)
+                axes.barh(place, count, left=left, color=colour, edgecolor=PAPER, linewidth=1.2, height=0.72)
+                if count >= 0.05 * most:  # narrower than that, a number would leave its bar
+                    axes.text(left + count / 2, place, str(count), ha="center", va="center", color=PAPER)
+                left += count
+        axes.set_yticks(range(len(lines)), [label(line.condition.name) for line in lines])
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("wrong answers")
+        handles = [Patch(color=VERDICT_COLOURS.get(verdict, FAINT)) for verdict in met]
+        figure.legend(handles, list(met), loc="outside lower center", ncols=2)
+        words = "; ".join(
+            f"{line.condition.name}: " + ", ".join(f"{line.counts[v]} {v}" for v in met if line.counts[v])
+            for line in lines
+        )
+        svg = inline(figure, "plot-failures", title, words)
+    return Plot("failures", title, svg, "")
+
+
+def label(name: str) -> str:
+    """A name as a figure writes it: nothing unseen, and not longer than its place."""
+    return short(" ".join(visible(name).split()), LEGEND)
+
+
+def _bars(
+    axes: Axes, x: float, y: float, point: Point, look: Look, *, across: bool = False, larger: int = 0
+) -> None:
+    """A mark with its interval, along x when `across`, else along y."""
+    share = point.share
+    spread = [[share.value - share.low], [share.high - share.value]]
+    axes.errorbar(
+        x,
+        y,
+        xerr=spread if across else None,
+        yerr=None if across else spread,
+        color=look.colour,
+        marker=look.marker,
+        markersize=5.5 + 1.5 * larger,
+        capsize=2.5,
+        elinewidth=1.1,
+    )
+
+
+def _shares(axes: Axes, axis: str) -> None:
+    """An axis from 0 to 100%."""
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    names = [f"{100 * tick:.0f}%" for tick in ticks]
+    if axis == "x":
+        axes.set_xticks(ticks, names)
+        axes.set_xlim(0, 1.02)
+    else:
+        axes.set_yticks(ticks, names)
+        axes.set_ylim(0, 1.02)
+
+
+def _chance_line(axes: Axes, chance: float | None) -> None:
+    if chance is not None:
+        axes.axhline(chance, color=FAINT, linestyle=":", zorder=0)
+        _beside(axes, chance, "chance", across=False)
+
+
+def _beside(axes: Axes, value: float, text: str, *, across: bool) -> None:
+    """A word beside a line of reference, outside the data."""
+    if across:
+        axes.text(value, 1.0, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", color=FAINT)
+    else:
+        axes.text(1.0, value, text, transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=FAINT)
+
+
+def _chance(chance: float | None) -> str:
+    return "" if chance is None else f"The dotted line is chance: {percent(chance)}."
+
+
+def _legend(figure: Figure, axes: Axes, drawn: Mapping[str, Look]) -> None:
+    handles = [
+        axes.plot([], [], color=look.colour, marker=look.marker, linestyle=look.line)[0] for look in drawn.values()
+    ]
+    columns = 2 if max(map(len, drawn)) <= LEGEND // 2 else 1
+    figure.legend(handles, [label(name) for name in drawn], loc="outside lower center", ncols=columns)
+
+
+def _table(caption: str, found: Sequence[Point]) -> Table:
+    rows = [[point.name, point.share.of, with_interval(point.share)] for point in found]
+    return Table(caption, ["condition", "questions", "accuracy"], rows)
