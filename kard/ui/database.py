@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from datasette.app import Datasette
-from datasette.database import Database
+from datasette.database import Database, QueryInterrupted
 from datasette.utils import sqlite_timelimit
 
 from kard.meanings import Query
@@ -42,8 +42,13 @@ class Store(Database):
         """What the function reads, within the time that a query may take."""
 
         def within(connection: sqlite3.Connection) -> Result:
-            with sqlite_timelimit(connection, self.ds.sql_time_limit_ms):
-                return function(connection)
+            try:
+                with sqlite_timelimit(connection, self.ds.sql_time_limit_ms):
+                    return function(connection)
+            except sqlite3.OperationalError as error:
+                if error.args == ("interrupted",):
+                    raise QueryInterrupted(error, "", {}) from error
+                raise
 
         return cast(Result, await self.execute_fn(within))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -34,24 +34,29 @@ LABELS: Mapping[str, str] = {
 }
 """The column that stands for a row where another table names it."""
 
+HIDDEN: Metadata = {"_sqlite_migrations": {"hidden": True}}
 UNITS: Mapping[str, str] = {"milliseconds": "ms", "seconds": "s"}
 
 
-def metadata(name: str, file: str, relations: Iterable[Relation], queries: Iterable[Query]) -> Metadata:
+def metadata(name: str, file: str, relations: Iterable[Relation], queries: Sequence[Query]) -> Metadata:
     """Metadata of the store `file`, which datasette knows as `name`."""
-    known = list(relations)
     about = Markup(
         "<p>Everything that was asked, explained, found, learned and answered, in one SQLite file, read-only. "
-        '<a href="/-/kard">Find a question</a> to see its whole trace, or start from a query:</p>'
+        '<a href="/-/kard">Find a question</a> to see its whole trace, or start from a query.</p>'
     )
+    ready = [q for q in queries if not q.parameters]
+    asking = [q for q in queries if q.parameters]
+    lists = _list_of(name, ready) + Markup(
+        "<details><summary>{} more, which ask for a task, a split, a question, ...</summary>{}</details>"
+    ).format(len(asking), _list_of(name, asking))
     return {
         "title": f"kard: {file}",
-        "description_html": str(about + _list_of(name, queries)),
+        "description_html": str(about + lists),
         "databases": {
             name: {
                 "title": file,
                 "description": "Tables hold what was kept; views and queries say what it comes to.",
-                "tables": {relation.name: _table(relation) for relation in known},
+                "tables": {**HIDDEN, **{relation.name: _table(relation) for relation in relations}},
             }
         },
     }
@@ -59,7 +64,10 @@ def metadata(name: str, file: str, relations: Iterable[Relation], queries: Itera
 
 def canned(queries: Iterable[Query]) -> Metadata:
     """The canned queries in datasette's form, by name."""
-    return {q.name: {"sql": q.sql, "description": q.meaning, "params": list(q.parameters)} for q in queries}
+    return {
+        q.name: {"sql": q.sql, "hide_sql": True, "description": q.meaning, "params": list(q.parameters)}
+        for q in queries
+    }
 
 
 def examples(connection: sqlite3.Connection) -> dict[str, str]:
@@ -97,4 +105,4 @@ def _list_of(name: str, queries: Iterable[Query]) -> Markup:
         Markup('<li><a href="/{}/{}">{}</a> {}</li>').format(quote(name), q.name, q.name, escape(q.meaning))
         for q in queries
     )
-    return Markup('<ul class="bullets">') + Markup("").join(items) + Markup("</ul>")
+    return Markup('<ul class="bullets kard-queries">') + Markup("").join(items) + Markup("</ul>")

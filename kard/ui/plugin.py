@@ -7,8 +7,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from datasette import Forbidden, NotFound, Response, hookimpl
+from datasette import Response, hookimpl
 from datasette.app import Datasette
+from datasette.database import QueryInterrupted
 from datasette.utils.asgi import Base400, Request
 from datasette.views.base import DatasetteError
 from markupsafe import Markup
@@ -99,21 +100,19 @@ def handle_exception(datasette: Datasette, request: Request, exception: Exceptio
     """A page with the message. datasette's own would print local variables, which hold untrusted text."""
 
     async def page() -> Response:
-        status, message = 500, "Something went wrong here; the terminal that runs `kard ui` shows what."
-        title = ""
-        if isinstance(exception, DatasetteError):
-            title = exception.title or ""
-            status, message = exception.status, exception.message
-            if exception.message_is_html:  # the one such message is of a statement that ran into the limit
-                message = f"It took more than {(datasette.sql_time_limit_ms or 0) / 1000:g} s and was stopped."
-        elif isinstance(exception, Base400 | Forbidden | NotFound):
+        status, title = 500, ""
+        message = "Something went wrong here; the terminal that runs `kard ui` shows what."
+        if isinstance(exception, QueryInterrupted) or getattr(exception, "title", "") == "SQL Interrupted":
+            status, title = 400, "Too long"
+            message = f"It took more than {(datasette.sql_time_limit_ms or 0) / 1000:g} s and was stopped."
+        elif isinstance(exception, DatasetteError):
+            status, title, message = exception.status, exception.title or "", str(exception.message)
+        elif isinstance(exception, Base400):
             status, message = exception.status, str(exception)
         else:
             sys.stderr.write(inert("".join(traceback.format_exception(exception))))
         if request.path.endswith(".json"):
-            return Response.json(
-                {"ok": False, "error": message, "status": status, "title": title or None}, status=status
-            )
+            return Response.json({"ok": False, "error": message, "status": status, "title": title}, status=status)
         context = {"status": status, "error": message, "title": title or f"Error {status}"}
         return Response.html(await datasette.render_template("error.html", context, request=request), status=status)
 

@@ -1,4 +1,4 @@
--- Questions with how many conditions got each right; what is left empty narrows nothing.
+-- Questions with how many conditions got each right, answered ones first; what is left empty narrows nothing.
 select q.id as question_id, q.task, q.split, q.kind, q.key, q.text, q.answer as gold,
        (select count(*) from predictions p where p.question_id = q.id) as conditions,
        (select sum(p.correct) from predictions p where p.question_id = q.id) as correct
@@ -9,4 +9,4 @@ where (:task is null or q.task = :task)
   and (:wrong_in is null or exists (
     select 1 from predictions p where p.question_id = q.id and p.evaluation_id = :wrong_in and not p.correct
   ))
-order by q.id limit coalesce(:limit, 100) offset coalesce(:offset, 0)
+order by conditions > 0 desc, q.id limit coalesce(:limit, 100) offset coalesce(:offset, 0)
