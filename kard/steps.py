@@ -11,12 +11,14 @@ from kard.errors import KardError
 from kard.plan import Work
 from kard.stages.contract import State, Step
 from kard.stages.find import GROUND, RETRIEVE
+from kard.stages.overlap import SCREEN
 from kard.stages.rank import RERANK, RERANKER
 from kard.stages.study import ANSWER, STUDENT
 from kard.stages.teach import TEACH
 
 STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, STUDENT, ANSWER)
-NAMES = tuple(step.name for step in STEPS)
+CHECKS = (SCREEN,)  # after the steps, and seen by `status` only while they lack something
+NAMES = tuple(step.name for step in (*STEPS, *CHECKS))
 
 
 def wanted(work: Work) -> Iterator[Step]:
@@ -31,16 +33,18 @@ def wanted(work: Work) -> Iterator[Step]:
 
 def states(work: Work) -> Iterator[tuple[Step, State | None, str]]:
     """Each step with its state, or None and the reason when it cannot be told yet."""
-    for step in wanted(work):
+    for step in (*wanted(work), *CHECKS):
         try:
-            yield step, step.state(work), ""
+            state = step.state(work)
+            if state.missing or step not in CHECKS:
+                yield step, state, ""
         except KardError as error:
             yield step, None, str(error)
 
 
 def run(work: Work) -> dict[str, int]:
     """Every step in order, each doing only what is missing; units added by step."""
-    return {step.name: run_step(work, step) for step in wanted(work)}
+    return {step.name: run_step(work, step) for step in (*wanted(work), *CHECKS)}
 
 
 def run_step(work: Work, step: Step) -> int:
@@ -67,7 +71,7 @@ def resting_on(name: str) -> list[Step]:
     for step in STEPS:  # in order, so that one pass reaches everything
         if names & set(step.needs):
             names.add(step.name)
-    return [step for step in STEPS if step.name in names]
+    return [step for step in (*STEPS, *CHECKS) if step.name in names]
 
 
 def rebuild(work: Work, name: str, *, including_paid: bool = False) -> list[str]:

@@ -313,3 +313,16 @@ def overlap_checks(db: Database) -> None:
 def reranked_passages_by_id(db: Database) -> None:
     """Where a reranker put one passage, without reading the rest of the list."""
     db.execute("create index rerank_scores_by_passage on rerank_scores (passage_id)")
+
+
+UNCHECKED = """
+create trigger overlap_checks_delete after delete on overlap_checks begin
+    delete from overlaps where question_id = old.question_id;
+end
+"""
+
+
+@migrations()
+def forgotten_overlaps(db: Database) -> None:
+    """What a check found goes with the check, so that no overlap outlives its reason."""
+    db.execute(UNCHECKED)

@@ -287,6 +287,10 @@ create table overlap_checks (       -- held-out questions that were looked for: 
 
 create index rerank_scores_by_passage on rerank_scores (passage_id);
 
+create trigger overlap_checks_delete after delete on overlap_checks begin
+    delete from overlaps where question_id = old.question_id;
+end;
+
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
        count(*) as questions, sum(p.correct) as correct,
