@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": "explain:explain",
     "failures": "failures:failures",
     "judge": "judge:judge",
+    "ablate": "ablate:ablate",
     "query": "query:query",
     "ui": "ui:ui",
     "models": "models:models",
