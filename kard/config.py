@@ -39,6 +39,7 @@ class Retrieval(Settings):
     k: int = 3  # passages that the student reads
     depth: int = 32  # candidates a query when grounding: top by rationale, top by question
     max_df: float = 0.05  # query terms in more than this share of passages are dropped
+    encoder: str = ""  # of dense search: a base, `reranker` for the trained one, '' for the reranker's untrained one
 
     def __post_init__(self) -> None:
         require(self.kappa >= 1, f"kappa must be at least 1, not {self.kappa}")
@@ -70,8 +71,12 @@ class Lora(Settings):
     rank: int = 16
     alpha: int = 32
     dropout: float = 0.0
+    targets: str = "all-linear"  # or names of linear layers, comma-separated: q_proj,v_proj
+    rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
+    dora: bool = False  # learn the length of each weight's rows apart from their direction
 
     def __post_init__(self) -> None:
+        require(self.targets.strip(" ,") != "", "targets must name linear layers, or be all-linear")
         require(self.rank >= 1, f"rank must be at least 1, not {self.rank}")
         require(self.alpha >= 1, f"alpha must be at least 1, not {self.alpha}")
         require(0 <= self.dropout < 1, f"dropout must be in [0, 1), not {self.dropout}")
@@ -159,6 +164,10 @@ class StudentTraining(Settings):
     rationales: int = 1  # a question and epoch: each epoch takes the next ones
     k: int = 1  # silver passages that a training prompt holds
     upper_half: bool = True  # adapters in the upper half only, over a lower half that runs once (decoders)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base; adapters are float32
+    recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory
+    held_out: float = 0.0  # share of the training questions that only measure; the best epoch's weights stay
+    patience: int = 1  # epochs without a better loss on them before training ends
     max_length: int = 512  # tokens of prompt and target; longer prompts lose passage text from the end
     answer: Literal["text", "letter"] = "text"  # what stands after `Answer:`
     seed: int = 0
@@ -170,6 +179,12 @@ class StudentTraining(Settings):
         require(self.rationales >= 1, f"rationales must be at least 1, not {self.rationales}")
         require(self.k >= 1, f"k must be at least 1, not {self.k}")
         require(self.max_length >= 32, f"max_length must be at least 32, not {self.max_length}")
+        require(
+            self.precision in ("auto", "float32", "bfloat16"),
+            f"precision must be auto, float32 or bfloat16, not {self.precision}",
+        )
+        require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
+        require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
 
     @classmethod
@@ -197,17 +212,40 @@ class Decoding(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class Prompting(Settings):
+    """How a base model without adapter is asked (the paper's in-context rows, section 4.1)."""
+
+    shots: int = 3  # worked examples: training questions with an accepted rationale
+    k: int = 1  # silver passages of each, where the method reads
+    max_length: int = 2048  # tokens of prompt and answer; examples that do not fit are left out
+    seed: int = 0  # which training questions are shown
+
+    def __post_init__(self) -> None:
+        require(self.shots >= 1, f"shots must be at least 1, not {self.shots}")
+        require(self.k >= 1, f"k must be at least 1, not {self.k}")
+        require(self.max_length >= 128, f"max_length must be at least 128, not {self.max_length}")
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
-    """A row of the paper's table: what the prompt holds and what the target holds (section 4.1)."""
+    """A row of the paper's table: what the prompt holds and what the target holds (section 4.1).
+
+    A method that is not `trained` asks the base model itself; with the retriever `none` it reads nothing.
+    """
 
     name: str
     reads: bool  # passages stand in the prompt
     reasons: bool  # a rationale stands before the answer
+    trained: bool = True  # an adapter learned it
+    shots: bool = False  # worked examples stand in the prompt
 
 
 METHODS: Mapping[str, Method] = {
     m.name: m
     for m in (
+        Method("zero-shot", reads=True, reasons=False, trained=False),
+        Method("few-shot", reads=True, reasons=False, trained=False, shots=True),
+        Method("few-shot-cot", reads=True, reasons=True, trained=False, shots=True),
         Method("ft", reads=False, reasons=False),
         Method("ka-ft", reads=True, reasons=False),
         Method("rd", reads=False, reasons=True),
@@ -215,8 +253,10 @@ METHODS: Mapping[str, Method] = {
     )
 }
 
-RETRIEVERS = ("none", "bm25", "reranker", "silver", "shuffled")
+RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
 """Where the passages of a prompt come from; `shuffled` gives each question another one's, as a control."""
+RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors
+RERANKED = ("reranker", "fused", "shuffled")  # what rests on the reranker's scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +267,7 @@ class Settled:
     teaching: Teaching = Teaching()
     reranker: RerankerTraining = RerankerTraining()
     student: StudentTraining = StudentTraining()
+    prompting: Prompting = Prompting()
     decoding: Decoding = Decoding()
 
     def seeded(self, seed: int) -> Settled:
@@ -235,4 +276,5 @@ class Settled:
             self,
             reranker=replace(self.reranker, seed=seed),
             student=replace(self.student, seed=seed),
+            prompting=replace(self.prompting, seed=seed),
         )

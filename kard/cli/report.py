@@ -54,32 +54,42 @@ def report(
 
 
 def print_report(db: Database, task: str, split: str, form: str = "table") -> None:
-    """The accuracy table and the retrievers' table of a split."""
+    """The accuracy table, beside what an answer costs, and the retrievers' table of a split."""
+    from kard.config import Prompting
     from kard.db import rows
     from kard.errors import Missing
+    from kard.evaluation import summary
     from kard.evaluation.export import hits_table
     from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
+    from kard.evaluation.variants import graded_rows
 
-    graded = [Graded.of(row) for row in rows(db, "graded", task=task, split=split)]
+    graded = [Graded.of(row) for row in graded_rows(db, task, split)]
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
-    header, body = as_table(accuracy_lines(graded))
-    found = hits_table(rows(db, "first_hits", task=task, split=split))
+    lines = accuracy_lines(graded)
+    lessons = summary.Lessons.of(rows(db, "paid_for_lessons", task=task), split, Prompting().shots)
+    hits = rows(db, "first_hits", task=task, split=split)
+    found = hits_table(hits)
     if form == "json":
         show.as_json(
             {
-                "accuracy": [dict(zip(header, row, strict=True)) for row in body],
+                "accuracy": summary.as_records(lines, lessons),
                 "hits_at_k": [dict(zip(found[0], row, strict=True)) for row in found[1]],
             }
         )
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
+        header, body = as_table(lines)
         writer.writerows([header, *body])
     elif form == "markdown":
-        click.echo(as_markdown(header, body))
-        click.echo()
-        click.echo(as_markdown(*found))
+        for table in (as_table(lines), summary.costs(lines, lessons), found):
+            click.echo(as_markdown(*table))
+            click.echo()
     else:
-        show.table(f"{task}, {split}: accuracy with 95% interval", header, body)
+        table = summary.summary(lines, lessons)
+        show.table(f"{task}, {split}: accuracy with 95% interval, and what a question takes", *table)
+        if kinds := summary.by_kind(lines):
+            show.table(f"{task}, {split}: accuracy by kind of question", *kinds)
         if found[1]:
-            show.table(f"{task}, {split}: share of questions with a needed passage in the first k", *found)
+            narrow = hits_table(hits, narrow=True)
+            show.table(f"{task}, {split}: share of questions with a needed passage in the first k", *narrow)

@@ -60,7 +60,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
     out = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(header):
         numeric = bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
-        out.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        out.add_column(Text(clean(name)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         out.add_row(*(Text(clean("" if cell is None else str(cell))) for cell in row))
     # A pipe has no width of its own: 80 columns would fold what a file or a pager can hold.
@@ -69,5 +69,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def as_json(value: object) -> None:
-    """Print the value as JSON, indented, as sqlite-utils and llm do."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    """Print the value as JSON, indented, as sqlite-utils and llm do; control characters as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    # JSON itself escapes those below U+0020 only: U+009B begins a command on some terminals.
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

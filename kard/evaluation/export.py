@@ -12,19 +12,25 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.intervals import wilson
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
+from kard.evaluation.variants import graded_rows
 from kard.files import Row, read_rows, write_lines
 
-QUERIES = {"answers": "graded", "hits": "first_hits"}
 TIMES = ("milliseconds", "flops")  # left out of an export: another machine takes another time
 DEPTHS = (1, 3, 5, 10, 100)
 
 
 def export_rows(db: Database, task: str, split: str, what: str, path: Path) -> int:
     """Write the rows of `what` ('answers' or 'hits') as JSON lines; their number. Raises Missing, BadInput."""
-    found = rows(db, QUERIES[what], task=task, split=split)
+    read = graded_rows if what == "answers" else first_hits
+    found = read(db, task, split)
     if not found:
         raise Missing(f"no {what} of {task}/{split} to export; make them with: kard run {task}")
     return write_lines(path, ({k: v for k, v in row.items() if k not in TIMES} for row in found))
+
+
+def first_hits(db: Database, task: str, split: str) -> list[dict[str, object]]:
+    """The rows of the query `first_hits`."""
+    return rows(db, "first_hits", task=task, split=split)
 
 
 def accuracy_of(path: Path) -> str:
@@ -38,21 +44,25 @@ def hits_of(path: Path) -> str:
     return as_markdown(*hits_table([row for _, row in read_rows(path)]))
 
 
-def hits_table(found: Sequence[Row]) -> tuple[list[str], list[list[object]]]:
+def hits_table(found: Sequence[Row], *, narrow: bool = False) -> tuple[list[str], list[list[object]]]:
     """Header and cells: the share of questions whose first needed passage stands within k.
 
     A row has `gold`, `retriever` ('bm25' or a reranker's id) and `rank`, the best rank of a needed passage, None
-    when none was found.
+    when none was found. `narrow` has room for two decimals, and for no interval of the deepest k.
     """
     groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
     for row in found:
         rank = row["rank"]
         groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
     rerankers = {retriever for _, retriever in groups if retriever != "bm25"}
-    header = ["needed", "retriever", "questions", *(f"Hits@{k}" for k in DEPTHS)]
+    header = ["needed", "retriever", "n" if narrow else "questions", *(f"Hits@{k}" for k in DEPTHS)]
     body: list[list[object]] = []
     for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
         name = retriever if retriever == "bm25" else "reranker" if len(rerankers) == 1 else f"reranker {retriever}"
         within = [sum(rank is not None and rank <= k for rank in ranks) for k in DEPTHS]
-        body.append([gold, name, len(ranks), *(str(wilson(n, len(ranks))) for n in within)])
+        shares = [wilson(n, len(ranks)) for n in within]
+        cells = [share.shown(2 if narrow else 3) for share in shares]
+        if narrow:
+            cells[-1] = f"{shares[-1].value:.2f}"
+        body.append([gold, name, len(ranks), *cells])
     return header, body

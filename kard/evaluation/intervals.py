@@ -28,8 +28,12 @@ class Share:
         """The share itself; 0 of 0 is 0."""
         return self.right / self.of if self.of else 0.0
 
+    def shown(self, places: int) -> str:
+        """The share and its interval with so many decimals."""
+        return f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}]"
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return self.shown(3)
 
 
 def wilson(right: float, of: int) -> Share:

@@ -44,7 +44,9 @@ def sign_flips(differences: Sequence[int]) -> float:
     for size in sizes:
         chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2  # nothing comes round: no sum exceeds reach
     extreme = abs(sum(differences))
-    return min(1.0, float(chance[: reach - extreme + 1].sum() + chance[reach + extreme :].sum()) if extreme else 1.0)
+    return min(
+        1.0, float(chance[: reach - extreme + 1].sum() + chance[reach + extreme :].sum()) if extreme else 1.0
+    )
 
 
 def holm(ps: Sequence[float]) -> list[float]:

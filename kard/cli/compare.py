@@ -1,0 +1,156 @@
+"""`kard compare`: conditions against each other on the same questions."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kard.cli import choose, options, show
+
+if TYPE_CHECKING:
+    from kard.evaluation.compare import Compared
+
+Table = tuple[list[str], list[list[object]]]
+
+
+@click.command()
+@click.argument("task")
+@click.argument("a", required=False)
+@click.argument("b", required=False)
+@click.option("--to", "base", metavar="BASE", help="Compare every other condition to this one.")
+@click.option("--by", type=click.Choice(["kind"]), help="Compare within each kind of question too.")
+@click.option("--split", help="Split whose answers are compared. [default: test, else dev, else validation]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.option("--table", "form", flag_value="table", default="table", help="Print a table.  [default]")
+@options.store
+def compare(
+    task: str,
+    a: str | None,
+    b: str | None,
+    base: str | None,
+    by: str | None,
+    split: str | None,
+    seed: int,
+    form: str,
+    store: Path,
+) -> None:
+    """Say whether condition A of TASK is better than B, on the questions that both answered.
+
+    A and B are names such as kard/reranker, 135m/kard/bm25 or rd, or their beginnings. Without them, every pair
+    is compared, and p is corrected for their number (Holm). The interval of a difference is a paired bootstrap's,
+    p is McNemar's exact one; with several seeds both are over questions, each with the mean of its seeds.
+    """
+    from kard.errors import Missing
+    from kard.evaluation import compare as step
+    from kard.evaluation.naming import one_of
+    from kard.evaluation.report import Graded, as_markdown
+    from kard.evaluation.variants import graded_rows
+
+    if (a is None) != (b is None) or (a is not None and base is not None):
+        raise click.UsageError("name two conditions A and B, or none, or one with --to")
+    work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
+    graded = [Graded.of(row) for row in graded_rows(work.db, work.task.name, work.split)]
+    if not graded:
+        raise Missing(f"no answers for {work.task.name}/{work.split}; make them with: kard run {task}")
+    parts = step.conditions_of(graded)
+    if a is not None and b is not None:
+        pairs = [(one_of(a, parts, "condition"), one_of(b, parts, "condition"))]
+        if pairs[0][0] == pairs[0][1]:
+            raise click.UsageError(f"{a} and {b} are the same condition")
+    else:
+        pairs = step.all_pairs(list(parts), one_of(base, parts, "condition") if base else None)
+    if not pairs:
+        raise Missing(f"{work.task.name}/{work.split} has one condition; answer others with: kard evaluate {task}")
+    found = step.compare(graded, pairs, by_kind=by == "kind", seed=seed)
+    if form == "json":
+        show.as_json([record(c) for c in found])
+    elif form == "csv":
+        writer = csv.DictWriter(sys.stdout, list(record(found[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(record(c) for c in found)
+    elif form == "markdown":
+        click.echo(as_markdown(*pairs_table(found)))
+    elif len(found) == 1:
+        click.echo(show.clean(one(found[0])))
+    else:
+        counts = {c.questions for c in found if c.kind == "all"}
+        same = f"{counts.pop()} questions" if len(counts) == 1 else "the questions that both answered"
+        names = f"{found[0].a} (A) against {found[0].b} (B)" if len(pairs) == 1 else "A against B"
+        show.table(f"{work.task.name}, {work.split}: {names} on {same}", *pairs_table(found, narrow=True))
+        click.echo(
+            "95% intervals by paired bootstrap; p by exact McNemar tests, corrected for their number by Holm"
+        )
+
+
+def record(found: Compared) -> dict[str, object]:
+    """A comparison as flat values."""
+    values = asdict(found)
+    for name in ("a", "b"):
+        share = values.pop(f"share_{name}")
+        values[f"accuracy_{name}"] = share["right"] / share["of"]
+        values[f"low_{name}"], values[f"high_{name}"] = share["low"], share["high"]
+    values["seeds_a"], values["seeds_b"] = values.pop("seeds")
+    corrected = values.pop("adjusted")
+    return {
+        **values,
+        "questions": found.questions,
+        "p_holm": corrected,
+        "better": found.better,
+        "verdict": found.verdict,
+    }
+
+
+def pairs_table(found: Sequence[Compared], *, narrow: bool = False) -> Table:
+    """A row a pair (and kind); `narrow` leaves out what a terminal has no room for and JSON and CSV hold."""
+    from kard.evaluation.significance import NOT_DISTINGUISHABLE, p_text
+
+    columns: dict[str, Callable[[Compared], object]] = {}
+    if not narrow or len({(c.a, c.b) for c in found}) > 1:
+        columns |= {"A": lambda c: c.a, "B": lambda c: c.b}
+    if any(c.kind != "all" for c in found):
+        columns["kind"] = lambda c: c.kind
+    if not narrow or len({c.questions for c in found}) > 1:
+        columns["n"] = lambda c: c.questions
+    columns |= {
+        "accuracies": lambda c: f"{c.share_a.value:.3f}, {c.share_b.value:.3f}",
+        "won-lost": lambda c: f"{c.wins}-{c.losses}",
+        "A minus B": lambda c: f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]",
+    }
+    if not narrow:
+        columns["p"] = lambda c: p_text(c.p)
+    columns |= {
+        "p (Holm)": lambda c: p_text(c.adjusted),
+        "better": lambda c: c.better or NOT_DISTINGUISHABLE,
+    }
+    return list(columns), [[cell(c) for cell in columns.values()] for c in found]
+
+
+def one(c: Compared) -> str:
+    """A single comparison in sentences."""
+    from kard.evaluation.significance import p_text
+
+    several = max(c.seeds) > 1
+    width = max(len(c.a), len(c.b))
+    lines = [
+        f"{name:<{width}}  {share}{f'  mean of {seeds} seeds' if seeds > 1 else ''}"
+        for name, share, seeds in ((c.a, c.share_a, c.seeds[0]), (c.b, c.share_b, c.seeds[1]))
+    ]
+    test = "exact randomisation test over questions" if several else "exact McNemar test"
+    count = "more often right by" if several else "right only by"
+    verdict = c.verdict if c.better else f"{c.verdict} at 5%"
+    lines += [
+        f"{c.questions} questions: {c.wins} {count} {c.a}, {c.losses} by {c.b}",
+        f"difference {c.difference:+.3f}, 95% interval [{c.low:+.3f}, {c.high:+.3f}] by paired bootstrap",
+        f"p = {p_text(c.p)} by the {test}".replace("= <", "< "),
+        verdict,
+    ]
+    return "\n".join(lines)
