@@ -39,7 +39,7 @@ class Retrieval(Settings):
     k: int = 3  # passages that the student reads
     depth: int = 32  # candidates a query when grounding: top by rationale, top by question
     max_df: float = 0.05  # query terms in more than this share of passages are dropped
-    encoder: str = ""  # of dense search: a base, `reranker` for the trained one, '' for the reranker's untrained one
+    encoder: str = ""  # of dense search: a base; `reranker` for the trained one; '' for the task's own, untrained
 
     def __post_init__(self) -> None:
         require(self.kappa >= 1, f"kappa must be at least 1, not {self.kappa}")

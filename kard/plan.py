@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RETRIEVERS, Settings, Settled, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, Settled, require
 from kard.errors import BadConfig, Missing
 from kard.evaluation.answering import Condition
 from kard.progress import SILENT, Progress
@@ -62,7 +62,17 @@ class Choices:
     @property
     def reranks(self) -> bool:
         """Whether anything is read in the reranker's order."""
-        return self.reads and bool({"reranker", "shuffled"} & set(self.retrievers))
+        return self.reads and bool(set(RERANKED) & set(self.retrievers) or (self.searches and self.wears))
+
+    @property
+    def searches(self) -> bool:
+        """Whether anything is found by vectors."""
+        return self.reads and bool({"dense", "hybrid"} & set(self.retrievers))
+
+    @property
+    def wears(self) -> bool:
+        """Whether dense search reads with the trained reranker's encoder."""
+        return self.settings.retrieval.encoder == "reranker"
 
 
 @dataclass
@@ -148,6 +158,21 @@ class Work:
             [self.task.name, self.encoder, self.index_id, stored(self.choices.settings.reranker)],
         )
 
+    def retriever_id(self, kind: str) -> str | None:
+        """The newest fused, dense or hybrid retriever as chosen, None when there is none."""
+        retrieval = self.choices.settings.retrieval
+        wears = kind == "fused" or retrieval.encoder == "reranker"
+        reranker = self.reranker_id() if wears else None
+        if wears and reranker is None:
+            return None
+        base = self.encoder if wears or not retrieval.encoder else retrieval.encoder
+        return _newest(
+            self.db,
+            "select id from retrievers where kind = ? and base = ? and reranker_id is ?"
+            " order by created desc, rowid desc limit 1",
+            [kind, base, reranker],
+        )
+
     def student_id(self, size: str, method: str) -> str | None:
         """The newest student of that size and method trained as chosen, None when there is none."""
         return _newest(
@@ -182,13 +207,17 @@ class Work:
                 continue
             for retriever in self.retrievers_of(method):
                 condition = self.condition(student, method, retriever)
-                if not condition.reranked or condition.reranker_id is not None:
-                    made.append(condition)
+                if condition.reranked and condition.reranker_id is None:
+                    continue
+                if retriever in RANKED and condition.retriever_id is None:
+                    continue
+                made.append(condition)
         return made
 
     def condition(self, student_id: str, method: str, retriever: str) -> Condition:
         """The condition of a student that reads from a retriever, decoded as chosen."""
         reads = retriever != "none"
+        kappa = self.choices.settings.retrieval.kappa
         return Condition(
             split=self.split,
             student_id=student_id,
@@ -197,7 +226,9 @@ class Work:
             k=self.choices.settings.retrieval.k,
             decoding=self.choices.settings.decoding,
             index_id=self.index_id if reads else None,
-            reranker_id=self.reranker_id() if retriever in ("reranker", "shuffled") else None,
+            reranker_id=self.reranker_id() if retriever in RERANKED else None,
+            retriever_id=self.retriever_id(retriever) if retriever in RANKED else None,
+            kappa=None if kappa == self.task.settings.retrieval.kappa else kappa,
         )
 
 

@@ -326,3 +326,51 @@ end
 def forgotten_overlaps(db: Database) -> None:
     """What a check found goes with the check, so that no overlap outlives its reason."""
     db.execute(UNCHECKED)
+
+
+RANKINGS = """
+create table retrievers (           -- what orders passages otherwise than BM25 or a reranker alone
+    id text primary key,            -- hash of what decides the order
+    kind text not null check (kind in ('fused', 'dense', 'hybrid')),
+    base text not null,             -- the encoder
+    base_sha256 text not null,
+    reranker_id text references rerankers (id) on delete cascade, -- whose adapter it wears, null for the base alone
+    settings text not null,         -- JSON: how texts are read, or how two orders become one
+    metrics text not null default '{}', -- JSON: on the held-out questions that the settings were chosen on
+    milliseconds real not null,
+    created text not null
+);
+create index retrievers_of_reranker on retrievers (reranker_id);
+
+create table rankings (             -- one question's passages as a retriever orders them
+    id integer primary key,
+    retriever_id text not null references retrievers (id) on delete cascade,
+    index_id text not null references indexes (id),
+    question_id integer not null references questions (id) on delete cascade,
+    depth integer not null,         -- candidates that were ordered, or asked for
+    milliseconds real not null,
+    created text not null,
+    unique (retriever_id, index_id, question_id)
+);
+create index rankings_of_question on rankings (question_id);
+
+create table ranked (
+    ranking_id integer not null references rankings (id) on delete cascade,
+    rank integer not null,          -- 1 is best
+    passage_id text not null references passages (id),
+    score real not null,            -- compares only within one ranking
+    primary key (ranking_id, rank)
+) without rowid;
+create index ranked_by_passage on ranked (passage_id);
+
+alter table evaluations add column retriever_id text references retrievers (id) on delete cascade;
+alter table evaluations add column kappa integer; -- candidates that were reranked, null for the task's own number
+"""
+
+
+@migrations()
+def rankings(db: Database) -> None:
+    """Fused, dense and hybrid orders of passages, and which of them an evaluation read."""
+    for statement in RANKINGS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

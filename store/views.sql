@@ -42,7 +42,16 @@ join retrievals r on r.question_id = n.question_id
 join questions q on q.id = r.question_id
 join rerankers k on exists (select 1 from rerank_scores where reranker_id = k.id and retrieval_id = r.id)
 left join rerank_scores s on s.passage_id = n.passage_id and s.reranker_id = k.id and s.retrieval_id = r.id
-group by k.id, r.id, n.source;
+group by k.id, r.id, n.source
+union all
+select q.task, q.split, q.kind, g.question_id, g.index_id, t.kind || ' ' || t.id as retriever, n.source as gold,
+       min(x.rank) as rank
+from needed_passages n
+join rankings g on g.question_id = n.question_id
+join retrievers t on t.id = g.retriever_id
+join questions q on q.id = g.question_id
+left join ranked x on x.passage_id = n.passage_id and x.ranking_id = g.id
+group by g.id, n.source;
 
 -- Share of questions with a needed passage among the first k.
 create view hits_at_k as

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from kard.config import METHODS, RETRIEVERS, Decoding, Method, require
+from kard.config import METHODS, RERANKED, RETRIEVERS, Decoding, Method, require
 from kard.db import now
 from kard.evaluation.intervals import majority
 from kard.evaluation.reading import Reading, reading
@@ -36,6 +36,8 @@ class Condition:
     decoding: Decoding
     index_id: str | None = None
     reranker_id: str | None = None
+    retriever_id: str | None = None  # of a fused, dense or hybrid retriever
+    kappa: int | None = None  # candidates that the reranker orders, None for the task's own number
 
     def __post_init__(self) -> None:
         require(
@@ -50,7 +52,7 @@ class Condition:
     @property
     def reranked(self) -> bool:
         """Whether the reranker decides what is read."""
-        return self.retriever in ("reranker", "shuffled")
+        return self.retriever in RERANKED
 
     def row(self, task: str) -> dict[str, object]:
         """The condition as a row of `evaluations`; its hash is over what decides the answers."""
@@ -65,6 +67,9 @@ class Condition:
             "k": self.k if reads else 0,
             "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
         }
+        # Left out where they are not set, so that answers from before they existed keep their hash.
+        more = {"retriever_id": self.retriever_id, "kappa": self.kappa if self.reranked else None}
+        decided.update((name, value) for name, value in more.items() if value is not None)
         return {**decided, "hash": digest(canonical(decided))}
 
 
@@ -115,6 +120,8 @@ def answer(
         k=condition.k,
         index_id=condition.index_id,
         reranker_id=condition.reranker_id,
+        retriever_id=condition.retriever_id,
+        kappa=condition.kappa or task.settings.retrieval.kappa,
     )
     evaluation = evaluation_id(db, task.name, condition)
     gold = {i: q.answer for i, q in missing}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -47,22 +47,33 @@ def hits_of(path: Path) -> str:
 def hits_table(found: Sequence[Row], *, narrow: bool = False) -> tuple[list[str], list[list[object]]]:
     """Header and cells: the share of questions whose first needed passage stands within k.
 
-    A row has `gold`, `retriever` ('bm25' or a reranker's id) and `rank`, the best rank of a needed passage, None
+    A row has `gold`, `retriever` (see `retriever_names`) and `rank`, the best rank of a needed passage, None
     when none was found. `narrow` has room for two decimals, and for no interval of the deepest k.
     """
     groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
     for row in found:
         rank = row["rank"]
         groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
-    rerankers = {retriever for _, retriever in groups if retriever != "bm25"}
+    names = retriever_names(retriever for _, retriever in groups)
     header = ["needed", "retriever", "n" if narrow else "questions", *(f"Hits@{k}" for k in DEPTHS)]
     body: list[list[object]] = []
     for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
-        name = retriever if retriever == "bm25" else "reranker" if len(rerankers) == 1 else f"reranker {retriever}"
         within = [sum(rank is not None and rank <= k for rank in ranks) for k in DEPTHS]
         shares = [wilson(n, len(ranks)) for n in within]
         cells = [share.shown(2 if narrow else 3) for share in shares]
         if narrow:
             cells[-1] = f"{shares[-1].value:.2f}"
-        body.append([gold, name, len(ranks), *cells])
+        body.append([gold, names[retriever], len(ranks), *cells])
     return header, body
+
+
+def retriever_names(labels: Iterable[str]) -> dict[str, str]:
+    """What to call each retriever of `first_hits`: its kind, and its id too where there are several of the kind.
+
+    A label is 'bm25', a reranker's id, or 'fused', 'dense' or 'hybrid' with the retriever's id.
+    """
+    kinds = {label: label.partition(" ")[0] if " " in label or label == "bm25" else "reranker" for label in labels}
+    several = {kind for kind, count in Counter(kinds.values()).items() if count > 1}
+    return {
+        label: f"{kind} {label.rpartition(' ')[2]}" if kind in several else kind for label, kind in kinds.items()
+    }

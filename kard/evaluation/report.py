@@ -12,7 +12,7 @@ from kard.evaluation.intervals import Share, Spread, spread, wilson
 # The order of the paper's table: by method, then by where the passages come from.
 METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
 BASELINES = ("chance", "majority")
-RETRIEVER_ORDER = ("none", "shuffled", "bm25", "reranker", "silver")
+RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
 
 
 @dataclass(frozen=True, slots=True)

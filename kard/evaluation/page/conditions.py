@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from kard.config import METHODS
+from kard.evaluation.export import retriever_names
 from kard.evaluation.intervals import Share, wilson
 from kard.evaluation.report import BASELINES, Graded, Line, accuracy_lines
+
+if TYPE_CHECKING:
+    from kard.evaluation.failures import Condition
 
 Row = Mapping[str, object]
 Key = tuple[str, str, str]  # size, method, retriever
@@ -44,6 +49,25 @@ class Point:
 def series_name(method: str, retriever: str) -> str:
     """`kard, bm25`; a method that reads nothing is its own name."""
     return method if retriever in ("none", "-") else f"{method}, {retriever}"
+
+
+def names_of(conditions: Iterable[Condition]) -> dict[int, str]:
+    """A name for each evaluation: size, method, retriever, with k, seed and number where those are not enough."""
+    groups: dict[str, list[Condition]] = defaultdict(list)
+    for condition in conditions:
+        groups[f"{condition.size} {series_name(condition.method, condition.retriever)}"].append(condition)
+    names: dict[int, str] = {}
+    for name, group in groups.items():
+        for one in group:
+            full = name
+            for word, value, values in (
+                ("k =", one.k, {c.k for c in group}),
+                ("seed", one.seed, {c.seed for c in group}),
+            ):
+                full += f", {word} {value}" if len(values) > 1 else ""
+            alike = sum((c.k, c.seed) == (one.k, one.seed) for c in group)
+            names[one.evaluation_id] = full + (f", no. {one.evaluation_id}" if alike > 1 else "")
+    return names
 
 
 def points(graded: Sequence[Row], lessons: Mapping[Key, int]) -> list[Point]:
@@ -93,16 +117,15 @@ class Curve:
 def curves(first_hits: Sequence[Row], depth: int) -> list[Curve]:
     """A curve for each kind of gold and retriever, to the depth that was searched; BM25 first.
 
-    A row has `gold`, `retriever` ('bm25' or a reranker's id) and `rank`, the first needed passage's, or None.
+    A row has `gold`, `retriever` (see `retriever_names`) and `rank`, the first needed passage's, or None.
     """
     groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
     for row in first_hits:
         rank = row["rank"]
         groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
-    rerankers = {retriever for _, retriever in groups if retriever != "bm25"}
+    names = retriever_names(retriever for _, retriever in groups)
     made: list[Curve] = []
     for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
-        name = retriever if retriever == "bm25" else "reranker" if len(rerankers) == 1 else f"reranker {retriever}"
         shares = [wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in range(1, depth + 1)]
-        made.append(Curve(name, gold, shares))
+        made.append(Curve(names[retriever], gold, shares))
     return made
