@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kard.db import query_names, sql, views_text
+from kard import db
 
 TABLES: Mapping[str, str] = {
     "questions": "Every question that was loaded, of every task.",
@@ -44,6 +44,7 @@ COLUMNS: Mapping[str, str] = {
     "student_id": "the student",
     "evaluation_id": "the condition",
     "prediction_id": "the prediction",
+    "other_question_id": "the question that holds it, null when a passage does",
     "sample": "number of the sample, 0-based",
     "prompt_tokens": "tokens read",
     "completion_tokens": "tokens written",
@@ -72,6 +73,12 @@ COLUMNS: Mapping[str, str] = {
     "options": "JSON list; option 0 is A",
     "rank": "1 is best",
     "bm25": "BM25(rationale, passage)",
+    "step": "name of the step",
+    "key": "the question's id in its file",
+    "conclusion": "the letter that the rationale ends on",
+    "good": "how many people judged it good",
+    "bad": "how many people judged it bad",
+    "author": "who said so",
     "cost": "US dollars",
     "accepted": "share that conclude on the gold answer",
     "unread": "share without a letter that could be read",
@@ -108,9 +115,15 @@ COLUMNS: Mapping[str, str] = {
     "evaluations.hash": "of all that decides the answers",
     "samples.text": "what the student wrote",
     "samples.answer": "letter that was read from it, null when none could be",
-    "steps_log.step": "name of the step",
     "steps_log.started": "UTC",
     "steps_log.note": "what else there is to say",
+    "rerankers.experiment": "name of the comparison that it was trained for, '' for a task's own",
+    "judgements.verdict": "good or bad",
+    "judgements.note": "why, in the author's words",
+    "rationale_verdicts.verdict": "accepted, rejected, or unread when it concludes on no option",
+    "step_costs.unit": "what the step makes",
+    "step_costs.units": "how many of them there are",
+    "step_costs.tokens": "read and written, null where the step has none",
     "first_hits.rank": "best rank of a needed passage, null when none was found",
     "first_hits.retriever": "bm25, or a reranker's id",
     "hits_at_k.retriever": "bm25, or a reranker's id",
@@ -140,12 +153,18 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A canned query: its name, the comment that it opens with, its parameters in order of appearance."""
+    """A canned query: its name, what it shows, its parameters, those that need a value first."""
 
     name: str
     meaning: str
     parameters: tuple[str, ...]
+    required: tuple[str, ...]
     sql: str
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The parameters that narrow nothing when they are left empty."""
+        return self.parameters[len(self.required) :]
 
 
 def relations(connection: sqlite3.Connection) -> list[Relation]:
@@ -164,24 +183,13 @@ def relations(connection: sqlite3.Connection) -> list[Relation]:
 
 
 def queries() -> list[Query]:
-    """Every canned query, in alphabetical order."""
-    return [Query(name, about(sql(name)), parameters(sql(name)), sql(name)) for name in query_names()]
-
-
-def about(statement: str) -> str:
-    """The comment that a statement opens with, as one line."""
-    lines: list[str] = []
-    for line in statement.strip().splitlines():
-        if not line.startswith("--"):
-            break
-        lines.append(line.lstrip("- ").strip())
-    return " ".join(lines)
-
-
-def parameters(statement: str) -> tuple[str, ...]:
-    """Names of the `:parameters` of a statement, in order of appearance, each once."""
-    bare = re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"", " ", statement, flags=re.S)
-    return tuple(dict.fromkeys(re.findall(r":([A-Za-z_]\w*)", bare)))
+    """Every canned query: first those that need no value, then the others, each in alphabetical order."""
+    found: list[Query] = []
+    for name in db.query_names():
+        needed = tuple(db.required(name))
+        rest = tuple(p for p in db.parameters(name) if p not in needed)
+        found.append(Query(name, db.about(name), needed + rest, needed, db.sql(name)))
+    return sorted(found, key=lambda query: bool(query.required))
 
 
 def _relation(connection: sqlite3.Connection, name: str, *, is_view: bool, text: str) -> Relation:
@@ -207,8 +215,8 @@ def _comments_of_columns(text: str) -> dict[str, str]:
 
 def _comments_of_views() -> dict[str, str]:
     """The comment above each `create view`."""
-    found = re.findall(r"((?:^--[^\n]*\n)+)create view (\w+)", views_text(), re.M | re.I)
-    return {name: about(comment) for comment, name in found}
+    found = re.findall(r"((?:^--[^\n]*\n)+)create view (\w+)", db.views_text(), re.M | re.I)
+    return {name: " ".join(comment.replace("--", " ").split()) for comment, name in found}
 
 
 def _sentence(text: str) -> str:

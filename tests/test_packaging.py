@@ -147,7 +147,7 @@ def test_the_wheel_holds_every_source_and_every_query(wheel: list[str]) -> None:
     wanted = {
         "/".join([*room.split("."), *file.relative_to(folder).parts])
         for room, folder in ROOMS.items()
-        for kind in ("*.py", "*.sql", "py.typed")
+        for kind in ("*.py", "*.sql", "*.html", "*.css", "py.typed")
         for file in folder.rglob(kind)
     }
     assert "kard/store/views.sql" in wanted

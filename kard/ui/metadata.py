@@ -44,10 +44,10 @@ def metadata(name: str, file: str, relations: Iterable[Relation], queries: Seque
         "<p>Everything that was asked, explained, found, learned and answered, in one SQLite file, read-only. "
         '<a href="/-/kard">Find a question</a> to see its whole trace, or start from a query.</p>'
     )
-    ready = [q for q in queries if not q.parameters]
-    asking = [q for q in queries if q.parameters]
+    ready = [q for q in queries if not q.required]
+    asking = [q for q in queries if q.required]
     lists = _list_of(name, ready) + Markup(
-        "<details><summary>{} more, which ask for a task, a split, a question, ...</summary>{}</details>"
+        "<details><summary>{} more, which need a value: a task, a question, ...</summary>{}</details>"
     ).format(len(asking), _list_of(name, asking))
     return {
         "title": f"kard: {file}",
@@ -70,16 +70,22 @@ def canned(queries: Iterable[Query]) -> Metadata:
     }
 
 
+NEWEST: Mapping[str, str] = {"index": "indexes", "reranker": "rerankers", "student": "students"}
+"""Parameters that take the id of a row: the newest one of its table is the example."""
+
+
 def examples(connection: sqlite3.Connection) -> dict[str, str]:
-    """A value for each parameter that the store can suggest one for: its newest task, index, reranker, ..."""
-    found = {"k": "3", "samples": "5", "limit": "100"}
+    """A value for each parameter that the store can suggest one for: of split and question the most answered."""
+    found = {"k": "3", "silver": "3", "samples": "5", "limit": "100", "share": "0.5"}
     row = connection.execute(
-        "select q.task, q.split from questions q left join predictions p on p.question_id = q.id "
-        "group by q.task, q.split order by count(p.id) desc, count(*) desc limit 1"
+        "select q.task, q.split, q.id from questions q left join predictions p on p.question_id = q.id "
+        "group by q.id order by count(p.id) desc, q.id limit 1"
     ).fetchone()
     if row:
-        found |= {"task": str(row[0]), "split": str(row[1])}
-    for parameter, table in (("index", "indexes"), ("reranker", "rerankers")):
+        found |= dict(zip(("task", "split", "question"), map(str, row), strict=True))
+    conditions = connection.execute("select id from evaluations order by id limit 2").fetchall()
+    found |= {name: str(row[0]) for name, row in zip(("one", "other"), conditions, strict=False)}
+    for parameter, table in NEWEST.items():
         if row := connection.execute(f"select id from {table} order by rowid desc limit 1").fetchone():
             found[parameter] = str(row[0])
     return found

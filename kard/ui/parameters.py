@@ -24,6 +24,7 @@ def values(typed: Mapping[str, Any], names: Iterable[str]) -> dict[str, int | fl
     return {name: value(str(typed[name])) if name in typed else None for name in names}
 
 
-def filled(names: Iterable[str], examples: Mapping[str, str]) -> str:
-    """A query string that gives every parameter its example, '' where there is none."""
-    return urlencode({name: examples.get(name, "") for name in names})
+def filled(names: Iterable[str], required: Iterable[str], examples: Mapping[str, str]) -> str:
+    """A query string with an example for each parameter that needs a value, and nothing for the others."""
+    needed = set(required)
+    return urlencode({name: examples.get(name, "") if name in needed else "" for name in names})

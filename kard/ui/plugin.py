@@ -86,13 +86,13 @@ def asgi_wrapper(datasette: Datasette) -> Callable[[Application], Application]:
 
 
 async def _with_examples(datasette: Datasette, path: str) -> str | None:
-    """Where a canned query that was asked without its parameters leads: to itself with examples of them."""
+    """Where a canned query leads that was asked without the values it needs: to itself with examples of them."""
     store = store_of(datasette)
     base, _, name = path.rpartition("/")
     query = store.queries.get(name)
-    if query is None or not query.parameters or base != datasette.urls.database(store.name):
+    if query is None or not query.required or base != datasette.urls.database(store.name):
         return None
-    return f"{path}?{filled(query.parameters, await store.read(examples))}"
+    return f"{path}?{filled(query.parameters, query.required, await store.read(examples))}"
 
 
 @hookimpl(tryfirst=True)

@@ -1,0 +1,526 @@
+"""The store in a browser: every page, nothing that can be changed there, and no text that can act."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from click.testing import CliRunner
+from datasette.app import Datasette
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard import meanings
+from kard.cli import main
+from kard.db import now, open_store, read_store
+from kard.ui import guard, parameters
+from kard.ui.database import Store
+from kard.ui.server import application
+
+HURT = (
+    "<script>window.hurt=1</script><img src=x onerror=window.hurt=1>\"'><svg onload=window.hurt=1> "
+    "\x1b]0;title\x07\x1b[31mred\x9b2J\x00 \u202egnp.exe\u2066 {{ 7*'7' }} javascript:window.hurt=1"
+)
+RAW = (
+    "<script>window.hurt",
+    "<img src=x",
+    "<svg onload",
+    "\x1b",
+    "\x9b",
+    "\x07",
+    "\x00",
+    "\u202e",
+    "\u2066",
+    "7777777",
+)
+
+
+def evil(word: str) -> str:
+    """A text that begins with a word to look for and goes on with all that should not happen."""
+    return f"{word} {HURT}"
+
+
+def fill(path: Path) -> None:
+    """A store with a question of each split and everything that can belong to one, all of it hostile."""
+    db = open_store(path)
+    made = now()
+    for number, split in ((1, "train"), (2, "test")):
+        db.table("questions").insert(
+            {
+                "id": number, "task": "metals", "key": f"q{number}", "split": split, "text": evil(f"Rusting{number}"),
+                "options": json.dumps([evil("yes"), evil("no")]), "answer": "A", "kind": evil("kind"),
+                "facts": json.dumps([evil("fact")]), "hash": str(number), "created": made,
+            }
+        )  # fmt: skip
+    passages = [{"id": f"p{i}", "document": f"d{i}", "part": 0, "title": evil(f"Title{i}"), "text": evil(f"Passage{i}")}
+                for i in range(14)]  # fmt: skip
+    db.table("passages").insert_all(passages)
+    db.table("evidence").insert({"question_id": 2, "document": "d3"})
+    index = {"id": "index", "path": "x", "passages": 14, "analyser": "{}", "created": made}
+    db.table("indexes").insert(index)
+    teacher = {"id": "t", "name": "oracle", "model": evil("model"), "instructions": "", "sampling": "{}"}
+    db.table("teachers").insert({**teacher, "created": made})
+    for number in (1, 2):
+        db.table("rationales").insert(
+            {"id": number, "question_id": number, "teacher_id": "t", "sample": 0, "text": evil(f"Because{number}"),
+             "conclusion": "A", "accepted": 1, "created": made}
+        )  # fmt: skip
+    for number, query, rationale in ((1, "question", None), (2, "rationale", 2)):
+        db.table("retrievals").insert(
+            {"id": number, "index_id": "index", "question_id": 2, "rationale_id": rationale, "query": query,
+             "depth": 14, "milliseconds": 1.5, "created": made}
+        )  # fmt: skip
+        order = range(14) if query == "question" else reversed(range(14))
+        db.table("hits").insert_all(
+            {
+                "retrieval_id": number,
+                "rank": rank,
+                "passage_id": f"p{i}",
+                "bm25": 20.25 - rank,
+                "question_rank": i + 1,
+            }
+            for rank, i in enumerate(order, start=1)
+        )
+    made_of = {"base": "b", "base_sha256": "", "settings": "{}", "data_sha256": "", "path": "", "sha256": ""}
+    trained = {**made_of, "task": "metals", "milliseconds": 2000, "created": made}
+    db.table("rerankers").insert({**trained, "id": "rr", "index_id": "index", "questions": 1, "metrics": "{}"})
+    db.table("rerank_scores").insert_all(
+        {"reranker_id": "rr", "retrieval_id": 1, "rank": rank, "passage_id": f"p{i}", "score": 1 / rank}
+        for rank, i in enumerate((5, 3, 1), start=1)
+    )
+    student = {**trained, "id": "s", "method": "kard", "size": "tiny", "seed": 0, "examples": 1, "tokens": 9}
+    db.table("students").insert({**student, "loss": 0.5})
+    for number, retriever in ((1, "bm25"), (2, "reranker")):
+        db.table("evaluations").insert(
+            {"id": number, "task": "metals", "split": "test", "student_id": "s", "retriever": retriever, "k": 2,
+             "index_id": "index", "reranker_id": "rr" if number == 2 else None, "decoding": "{}",
+             "hash": str(number), "created": made}
+        )  # fmt: skip
+        read = ["p0", "p1"] if number == 1 else ["p5", "p3"]
+        db.table("predictions").insert(
+            {"id": number, "evaluation_id": number, "question_id": 2, "answer": "BA"[number - 1],
+             "correct": number - 1, "votes": 1, "passages": json.dumps(read), "milliseconds": 3, "flops": 1e9,
+             "created": made}
+        )  # fmt: skip
+        db.table("samples").insert(
+            {"prediction_id": number, "sample": 0, "text": evil(f"Wrote{number}"), "answer": "BA"[number - 1],
+             "forced": 0, "prompt_tokens": 5, "completion_tokens": 6}
+        )  # fmt: skip
+    db.table("judgements").insert(
+        {"question_id": 2, "passage_id": "p3", "verdict": "good", "note": evil("Noted"), "author": evil("me"),
+         "created": made}
+    )  # fmt: skip
+    db.table("steps_log").insert(
+        {"task": "metals", "step": "teach", "started": made, "milliseconds": 1, "added": 2, "note": evil("note")}
+    )
+    db.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ui") / "metals.db"
+    fill(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ui(path: Path) -> Datasette:
+    return application(path)
+
+
+def get(ui: Datasette, address: str, **settings: Any) -> Any:
+    """The answer of the whole application to one request, redirects followed."""
+    return asyncio.run(ui.client.get(address, follow_redirects=True, **settings))
+
+
+def addresses(path: Path) -> list[str]:
+    """Every kind of page: the front, every table, view, row and canned query, the finder, a trace."""
+    db = read_store(path)
+    names = [r.name for r in meanings.relations(db)]
+    db.close()
+    keys = {"hits": "1,1", "rerank_scores": "rr,1,1", "evidence": "2,d3", "samples": "1,0", "passages": "p3"}
+    tables = ("questions", "rationales", "predictions", "teachers")
+    rows = {**dict.fromkeys(tables, "1"), "teachers": "t", **keys}
+    return [
+        "/",
+        "/metals",
+        *(f"/metals/{name}" for name in names),
+        *(f"/metals/{table}/{key}" for table, key in rows.items()),
+        *(f"/metals/{query.name}" for query in meanings.queries()),
+        "/metals/questions?_facet=text&_facet=kind&_sort_desc=text",
+        "/metals/passages?_search=Passage3",
+        "/metals?sql=select+*+from+samples",
+        "/-/kard",
+        "/-/kard?text=Rusting2&task=metals&split=test&wrong_in=1",
+        "/-/kard/question/1",
+        "/-/kard/question/2",
+    ]
+
+
+def test_every_page_and_every_canned_query_is_there_and_no_text_on_it_can_act(ui: Datasette, path: Path) -> None:
+    seen = ""
+    for address in addresses(path):
+        page = get(ui, address)
+        assert page.status_code == 200, (address, page.text[-600:])
+        assert page.headers["content-type"].startswith("text/html"), address
+        assert [raw for raw in RAW if raw in page.text] == [], address
+        assert not re.search(r"(?:href|src|action)=[\"']?\s*javascript:", page.text, re.I), address
+        seen += page.text
+    for word in ("Rusting2", "Title3", "Passage3", "Because2", "Wrote1", "Noted"):
+        assert f"{word} &lt;script&gt;" in seen, word
+
+
+def test_the_trace_of_a_question_shows_all_that_led_to_each_answer(ui: Datasette) -> None:
+    page = get(ui, "/-/kard/question/2").text
+    parts = re.split(r"<h2 id=\"(\w+)\">", page)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert "Rusting2" in parts[0]
+    assert re.search(r"<b>A</b> yes .*gold", parts[0])
+    assert "1 gold fact" in parts[0]
+    assert "What it needs: 1 gold document." in parts[0]
+    answers = sections["answers"].split("<section")[1:]
+    assert len(answers) == 2
+    wrong, right = answers
+    assert "tiny kard, bm25 k=2" in wrong
+    assert ">wrong</strong>" in wrong
+    assert "<b>retriever failure</b>" in wrong
+    assert all(word in wrong for word in ("Wrote1", "Passage0", "Passage1"))
+    assert "kard-mark" not in wrong
+    assert "tiny kard, reranker k=2" in right
+    assert ">right</strong>" in right
+    assert re.search(r"Title3 .*?<strong class=\"kard-mark\">needed</strong>", right)
+    assert "Because2" in sections["rationales"]
+    assert "accepted" in sections["rationales"]
+    lists = sections["passages"].split("<section")[1:]
+    titles = [re.sub(r"<.*?>", "", part.split("<h3>")[1].split("</h3>")[0]) for part in lists]
+    assert titles == [
+        "BM25 by the question 14 passages",
+        "Reranker rr 3 passages",
+        "BM25 by rationale 2 14 passages",
+    ]
+    assert [re.search(r"needed at rank (\d+)", part)[1] for part in lists] == ["4", "2", "11"]  # type: ignore[index]
+    assert [part.count(">needed</strong>") for part in lists] == [1, 1, 1]
+    assert "4 more" in lists[0]
+    assert "BM25 rank 6" in lists[1]
+    assert "Noted" in sections["judgements"]
+
+
+def test_a_question_that_is_not_there_is_not_found_in_one_sentence(ui: Datasette, capfd: Any) -> None:
+    page = get(ui, "/-/kard/question/99")
+    assert page.status_code == 404
+    assert "no question" in page.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_questions_are_found_by_words_task_split_and_who_got_them_wrong(ui: Datasette) -> None:
+    def found(query: str) -> list[str]:
+        return re.findall(r"href=\"/-/kard/question/(\d+)\"", get(ui, f"/-/kard?{query}").text)
+
+    assert found("") == ["2", "1"]  # answered ones first
+    assert found("text=rusting1") == ["1"]
+    assert found("text=q2") == ["2"]
+    assert found("split=train") == ["1"]
+    assert found("task=none") == []
+    assert found("wrong_in=1") == ["2"]
+    assert found("wrong_in=2") == []
+    assert found("from=1") == ["1"]
+    assert found("text=%25") == []  # no wildcard
+    assert "right in 1 of 2 conditions" in get(ui, "/-/kard").text
+
+
+def test_a_canned_query_has_its_comment_and_a_field_for_each_parameter(ui: Datasette) -> None:
+    for query in meanings.queries():
+        page = get(ui, f"/metals/{query.name}").text
+        assert query.meaning.split("`")[0].replace("'", "&#39;").strip() in page, query.name
+        fields = re.findall(r"<input type=\"text\" id=\"qp\d+\" name=\"(\w+)\"", page)
+        assert fields == list(query.parameters)
+
+
+def test_a_canned_query_opens_with_examples_from_the_store(ui: Datasette) -> None:
+    opened = asyncio.run(ui.client.get("/metals/explained_answers"))
+    there = "/metals/explained_answers?split=test&task=metals&question="
+    assert (opened.status_code, opened.headers["location"]) == (302, there)
+    assert asyncio.run(ui.client.get("/metals/conditions")).status_code == 200
+    assert asyncio.run(ui.client.get("/metals/explained_answers?task=x")).status_code == 200
+
+
+def test_what_is_typed_into_a_field_means_what_it_means_to_kard_query(ui: Datasette) -> None:
+    def rows(address: str) -> list[dict[str, Any]]:
+        return get(ui, address).json()
+
+    # as text, 2 would be above every number, and the query would never end
+    missing = rows("/metals/missing_samples.json?_shape=array&samples=2&task=metals&split=train&limit=9&teacher=t")
+    assert missing == [{"question_id": 1, "sample": 1}]
+    # nothing typed is null, which narrows nothing
+    all_of = rows("/metals/exported_rationales.json?_shape=array&task=metals&teacher=")
+    assert len(all_of) == 2
+    assert rows("/metals/exported_rationales.json?_shape=array&task=metals&teacher=nobody") == []
+
+
+def test_tables_say_what_they_and_their_columns_mean_and_units_and_facets(ui: Datasette) -> None:
+    page = get(ui, "/metals/retrievals").text
+    assert "Each query that was put to an index" in page
+    assert re.search(r"<dt>depth</dt>\s*<dd>passages asked for by this query</dd>", page)
+    assert "1.5&nbsp;ms" in page
+    assert "_facet=query" in page or 'data-column="query"' in page
+
+
+def test_a_question_links_to_its_trace_wherever_it_is_named(ui: Datasette) -> None:
+    for address in (
+        "/metals/questions",
+        "/metals/find_questions?split=test",
+        "/metals?sql=select+2+as+question_id",
+    ):
+        assert 'href="/-/kard/question/2"' in get(ui, address).text, address
+    assert "/-/kard/question/x" not in get(ui, "/metals?sql=select+'x'+as+question_id").text
+
+
+def test_nothing_can_be_written(ui: Datasette, path: Path) -> None:
+    before = path.read_bytes()
+    for statement in ("delete from questions", "insert into questions default values", "pragma user_version = 7"):
+        assert get(ui, f"/metals?sql={quote(statement)}").status_code == 400, statement
+    (store,) = (s for s in ui.databases.values() if isinstance(s, Store))
+    for asked in (False, True):
+        connection = store.connect(write=asked)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("delete from questions")
+        connection.close()
+    assert path.read_bytes() == before
+    assert get(ui, "/metals.db").status_code == 403
+
+
+def test_what_a_running_step_writes_is_seen_at_the_next_look(tmp_path: Path) -> None:
+    fill(tmp_path / "metals.db")
+    ui = application(tmp_path / "metals.db")
+    count = "/metals.json?_shape=array&sql=select+count(*)+as+n+from+steps_log"
+    assert get(ui, count).json() == [{"n": 1}]
+    writer = open_store(tmp_path / "metals.db")
+    with writer.atomic():
+        row = {"task": "metals", "step": "x", "started": now(), "milliseconds": 1, "added": 2}
+        writer.table("steps_log").insert(row)
+        assert get(ui, count).json() == [{"n": 1}]  # and reading does not wait for the writer
+    assert get(ui, count).json() == [{"n": 2}]
+    writer.close()
+
+
+def test_a_statement_that_takes_too_long_is_stopped_and_says_so(
+    ui: Datasette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ui, "sql_time_limit_ms", 50)
+    endless = "with recursive n (i) as (select 1 union all select i + 1 from n) select max(i) from n"
+    page = get(ui, f"/metals?sql={quote(endless)}")
+    assert page.status_code == 400
+    assert "It took more than 0.05 s and was stopped." in page.text
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "evil.example:8001", "", "[::2]",
+             "0.0.0.0", "127.0.0.1:80:80", "localhost, evil.example"],
+)  # fmt: skip
+def test_a_host_that_is_not_loopback_is_refused_whatever_it_resolves_to(ui: Datasette, host: str) -> None:
+    page = get(ui, "/metals/questions.json", headers={"host": host})
+    assert page.status_code == 421
+    assert "Rusting" not in page.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8001", "localhost", "LocalHost:1", "[::1]:8001"])
+def test_loopback_by_any_of_its_names_is_answered(ui: Datasette, host: str) -> None:
+    assert get(ui, "/", headers={"host": host}).status_code == 200
+
+
+def test_a_page_may_load_from_here_only_and_kards_own_run_no_script(ui: Datasette) -> None:
+    for address in ("/", "/-/kard", "/metals/questions.json", "/nowhere"):
+        headers = get(ui, address).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert ("script-src 'none'" in policy) == address.startswith("/-/kard")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+    assert "<script" not in get(ui, "/-/kard/question/2").text
+
+
+@given(st.text())
+def test_inert_text_has_no_control_and_changes_nothing_else(text: str) -> None:
+    clean = guard.inert(text)
+    assert guard.inert(clean) == clean
+    assert len(clean) == len(text)
+    for before, after in zip(text, clean, strict=True):
+        acts = unicodedata.category(before) == "Cc" and before not in "\n\r\t"
+        acts = acts or unicodedata.bidirectional(before) in (
+            "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI",
+        )  # fmt: skip
+        if acts:
+            assert after == "\N{REPLACEMENT CHARACTER}"
+        elif before.isprintable():
+            assert after == before or before in "\u200e\u200f\u061c"
+
+
+@given(st.integers(-(10**17), 10**17) | st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3)))
+def test_a_number_that_is_typed_is_that_number(number: float) -> None:
+    typed = f"{number:.3f}" if isinstance(number, float) else str(number)
+    assert parameters.value(typed) == number
+
+
+@given(st.text())
+def test_whatever_is_typed_is_something_that_sqlite_can_be_given(text: str) -> None:
+    value = parameters.value(text)
+    assert value is None or str(value) == text or float(value) == float(text)
+    if "\ud800" <= max(text, default="") <= "\udfff":
+        return
+    connection = sqlite3.connect(":memory:")
+    assert connection.execute("select ?", [value]).fetchone()[0] == value
+    connection.close()
+
+
+def test_a_taken_port_is_told_in_one_line_that_names_the_option(path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = CliRunner().invoke(main, ["ui", "--store", str(path), "--port", str(port), "--no-open"])
+    assert refused.exit_code == 1
+    assert refused.output == f"Error: port {port} is taken; name another with: kard ui --port {port + 1}\n"
+
+
+def test_no_store_and_no_kard_store_are_told_in_one_line(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("create table t (x)")
+    connection.close()
+    for name, problem in (("none.db", "no store at"), ("other.db", "not a kard store")):
+        refused = CliRunner().invoke(main, ["ui", "--store", str(tmp_path / name), "--no-open"])
+        assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
+        assert problem in refused.output
+
+
+def test_without_the_extra_the_command_names_what_installs_it(path: Path) -> None:
+    code = "import sys; sys.modules['datasette'] = None; from kard.cli import main; main(prog_name='kard')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "ui", "--store", str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: datasette is not installed; add it with: pip install 'kard[ui]'\n"
+
+
+def test_no_option_lets_another_machine_in() -> None:
+    refused = CliRunner().invoke(main, ["ui", "--host", "0.0.0.0"])
+    assert refused.exit_code == 2
+
+
+def test_every_table_column_and_canned_query_says_what_it_means(path: Path) -> None:
+    db = read_store(path)
+    known = meanings.relations(db)
+    db.close()
+    silent = [r.name for r in known if not r.meaning]
+    silent += [f"{r.name}.{c.name}" for r in known for c in r.columns if not c.meaning]
+    silent += [q.name for q in meanings.queries() if not q.meaning]
+    assert silent == [], "say it beside the column, or in kard/meanings.py"
+    names = {c.name for r in known for c in r.columns} | {f"{r.name}.{c.name}" for r in known for c in r.columns}
+    assert set(meanings.COLUMNS) - names == set()
+    assert set(meanings.TABLES) - {r.name for r in known} == set()
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def address(path: Path) -> Iterator[str]:
+    """Where `kard ui` itself answers, as its own process says."""
+    command = [sys.executable, "-c", "from kard.cli import main; main(prog_name='kard')", "ui"]
+    with subprocess.Popen(
+        [*command, "--store", str(path), "--port", "0", "--no-open"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as server:
+        assert server.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
+        assert found is not None
+        yield found[0]
+        server.send_signal(2)  # as Ctrl-C does
+        assert server.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium, where it is installed; elsewhere the tests that need it are skipped, and say so."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: the browser tests were left out")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver: the browser tests were left out")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
+                 "disable-background-networking", "disable-component-update"):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield made
+    made.quit()
+
+
+def width(browser: Any, pixels: int) -> None:
+    """Show pages as a screen of that width does."""
+    screen = {"width": pixels, "height": 844, "deviceScaleFactor": 1, "mobile": pixels < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+
+@pytest.mark.parametrize("pixels", [1280, 390])
+def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, address: str, pixels: int) -> None:
+    width(browser, pixels)
+    pages = ("/", "/metals", "/metals/passages", "/metals/questions/2", "/metals/explained_samples?question=2",
+             "/-/kard", "/-/kard/question/2")  # fmt: skip
+    browser.get_log("browser")
+    for page in pages:
+        browser.get(address + page)
+        assert browser.find_elements("css selector", "section.content h1"), page
+        for fold in browser.find_elements("css selector", "details:not(.nav-menu)"):
+            browser.execute_script("arguments[0].open = true", fold)
+        wide, screen = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= screen, (page, wide)
+        assert browser.execute_script("return window.hurt === undefined && document.images.length === 0"), page
+    assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_canned_query_runs_from_its_form(browser: Any, address: str) -> None:
+    width(browser, 1280)
+    browser.get(address + "/metals/read_bm25")
+    field = browser.find_element("name", "k")
+    assert field.get_attribute("value") == "3"
+    assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 3
+    field.clear()
+    field.send_keys("5")
+    browser.find_element("css selector", "input[type=submit]").click()
+    assert "k=5" in browser.current_url
+    assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 5
+
+
+def test_a_question_is_found_and_its_trace_unfolds_its_passages(browser: Any, address: str) -> None:
+    width(browser, 390)
+    browser.get(address)
+    browser.find_element("link text", "Find a question").click()
+    browser.find_element("name", "text").send_keys("rusting2")
+    browser.find_element("css selector", ".kard-filter input[type=submit]").click()
+    (found,) = browser.find_elements("css selector", ".kard-questions a")
+    found.click()
+    passage = browser.find_element("css selector", ".kard-list [data-passage=p3]")
+    assert "needed" in passage.find_element("tag name", "summary").text
+    text = passage.find_element("class name", "kard-text")
+    assert not text.is_displayed()
+    passage.find_element("tag name", "summary").click()
+    assert text.is_displayed()
+    assert text.text.startswith("Passage3 <script>window.hurt=1</script><img src=x onerror=window.hurt=1>")
+    assert browser.execute_script("return window.hurt === undefined")
