@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +25,15 @@ _PART, _STALE = ".part", 3600  # seconds; a folder is written in a few
 
 @dataclass(frozen=True)
 class LowRank:
-    """What an adapter adds to the weights of linear layers: `scale` x B A, by the layer's name."""
+    """What an adapter adds to the weights of linear layers: `scale` x B A, by the layer's name.
+
+    With `lengths` (DoRA), each row of the sum is then given the length that was learned for it.
+    """
 
     scale: float
     down: Mapping[str, Tensor]  # A: (rank, in)
     up: Mapping[str, Tensor]  # B: (out, rank)
+    lengths: Mapping[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())  # (out,)
 
     @classmethod
     def read(cls, folder: Path) -> LowRank:
@@ -37,14 +41,28 @@ class LowRank:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         down: dict[str, Tensor] = {}
         up: dict[str, Tensor] = {}
+        lengths: dict[str, Tensor] = {}
         for key, value in load_file(folder / WEIGHTS).items():
             name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
-            (down if rest.startswith("A") else up)[name] = value
-        return cls(config["lora_alpha"] / config["r"], down, up)
+            {"A": down, "B": up, "m": lengths}[rest[0]][name] = value  # lora_magnitude_vector is DoRA's
+        rank = config["r"]
+        return cls(config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank), down, up, lengths)
 
     def delta(self, name: str, device: torch.device) -> Tensor:
         """What is added to the layer's weight, (out, in) in float32."""
         return self.scale * (self.up[name].to(device).float() @ self.down[name].to(device).float())
+
+    def merged(self, name: str, own: Tensor) -> Tensor:
+        """The layer's weight with the adapter in it, float32, of the shape of `own`."""
+        delta = self.delta(name, own.device)
+        turned = delta.shape != own.shape  # GPT-2's layers keep their weights as (in, out)
+        weight = own.float() + (delta.T if turned else delta)
+        if name not in self.lengths:
+            return weight
+        lengths = self.lengths[name].to(own.device).float()
+        if turned:
+            return weight * (lengths / weight.norm(dim=0))
+        return weight * (lengths / weight.norm(dim=1))[:, None]
 
 
 def checked(folder: Path, sha256: str, task: str) -> Path:
@@ -111,9 +129,7 @@ class Worn:
         for name in adapter.down:
             weight = self._weight(name)
             own = self._own.setdefault(name, weight.clone())
-            delta = adapter.delta(name, weight.device)
-            # GPT-2's layers keep their weights as (in, out).
-            weight.copy_(own.float() + (delta if delta.shape == weight.shape else delta.T))
+            weight.copy_(adapter.merged(name, own))
         self._on = folder
 
     def _weight(self, name: str) -> Tensor:

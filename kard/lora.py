@@ -14,6 +14,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from kard.config import Lora
+from kard.errors import BadConfig
 
 
 def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | None, decoder: bool) -> Any:
@@ -21,8 +22,10 @@ def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | No
 
     `layers` are the numbers of the decoder's layers that get one, None for all there are in the model.
     """
-    names: list[str] | str = "all-linear"
-    if layers is not None:  # peft: layers_to_transform needs the names, and knows `all-linear` only without it
+    names: list[str] | str = settings.targets
+    if settings.targets != "all-linear":
+        names = [name.strip() for name in settings.targets.split(",") if name.strip()]
+    elif layers is not None:  # peft: layers_to_transform needs the names, and knows `all-linear` only without it
         first = model.model.layers[layers[0]]
         names = sorted(
             {name.rpartition(".")[2] for name, part in first.named_modules() if isinstance(part, nn.Linear)}
@@ -32,6 +35,8 @@ def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | No
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=names,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
         layers_to_transform=None if layers is None else list(layers),
         task_type="CAUSAL_LM" if decoder else "SEQ_2_SEQ_LM",
     )
@@ -40,10 +45,14 @@ def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | No
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         # GPT-2's layers keep their weights the other way round; peft sees that by itself.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False", category=UserWarning)
-        made = get_peft_model(model, config)
+        try:
+            made = get_peft_model(model, config)
+        except ValueError as error:
+            raise BadConfig(f"no layer of {spec} is called {settings.targets}: give other lora targets") from error
     made.active_peft_config.base_model_name_or_path = spec  # never a path of this machine
     for module in made.modules():
-        if type(module) is LoraLinear and type(module.get_base_layer()) is nn.Linear:
+        plain = type(module) is LoraLinear and type(module.get_base_layer()) is nn.Linear
+        if plain and not settings.dora:
             module.forward = partial(_forward, module)
     return made
 

@@ -17,8 +17,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def dtype() -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, float32 elsewhere: emulated bfloat16 is slower and no better."""
+def dtype(wanted: str = "auto") -> torch.dtype:
+    """The precision of that name; by default bfloat16 where the hardware multiplies it, float32 elsewhere.
+
+    Emulated bfloat16 is slower and no better.
+    """
+    if wanted != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -108,8 +108,8 @@ def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32, so that two ways to the same number may be compared."""
-    monkeypatch.setattr(model, "dtype", lambda: torch.float32)
-    monkeypatch.setattr(training, "dtype", lambda: torch.float32)
+    monkeypatch.setattr(model, "dtype", always(torch.float32))
+    monkeypatch.setattr(training, "dtype", always(torch.float32))
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +219,12 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
     trained: list[Ids] = []
     fit = training.fit
 
-    def noting(made: Any, loss: Any, *rest: Any) -> Any:
+    def noting(made: Any, loss: Any, *rest: Any, **more: Any) -> Any:
         def noted(batch: Sequence[Example]) -> torch.Tensor:
             trained.extend(e.prompt for e in batch)
             return loss(batch)
 
-        return fit(made, noted, *rest)
+        return fit(made, noted, *rest, **more)
 
     monkeypatch.setattr(training, "fit", noting)
     train(taught, task, base, tmp_path, method.name, epochs=1, k=2, max_length=100)
@@ -635,9 +635,9 @@ def pairs_of(
 
 
 def test_every_method_learns_from_the_same_questions_shortest_rationale_first(taught: Database) -> None:
-    found = {method: pairs_of(taught, method) for method in METHODS}
+    found = {name: pairs_of(taught, name) for name, method in METHODS.items() if method.trained}
     assert {method: sorted({p.question_id for p in ps}) for method, ps in found.items()} == {
-        method: [1, 2, 3, 4, 5] for method in METHODS
+        method: [1, 2, 3, 4, 5] for method in found
     }
     first = found["kard"][0]
     assert (first.rationale, first.passages) == ("Born in Ilm.", ("P0: P0 was born in Ilm on the river.",))

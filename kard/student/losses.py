@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from kard.student import attention
 from kard.student.tokens import Ids
@@ -45,8 +47,8 @@ class Layers:
     Padding is on the right, where no causal token looks, so no mask is needed. The head sees target tokens only.
     """
 
-    def __init__(self, model: Any, start: int, *, cache_bytes: int = CACHE_BYTES) -> None:
-        self.model, self.core, self.start = model, model.model, start
+    def __init__(self, model: Any, start: int, *, cache_bytes: int = CACHE_BYTES, recompute: bool = False) -> None:
+        self.model, self.core, self.start, self.recompute = model, model.model, start, recompute
         self.device = next(model.parameters()).device
         self._states: dict[int, Tensor] = {}
         self._room = cache_bytes
@@ -94,7 +96,9 @@ class Layers:
         positions = torch.arange(states.shape[1], device=self.device)[None]
         turned = self.core.rotary_emb(states, position_ids=positions)
         for layer in self.core.layers[start:end]:
-            states = layer(states, attention_mask=None, position_embeddings=turned, position_ids=positions)
+            run = partial(layer, attention_mask=None, position_embeddings=turned, position_ids=positions)
+            again = self.recompute and torch.is_grad_enabled()
+            states = checkpoint(run, states, use_reentrant=False) if again else run(states)
         return states
 
 
@@ -129,10 +133,15 @@ class Whole:
         return ids.to(self.device), mask.to(self.device)
 
 
-def loss_for(model: Any, start: int, pad: int, *, decoder: bool) -> Loss:
-    """`Layers` where it gives the model's own logits, checked on a probe; `Whole` for every other model."""
+def loss_for(model: Any, start: int, pad: int, *, decoder: bool, recompute: bool = False) -> Loss:
+    """`Layers` where it gives the model's own logits, checked on a probe; `Whole` for every other model.
+
+    With `recompute` a layer's inner states are computed again in the backward pass instead of being kept.
+    """
     if decoder and fits(model, start):
-        return Layers(model, start)
+        return Layers(model, start, recompute=recompute)
+    if recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return Whole(model, pad, decoder=decoder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from kard import adapters as disk
 from kard.bases import Base
 from kard.config import Method, StudentTraining
 from kard.db import now
+from kard.devices import Devices
 from kard.errors import BadConfig
 from kard.lora import adapted, state_of, trainable
 from kard.machine import dtype, keep_memory
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
+from kard.student.checkpoint import Checkpoint, Place
 from kard.student.losses import Example, Layers, Loss, loss_for
 from kard.student.model import load_model
 from kard.student.pairs import Pair, data_hash, rendered, schedule, training_pairs
@@ -68,19 +70,24 @@ def train_student(
     if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
         return student_id
     start = time.perf_counter()
-    decoder = base.kind == "decoder"
-    tokens = Tokens.load(base.folder, decoder=decoder)
+    devices = Devices()
+    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     keyed: dict[Pair, Example] = {}
     for pair in (pair for epoch in epochs for pair in epoch):
         if pair not in keyed:
             prompt, pieces = rendered(signature, pair, settings)
             keyed[pair] = example(tokens, len(keyed), prompt, pieces, settings)
+    lists = [[keyed[pair] for pair in epoch] for epoch in epochs]
+    lists, held_out = set_apart(lists, {keyed[p].key: p.question_id for p in keyed}, settings)
+    saved = Checkpoint(adapters / f".{student_id}.checkpoint" if devices.leads or devices.count > 1 else None)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model, loss = prepared(base, tokens, settings)
-        lists = [[keyed[pair] for pair in epoch] for epoch in epochs]
         with progress.bar(f"train {method.name} {size}", sum(map(len, lists))) as advance:
-            trained = fit(model, loss, lists, settings, advance)
+            trained = fit(model, loss, lists, settings, advance, held_out=held_out, devices=devices, saved=saved)
+    if not devices.leads:
+        devices.wait()
+        return student_id
     sha256 = disk.write(adapters / student_id, state_of(model), model.active_peft_config)
     with db.atomic():
         db.table("students").insert(
@@ -103,7 +110,20 @@ def train_student(
                 "created": now(),
             }
         )
+    saved.discard()
+    devices.wait()
     return student_id
+
+
+def set_apart(
+    lists: Sequence[Sequence[Example]], questions: Mapping[int, int], settings: StudentTraining
+) -> tuple[list[list[Example]], list[Example]]:
+    """The examples to train on, by epoch, and those of the questions that only measure (`settings.held_out`)."""
+    every = sorted(set(questions.values()))
+    random.Random(settings.seed).shuffle(every)
+    apart = set(every[: round(settings.held_out * len(every))])
+    measured = {e.key: e for examples in lists for e in examples if questions[e.key] in apart}
+    return [[e for e in examples if e.key not in measured] for examples in lists], list(measured.values())
 
 
 def example(
@@ -121,11 +141,11 @@ def prepared(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[tor
     lower half runs once an example: 1.9 times as fast at nearly the same accuracy.
     """
     keep_memory()
-    model = load_model(base, dtype())
+    model = load_model(base, dtype(settings.precision))
     decoder = base.kind == "decoder"
     layers = getattr(getattr(model, "model", None), "layers", ()) if decoder else ()
     start = len(layers) // 2 if settings.upper_half else 0
-    loss = loss_for(model, start, tokens.pad, decoder=decoder)
+    loss = loss_for(model, start, tokens.pad, decoder=decoder, recompute=settings.recompute)
     known = isinstance(loss, Layers)
     made = adapted(
         model, settings.lora, spec=base.spec, layers=range(start, len(layers)) if known else None, decoder=decoder
@@ -139,31 +159,98 @@ def fit(
     epochs: Sequence[Sequence[Example]],
     settings: StudentTraining,
     advance: Advance,
+    *,
+    held_out: Sequence[Example] = (),
+    devices: Devices | None = None,
+    saved: Checkpoint | None = None,
 ) -> Trained:
-    """Train the adapter in place. Each step is the mean over its target tokens; `advance` counts examples."""
+    """Train the adapter in place. Each step is the mean over its target tokens; `advance` counts examples.
+
+    Goes on from what was `saved` and ends as an unbroken run would: the order of the batches and each step's
+    random numbers depend on the seed alone. With `held_out` examples the weights of the epoch that is best on
+    them stay. Raises BadConfig when the loss leaves the numbers.
+    """
+    devices, saved = devices or Devices(), saved or Checkpoint()
     order = random.Random(settings.seed)
     plan = [batches(examples, settings.batch, order) for examples in epochs]
     steps = sum(map(len, plan))
     weights = trainable(model)
     optimizer = torch.optim.AdamW(weights, lr=settings.peak_lr, weight_decay=0.0)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
-    total, count = 0.0, 0
-    for epoch in plan:
-        total, count = 0.0, 0
-        for batch in epoch:
-            summed = loss(batch)
-            targets = sum(len(e.target) for e in batch)
-            (summed / targets).backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            rates.step()
-            optimizer.zero_grad()
-            total, count = total + summed.item(), count + targets
-            if not math.isfinite(total):
+    at, best = saved.restore(weights, optimizer)
+    advance(at.seen)
+    first = 0  # step of the epoch
+    for number, epoch in enumerate(plan):
+        for step, batch in enumerate(epoch, first):
+            if step < at.step or at.over:
+                continue
+            if step == first:
+                at.total, at.count = 0.0, 0
+            for group in optimizer.param_groups:
+                group["lr"] = settings.peak_lr * rate(step, steps)
+            total = _step(loss, batch, weights, optimizer, devices, seed=settings.seed + 7919 * step)
+            at.total, at.count = at.total + total, at.count + sum(len(e.target) for e in batch)
+            at.step, at.seen, at.tokens = step + 1, at.seen + len(batch), at.tokens + sum(map(len, batch))
+            if not math.isfinite(at.total):
                 raise BadConfig(f"the loss is no number any more; lower peak_lr from {settings.peak_lr}")
             advance(len(batch))
-    seen = [e for examples in epochs for e in examples]
-    return Trained(len({e.key for e in seen}), sum(map(len, seen)), total / max(count, 1))
+            if devices.leads and saved.due():
+                saved.save(at, weights, optimizer, best)
+        first += len(epoch)
+        if at.epoch == number and at.step == first and not at.over:
+            at.epoch, at.loss = number + 1, at.total / max(at.count, 1)
+            best = _judge(model, loss, held_out, weights, at, best, settings) if held_out else best
+    if best:
+        with torch.no_grad():
+            for weight, value in zip(weights, best, strict=True):
+                weight.copy_(value)
+    shown = {e.key for examples in epochs for e in examples}
+    return Trained(len(shown), at.tokens, at.best if held_out else at.loss)
+
+
+def _step(
+    loss: Loss,
+    batch: Sequence[Example],
+    weights: Sequence[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    devices: Devices,
+    *,
+    seed: int,
+) -> float:
+    """One step on the mean over the batch's target tokens; their summed loss."""
+    torch.manual_seed(seed)
+    targets = sum(len(e.target) for e in batch)
+    share = devices.share(batch)
+    summed = loss(share) if share else torch.zeros(())
+    if share:
+        (summed / targets).backward()
+    total = devices.sum_gradients(weights, summed)
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
+def _judge(
+    model: torch.nn.Module,
+    loss: Loss,
+    held_out: Sequence[Example],
+    weights: Sequence[torch.nn.Parameter],
+    at: Place,
+    best: list[torch.Tensor],
+    settings: StudentTraining,
+) -> list[torch.Tensor]:
+    """The weights to keep after an epoch: its own when it is the best on the held-out examples so far."""
+    model.eval()
+    with torch.no_grad():
+        sums = [loss(held_out[i : i + settings.batch]).item() for i in range(0, len(held_out), settings.batch)]
+    model.train()
+    found = sum(sums) / sum(len(e.target) for e in held_out)
+    if found < at.best:
+        at.best, at.waited = found, 0
+        return [weight.detach().clone() for weight in weights]
+    at.waited += 1
+    at.over = at.waited >= settings.patience
+    return best
 
 
 def rate(step: int, steps: int) -> float:

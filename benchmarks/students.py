@@ -1,0 +1,202 @@
+"""Students, side by side in one run: training against the plain recipe and the processor's ceiling; answering many
+adapters against loading each anew.
+
+    python benchmarks/students.py [--steps 6] [--questions 16]
+
+Everything is made here (the demo's world and teacher). Tokens are real ones, prompt and target, never padding. The
+plain recipe is `transformers.Trainer` over a peft model with the same LoRA on every layer, rows padded to the
+longest length that is allowed, as the authors' code does it. The ceiling is what a bfloat16 product of the shape of the
+model's own reaches in this run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from transformers import Trainer, TrainingArguments
+
+from kard import adapters, bases, demo, steps, tasks
+from kard.cli import choose
+from kard.config import METHODS, Decoding, Lora, StudentTraining
+from kard.lora import adapted, state_of
+from kard.machine import dtype
+from kard.plan import Teacher
+from kard.student.losses import Example
+from kard.student.model import Resident, Student, load_model
+from kard.student.pairs import rendered, schedule, training_pairs
+from kard.student.render import signature_for
+from kard.student.tokens import Tokens
+from kard.student.training import example, fit, prepared
+
+SETTINGS = StudentTraining(lora=Lora(rank=16, alpha=32), epochs=2, batch=8, k=2)
+IGNORED = -100
+
+
+@click.command()
+@click.option("--steps", "count", default=6, show_default=True, help="Optimizer steps of each recipe.")
+@click.option("--questions", default=16, show_default=True, help="Questions for each of four adapters.")
+@click.option("--threads", default=2, show_default=True, help="Of torch.")
+def main(count: int, questions: int, threads: int) -> None:
+    """Print one line a measurement."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        base, tokens, examples, asked = material(Path(folder), 8 * count)
+        mean = sum(map(len, examples)) / len(examples)
+        print(f"{len(examples)} examples, {mean:.0f} tokens each, {threads} threads, {dtype()}")
+        training(base, tokens, examples, Path(folder))
+        answering(base, tokens, asked[:questions], Path(folder))
+
+
+def material(folder: Path, count: int) -> tuple[bases.Base, Tokens, list[Example], list[tuple[str, list[str]]]]:
+    """The base, `count` training examples that read two passages, and prompts with options to answer."""
+    import dspy
+
+    name = tasks.demo()
+    task = tasks.load(name)
+    world = demo.world_of(task, demo.Size(passages=1_000, train=max(80, count), test=24))
+    work = choose.work(name, store=folder / "kard.db", knowledge=None, quiet=True, create=True)
+    lm = dspy.LM(f"{name}-oracle", engine=world.teacher, cache=False, num_retries=0)
+    work.choices = replace(work.choices, teacher=Teacher("oracle", lambda: lm))
+    demo.prepare(work, world)
+    for step in steps.wanted(work):
+        if step.name in ("teach", "ground"):
+            steps.run_step(work, step)
+    method = METHODS["kard"]
+    signature = signature_for(task.answer, method)
+    pairs = schedule(training_pairs(work.db, name, method, SETTINGS, index_id=work.index_id), SETTINGS)[0]
+    base = bases.resolve(next(iter(task.students.values())))
+    tokens = Tokens.load(base.folder, decoder=True)
+    texts = [rendered(signature, pair, SETTINGS) for pair in pairs]
+    made = [example(tokens, i, *text, SETTINGS) for i, text in enumerate(texts[:count])]
+    return base, tokens, made, [(text[0], list(p.options)) for text, p in zip(texts, pairs, strict=True)]
+
+
+def training(base: bases.Base, tokens: Tokens, examples: Sequence[Example], folder: Path) -> None:
+    """Tokens a second of both recipes, and the share of the ceiling."""
+    seen = sum(map(len, examples))
+    model, loss = prepared(base, tokens, SETTINGS)
+    fit(model, loss, [list(examples)[:8]], replace(SETTINGS, epochs=1), lambda _: None)  # warm
+    model, loss = prepared(base, tokens, SETTINGS)
+    ours = seen / timed(lambda: fit(model, loss, [list(examples)], replace(SETTINGS, epochs=1), lambda _: None))
+    first = base_flops(model)
+    again = seen / timed(lambda: fit(model, loss, [list(examples)], replace(SETTINGS, epochs=1), lambda _: None))
+    plain = seen / timed(trainer(base, tokens, examples, folder, pad_to=SETTINGS.max_length).train)
+    short = seen / timed(trainer(base, tokens, examples, folder, pad_to=None).train)
+    rate = gemm()
+    # A token of a first epoch passes the lower half once, the upper half forward and back to its inputs.
+    half = first / 2
+    part, later = 3 * ours * half / rate, 2 * again * half / rate
+    print(f"this package, first epoch       {ours:7.0f} tokens/s, {part:.0%} of the ceiling")
+    print(f"this package, later epochs      {again:7.0f} tokens/s, {later:.0%} of the ceiling")
+    print(
+        f"Trainer, padded to {SETTINGS.max_length}          {plain:7.0f} tokens/s, {ours / plain:.1f} times slower"
+    )
+    print(f"Trainer, padded to the longest  {short:7.0f} tokens/s, {ours / short:.1f} times slower")
+
+
+def trainer(
+    base: bases.Base, tokens: Tokens, examples: Sequence[Example], folder: Path, *, pad_to: int | None
+) -> Trainer:
+    """The plain recipe over the same examples."""
+    model = adapted(load_model(base, dtype()), SETTINGS.lora, spec=base.spec, layers=None, decoder=True)
+    for module in model.modules():
+        module.__dict__.pop("forward", None)  # peft's own
+
+    def collate(rows: Sequence[Example]) -> dict[str, torch.Tensor]:
+        length = pad_to or max(map(len, rows))
+        ids = torch.full((len(rows), length), tokens.pad)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor([*row.prompt, *row.target])
+            mask[i, : len(row)] = 1
+            labels[i, len(row.prompt) : len(row)] = torch.tensor(row.target)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    arguments = TrainingArguments(
+        str(folder / "trainer"),
+        per_device_train_batch_size=SETTINGS.batch,
+        num_train_epochs=1,
+        learning_rate=SETTINGS.peak_lr,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    return Trainer(model=model, args=arguments, train_dataset=list(examples), data_collator=collate)  # pyright: ignore[reportArgumentType]  # any sequence does
+
+
+def base_flops(model: Any) -> float:
+    """Of one token forward through every layer, without attention's products and the head."""
+    layers = [
+        p for name, p in model.named_parameters() if ".layers." in name and "lora_" not in name and p.dim() == 2
+    ]
+    return 2.0 * sum(p.numel() for p in layers)
+
+
+def gemm(rows: int = 1448, inner: int = 576, outer: int = 1536) -> float:
+    """Floating-point operations a second of a product of the model's own shape."""
+    a, b = torch.randn(rows, inner).to(dtype()), torch.randn(inner, outer).to(dtype())
+    a @ b
+    times = 50
+    return 2.0 * rows * inner * outer * times / timed(lambda: [a @ b for _ in range(times)])
+
+
+def answering(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]], folder: Path) -> None:
+    """Four adapters, the same questions: one resident base, or a base loaded for each, question by question."""
+    folders = [adapter(base, folder / f"adapter-{i}", seed=i) for i in range(4)]
+    decoding = Decoding(max_new_tokens=32, batch=64)
+    prompts, options = [p for p, _ in asked], [o for _, o in asked]
+    home = Resident(load_model(base, dtype()), tokens, decoder=True)
+    together: list[list[str]] = []
+    alone: list[list[str]] = []
+
+    def resident() -> None:
+        for path in folders:
+            made = Student(home, path, SETTINGS).generate(prompts, options, decoding)
+            together.append([s.text for s in made])
+
+    def reloading() -> None:
+        for path in folders:
+            student = Student(Resident(load_model(base, dtype()), tokens, decoder=True), path, SETTINGS)
+            made = [student.generate([p], [o], decoding)[0] for p, o in zip(prompts, options, strict=True)]
+            alone.append([s.text for s in made])
+
+    fast, slow = timed(resident), timed(reloading)
+    equal = sum(a == b for x, y in zip(together, alone, strict=True) for a, b in zip(x, y, strict=True))
+    count = 4 * len(asked)
+    print(f"4 adapters x {len(asked)} questions     {fast:7.1f} s on a resident base, in batches")
+    print(f"                                {slow:7.1f} s loading each, one by one: {slow / fast:.1f} times")
+    print(f"equal texts                     {equal} of {count} (bfloat16 rounds by the batch; float32 gives all)")
+
+
+def adapter(base: bases.Base, folder: Path, *, seed: int) -> Path:
+    """A small random adapter: enough to make four students that differ."""
+    torch.manual_seed(seed)
+    model = adapted(
+        load_model(base, torch.float32), SETTINGS.lora, spec=base.spec, layers=range(15, 30), decoder=True
+    )
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.002)
+    adapters.write(folder, state_of(model), model.active_peft_config)
+    return folder
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

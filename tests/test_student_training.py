@@ -1,0 +1,213 @@
+"""Training that is cut off, shared among processes, measured on held-out questions: it ends where it should."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kard import adapters
+from kard.config import Lora, StudentTraining
+from kard.errors import BadConfig
+from kard.lora import adapted, state_of, trainable
+from kard.student import training
+from kard.student.checkpoint import Checkpoint
+from kard.student.losses import Example, Layers, loss_for
+
+SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4, dropout=0.1), epochs=3, batch=2, peak_lr=1e-2)
+# What the processes of a shared training run, too.
+TINY = """
+import random
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from kard.student.losses import Example
+
+def tiny():
+    torch.manual_seed(3)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, initializer_range=0.3))
+
+def examples(count=7):
+    draw = random.Random(1)
+    ids = lambda n: [draw.randrange(2, 60) for _ in range(n)]
+    return [Example(i, ids(4 + i), [*ids(3), 1]) for i in range(count)]
+"""
+made: dict[str, Any] = {}
+exec(TINY, made)  # the text above and no other
+Weights = dict[str, Tensor]
+
+
+def fitted(config: StudentTraining = SETTINGS, **more: Any) -> tuple[Weights, training.Trained, int]:
+    """The adapter after training on seven examples, what was reached, and how many examples were shown."""
+    shown: list[int] = []
+    with torch.random.fork_rng():
+        model = made["tiny"]()
+        torch.manual_seed(0)
+        loss = loss_for(model, 2, 0, decoder=True, recompute=config.recompute)
+        assert isinstance(loss, Layers)
+        student = adapted(model, config.lora, spec="x", layers=range(2, 4), decoder=True).train()
+        lists = [made["examples"]()] * config.epochs
+        reached = training.fit(student, loss, lists, config, shown.append, **more)
+    return {name: value.detach().clone() for name, value in state_of(student).items()}, reached, sum(shown)
+
+
+def same(ours: Weights, theirs: Weights, *, tolerance: float = 0.0) -> bool:
+    assert ours.keys() == theirs.keys()
+    return all(torch.allclose(ours[name], theirs[name], rtol=tolerance, atol=tolerance) for name in ours)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["plain", "held-out"])
+def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
+) -> None:
+    config = replace(SETTINGS, epochs=5, patience=5)
+    held_out = made["examples"](9)[7:] if measured else []
+    whole, reached, shown = fitted(config, held_out=held_out)
+    step, left = training._step, [0]  # pyright: ignore[reportPrivateUsage]  # where a kill is felt
+
+    def cut(*args: Any, **more: Any) -> float:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return step(*args, **more)
+
+    monkeypatch.setattr(training, "_step", cut)
+    draw = random.Random(4)
+    for _ in range(5):
+        left[0] = draw.randint(2, 5)
+        with pytest.raises(Killed):
+            fitted(config, held_out=held_out, saved=Checkpoint(tmp_path / "c", every=0.0))
+    left[0] = -1
+    again, restored, seen = fitted(config, held_out=held_out, saved=Checkpoint(tmp_path / "c", every=0.0))
+    assert same(again, whole)
+    assert (restored.loss, restored.tokens, seen) == (reached.loss, reached.tokens, shown)
+    assert [f.name for f in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_checkpoint_says_when_it_is_due(tmp_path: Path) -> None:
+    assert Checkpoint(tmp_path / "c", every=0.0).due()
+    assert not Checkpoint(tmp_path / "c", every=60.0).due()
+    assert not Checkpoint(None, every=0.0).due()
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    config = replace(SETTINGS, lora=Lora(rank=2, alpha=4), batch=3)  # seven examples: the last batch has one
+    alone, reached, _ = fitted(config)
+    script = tmp_path / "share.py"
+    script.write_text(
+        TINY
+        + f"""
+import json
+from pathlib import Path
+from safetensors.torch import save_file
+from kard.config import Lora, StudentTraining
+from kard.devices import Devices
+from kard.lora import adapted, state_of
+from kard.student.losses import loss_for
+from kard.student.training import fit
+
+devices = Devices()
+assert devices.count == 2
+model = tiny()
+torch.manual_seed(0)
+loss = loss_for(model, 2, 0, decoder=True)
+student = adapted(model, Lora(rank=2, alpha=4), spec="x", layers=range(2, 4), decoder=True).train()
+settings = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=3, batch=3, peak_lr=1e-2)
+reached = fit(student, loss, [examples()] * 3, settings, lambda _: None, devices=devices)
+folder = Path({str(tmp_path)!r})
+save_file({{n: v.contiguous() for n, v in state_of(student).items()}}, folder / f"{{devices.rank}}.safetensors")
+(folder / f"{{devices.rank}}.json").write_text(json.dumps([reached.loss, reached.tokens]))
+devices.wait()
+""",
+        encoding="utf-8",
+    )
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*launch, str(script)], capture_output=True, text=True, env=environment, timeout=300)
+    assert run.returncode == 0, run.stderr
+    for rank in (0, 1):
+        assert same(load_file(tmp_path / f"{rank}.safetensors"), alone, tolerance=1e-4)
+        loss, tokens = eval((tmp_path / f"{rank}.json").read_text())
+        assert loss == pytest.approx(reached.loss, rel=1e-4)
+        assert tokens == reached.tokens
+
+
+def test_training_ends_when_held_out_questions_get_worse_and_the_best_epoch_stays() -> None:
+    config = replace(SETTINGS, lora=Lora(rank=2, alpha=4), epochs=12, peak_lr=0.1, patience=1)
+    held_out = [Example(50 + i, e.prompt, [9, 8, 1]) for i, e in enumerate(made["examples"](3))]
+    best, reached, shown = fitted(config, held_out=held_out)
+    assert shown < 12 * 7
+    one, first, _ = fitted(replace(config, patience=12), held_out=held_out)
+    assert first.loss <= reached.loss
+    assert reached.tokens < first.tokens
+    assert not same(best, fitted(config)[0])
+    del one
+
+
+def test_held_out_questions_are_never_trained_on() -> None:
+    examples = made["examples"](10)
+    questions = {e.key: e.key // 2 for e in examples}  # two rationales a question
+    trained, apart = training.set_apart([examples, examples], questions, replace(SETTINGS, held_out=0.4))
+    assert {questions[e.key] for e in apart}.isdisjoint(questions[e.key] for e in trained[0])
+    assert len({questions[e.key] for e in apart}) == 2
+    assert len(trained[1]) + len(apart) == 10
+    assert training.set_apart([examples], questions, SETTINGS) == ([examples], [])
+
+
+def test_recomputing_states_changes_no_gradient() -> None:
+    plain = replace(SETTINGS, lora=Lora(rank=2, alpha=4))
+    assert same(fitted(plain)[0], fitted(replace(plain, recompute=True))[0], tolerance=1e-5)
+
+
+@settings(max_examples=8, deadline=None)
+@given(rslora=st.booleans(), dora=st.booleans(), rank=st.integers(1, 4))
+def test_a_merged_adapter_gives_the_logits_it_was_trained_with(rslora: bool, dora: bool, rank: int) -> None:
+    model = made["tiny"]()
+    torch.manual_seed(rank)
+    student = adapted(
+        model, Lora(rank=rank, alpha=7, rslora=rslora, dora=dora), spec="x", layers=range(2, 4), decoder=True
+    ).eval()
+    for weight in trainable(student):
+        torch.nn.init.normal_(weight, std=0.2)
+    ids = torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        wanted = student(input_ids=ids).logits
+        state = {name: value.detach().clone() for name, value in state_of(student).items()}
+        config = student.active_peft_config
+    with tempfile.TemporaryDirectory() as folder:
+        adapters.write(Path(folder) / "a", state, config)
+        bare = made["tiny"]().eval()
+        adapters.Worn(bare).wear(Path(folder) / "a")
+    with torch.no_grad():
+        torch.testing.assert_close(bare(input_ids=ids).logits, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_named_layers_alone_get_an_adapter_and_a_wrong_name_is_refused() -> None:
+    student = adapted(
+        made["tiny"](), Lora(rank=1, alpha=1, targets="q_proj, v_proj"), spec="x", layers=[3], decoder=True
+    )
+    assert {part for name in state_of(student) for part in name.split(".") if part.endswith("_proj")} == {
+        "q_proj",
+        "v_proj",
+    }
+    with pytest.raises(BadConfig, match="no layer of x is called w_proj"):
+        adapted(made["tiny"](), Lora(targets="w_proj"), spec="x", layers=[3], decoder=True)
