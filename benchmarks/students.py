@@ -5,8 +5,8 @@ adapters against loading each anew.
 
 Everything is made here (the demo's world and teacher). Tokens are real ones, prompt and target, never padding. The
 plain recipe is `transformers.Trainer` over a peft model with the same LoRA on every layer, rows padded to the
-longest length that is allowed, as the authors' code does it. The ceiling is what a bfloat16 product of the shape of the
-model's own reaches in this run.
+longest length that is allowed, as the authors' code does it. The ceiling is what a bfloat16 product of the shape of
+the model's own reaches in this run.
 """
 
 from __future__ import annotations
