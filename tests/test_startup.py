@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-HEAVY = ("accelerate", "datasette", "dspy", "huggingface_hub", "numpy", "peft", "rich", "safetensors", "sqlite_utils", "tantivy",
-         "torch", "transformers", "uvicorn")  # fmt: skip
+HEAVY = ("accelerate", "datasette", "dspy", "huggingface_hub", "numpy", "peft", "rich", "safetensors",
+         "sqlite_utils", "tantivy", "torch", "transformers", "uvicorn")  # fmt: skip
 ASK = """
 import json, sys
 from kard.cli import main
