@@ -49,7 +49,7 @@ def report(
         return
     from kard.evaluation.page.render import write
 
-    size = write(work.db, work.task.name, work.split, page, questions=questions, seed=seed)
+    size = write(work.db, work.task, work.split, page, questions=questions, seed=seed)
     click.echo(f"{page}: {size / 1000:.0f} kB, open it in a browser")
 
 

@@ -6,19 +6,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS
 from kard.evaluation.export import retriever_names
 from kard.evaluation.intervals import Share, wilson
-from kard.evaluation.report import BASELINES, Graded, Line, accuracy_lines
+from kard.evaluation.report import BASELINES, Line
+from kard.evaluation.summary import Lessons
 
 if TYPE_CHECKING:
     from kard.evaluation.failures import Condition
 
 Row = Mapping[str, object]
-Key = tuple[str, str, str]  # size, method, retriever
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -26,19 +24,21 @@ _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A condition: accuracy over all questions, FLOPs a question, and what its lessons cost."""
+    """A condition: accuracy over all questions, and what an answer and its lessons take."""
 
     size: str
     method: str
     retriever: str
+    variant: str  # what else tells it from another one, '' for nothing
     share: Share
-    flops: float  # mean a question
-    lessons: int  # rationales that the student learned from
+    flops: float | None = None  # mean a question
+    dollars: float | None = None  # paid to a teacher for its lessons
+    tokens: float | None = None  # of the teacher, for its lessons
 
     @property
     def series(self) -> str:
-        """Method and retriever: what is the same across sizes."""
-        return series_name(self.method, self.retriever)
+        """All but the size."""
+        return series_name(self.method, self.retriever, self.variant)
 
     @property
     def name(self) -> str:
@@ -46,48 +46,32 @@ class Point:
         return f"{self.size} {self.series}"
 
 
-def series_name(method: str, retriever: str) -> str:
-    """`kard, bm25`; a method that reads nothing is its own name."""
-    return method if retriever in ("none", "-") else f"{method}, {retriever}"
+def series_name(method: str, retriever: str, variant: str) -> str:
+    """`kard, bm25 k=1`; what reads nothing is named by its method."""
+    reads = "" if retriever in ("none", "-") else retriever
+    more = " ".join(part for part in (reads, variant) if part)
+    return f"{method}, {more}" if more else method
 
 
-def names_of(conditions: Iterable[Condition]) -> dict[int, str]:
-    """A name for each evaluation: size, method, retriever, with k, seed and number where those are not enough."""
-    groups: dict[str, list[Condition]] = defaultdict(list)
-    for condition in conditions:
-        groups[f"{condition.size} {series_name(condition.method, condition.retriever)}"].append(condition)
-    names: dict[int, str] = {}
-    for name, group in groups.items():
-        for one in group:
-            full = name
-            for word, value, values in (
-                ("k =", one.k, {c.k for c in group}),
-                ("seed", one.seed, {c.seed for c in group}),
-            ):
-                full += f", {word} {value}" if len(values) > 1 else ""
-            alike = sum((c.k, c.seed) == (one.k, one.seed) for c in group)
-            names[one.evaluation_id] = full + (f", no. {one.evaluation_id}" if alike > 1 else "")
-    return names
+def points(lines: Sequence[Line], dollars: Lessons, tokens: Lessons) -> list[Point]:
+    """One point a condition, in the order of the accuracy table, without the baselines.
 
-
-def points(graded: Sequence[Row], lessons: Mapping[Key, int]) -> list[Point]:
-    """One point a condition in the order of the accuracy table; seeds of one condition are pooled."""
-    flops: dict[Key, list[float]] = defaultdict(list)
-    for row in graded:
-        key = (str(row["size"]), str(row["method"]), str(row["retriever"]))
-        flops[key].append(float(str(row["flops"])))
-    found: list[Point] = []
-    for line in accuracy_lines([Graded.of(row) for row in graded]):
-        key = (line.size, line.method, line.retriever)
-        if line.method not in BASELINES:
-            learned = lessons.get(key, 0) if reasons(line.method) else 0
-            found.append(Point(*key, line.shares["all"], fmean(flops[key]), learned))
-    return found
-
-
-def reasons(method: str) -> bool:
-    """Whether a method learns from rationales."""
-    return method in METHODS and METHODS[method].reasons
+    `tokens` are the teacher's, in the place of its dollars.
+    """
+    return [
+        Point(
+            line.size,
+            line.method,
+            line.retriever,
+            line.variant,
+            line.shares["all"],
+            line.cost.flops,
+            dollars.price(line),
+            tokens.price(line),
+        )
+        for line in lines
+        if line.method not in BASELINES
+    ]
 
 
 def baseline(lines: Sequence[Line], name: str) -> float | None:
@@ -95,14 +79,26 @@ def baseline(lines: Sequence[Line], name: str) -> float | None:
     return next((line.shares["all"].value for line in lines if line.method == name), None)
 
 
+def names_of(conditions: Iterable[Condition]) -> dict[int, str]:
+    """A name for each evaluation: that of its point, and its seed where there are several."""
+    groups: dict[str, list[Condition]] = defaultdict(list)
+    for one in conditions:
+        groups[f"{one.size} {series_name(one.method, one.retriever, one.variant)}"].append(one)
+    return {
+        one.evaluation_id: f"{name}, seed {one.seed}" if len({c.seed for c in group}) > 1 else name
+        for name, group in groups.items()
+        for one in group
+    }
+
+
 def sizes_of(found: Sequence[Point]) -> list[str]:
     """Sizes, small ones first; names that hold no number of parameters come after, in alphabetical order."""
-    return sorted({point.size for point in found}, key=lambda size: (_parameters(size) or float("inf"), size))
+    return sorted({point.size for point in found}, key=lambda size: (_parameters(size), size))
 
 
-def _parameters(size: str) -> float | None:
+def _parameters(size: str) -> float:
     match = _SIZE.search(size)
-    return float(match[1]) * _UNITS[match[2].lower()] if match else None
+    return float(match[1]) * _UNITS[match[2].lower()] if match else float("inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kard.evaluation.page.conditions import Curve, Point, sizes_of
 from kard.evaluation.page.looks import FAINT, INK, PAPER, SERIES, Look, looks_of, retriever_look
@@ -97,38 +97,56 @@ def by_size(found: Sequence[Point], chance: float | None) -> Plot:
 
 
 def against(
-    found: Sequence[Point], costs: Mapping[Point, float], *, name: str, title: str, axis: str, note: str, unit: Any
+    shown: Sequence[Point],
+    costs: Sequence[float],
+    *,
+    name: str,
+    title: str,
+    axis: str,
+    note: str,
+    unit: Callable[[float], str],
 ) -> Plot:
-    """Accuracy against a cost of each condition; `unit` writes a cost. Powers of ten when no cost is 0."""
-    looks = looks_of(found)
-    shown = [point for point in found if point in costs]
+    """Accuracy against a cost of each condition; `unit` writes a cost. Powers of ten when no cost is near 0."""
+    looks, sizes = looks_of(shown), sizes_of(shown)
     with drawing(WIDTH, 3.6 + 0.1 * len(shown)) as figure:
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
         axes = figure.subplots()
         drawn: dict[str, Look] = {}
-        for size_number, size in enumerate(sizes_of(shown)):
-            for point in (p for p in shown if p.size == size):
-                look = looks[point.series]
-                drawn[point.series] = look
-                _bars(axes, costs[point], point.share.value, point, look, larger=size_number)
-        values = list(costs.values())
-        if min(values) > 0 and max(values) > 20 * min(values):
+        powers = min(costs) > 0 and max(costs) > 20 * min(costs)
+        for place, point in enumerate(shown):
+            look = drawn[point.series] = looks[point.series]
+            # Conditions of one cost stand side by side: their intervals would hide each other.
+            cost = costs[place]
+            same = [i for i, other in enumerate(costs) if other == cost]
+            aside = 0.018 * (same.index(place) - (len(same) - 1) / 2)
+            x = cost * 10**aside if powers else cost + aside * max(costs)
+            _bars(axes, x, point.share.value, point, look, larger=sizes.index(point.size))
+        if powers:
             axes.set_xscale("log")
+            axes.set_xlim(min(costs) / 2, max(costs) * 2)
         else:
-            axes.set_xlim(0 if min(values) >= 0 else None, max(values) * 1.12 or 1.0)
+            axes.set_xlim(-0.08 * max(costs), 1.12 * max(costs))
+        axes.xaxis.set_major_locator(MaxNLocator(5) if not powers else LogLocator())
         axes.xaxis.set_major_formatter(lambda value, _: unit(value))
         _shares(axes, "y")
         axes.set_xlabel(axis)
         axes.set_ylabel("accuracy")
         _legend(figure, axes, drawn)
-        words = "; ".join(f"{p.name}: {percent(p.share.value)} at {unit(costs[p])}" for p in shown)
+        taken = [(point, unit(cost)) for point, cost in zip(shown, costs, strict=True)]
+        words = "; ".join(f"{point.name}: {percent(point.share.value)} at {cost}" for point, cost in taken)
         svg = inline(figure, f"plot-{name}", title, words)
-    rows = [[p.name, unit(costs[p]), with_interval(p.share)] for p in shown]
+    if len(sizes) > 1:
+        note += " Larger marks are larger students."
+    rows = [[point.name, cost, with_interval(point.share)] for point, cost in taken]
     return Plot(name, title, svg, note, Table(title, ["condition", axis, "accuracy"], rows))
 
 
 def hits(gold: str, found: Sequence[Curve], note: str) -> Plot:
     """Hits@k of every retriever for one kind of gold, with its 95% band."""
-    title = f"Hits@k, needed by {gold}"
+    title = {"evidence": "Hits@k: gold evidence", "silver": "Hits@k: what a rationale finds"}.get(
+        gold, f"Hits@k: {gold}"
+    )
     depth = len(found[0].shares)
     ticks = [k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= depth]
     with drawing(WIDTH, 3.4) as figure:
@@ -154,19 +172,25 @@ def hits(gold: str, found: Sequence[Curve], note: str) -> Plot:
         words = "; ".join(f"{c.retriever}: {percent(c.shares[0].value)} at k = 1" for c in found)
         svg = inline(figure, f"plot-hits-{gold}", title, words)
     rows = [[c.retriever, c.shares[0].of, *(with_interval(c.shares[k - 1]) for k in ticks)] for c in found]
-    return Plot(f"hits-{gold}", title, svg, note, Table(title, ["retriever", "questions", *map(str, ticks)], rows))
+    return Plot(
+        f"hits-{gold}",
+        title,
+        svg,
+        note,
+        Table(title, ["retriever", "questions", *(f"k = {k}" for k in ticks)], rows),
+    )
 
 
-def failures(lines: Sequence[Line]) -> Plot:
-    """The verdicts on each condition's wrong answers, one bar a condition."""
+def failures(lines: Sequence[tuple[str, Line]]) -> Plot:
+    """The verdicts on each named condition's wrong answers, one bar a condition."""
     title = "Wrong answers by verdict"
-    met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in lines)]
-    most = max(line.wrong for line in lines)
+    met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for _, line in lines)]
+    most = max(line.wrong for _, line in lines)
     with drawing(WIDTH, 1.1 + 0.3 * len(lines) + 0.1 * len(met)) as figure:
         from matplotlib.patches import Patch
 
         axes = figure.subplots()
-        for place, line in enumerate(lines):
+        for place, (_, line) in enumerate(lines):
             left = 0
             for verdict in met:
                 count = line.counts[verdict]
@@ -175,15 +199,14 @@ def failures(lines: Sequence[Line]) -> Plot:
                 if count >= 0.05 * most:  # narrower than that, a number would leave its bar
                     axes.text(left + count / 2, place, str(count), ha="center", va="center", color=PAPER)
                 left += count
-        axes.set_yticks(range(len(lines)), [label(line.condition.name) for line in lines])
+        axes.set_yticks(range(len(lines)), [label(name) for name, _ in lines])
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("wrong answers")
         handles = [Patch(color=VERDICT_COLOURS.get(verdict, FAINT)) for verdict in met]
         figure.legend(handles, list(met), loc="outside lower center", ncols=2)
         words = "; ".join(
-            f"{line.condition.name}: " + ", ".join(f"{line.counts[v]} {v}" for v in met if line.counts[v])
-            for line in lines
+            f"{name}: " + ", ".join(f"{line.counts[v]} {v}" for v in met if line.counts[v]) for name, line in lines
         )
         svg = inline(figure, "plot-failures", title, words)
     return Plot("failures", title, svg, "")

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kard import __version__
+from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing
+from kard.evaluation.failures import tally, verdicts
 from kard.evaluation.page import sections
-from kard.evaluation.page.conditions import Key, Point, baseline, points
-from kard.evaluation.page.questions import Seen, sampled, seen
+from kard.evaluation.page.conditions import Point, baseline, names_of, points
+from kard.evaluation.page.questions import Seen, as_seen, sampled
 from kard.evaluation.page.sections import Section, one
 from kard.evaluation.page.tables import with_interval
 from kard.evaluation.report import Graded, accuracy_lines
+from kard.evaluation.summary import Lessons
+from kard.evaluation.trace import trace
+from kard.evaluation.variants import graded_rows
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -35,25 +40,45 @@ class Page:
     verdicts: Sequence[str]  # that occur among these questions' answers
 
 
-def gather(db: Database, task: str, split: str, *, questions: int = 20, seed: int = 0) -> Page:
-    """The page of a split, with the traces of `questions` sampled ones. Raises Missing without answers, NoExtra."""
-    graded = rows(db, "graded", task=task, split=split)
+def gather(
+    db: Database,
+    task: str,
+    split: str,
+    *,
+    shots: Sequence[str] | None = None,
+    questions: int = 20,
+    seed: int = 0,
+) -> Page:
+    """The page of a split, with `questions` sampled ones. `shots` are the rationales of the teacher's examples.
+
+    Raises Missing without answers, NoExtra.
+    """
+    graded = [Graded.of(row) for row in graded_rows(db, task, split)]
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
-    lines = accuracy_lines([Graded.of(row) for row in graded])
-    found = points(graded, _lessons(db, task, split))
+    lines = accuracy_lines(graded)
+    paid = rows(db, "paid_for_lessons", task=task)
+    tokens = [{**row, "cost": int(str(row["prompt_tokens"])) + int(str(row["completion_tokens"]))} for row in paid]
+    examples = Prompting().shots
+    dollars = Lessons.of(paid, split, examples)
+    found = points(lines, dollars, Lessons.of(tokens, split, examples))
     chance = baseline(lines, "chance")
     outcomes: dict[str, list[bool]] = defaultdict(list)
-    for row in graded:
-        outcomes[str(row["key"])].append(bool(row["correct"]))
-    shown = seen(db, task, sampled(outcomes, questions, seed))
+    for one_answer in graded:
+        outcomes[one_answer.key].append(bool(one_answer.correct))
+    traces = [trace(db, key, task=task) for key in sampled(outcomes, questions, seed)]
+    wrong = tally(verdicts(db, task, split))
+    names = names_of(
+        {line.condition for line in wrong} | {answer.condition for each in traces for answer in each.answers}
+    )
+    shown = [as_seen(each, names) for each in sorted(traces, key=lambda each: each.id)]
     parts = [
         sections.accuracy(lines, found, chance),
         sections.size(found, chance),
         sections.hits(db, task, split),
-        sections.failures(db, task, split),
-        sections.costs(db, task, found),
-        sections.quality(db, task),
+        sections.failures([(names[line.condition.evaluation_id], line) for line in wrong]),
+        sections.costs(db, task, found, lines, dollars),
+        sections.rationales(db, task, shots),
     ]
     answers = [answer for question in shown for answer in question.answers]
     return Page(
@@ -66,16 +91,6 @@ def gather(db: Database, task: str, split: str, *, questions: int = 20, seed: in
         list(dict.fromkeys(answer.condition for answer in answers)),
         sorted({answer.verdict for answer in answers} - {""}),
     )
-
-
-def _lessons(db: Database, task: str, split: str) -> dict[Key, int]:
-    """How many sequences each condition's student learned from, the mean of its seeds."""
-    found = db.execute(
-        "select s.size, s.method, e.retriever, avg(s.examples) from evaluations e"
-        " join students s on s.id = e.student_id where e.task = ? and e.split = ? group by 1, 2, 3",
-        [task, split],
-    )
-    return {(size, method, retriever): round(mean) for size, method, retriever, mean in found}
 
 
 def _facts(
@@ -99,7 +114,7 @@ def _facts(
         ("questions", f"{questions:,} of split {split}; {trained:,} to learn from"),
         ("conditions", f"{len(found)}"),
         ("best", f"{best.name}: {with_interval(best.share)}"),
-        ("newest answer", str(newest)),
+        ("newest answer", str(newest).replace("T", " ").replace("+00:00", " UTC")),
     ]
     if passages:
         facts.insert(1, ("knowledge base", f"{passages:,} passages"))

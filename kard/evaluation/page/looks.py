@@ -12,7 +12,7 @@ SERIES = ("#1f6fb4", "#b85c00", "#1e7d46", "#c0357a", "#6f4bb8", "#0b7a83", "#8a
 """Drawn in these colours; the page's style sheet has a value for light and one for dark for each."""
 
 # What is read decides the colour; a method that reads nothing has its own. Who reads decides mark and line.
-_COLOURS = ("bm25", "reranker", "silver", "rd", "hybrid", "dense", "shuffled", "few-shot")
+_COLOURS = ("bm25", "reranker", "silver", "rd", "hybrid", "dense", "shuffled", "fused")
 _MARKS = {"ft": "s", "kard": "o", "rd": "^", "ka-ft": "D", "zero-shot": "v", "few-shot": "P", "few-shot-cot": "X"}
 _LINES = {"ft": "--", "ka-ft": "-."}
 _OTHER_MARKS = "<>p*h"
@@ -33,7 +33,8 @@ def looks_of(found: Iterable[Point]) -> dict[str, Look]:
     for point in found:
         read = point.method if point.retriever in ("none", "-") else point.retriever
         if point.series not in looks:
-            mark = _MARKS.get(point.method) or _OTHER_MARKS[len(looks) % len(_OTHER_MARKS)]
+            known = "" if point.variant else _MARKS.get(point.method)  # variants of a method differ by mark alone
+            mark = known or _OTHER_MARKS[len(looks) % len(_OTHER_MARKS)]
             looks[point.series] = Look(colour_of(read, len(looks)), mark, _LINES.get(point.method, "-"))
     return looks
 

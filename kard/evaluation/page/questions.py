@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from kard.evaluation.trace import Answered, Explanation, Ranking, Trace, trace
+from kard.evaluation.trace import Answered, Explanation, Ranking, Trace
 from kard.records import LETTERS, digest
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
 
 LISTED = 5  # a passage is shown when a list has it this high, when it was read and when it is needed
 
@@ -76,13 +72,7 @@ def sampled(outcomes: Mapping[str, Sequence[bool]], number: int, seed: int) -> l
     return chosen
 
 
-def seen(db: Database, task: str, keys: Sequence[str]) -> list[Seen]:
-    """The questions with these keys, in the order of the store. Raises BadInput for a key that it does not hold."""
-    traces = sorted((trace(db, key, task=task) for key in keys), key=lambda each: each.id)
-    return [as_seen(each) for each in traces]
-
-
-def as_seen(of: Trace) -> Seen:
+def as_seen(of: Trace, names: Mapping[int, str]) -> Seen:
     """A trace with its passages numbered and its lists side by side: those of the newest index."""
     lists = _lists(of)
     readers: dict[str, list[str]] = defaultdict(list)
@@ -91,7 +81,7 @@ def as_seen(of: Trace) -> Seen:
         needed.update(dict.fromkeys(need.passages, need.basis))
     for answer in of.answers:
         for passage in answer.passages:
-            readers[passage].append(answer.condition.name)
+            readers[passage].append(names[answer.condition.evaluation_id])
     ranks = {passage: tuple(_rank(ranking, passage) for ranking in lists.values()) for passage in of.passages}
     held = {passage for passage, places in ranks.items() if any(places)}
     high = {passage for passage in held if any(place is not None and place <= LISTED for place in ranks[passage])}
@@ -121,7 +111,7 @@ def as_seen(of: Trace) -> Seen:
             for passage in shown
         ),
         further=len(held - set(shown)),
-        answers=tuple(_answer(answer, dict(_options(of)), numbers) for answer in of.answers),
+        answers=tuple(_answer(answer, names, dict(_options(of)), numbers) for answer in of.answers),
     )
 
 
@@ -137,9 +127,13 @@ def _lists(of: Trace) -> dict[str, Ranking]:
         found["BM25, question"] = ranking
     for ranking in of.lists("rationale", newest)[:1]:
         found["BM25, rationale"] = ranking
-    rerankers = of.lists("reranker", newest)
-    for ranking in rerankers:
-        found["reranker" if len(rerankers) == 1 else f"reranker {str(ranking.reranker_id)[:6]}"] = ranking
+    others = [r for r in of.rankings if r.index_id == newest and r.kind not in ("question", "rationale")]
+    kinds = Counter(ranking.kind for ranking in others)
+    numbers: Counter[str] = Counter()
+    for ranking in others:
+        numbers[ranking.kind] += 1
+        alone = kinds[ranking.kind] == 1
+        found[ranking.kind if alone else f"{ranking.kind} {numbers[ranking.kind]}"] = ranking
     return found
 
 
@@ -154,10 +148,12 @@ def _order(ranks: Sequence[int | None]) -> tuple[float, ...]:
     return (min(places, default=0), *places)
 
 
-def _answer(answer: Answered, options: Mapping[str, str], numbers: Mapping[str, int]) -> Answer:
+def _answer(
+    answer: Answered, names: Mapping[int, str], options: Mapping[str, str], numbers: Mapping[str, int]
+) -> Answer:
     samples = len(answer.samples)
     return Answer(
-        condition=answer.condition.name,
+        condition=names[answer.condition.evaluation_id],
         answer=f"{answer.answer}: {options.get(answer.answer, '')}" if answer.answer else "unread",
         right=answer.correct,
         votes=f"{answer.votes} of {samples}" if samples > 1 else "",

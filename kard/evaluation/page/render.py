@@ -16,13 +16,24 @@ from kard.evaluation.page.text import visible
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+    from kard.tasks import Task
 
-def write(db: Database, task: str, split: str, path: Path, *, questions: int = 20, seed: int = 0) -> int:
+
+def write(
+    db: Database,
+    task: Task,
+    split: str,
+    path: Path,
+    *,
+    questions: int = 20,
+    seed: int = 0,
+) -> int:
     """Write the page of a split to a file, whole or not at all; its bytes.
 
     Raises Missing without answers, NoExtra, and BadInput when the file cannot be written.
     """
-    html = render(gather(db, task, split, questions=questions, seed=seed)).encode()
+    shots = [shot["rationale"] for shot in task.shots if "rationale" in shot]
+    html = render(gather(db, task.name, split, shots=shots, questions=questions, seed=seed)).encode()
     part = path.with_name(f"{path.name}.part")
     try:
         part.write_bytes(html)

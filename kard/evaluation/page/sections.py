@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kard.db import rows
-from kard.evaluation.failures import tally, verdicts
+from kard.evaluation import summary
+from kard.evaluation.failures import Line as Verdicts
 from kard.evaluation.page import figures
 from kard.evaluation.page.conditions import Point, curves, series_name
 from kard.evaluation.page.figures import Plot
-from kard.evaluation.page.tables import Table, amount, money, percent, with_interval
+from kard.evaluation.page.tables import Table, amount, money, over_seeds, percent, with_interval
+from kard.evaluation.quality import Quality, quality, read_written
 from kard.evaluation.report import BASELINES, Line
+from kard.evaluation.summary import Lessons
 from kard.evaluation.verdicts import VERDICTS
 
 if TYPE_CHECKING:
@@ -36,12 +39,17 @@ def accuracy(lines: Sequence[Line], found: Sequence[Point], chance: float | None
     """The accuracy table and its figure."""
     kinds = list(lines[0].shares)
     header = ["condition", *(f"{kind} (n = {lines[0].shares[kind].of})" for kind in kinds), "unread"]
+    several = any(line.seeds and line.seeds.of > 1 for line in lines)
+    if several:
+        header[2:2] = ["over seeds"]
     body: list[list[object]] = []
     for line in lines:
         base = line.method in BASELINES
-        name = line.method if base else f"{line.size} {series_name(line.method, line.retriever)}"
-        shares = (line.shares[kind] for kind in kinds)
-        body.append([name, *(percent(s.value) if base else with_interval(s) for s in shares), line.unread])
+        name = line.method if base else f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
+        cells = [percent(s.value) if base else with_interval(s) for s in (line.shares[kind] for kind in kinds)]
+        if several:
+            cells[1:1] = [over_seeds(line.seeds)]
+        body.append([name, *cells, "" if base else line.unread])
     return Section(
         "accuracy",
         "Accuracy",
@@ -63,18 +71,17 @@ def size(found: Sequence[Point], chance: float | None) -> Section:
     )
 
 
-def failures(db: Database, task: str, split: str) -> Section:
-    """Why the wrong answers of each condition are wrong."""
-    lines = tally(verdicts(db, task, split))
+def failures(lines: Sequence[tuple[str, Verdicts]]) -> Section:
+    """Why the wrong answers of each named condition are wrong."""
     header = ["condition", "wrong", *VERDICTS]
-    body = [[line.condition.name, line.wrong, *(line.counts[verdict] for verdict in VERDICTS)] for line in lines]
+    body = [[name, line.wrong, *(line.counts[verdict] for verdict in VERDICTS)] for name, line in lines]
     return Section(
         "failures",
         "Why answers were wrong",
         "Each wrong answer has one verdict. Knowledge gap: what the question needs was not among the passages to"
         " choose from. Retriever failure: it was, and was not read. Student failure: it was read. Teacher error:"
         " the rationale that would tell what is needed was not accepted. Undetermined: it is not known what is"
-        " needed.",
+        " needed. No lookup: the condition reads nothing.",
         [figures.failures(lines)] if lines else [],
         [Table("Wrong answers by verdict", header, body)] if lines else [],
         absent=[] if lines else ["No answer was wrong."],
@@ -115,17 +122,16 @@ def hits(db: Database, task: str, split: str) -> Section:
     )
 
 
-def costs(db: Database, task: str, found: Sequence[Point]) -> Section:
+def costs(db: Database, task: str, found: Sequence[Point], lines: Sequence[Line], dollars: Lessons) -> Section:
     """Accuracy against what an answer and its lessons took."""
-    paid = list(db.query("select * from costs where task = ? order by teacher", [task]))
     plots: list[Plot] = []
     absent: list[str] = []
-    flops = {point: point.flops for point in found if point.flops > 0}
-    if flops:
+    known = [(point, point.flops) for point in found if point.flops]
+    if known:
         plots.append(
             figures.against(
-                found,
-                flops,
+                [point for point, _ in known],
+                [flops for _, flops in known],
                 name="flops",
                 title="Accuracy against FLOPs per question",
                 axis="FLOPs a question",
@@ -135,84 +141,90 @@ def costs(db: Database, task: str, found: Sequence[Point]) -> Section:
         )
     else:
         absent.append("These answers were stored without their FLOPs.")
-    lessons = {point: point.lessons for point in found}
-    for unit, what, axis, of in (
-        (money, "cost", "US dollars for the lessons", "cost"),
-        (amount, "tokens", "teacher's tokens for the lessons", "prompt_tokens + r.completion_tokens"),
-    ):
-        each = _each(db, task, of)
-        if each and any(lessons.values()):
+    note = (
+        "What the teacher took for all that a condition rests on: rationales of the training questions for what was"
+        " trained on them, those of the evaluated questions for silver. They are paid for once, rejected ones too."
+    )
+    bill = [("cost", "US dollars to the teacher", money, [(p, p.dollars) for p in found if p.dollars is not None])]
+    bill += [("tokens", "tokens of the teacher", amount, [(p, p.tokens) for p in found if p.tokens is not None])]
+    for what, axis, unit, prices in bill:
+        if any(price for _, price in prices):
+            shown, values = [point for point, _ in prices], [price for _, price in prices]
+            title = f"Accuracy against the teacher's {what}"
             plots.append(
-                figures.against(
-                    found,
-                    {point: each * count for point, count in lessons.items()},
-                    name="teacher",
-                    title=f"Accuracy against the teacher's {what}",
-                    axis=axis,
-                    note="Rationales that a student learned from, times what an accepted one took on average, the"
-                    " rejected ones included. Methods that learn from answers alone paid nothing.",
-                    unit=unit,
-                )
+                figures.against(shown, values, name="teacher", title=title, axis=axis, note=note, unit=unit)
             )
             break
-        if what == "cost" and paid:
-            absent.append("The teacher took no money, so that its tokens stand in the place of dollars.")
     else:
-        absent.append("No cost of a teacher is recorded for these students.")
-    header = ["teacher", "rationales", "prompt tokens", "completion tokens", "US dollars", "seconds"]
-    names = ("teacher", "rationales", "prompt_tokens", "completion_tokens", "cost", "seconds")
-    table = Table("What each teacher took for the whole task", header, [_cells(row, names) for row in paid])
+        absent.append("No cost and no tokens of a teacher are recorded.")
+    tables = [Table("What a question and its lessons take", *summary.costs(lines, dollars), names=3)]
+    paid = list(db.query("select * from costs where task = ? order by teacher", [task]))
+    if paid:
+        header = ["teacher", "rationales", "prompt tokens", "completion tokens", "US dollars", "seconds"]
+        names = ("teacher", "rationales", "prompt_tokens", "completion_tokens", "cost", "seconds")
+        body = [[money(float(row[n])) if n == "cost" else _cell(row[n]) for n in names] for row in paid]
+        tables.append(Table("What each teacher took for the whole task", header, body))
+    if paid and not any(point.dollars for point in found):
+        absent.append("The teacher took no money, so its tokens stand in the place of dollars.")
     return Section(
         "costs",
         "Accuracy and cost",
-        "What a right answer costs when it is asked for, and what the lessons cost once.",
+        "What a right answer takes when it is asked for, and what the lessons took once.",
         plots,
-        [table] if paid else [],
+        tables,
         absent,
         query="costs" if paid else "",
     )
 
 
-def _each(db: Database, task: str, what: str) -> float:
-    """What one accepted rationale of the training split took on average, with its share of the rejected ones."""
-    return float(
-        one(
-            db,
-            f"select sum(r.{what}) * 1.0 / nullif(sum(r.accepted), 0) from rationales r"
-            " join questions q on q.id = r.question_id where q.task = ? and q.split = 'train'",
-            [task],
-        )
-        or 0
+def rationales(db: Database, task: str, shots: Sequence[str] | None) -> Section:
+    """What the teachers' rationales are worth. `shots` are those of the prompt's examples, None when not known."""
+    found = quality(read_written(db, task), shots)
+    header = ["split", "teacher", *QUALITY]
+    body = [[q.split, q.teacher, *(write(q) for write in QUALITY.values())] for q in found]
+    # A column that no row has a value for says nothing.
+    kept = [i for i in range(len(header)) if any(row[i] != "" for row in body)]
+    table = Table(
+        "Quality of the rationales",
+        [header[i] for i in kept],
+        [[row[i] for i in kept] for row in body],
+        names=2,
     )
-
-
-def quality(db: Database, task: str) -> Section:
-    """What the teachers' rationales are worth."""
-    found = list(db.query("select * from rationale_quality where task = ? order by split, teacher", [task]))
-    header = ["split and teacher", "rationales", "questions", "accepted", "unread", "characters"]
-    body = [
-        [
-            f"{row['split']}, {row['teacher']}",
-            row["rationales"],
-            row["questions"],
-            percent(float(str(row["accepted"]))),
-            percent(float(str(row["unread"]))),
-            row["characters"],
-        ]
-        for row in found
-    ]
     return Section(
         "rationales",
         "Rationales",
-        "What the teachers wrote: accepted when the rationale's own conclusion is the gold answer.",
-        tables=[Table("Quality of the rationales", header, body)] if found else [],
+        "Are the rationales right, different and grounded? Accepted: the conclusion is the gold answer. Distinct-2:"
+        " different pairs of words among the samples of a question. Grounded: content words that the first passages"
+        " found with the rationale hold; by chance: that another question's hold.",
+        tables=[table] if found else [],
         absent=[] if found else ["The store holds no rationales of this task."],
         query="rationale_quality" if found else "",
     )
 
 
-def _cells(row: Mapping[str, object], names: Sequence[str]) -> list[object]:
-    return [f"{cell:,}" if isinstance(cell := row[name], int | float) else cell for name in names]
+def _share(value: float | None) -> str:
+    return "" if value is None else percent(value)
+
+
+QUALITY: Mapping[str, Callable[[Quality], object]] = {
+    "rationales": lambda q: f"{q.rationales:,}",
+    "questions": lambda q: f"{q.questions:,}",
+    "accepted": lambda q: percent(q.accepted),
+    "unread": lambda q: percent(q.unread),
+    "judged good": lambda q: _share(q.judged_good),
+    "words": lambda q: f"{q.words:.0f}",
+    "repeats itself": lambda q: percent(q.repeats),
+    "distinct-2": lambda q: _share(q.distinct),
+    "same sample": lambda q: _share(q.same),
+    "grounded": lambda q: _share(q.grounded),
+    "names grounded": lambda q: _share(q.names),
+    "by chance": lambda q: _share(q.by_chance),
+    "copies examples": lambda q: _share(q.copies),
+}
+
+
+def _cell(value: object) -> object:
+    return f"{value:,}" if isinstance(value, int | float) else value
 
 
 def one(db: Database, sql: str, values: Sequence[object]) -> Any:

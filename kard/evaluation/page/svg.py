@@ -27,6 +27,7 @@ VARIABLES: Mapping[str, str] = {
     "none": "none",
 }
 STYLE: Mapping[str, object] = {
+    "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
     "axes.grid": True,
@@ -35,7 +36,7 @@ STYLE: Mapping[str, object] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.facecolor": "none",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "grid.alpha": 0.3,
     "grid.color": FAINT,
     "legend.frameon": False,

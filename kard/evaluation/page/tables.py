@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kard.evaluation.intervals import Share
+from kard.evaluation.intervals import Share, Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,13 @@ def percent(value: float) -> str:
 def with_interval(share: Share) -> str:
     """A share with its 95% interval: `61.0% [51.2, 70.0]`."""
     return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def over_seeds(seeds: Spread | None) -> str:
+    """Standard deviation over seeds and their number: `± 1.2 (3)`."""
+    if seeds is None:
+        return ""
+    return f"({seeds.of})" if seeds.deviation is None else f"± {100 * seeds.deviation:.1f} ({seeds.of})"
 
 
 def amount(value: float) -> str:
