@@ -50,10 +50,11 @@ def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, tim
     elif len(query.split()) < 2:
         raise BadInput(f"no canned query {query!r}; list them with: kard query (SQL is one quoted argument)")
     header, rows = fetch(store, query, values, timeout)
-    _print(form, header, rows)
+    write_rows(form, header, rows)
 
 
-def _print(form: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_rows(form: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows as a `table`, as `csv`, as one JSON object a line (`nl`), or as a JSON list (`json`)."""
     if form == "table":
         show.table("", header, rows)
     elif form == "csv":
@@ -114,7 +115,7 @@ def _list(form: str) -> None:
             asking,
         )
         return
-    _print(form, ["query", "parameters", "about"], rows)
+    write_rows(form, ["query", "parameters", "about"], rows)
 
 
 def _parameters(name: str) -> str:
