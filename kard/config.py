@@ -163,6 +163,7 @@ class StudentTraining(Settings):
     peak_lr: float = 1e-3  # reached after 5% of the steps, then linear to 0
     rationales: int = 1  # a question and epoch: each epoch takes the next ones
     k: int = 1  # silver passages that a training prompt holds
+    shuffle: bool = False  # hold them in a random order: a student that saw the best one first reads no further
     upper_half: bool = True  # adapters in the upper half only, over a lower half that runs once (decoders)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base; adapters are float32
     recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory

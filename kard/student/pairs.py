@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,9 @@ def without_closing(rationale: str) -> str:
 
 
 def _pair(db: Database, row: Mapping[str, object], method: Method, settings: StudentTraining) -> Pair:
-    silver = db.execute(_SILVER, [row["retrieval_id"], settings.k]) if method.reads else ()
+    silver = db.execute(_SILVER, [row["retrieval_id"], settings.k]).fetchall() if method.reads else []
+    if settings.shuffle:
+        random.Random(f"{settings.seed} {row['rationale_id']}").shuffle(silver)
     return Pair(
         question_id=int(str(row["question_id"])),
         rationale_id=int(str(row["rationale_id"])),
