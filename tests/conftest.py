@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +94,127 @@ def store(tmp_path: Path) -> Iterator[Database]:
     db = open_store(tmp_path / "kard.db")
     yield db
     db.conn.close()
+
+
+class Case:
+    """Rows of a store, written by hand: questions of the task `tiny` with what was found, read and answered.
+
+    Every question has the options yes and no, and A for its gold answer; there is one index and one reranker.
+    """
+
+    INDEX, RERANKER = "i" * 16, "r" * 16
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._put("indexes", id=self.INDEX, path="-", passages=9, analyser="-")
+        self._put("teachers", id="t", name="guide", model="-", instructions="", sampling="{}")
+        self._put(
+            "rerankers", id=self.RERANKER, task="tiny", base="-", base_sha256="-", index_id=self.INDEX,
+            settings="{}", data_sha256="-", questions=0, metrics="{}", path="-", sha256="-", milliseconds=0,
+        )  # fmt: skip
+        self._put(
+            "students", id="s", task="tiny", method="kard", size="9m", base="-", base_sha256="-", settings="{}",
+            data_sha256="-", seed=0, examples=1, tokens=1, loss=0, path="-", sha256="-", milliseconds=0,
+        )  # fmt: skip
+
+    def _put(self, table: str, **row: Any) -> int:
+        dated = (
+            row
+            if table in ("passages", "evidence", "hits", "rerank_scores", "samples")
+            else {**row, "created": "-"}
+        )
+        self.db.table(table).insert(dated)
+        return int(self.db.execute("select last_insert_rowid()").fetchone()[0])
+
+    def write(self, sql: str, *values: object) -> None:
+        """One statement, committed: a command has a connection of its own."""
+        with self.db.atomic():
+            self.db.execute(sql, list(values))
+
+    def passages(self, *ids: str) -> None:
+        """Passages with these ids that are not there yet: `d1-0` is the first of the document `d1`."""
+        for key in ids:
+            document, _, part = key.partition("-")
+            row = [key, document, int(part or 0), f"Title of {document}", f"Text of {key}."]
+            self.write("insert or ignore into passages values (?, ?, ?, ?, ?)", *row)
+
+    def question(self, key: str, *evidence: str, split: str = "test") -> int:
+        """A question with gold documents."""
+        question = self._put(
+            "questions", task="tiny", key=key, split=split, text=f"Is {key} so?", options='["yes", "no"]',
+            answer="A", kind="", facts="[]", hash=key,
+        )  # fmt: skip
+        for document in evidence:
+            self.write("insert into evidence values (?, ?)", question, document)
+        return question
+
+    def rationale(self, question: int, *found: str, accepted: bool = True, sample: int = 0) -> int:
+        """A rationale, and the passages that were found with it: none for one that was not searched with."""
+        rationale = self._put(
+            "rationales", question_id=question, teacher_id="t", sample=sample, text=f"Because of {sample}.",
+            conclusion="A" if accepted else "B", accepted=int(accepted),
+        )  # fmt: skip
+        if found:
+            self._hits(question, rationale, found)
+        return rationale
+
+    def found(self, question: int, *passages: str) -> None:
+        """The question's own hits, best first."""
+        self._hits(question, None, passages)
+
+    def _hits(self, question: int, rationale: int | None, passages: tuple[str, ...]) -> None:
+        self.passages(*passages)
+        kind = "question" if rationale is None else "rationale"
+        retrieval = self._put(
+            "retrievals", index_id=self.INDEX, question_id=question, rationale_id=rationale, query=kind,
+            depth=len(passages), milliseconds=0,
+        )  # fmt: skip
+        for rank, passage in enumerate(passages, 1):
+            self._put("hits", retrieval_id=retrieval, rank=rank, passage_id=passage, bm25=9.0 - rank)
+
+    def ranked(self, question: int, *passages: str) -> None:
+        """The reranker's order of the question's hits."""
+        sql = "select id from retrievals where question_id = ? and query = 'question'"
+        retrieval = self.db.execute(sql, [question]).fetchone()[0]
+        for rank, passage in enumerate(passages, 1):
+            row = {"reranker_id": self.RERANKER, "retrieval_id": retrieval, "rank": rank, "passage_id": passage}
+            self._put("rerank_scores", **row, score=1 / rank)
+
+    def answered(self, question: int, retriever: str, *read: str, answer: str | None = "B", k: int = 2) -> int:
+        """A prediction under the condition of that retriever, with one sample; the id of the evaluation."""
+        self.passages(*read)
+        split = self.db.execute("select split from questions where id = ?", [question]).fetchone()[0]
+        known = self.db.execute(
+            "select id from evaluations where hash = ?", [f"{split} {retriever} {k}"]
+        ).fetchone()
+        reads, reranks = retriever != "none", retriever in ("reranker", "shuffled")
+        evaluation = known[0] if known else self._put(
+            "evaluations", task="tiny", split=split, student_id="s", retriever=retriever,
+            index_id=self.INDEX if reads else None, reranker_id=self.RERANKER if reranks else None,
+            k=k if reads else 0, decoding="{}", hash=f"{split} {retriever} {k}",
+        )  # fmt: skip
+        prediction = self._put(
+            "predictions", evaluation_id=evaluation, question_id=question, answer=answer,
+            correct=int(answer == "A"), votes=int(answer is not None), passages=json.dumps(read), milliseconds=1,
+            flops=1,
+        )  # fmt: skip
+        self._put(
+            "samples", prediction_id=prediction, sample=0, text=f"I say {answer}.", answer=answer, forced=0,
+            prompt_tokens=1, completion_tokens=1,
+        )  # fmt: skip
+        return int(evaluation)
+
+
+@pytest.fixture
+def new_case() -> type[Case]:
+    """Writes rows into a store that the test opened."""
+    return Case
+
+
+@pytest.fixture
+def case(store: Database) -> Case:
+    """Writes rows into the empty store."""
+    return Case(store)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def failures(
         body = _flat([_as_object(f) for f in found]) if each else _counted(lines)
         csv.writer(sys.stdout, lineterminator="\n").writerows(body)
     elif form == "markdown":
-        click.echo(as_markdown(*(_answers(found) if each else _shares(lines))))
+        click.echo(show.clean(as_markdown(*(_answers(found) if each else _shares(lines)))))
     else:
         only = ", judged questions only" if judged else ""
         show.table(f"{name}, {of}: why answers are wrong{only}", *(_answers(found) if each else _shares(lines)))

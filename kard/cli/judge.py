@@ -57,8 +57,10 @@ def judge(
         )
         if as_json:
             show.as_json([asdict(j) for j in found])
-        else:
+        elif found:
             _print(found)
+        else:
+            click.echo("nothing was judged yet; see what there is to judge with: kard explain QUESTION")
         return
     if question is None or verdict is None or (passage is None) == (rationale is None):
         raise click.UsageError("give QUESTION, good or bad, and one of --passage ID and --rationale ID; or --list")

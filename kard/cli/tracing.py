@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MARK = "*"  # before a passage that the answer needs
 SHORT = 8  # characters of an id: `kard judge` takes the beginning of one
-SNIPPET = 200  # characters of a passage that was read and is not needed, unless all of it is asked for
+SNIPPET = 200  # characters of a passage's text, unless it is one of a few needed ones or all is asked for
+FEW = 3  # needed passages that are printed whole without being asked for
 PIPE = 100  # columns where nobody looks: the output of a pipe has no width
 
 
@@ -144,18 +145,19 @@ def _place(place: Place | None, ranking: Ranking) -> str:
 
 
 def _texts(trace: Trace, answers: Sequence[Answered], shown: Sequence[str], full: bool) -> Iterator[RenderableType]:
-    """The texts of what was read or is needed."""
+    """The texts of what was read or is needed; of a long document only what was read."""
     read = {p for a in answers for p in a.passages}
-    wanted = [p for p in shown if p in trace.passages and (p in read or p in trace.needed)]
+    few = len(trace.needed.intersection(shown)) <= FEW
+    wanted = [p for p in shown if p in trace.passages and (p in read or (few and p in trace.needed))]
     if not wanted:
         return
-    yield _text("read or needed", "" if full else "  whole texts with --full")
+    yield _text("read or needed" if few else "read", "" if full else "  whole texts with --full")
     for key in wanted:
         passage = trace.passages[key]
         mark = MARK if key in trace.needed else " "
         said = _said([j for j in trace.judgements if j.passage_id == key])
         text = _line(passage.text)
-        whole = full or key in trace.needed or len(text) <= SNIPPET
+        whole = full or (few and key in trace.needed) or len(text) <= SNIPPET
         cut = text if whole else text[:SNIPPET].rsplit(" ", 1)[0] + " ..."
         yield _indented(f"{mark} {key[:SHORT]}  {_line(passage.title)}{said}", 0)
         yield _indented(cut, 4)

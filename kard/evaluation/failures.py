@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from kard.db import rows
 from kard.evaluation.report import METHOD_ORDER, RETRIEVER_ORDER
+from kard.evaluation.variants import variants
 from kard.evaluation.verdicts import SILVER, VERDICTS, Basis, Explained, Facts, Need, Needed, Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ class Condition:
     k: int  # passages in the prompt
     index_id: str | None
     reranker_id: str | None
+    variant: str = ""  # what else tells it from conditions of its size, method and retriever
 
     @property
     def name(self) -> str:
-        """As people call it: `135m kard, reranker k=3`."""
-        reads = f"{self.retriever} k={self.k}" if self.retriever != "none" else "no passages"
-        seed = f", seed {self.seed}" if self.seed else ""
-        return f"{self.size} {self.method}, {reads}{seed}"
+        """As people call it: `135m kard, reranker k=3, seed 1`."""
+        words = self.variant.split()
+        if self.retriever != "none" and not any(word.startswith("k=") for word in words):
+            words.insert(0, f"k={self.k}")
+        reads = self.retriever if self.retriever != "none" else "no passages"
+        return f"{self.size} {self.method}, {' '.join([reads, *words])}, seed {self.seed}"
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -45,7 +49,7 @@ class Condition:
 
     @property
     def _rest(self) -> tuple[object, ...]:
-        return (self.method, self.retriever, self.k, self.seed, self.evaluation_id)
+        return (self.method, self.retriever, self.variant, self.k, self.seed, self.evaluation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +118,13 @@ def verdicts(db: Database, task: str, split: str, *, needed: Needed = "all", jud
     With `judged`, only those to questions of which a person judged a passage or a rationale.
     """
     known = known_of(db, task, split)
+    labels = variants(rows(db, "runs", task=task, split=split))
     found: list[Failure] = []
     for row in rows(db, "explained_answers", task=task, split=split, question=None):
         question_id = cast(int, row["question_id"])
         if row["correct"] or (judged and question_id not in known.judged):
             continue
-        condition = condition_of(row)
+        condition = condition_of(row, labels)
         verdict, why, need = known.explain(condition, question_id, read_of(row), needed)
         found.append(
             Failure(
@@ -220,10 +225,11 @@ def _candidates(
     return {key: frozenset(of) for key, of in found.items()}, searched
 
 
-def condition_of(row: Mapping[str, object]) -> Condition:
-    """The condition of a row of the query `explained_answers`."""
+def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> Condition:
+    """The condition of a row of the query `explained_answers`; `labels` are those of `kard.evaluation.variants`."""
     names = ("evaluation_id", "size", "method", "seed", "retriever", "k", "index_id", "reranker_id")
-    return Condition(**{name: row[name] for name in names})  # type: ignore[arg-type]  # columns are typed
+    label = labels.get(cast(int, row["evaluation_id"]), "")
+    return Condition(**{name: row[name] for name in names}, variant=label)  # type: ignore[arg-type]  # typed columns
 
 
 def read_of(row: Mapping[str, object]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from kard.db import batches, marks, rows
 from kard.evaluation.failures import Condition, Known, condition_of, known_of, read_of
 from kard.evaluation.finding import find_question
 from kard.evaluation.judging import Judgement, judgements
+from kard.evaluation.variants import variants
 from kard.evaluation.verdicts import Need, Needed, Verdict
 from kard.records import Passage, Question, Sample
 
@@ -144,17 +145,17 @@ def trace(db: Database, question: str | int, *, task: str | None = None, needed:
 
 
 def _rankings(db: Database, question_id: int) -> tuple[Ranking, ...]:
-    columns = ("kind", "index_id", "rationale_id", "reranker_id", "depth")
-    places = Place.__slots__
+    made = ("kind", "index_id", "rationale_id", "reranker_id", "depth")
+    names = ("passage_id", "rank", "bm25", "score", "question_rank")
 
-    def of(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(row[name] for name in columns)
+    def of(row: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+        return tuple((name, row[name]) for name in made)
 
     def place(row: Mapping[str, Any]) -> Place:
-        return Place(**{name: row[name] for name in places})
+        return Place(**{name: row[name] for name in names})
 
     found = groupby(rows(db, "explained_lists", question=question_id), of)
-    return tuple(Ranking(*made, tuple(place(row) for row in some)) for made, some in found)
+    return tuple(Ranking(**dict(key), places=tuple(place(row) for row in some)) for key, some in found)
 
 
 def _answers(
@@ -165,10 +166,11 @@ def _answers(
         samples.setdefault(row["prediction_id"], []).append(
             Sample(row["text"], row["answer"], bool(row["forced"]), row["prompt_tokens"], row["completion_tokens"])
         )
+    labels = variants(rows(db, "runs", task=task, split=split))
     found: list[Answered] = []
     given = rows(db, "explained_answers", task=task, split=split, question=question_id)
     for row in cast("list[dict[str, Any]]", given):
-        condition, read = condition_of(row), read_of(row)
+        condition, read = condition_of(row, labels), read_of(row)
         verdict, why, need = known.explain(condition, question_id, read, needed)
         found.append(
             Answered(
