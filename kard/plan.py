@@ -57,7 +57,7 @@ class Choices:
     @property
     def reads(self) -> bool:
         """Whether any student reads passages."""
-        return any(METHODS[m].reads for m in self.methods)
+        return any(METHODS[m].reads for m in self.methods) and any(r != "none" for r in self.retrievers)
 
     @property
     def reranks(self) -> bool:
@@ -67,7 +67,11 @@ class Choices:
     @property
     def searches(self) -> bool:
         """Whether anything is found by vectors."""
-        return self.reads and bool({"dense", "hybrid"} & set(self.retrievers))
+        return self.reads_from("dense") or self.reads_from("hybrid")
+
+    def reads_from(self, retriever: str) -> bool:
+        """Whether any student reads what that retriever finds."""
+        return self.reads and retriever in self.retrievers
 
     @property
     def wears(self) -> bool:
@@ -179,8 +183,17 @@ class Work:
             self.db,
             "select id from students where task = ? and size = ? and base = ? and method = ? and settings = ?"
             " order by created desc, rowid desc limit 1",
-            [self.task.name, size, self.base_of(size), method, stored(self.choices.settings.student)],
+            [self.task.name, size, self.base_of(size), method, self.settings_of(method)],
         )
+
+    def settings_of(self, method: str) -> str:
+        """The `settings` column of a student of that method made as chosen."""
+        known, settings = METHODS[method], self.choices.settings
+        if known.trained:
+            return stored(settings.student)
+        from kard.student.prompted import settings_text
+
+        return settings_text(known, settings.prompting, self.teacher_id() if known.shots else None)
 
     def base_of(self, size: str) -> str:
         """The base model of a size. Raises BadConfig for a size that the task does not declare."""

@@ -11,12 +11,13 @@ from kard.errors import KardError
 from kard.plan import Work
 from kard.stages.contract import State, Step
 from kard.stages.find import GROUND, RETRIEVE
+from kard.stages.nearest import DENSE, HYBRID
 from kard.stages.overlap import SCREEN
-from kard.stages.rank import RERANK, RERANKER
+from kard.stages.rank import FUSE, RERANK, RERANKER
 from kard.stages.study import ANSWER, STUDENT
 from kard.stages.teach import TEACH
 
-STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, STUDENT, ANSWER)
+STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, STUDENT, ANSWER)
 CHECKS = (SCREEN,)  # after the steps, and seen by `status` only while they lack something
 NAMES = tuple(step.name for step in (*STEPS, *CHECKS))
 
@@ -27,6 +28,12 @@ def wanted(work: Work) -> Iterator[Step]:
         if step in (RETRIEVE, GROUND) and not work.choices.reads:
             continue
         if step in (RERANKER, RERANK) and not work.choices.reranks:
+            continue
+        if step is FUSE and not work.choices.reads_from("fused"):
+            continue
+        if step is DENSE and not work.choices.searches:
+            continue
+        if step is HYBRID and not work.choices.reads_from("hybrid"):
             continue
         yield step
 

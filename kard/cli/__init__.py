@@ -17,6 +17,7 @@ COMMANDS = {
     "load": "load:load",
     "index": "knowledge:index",
     "search": "knowledge:search",
+    "encodings": "encodings:encodings",
     "teach": "teach:teach",
     "export": "teach:export",
     "ground": "ground:ground",

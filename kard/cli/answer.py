@@ -21,7 +21,7 @@ def answer(task: str, **chosen: Any) -> None:
     from kard import steps
 
     work = choose.work(task, **chosen)
-    wanted = ("retrieve", "ground", "rerank", "answer")
+    wanted = ("retrieve", "ground", "rerank", "fuse", "dense", "hybrid", "answer")
     added = {step.name: steps.run_step(work, step) for step in steps.wanted(work) if step.name in wanted}
     if not work.conditions():
         from kard.errors import Missing

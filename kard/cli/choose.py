@@ -38,6 +38,11 @@ def choices(command: Command) -> Command:
             click.option("--split", help="Split to answer. [default: test, else dev, else validation]"),
             click.option("--teacher", help="Whose rationales train, when the store has several teachers'."),
             click.option("--encoder", help="The reranker's base, by its name in the task. [default: the first]"),
+            click.option(
+                "--dense-encoder",
+                help="What `dense` and `hybrid` search with: a base, or `reranker`. [default: the untrained one]",
+            ),
+            click.option("--kappa", type=click.IntRange(min=1), help="Candidates that are found, then reranked."),
             click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads."),
             click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy."),
             click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions."),
@@ -64,6 +69,8 @@ def work(
     test_limit: int | None = None,
     split: str | None = None,
     teacher: str | Teacher | None = None,
+    dense_encoder: str | None = None,
+    kappa: int | None = None,
     k: int | None = None,
     samples: int | None = None,
     epochs: int | None = None,
@@ -76,8 +83,9 @@ def work(
 
     loaded = tasks.load(task)
     settings = loaded.settings
-    if k is not None:
-        settings = replace(settings, retrieval=replace(settings.retrieval, k=k))
+    retrieval: dict[str, Any] = {"kappa": kappa, "k": k, "encoder": dense_encoder}
+    chosen_retrieval = {name: value for name, value in retrieval.items() if value is not None}
+    settings = replace(settings, retrieval=replace(settings.retrieval, **chosen_retrieval))
     if samples is not None:
         settings = replace(settings, decoding=replace(settings.decoding, samples=samples))
     if epochs is not None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from math import isnan
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kard.cli import options, show
+
+if TYPE_CHECKING:
+    from kard.records import Hit
 
 
 @click.command()
@@ -44,20 +49,42 @@ def index(source: Path, knowledge: Path | None, store: Path, words: int, name: s
 @click.command()
 @click.argument("text")
 @click.option("-n", "number", type=click.IntRange(min=1), default=5, show_default=True, help="Passages to show.")
+@click.option("--dense", "kind", flag_value="dense", help="Search by vectors instead.")
+@click.option("--hybrid", "kind", flag_value="hybrid", help="Search by both.")
+@options.vectors
 @options.knowledge
 @options.store
 @options.as_json
-def search(text: str, number: int, knowledge: Path | None, store: Path, as_json: bool) -> None:
-    """Show the passages that TEXT finds by BM25. Any text will do: a question, or a whole rationale."""
+def search(
+    text: str,
+    number: int,
+    kind: str | None,
+    encoder: str | None,
+    knowledge: Path | None,
+    store: Path,
+    as_json: bool,
+) -> None:
+    """Show the passages that TEXT finds by BM25. Any text will do: a question, or a whole rationale.
+
+    --dense and --hybrid need a vector of every passage: a small base gets them at once, a large one by
+    `kard encodings fill`.
+    """
     from kard.knowledge.base import KnowledgeBase
 
-    hits = KnowledgeBase.open(options.knowledge_of(store, knowledge)).search(text, number)
+    kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
+    if kind is None:
+        hits = kb.search(text, number)
+    else:
+        from kard.knowledge.asking import ask, named_reader
+
+        hits = ask(kb, named_reader(encoder, store, options.adapters_of(store)), text, number, kind)
     if as_json:
         show.as_json(
             [
                 {
                     "rank": hit.rank,
-                    "bm25": hit.bm25,
+                    "bm25": None if isnan(hit.bm25) else hit.bm25,
+                    **({} if hit.score is None else {"score": hit.score}),
                     "id": hit.passage.id,
                     "document": hit.passage.document,
                     "part": hit.passage.part,
@@ -71,9 +98,15 @@ def search(text: str, number: int, knowledge: Path | None, store: Path, as_json:
     if not hits:
         click.echo("No passage holds any of these words.")
         return
-    header = ("rank", "bm25", "title", "document", "passage")
-    rows = [(h.rank, round(h.bm25, 2), h.passage.title, h.passage.document, snippet(h.passage.text)) for h in hits]
-    show.table("", header, rows)
+    told = [(h.rank, *_scores(h), h.passage.title, h.passage.document, snippet(h.passage.text)) for h in hits]
+    scores = ("bm25",) if kind is None else ("score", "bm25")
+    show.table("", ("rank", *scores, "title", "document", "passage"), told)
+
+
+def _scores(hit: Hit) -> tuple[float | None, ...]:
+    """What ordered the hits, and BM25 where it is known."""
+    bm25 = None if isnan(hit.bm25) else round(hit.bm25, 2)
+    return (bm25,) if hit.score is None else (round(hit.score, 4), bm25)
 
 
 def snippet(text: str, characters: int = 120) -> str:

@@ -28,6 +28,10 @@ knowledge = click.option(
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many questions.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+vectors = click.option(
+    "--encoder",
+    help="What makes the vectors: a base, or a reranker of the store by its id. [default: the embedded one]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

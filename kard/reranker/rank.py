@@ -7,12 +7,13 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.db import batches, marks
 from kard.progress import SILENT, Progress
 from kard.records import Passage
-from kard.reranker.cache import WITH_VECTORS, DiskCache, encode_with, fill, maker_of
+from kard.reranker.cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
 from kard.reranker.encodings import Encodings, beside
 from kard.reranker.model import Reranker, passage_text
 
@@ -84,18 +85,14 @@ def rerank(
     missing = unranked(db, reranker_id, task_name, index_id, split=split, limit=limit)
     encodings = encodings_of(db, reranker, reranker_id, knowledge) if knowledge and missing else None
     if encodings is not None:
-        reranker.cache = DiskCache(encodings)
         ids = candidates_of(db, [retrieval for retrieval, _ in missing])
-        encode = encode_with(reranker.encoder, reranker.scorer)
-        fill(encodings, ids, lambda some: stored_passages(db, some), encode, progress=progress)
+        ahead(reranker, encodings, ids, lambda some: stored_passages(db, some), progress=progress)
     with progress.bar("rerank", len(missing)) as advance:
         for start in range(0, len(missing), TOGETHER):
             some = missing[start : start + TOGETHER]
             found = _passages(db, [retrieval for retrieval, _ in some])
             lists = [found.get(retrieval, []) for retrieval, _ in some]
-            if isinstance(reranker.cache, DiskCache):
-                reranker.cache.announce({passage_text(p): p.id for passages in lists for p in passages})
-            scores = reranker.scores_many([question for _, question in some], lists)
+            scores = scores_of(reranker, [question for _, question in some], lists)
             with db.atomic():
                 for (retrieval, _), passages, values in zip(some, lists, scores, strict=True):
                     _write(db, reranker_id, retrieval, passages, values)
@@ -103,6 +100,23 @@ def rerank(
     if encodings is not None:
         encodings.close()
     return len(missing)
+
+
+def ahead(
+    reranker: Reranker, encodings: Encodings, ids: Sequence[str], read: Read, *, progress: Progress = SILENT
+) -> None:
+    """Encode what has no vector on disk of these passages, and let the reranker read vectors from there."""
+    reranker.cache = DiskCache(encodings)
+    fill(encodings, ids, read, encode_with(reranker.encoder, reranker.scorer), progress=progress)
+
+
+def scores_of(
+    reranker: Reranker, questions: Sequence[str], lists: Sequence[Sequence[Passage]]
+) -> list[NDArray[np.float32]]:
+    """For each question the scores of its passages, with the vectors on disk where there are any."""
+    if isinstance(reranker.cache, DiskCache):
+        reranker.cache.announce({passage_text(p): p.id for passages in lists for p in passages})
+    return reranker.scores_many(questions, lists)
 
 
 def candidates_of(db: Database, retrievals: Sequence[int]) -> list[str]:

@@ -13,13 +13,31 @@ def student_state(work: Work) -> State:
     """Students trained as chosen, and those to come."""
     made = [work.student_id(size, method) for size, method in work.students()]
     done = sum(student is not None for student in made)
-    every = count(work, "select count(*) from students where task = :task")
-    return State("students", done, len(made) - done, every - done)
+    every = count(work, "select count(*) from students where task = :task and path <> ''")
+    trained = sum(METHODS[method].trained for size, method in work.students() if work.student_id(size, method))
+    return State("students", done, len(made) - done, every - trained)
 
 
 def train_student(work: Work, size: str, method: str) -> str:
-    """Train a student of that size and method as chosen; its id, the trained one's when nothing has changed."""
+    """Train a student of that size and method as chosen; its id, the trained one's when nothing has changed.
+
+    A method that is not trained gets a row for its base as it is asked.
+    """
     from kard.bases import resolve
+
+    known = METHODS[method]
+    if not known.trained:
+        from kard.student.prompted import register
+
+        return register(
+            work.db,
+            work.task,
+            size,
+            resolve(work.base_of(size)),
+            known,
+            work.choices.settings.prompting,
+            teacher_id=work.teacher_id() if known.shots else None,
+        )
     from kard.student.training import train_student as train
 
     return train(
@@ -88,5 +106,5 @@ ANSWER = Step(
     answer_state,
     answer,
     "delete from evaluations where task = :task",
-    needs=("student", "rerank"),
+    needs=("student", "rerank", "fuse", "dense", "hybrid"),
 )

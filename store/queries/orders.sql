@@ -1,0 +1,22 @@
+-- Every order of each question's passages on one index: BM25's, each reranker's, fused, dense and hybrid ones.
+with asked as (
+    select id from questions
+    where task = :task and split = :split and (:question is null or id = :question) order by id limit :limit
+)
+select r.question_id, 'bm25' as retriever, h.rank, h.passage_id, h.bm25 as score
+from retrievals r join hits h on h.retrieval_id = r.id and h.rank <= :kappa
+where r.query = 'question' and r.index_id = :index and r.question_id in asked
+union all
+select r.question_id, s.reranker_id, row_number() over (partition by s.reranker_id, r.id order by s.rank),
+       s.passage_id, s.score
+from retrievals r
+join hits h on h.retrieval_id = r.id and h.rank <= :kappa
+join rerank_scores s on s.retrieval_id = r.id and s.passage_id = h.passage_id
+where r.query = 'question' and r.index_id = :index and r.question_id in asked
+union all
+select g.question_id, t.kind || ' ' || t.id, x.rank, x.passage_id, x.score
+from rankings g
+join retrievers t on t.id = g.retriever_id
+join ranked x on x.ranking_id = g.id and x.rank <= :kappa
+where g.index_id = :index and g.question_id in asked
+order by 1, 2, 3
