@@ -65,7 +65,7 @@ def train_reranker(
     encoder = untrained(base, settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        metrics = _train(encoder, base, lessons, settings, progress)
+        metrics = train_model(encoder, base, lessons, settings, progress)
     sha256 = save(folder, encoder, base)
     record = {
         "id": reranker_id,
@@ -95,9 +95,14 @@ def untrained(base: Base, settings: RerankerTraining) -> Encoder | CrossEncoder:
     return Encoder.of(base, max_length=settings.max_length, projection=settings.projection)
 
 
-def _train(
-    encoder: Encoder | CrossEncoder, base: Base, lessons: Lessons, settings: RerankerTraining, progress: Progress
+def train_model(
+    encoder: Encoder | CrossEncoder,
+    base: Base,
+    lessons: Lessons,
+    settings: RerankerTraining,
+    progress: Progress = SILENT,
 ) -> dict[str, object]:
+    """Train the model in memory; what was measured: each step's loss, Hits@k before and after. Raises NoBase."""
     taught, held_out = lessons.split(settings.seed, settings.held_out)
     before = hits_at(encoder, held_out, lessons.texts, settings)
     prepare(encoder, base, settings)
