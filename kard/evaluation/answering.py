@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -127,10 +127,13 @@ def answer(
     gold = {i: q.answer for i, q in missing}
     label = f"answer {condition.method} with {condition.retriever}"
     with progress.bar(label, len(missing)) as advance:
-        repeated = repeat(db, evaluation, gold, read) if condition.decoding.samples == 1 else set[int]()
+        # What a prompted base is shown depends on the retriever too.
+        same = condition.decoding.samples == 1 and METHODS[condition.method].trained
+        repeated = repeat(db, evaluation, gold, read) if same else set[int]()
         advance(len(repeated))
         fresh = [(i, q) for i, q in missing if i not in repeated]
-        for prediction in predictions(task, student, condition, fresh, read):
+        shots = _shots(db, task, student, condition)
+        for prediction in predictions(task, student, condition, fresh, read, shots):
             _keep(db, evaluation, prediction, gold[prediction.question_id], student)
             advance(1)
     return len(missing)
@@ -142,23 +145,28 @@ def predictions(
     condition: Condition,
     questions: Sequence[tuple[int, Question]],
     read: Reading,
+    shots: Sequence[Mapping[str, Any]] = (),
 ) -> Iterator[Prediction]:
     """The task's own DSPy program, run on every question with the student behind a `dspy.LM`.
 
+    `shots` are examples that stand before each question of a method that is not trained.
     Twice as many threads as a batch holds keep the engine's batches full; longest prompts go first, so
     that a batch pads little and the last one is the cheapest.
     """
     import dspy
 
     from kard.student.engine import StudentEngine, load_lm
+    from kard.student.prompted import PromptedAdapter
     from kard.student.render import StudentAdapter, signature_for
 
     method: Method = METHODS[condition.method]
     by_text = {q.text: list(read.get(i, ())) for i, q in questions}
     retrieve = by_text.__getitem__ if method.reads else None
     program = task.program(signature_for(task.answer, method), retrieve)
+    for predictor in program.predictors() if shots else ():
+        predictor.demos = list(shots)
     lm = load_lm(student, condition.decoding)
-    adapter = StudentAdapter()
+    adapter = StudentAdapter() if method.trained else PromptedAdapter()
 
     def one(item: tuple[int, Question]) -> Prediction:
         question_id, question = item
@@ -181,9 +189,20 @@ def predictions(
         cast(StudentEngine, lm.engine).close()
 
 
-def _prediction(question_id: int, outcome: Any) -> Prediction:
+def _shots(db: Database, task: Task, student: Student, condition: Condition) -> Sequence[Mapping[str, Any]]:
+    """What a prompted base is shown before every question."""
+    method = METHODS[condition.method]
+    if method.trained or not method.shots:
+        return ()
+    from kard.student.prompted import Prompted, shots_for
+
+    return shots_for(db, task, method, cast(Prompted, student), condition.index_id)
+
+
+def samples_of(outcome: Any) -> tuple[Sample, ...]:
+    """The samples behind what a task's program returned, as the student's adapter describes them."""
     drawn = outcome.completions
-    samples = tuple(
+    return tuple(
         Sample(
             text=c.text,
             answer=c.letter,
@@ -194,6 +213,10 @@ def _prediction(question_id: int, outcome: Any) -> Prediction:
         )
         for c in (drawn[i] for i in range(len(drawn)))
     )
+
+
+def _prediction(question_id: int, outcome: Any) -> Prediction:
+    samples = samples_of(outcome)
     vote, _ = majority([s.answer for s in samples])
     return Prediction(question_id, vote, samples, tuple(p.id for p in outcome.passages))
 

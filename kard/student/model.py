@@ -96,14 +96,24 @@ class Student:
         if not found:
             raise Missing(f"no student {student_id}; train one with: kard train student TASK")
         row = found[0]
-        adapter = checked(adapters / Path(row["path"]).name, row["sha256"], row["task"])
+        prompted = not row["path"]  # the base itself, by a prompt
+        adapter = None if prompted else checked(adapters / Path(row["path"]).name, row["sha256"], row["task"])
         base = bases.resolve(row["base"])
         if base.sha256 != row["base_sha256"]:
             raise NoBase(
                 f"{row['base']} has other weights than student {student_id} was trained on; "
                 f"train it again with: kard train student {row['task']}"
             )
+        if prompted:
+            from kard.student.prompted import load
+
+            return load(resident(base), row)
         return cls(resident(base), adapter, settings_of(row["settings"]), name=student_id)
+
+    def kept(self, prompt: str, text: str) -> str:
+        """What counts of a written text: all of it, since a trained student ends its text itself."""
+        del prompt
+        return text
 
     def flops(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Floating-point operations of one sample: 2 x parameters (without embedding) x tokens."""
@@ -153,7 +163,7 @@ class Student:
         written = self.home.writer.generate(batch.ids, _drawing(decoding, budget, batch.seeds))
         samples: list[Sample] = []
         for prompt, ids, options, out in zip(batch.prompts, batch.ids, batch.options, written, strict=True):
-            text = tokens.text(out)
+            text = self.kept(prompt, tokens.text(out))
             read = render.reading(prompt, text)
             ended = out[-1] == tokens.eos or render.ANSWER in read
             answer = answer_of(read, options) if options and ended else None
@@ -218,8 +228,10 @@ def answer_form(options: Sequence[str], letter: str, settings: StudentTraining) 
 
 
 def settings_of(text: str) -> StudentTraining:
-    """The settings in a `settings` column."""
+    """The settings in a `settings` column. Of a base that is only prompted, what a trained student has too."""
     values: dict[str, Any] = json.loads(text)
+    if "shots" in values:
+        return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
     lora = Lora(**values.pop("lora"))
     return StudentTraining(lora=lora, **values)
 

@@ -48,13 +48,40 @@ def prompt(signature: type[dspy.Signature], inputs: Inputs) -> str:
     for name in signature.input_fields:
         value = inputs.get(name)
         if name == "options" and _is_list(value):
-            lines.append(f"Options: {options_line(_strings(value))}")
+            if value:  # a question without options is asked without the line
+                lines.append(f"Options: {options_line(_strings(value))}")
         elif _is_list(value):
             lines += [f"[{number}] {line(text)}" for number, text in enumerate(_strings(value), 1)]
         elif value is not None:
             lines.append(f"{cue(name)} {line(str(value))}")
     lines.append(cue(next(iter(signature.output_fields))))
     return "\n".join(lines)
+
+
+def shown(signature: type[dspy.Signature], shots: Sequence[Inputs], inputs: Inputs) -> str:
+    """`prompt` after the signature's instruction and worked examples: what a base without adapter continues."""
+    return "\n\n".join(
+        [line(signature.instructions), *(worked(signature, shot) for shot in shots), prompt(signature, inputs)]
+    )
+
+
+def worked(signature: type[dspy.Signature], shot: Inputs) -> str:
+    """A prompt with its target: an example."""
+    return prompt(signature, shot) + target(signature, {n: str(shot[n]) for n in signature.output_fields})
+
+
+def first_answer(prompt: str, written: str) -> str:
+    """The text up to the end of its first `Answer:` line, or to where it goes on with another question."""
+    lines = written.split("\n")
+    if prompt.endswith(ANSWER):
+        first = next((i for i, text in enumerate(lines) if text.strip()), len(lines) - 1)
+        return "\n".join(lines[: first + 1])
+    for i, text in enumerate(lines):
+        if text.lstrip().startswith(ANSWER):
+            return "\n".join(lines[: i + 1])
+        if i and text.startswith(cue("question")):
+            return "\n".join(lines[:i]).rstrip()
+    return written
 
 
 def target(signature: type[dspy.Signature], outputs: Mapping[str, str]) -> str:

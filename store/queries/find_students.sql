@@ -1,6 +1,7 @@
 -- Students by the beginning of their id, by task, size and method (each may be null), newest first.
 select * from students
-where (:student is null or id like :student || '%')
+where path <> '' -- a base that is only prompted is no student to load
+  and (:student is null or id like :student || '%')
   and (:task is null or task = :task)
   and (:size is null or size = :size)
   and (:method is null or method = :method)

@@ -1,0 +1,152 @@
+"""One new question through the task's own program, watched as it goes: passages, texts, the vote (section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
+
+from kard.config import METHODS, Decoding, Retrieval
+from kard.errors import BadInput
+from kard.evaluation.answering import samples_of
+from kard.evaluation.intervals import majority
+from kard.records import LETTERS, Hit, Passage, Sample
+from kard.tasks import Task
+
+if TYPE_CHECKING:
+    from kard.knowledge.base import KnowledgeBase
+    from kard.reranker.model import Reranker
+    from kard.student.model import Student
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A passage with its place in both orders; `place` 1 to k are read, in that order."""
+
+    hit: Hit  # rank and BM25
+    place: int
+    score: float | None  # the reranker's, None without one
+    read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One text of the student, with what it answers: an option's text, or free text; '' when it answers nothing."""
+
+    sample: Sample
+    rationale: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The vote: `answer` is an option's text or free text, '' when no text answered; `letter` the option's."""
+
+    found: tuple[Found, ...]
+    written: tuple[Written, ...]
+    answer: str
+    letter: str | None
+    votes: tuple[tuple[str, int], ...]  # answers with their votes, most first
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where passages for a new question come from: BM25, reordered by the reranker if there is one."""
+
+    base: KnowledgeBase
+    reranker: Reranker | None
+    settings: Retrieval
+
+    def find(self, question: str) -> list[Found]:
+        """The candidates in the order of reading, the first k of them read."""
+        settings = self.settings
+        hits = self.base.search(question, settings.kappa, max_df=settings.max_df)
+        if self.reranker is None or not hits:
+            return [Found(hit, hit.rank, None, hit.rank <= settings.k) for hit in hits]
+        scores = [float(score) for score in self.reranker.scores(question, [hit.passage for hit in hits])]
+        order = sorted(range(len(hits)), key=lambda i: -scores[i])  # ties keep BM25's order
+        return [Found(hits[i], place, scores[i], place <= settings.k) for place, i in enumerate(order, 1)]
+
+
+def ask(
+    task: Task,
+    student: Student,
+    method: str,
+    question: str,
+    options: Sequence[str],
+    *,
+    source: Source | None,
+    decoding: Decoding,
+    heard: Callable[[list[Found]], None] = lambda _: None,
+) -> Reply:
+    """The student's reply. `heard` gets the passages as soon as they are found, before the student writes.
+
+    Without options the student answers in free text, and texts are votes when they are alike but for case and
+    punctuation. Raises BadInput for a question without words or a single option.
+    """
+    import dspy
+
+    from kard.student.engine import StudentEngine, load_lm
+    from kard.student.render import StudentAdapter, line, signature_for
+
+    check(question, options)
+    found: list[Found] = []
+
+    def retrieve(text: str) -> list[Passage]:
+        if source is not None:
+            found.extend(source.find(text))
+            heard(list(found))
+        return [one.hit.passage for one in found if one.read]
+
+    known = METHODS[method]
+    program = task.program(signature_for(task.answer, known), retrieve if known.reads and source else None)
+    lm = load_lm(student, decoding)
+    begin = perf_counter()
+    try:
+        with dspy.context(lm=lm, adapter=StudentAdapter()):
+            outcome = program(question=line(question), options=[line(option) for option in options])
+    finally:
+        cast(StudentEngine, lm.engine).close()
+    took = (perf_counter() - begin) * 1000
+    samples = samples_of(outcome)
+    parsed = [outcome.completions[i] for i in range(len(samples))]
+    written = tuple(
+        Written(sample, str(getattr(one, "rationale", "") or ""), _answer(sample, str(one.answer or ""), options))
+        for sample, one in zip(samples, parsed, strict=True)
+    )
+    return _voted(tuple(found), written, options, took)
+
+
+def check(question: str, options: Sequence[str]) -> None:
+    """Raises BadInput for what cannot be asked."""
+    if not question.strip():
+        raise BadInput('the question is empty; ask one: kard ask "..."')
+    if any(not option.strip() for option in options):
+        raise BadInput("an option is empty; leave it out or name it with --option TEXT")
+    if len(options) == 1 or len(options) > len(LETTERS):
+        raise BadInput(f"the number of options is {len(options)}, not 2 to {len(LETTERS)}; or ask without any")
+
+
+def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:
+    """The option that the text answers, else its own words."""
+    if options:
+        return "" if sample.answer is None else options[LETTERS.index(sample.answer)]
+    return text.strip()
+
+
+def _voted(found: tuple[Found, ...], written: tuple[Written, ...], options: Sequence[str], took: float) -> Reply:
+    keys = [_alike(one.answer) if not options else one.answer for one in written]
+    winner, _ = majority([key or None for key in keys])
+    shown = {key: one.answer for key, one in reversed(list(zip(keys, written, strict=True)))}  # the first wording
+    counts = {key: keys.count(key) for key in dict.fromkeys(keys) if key}
+    votes = tuple((shown[key], count) for key, count in sorted(counts.items(), key=lambda item: -item[1]))
+    answer = "" if winner is None else shown[winner]
+    letter = LETTERS[list(options).index(answer)] if options and answer else None
+    return Reply(found, written, answer, letter, votes, took)
+
+
+def _alike(text: str) -> str:
+    """The text without case, punctuation and spacing: what makes two free answers one."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
