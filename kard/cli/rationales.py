@@ -58,9 +58,10 @@ def rationales(
 ) -> None:
     """Show TASK's rationales with their verdicts, or with --quality a table of what each teacher's are worth.
 
-    A table shortens long texts; --question, --json, --nl and --csv do not. --quality measures agreement with the gold
-    answer, length, repetition, difference between a question's samples, how much of their words and names the
-    passages found with them hold (beside what another question's passages hold), and copies of the prompt's examples.
+    A table shortens long texts; --question, --json, --nl and --csv do not. --quality measures agreement with
+    the gold answer, length, repetition, difference between a question's samples, how much of their words and
+    names the passages found with them hold (beside what another question's passages hold), and copies of the
+    prompt's examples.
     """
     db = open_store(store, create=False)
     name = _name(db, task)

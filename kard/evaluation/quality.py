@@ -79,8 +79,8 @@ class Quality:
     )  # distinct-2 of a question's samples (Li et al., arXiv 1510.03055); where there are several
     same: float | None  # samples that say word for word what an earlier one says
     grounded: float | None  # share of its content words that its silver passages hold
-    names: float | None  # share of its names and numbers that they hold
     by_chance: float | None  # share of its content words that another question's silver passages hold
+    names: float | None  # share of its names and numbers that its silver passages hold
     copies: float | None  # rationales made of the prompt's examples; None where those are not known
 
 
