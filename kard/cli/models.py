@@ -78,6 +78,29 @@ def fetch(spec: str, as_json: bool) -> None:
         click.echo(f"{base.spec}: {base.kind}, {base.parameters:,} parameters, in {base.folder}")
 
 
+@models.command()
+@click.argument("student")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--merge", is_flag=True, help="Write the whole model, with the adapter in the base's weights.")
+@click.option("--task", help="File of the student's task, when it is your own: its prompts stand there.")
+@options.store
+def export(student: str, folder: Path, merge: bool, task: str | None, store: Path) -> None:
+    """Write STUDENT as a folder that peft, transformers, vLLM and the model hub read, with a model card.
+
+    STUDENT is an id, or the beginning of one, as `kard models` shows it. DIR must not be there yet, or be empty.
+    The card states what is known and no licence: that is yours to choose.
+    """
+    from kard import tasks
+    from kard.db import open_store
+    from kard.student.publish import export_student
+
+    db = open_store(store, create=False)
+    known = tasks.load(task) if task else None
+    export_student(db, student, options.adapters_of(store), folder, merge=merge, task=known)
+    what = "model" if merge else "adapter"
+    click.echo(f"{folder}: {what} with its card; choose a licence in {folder / 'README.md'} before you publish it")
+
+
 def _adapters(store: Path, query: str) -> Adapters:
     if not store.exists():
         return Adapters([], [])

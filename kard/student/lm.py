@@ -16,7 +16,8 @@ from kard.evaluation.conclusion import answer_of
 from kard.records import LETTERS
 from kard.student.engine import AsyncStudentEngine, StudentEngine
 from kard.student.model import Student
-from kard.student.render import StudentAdapter, signature_for
+from kard.student.prompted import PromptedAdapter
+from kard.student.render import ANSWER, StudentAdapter, signature_for
 
 REASONING = "reasoning"  # what dspy.ChainOfThought calls its rationale
 _ADAPTER = "adapter_sha256"  # in a saved program's state
@@ -40,8 +41,8 @@ class Identity:
         return f"{self.id} ({', '.join(word for word in words if word)})"
 
 
-class ProgramAdapter(StudentAdapter):
-    """The student's form with outputs of the types that a signature names, not text alone."""
+class _Typed(StudentAdapter):
+    """Outputs of the types that a signature names, not text alone."""
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """The signature's outputs. Raises AdapterParseError for a text that is none of a field's type."""
@@ -58,6 +59,14 @@ class ProgramAdapter(StudentAdapter):
             return found
         name = list(signature.output_fields)[-1]
         return list(_allowed(signature.output_fields[name].annotation)) if name == "answer" else []
+
+
+class ProgramAdapter(_Typed):
+    """The form that a trained student reads: no instruction and no demonstration, it has learnt them."""
+
+
+class ShownAdapter(_Typed, PromptedAdapter):
+    """The form in which a base is only prompted: after the instruction and the demonstrations."""
 
 
 class StudentLM(dspy.LM):
@@ -87,7 +96,8 @@ class StudentLM(dspy.LM):
             num_retries=0,
             **drawn,
         )
-        self.identity, self.signature, self.adapter = identity, signature, ProgramAdapter()
+        self.identity, self.signature = identity, signature
+        self.adapter: StudentAdapter = ProgramAdapter() if METHODS[identity.method].trained else ShownAdapter()
 
     def close(self) -> None:
         """End its generating thread, and that of all its copies."""
@@ -155,7 +165,7 @@ class StudentPredict(dspy.Predict):
             super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
             return self
         here = self.lm.identity
-        if (saved[_ADAPTER], saved["base_sha256"]) != (here.sha256, here.base_sha256):
+        if (saved[_ADAPTER], saved["base_sha256"], saved["method"]) != (here.sha256, here.base_sha256, here.method):
             raise BadInput(
                 f"the program was saved with student {saved['model']} (adapter {saved[_ADAPTER][:12]}), not with "
                 f"{here.id} (adapter {here.sha256[:12]}); load that one: kard.load_student(store, "
@@ -214,7 +224,7 @@ def predict_signature(predict: dspy.Predict) -> type[dspy.Signature]:
 def _typed(text: str, annotation: Any) -> Any:
     """The value of a field's type that a text stands for. Raises ValueError."""
     allowed = _allowed(annotation)
-    letter = answer_of(text, allowed) if allowed and text not in allowed else None
+    letter = answer_of(f"{ANSWER} {text}", allowed) if allowed and text not in allowed else None
     return parse_value(text if letter is None else allowed[LETTERS.index(letter)], annotation)
 
 

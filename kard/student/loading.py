@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dspy
 
-from kard import tasks
+from kard import bases, tasks
+from kard.adapters import WEIGHTS, hash_of
 from kard.config import METHODS, Decoding, Retrieval
 from kard.db import open_store, rows
-from kard.errors import BadConfig, Missing, NoTask
+from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
+from kard.evaluation.asking import Source
 from kard.records import Passage
+from kard.student.engine import StudentEngine
 from kard.student.lm import Identity, StudentLM, reduced, with_student
-from kard.student.model import Student, settings_of
-from kard.tasks import Retrieve, Task
+from kard.student.model import Student, resident, settings_of
+from kard.tasks import Task
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from kard.knowledge.base import KnowledgeBase
     from kard.reranker.model import Reranker
 
+FACTS = "kard.json"  # in a published folder: which student it is
 READERS = ("none", "bm25", "reranker")  # retrievers that a new question can be given
 
 
@@ -36,15 +41,19 @@ def load_student(
     method: str | None = None,
     decoding: Decoding | None = None,
     adapters: Path | None = None,
+    base: str | None = None,
 ) -> StudentLM:
-    """A `dspy.LM` that answers with a student of the store.
+    """A `dspy.LM` that answers with a student of the store, or of a folder that `kard models export` wrote.
 
     `student` is an id, or the beginning of one, as `kard models` shows it; without it, the newest student of that
     task, size and method. `decoding` is the task's own unless given. Nothing of the base is loaded again when
-    another student over it is loaded. Raises Missing when there is no such student or its adapter is not what was
-    trained, BadConfig when several might be meant, NoBase when the base cannot be had.
+    another student over it is loaded. `base` says where a folder's base lies when it is no public one. Raises
+    Missing when there is no such student or its adapter is not what was trained, BadConfig when several might be
+    meant, NoBase when the base cannot be had.
     """
     path = Path(store)
+    if path.is_dir():
+        return _published(path, base, decoding)
     known = _task_of(task)
     name = known.name if known is not None else task if isinstance(task, str) else None
     db = open_store(path, create=False)
@@ -106,7 +115,57 @@ def load_program(
             knowledge or path.with_suffix(".knowledge"),
             adapters or path.with_suffix(".adapters"),
         )
-    return with_student(known.program(known.answer, retrieve), lm)
+    program = with_student(known.program(known.answer, retrieve), lm)
+    if chosen.shots:
+        _show(program, path, known, lm, retrieve)
+    return program
+
+
+def _published(folder: Path, base: str | None, decoding: Decoding | None) -> StudentLM:
+    """The student of a published folder. Raises BadInput when it is none, Missing or NoBase when it has changed."""
+    try:
+        told = cast("dict[str, Any]", json.loads((folder / FACTS).read_text("utf-8")))
+        row = {
+            **told,
+            "id": told["student"],
+            "sha256": told["adapter_sha256"],
+            "settings": json.dumps(told["settings"]),
+        }
+        known, merged = identity_of(row), bool(told["merged"])
+        method = METHODS[known.method]
+    except FileNotFoundError:
+        raise BadInput(
+            f"no {FACTS}: not a student that kard wrote; name a store or such a folder", at=str(folder)
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"cannot be read ({error!r}); export the student again", at=str(folder / FACTS)) from error
+    if not merged and hash_of(folder / WEIGHTS) != known.sha256:
+        raise Missing(f"{folder / WEIGHTS} is not what was trained (its hash differs); export the student again")
+    found = bases.resolve(str(folder) if merged else base or known.base)
+    if found.sha256 != (told.get("weights_sha256") if merged else known.base_sha256):
+        raise NoBase(
+            f"{found.spec} has other weights than student {known.id} was trained on; name another with base="
+        )
+    task = _known_task(known.task)
+    student = Student(resident(found), None if merged else folder, known.settings, name=known.id)
+    signature = None if task is None else reduced(task.answer, method)
+    default = Decoding() if task is None else task.settings.decoding
+    return StudentLM(student, decoding or default, known, signature)
+
+
+def _show(program: dspy.Module, store: Path, task: Task, lm: StudentLM, reading: _Reading | None) -> None:
+    """Give a base that is only prompted the worked examples that evaluation shows it."""
+    from kard.student.prompted import Prompted, shots_for
+
+    db = open_store(store, create=False)
+    try:
+        student = cast(Prompted, cast(StudentEngine, lm.engine).student)
+        index = None if reading is None else reading.index_id
+        shots = shots_for(db, task, METHODS[lm.identity.method], student, index)
+    finally:
+        db.close()
+    for predictor in program.predictors():
+        predictor.demos = [dict(shot) for shot in shots]
 
 
 def find(
@@ -157,7 +216,7 @@ def _known_task(name: str) -> Task | None:
 
 def _retrieve(
     store: Path, task: Task, settings: Retrieval, retriever: str | None, knowledge: Path, adapters: Path
-) -> Retrieve:
+) -> _Reading:
     """From a question to the passages that are read. Raises Missing."""
     from kard.knowledge.base import KnowledgeBase
 
@@ -186,19 +245,13 @@ class _Reading:
     """BM25, then the reranker, then the first k. A copy of it is itself: it holds a base and a model."""
 
     def __init__(self, base: KnowledgeBase, reranker: Reranker | None, settings: Retrieval) -> None:
-        self._base, self._reranker, self._settings = base, reranker, settings
+        self.index_id = base.id
+        self._source = Source(base, reranker, settings)
         self._lock = threading.Lock()
 
     def __call__(self, question: str) -> list[Passage]:
-        settings = self._settings
-        count = settings.k if self._reranker is None else settings.kappa
-        found = [hit.passage for hit in self._base.search(question, count, max_df=settings.max_df)]
-        if self._reranker is None or not found:
-            return found
-        with self._lock:  # its tokenizer cannot be used by two threads at once
-            scores = self._reranker.scores(question, found)
-        order = sorted(range(len(found)), key=lambda i: -float(scores[i]))
-        return [found[i] for i in order[: settings.k]]
+        with self._lock:  # the reranker's tokenizer cannot be used by two threads at once
+            return [one.hit.passage for one in self._source.find(question) if one.read]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Reading:
         return self

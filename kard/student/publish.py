@@ -1,0 +1,241 @@
+"""Adapters as folders for others: what peft, transformers and the model hub read, with a model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_origin
+
+import dspy
+
+import kard
+from kard import bases, tasks
+from kard.adapters import CONFIG, WEIGHTS, Worn, checked
+from kard.config import METHODS, Method, StudentTraining
+from kard.db import rows
+from kard.errors import BadInput, NoBase, NoTask
+from kard.evaluation.intervals import wilson
+from kard.hub import HUB_ID
+from kard.student import render
+from kard.student.card import PAPER, Card, Form, Result, markdown
+from kard.student.lm import reduced
+from kard.student.loading import FACTS, find, identity_of
+from kard.student.model import load_model
+from kard.tasks import Task
+from kard.weights import measure
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from kard.bases import Base
+
+_STALE = 3600  # seconds after which a part is what a killed export left
+Fill = Callable[[Path], None]
+
+
+def export_student(
+    db: Database, student: str, adapters: Path, folder: Path, *, merge: bool = False, task: Task | None = None
+) -> Path:
+    """Write the student as a peft adapter folder, or merged into its base, with a model card; the folder.
+
+    `student` is an id or the beginning of one. `task` is needed for the prompts when the student's task is not one
+    that comes with kard. No path of this machine is written. The folder appears when it is whole. Raises BadInput
+    when it is there and not empty, Missing when the student is not, NoBase when its base cannot be had, NoTask.
+    """
+    row = find(db, student, task=None, size=None, method=None)
+    known = identity_of(row)
+    if not row["path"]:
+        raise BadInput(f"student {known.id} is a base that is only prompted; there is no adapter to export")
+    source = checked(adapters / Path(str(row["path"])).name, known.sha256, known.task)
+    config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
+    prompts = _forms(source, known.task, METHODS[known.method], known.settings, task)
+    base = _base_of(known.base, known.base_sha256, known.id)
+    settings = cast("dict[str, Any]", json.loads(str(row["settings"])))  # as kept: later versions know more
+    seen = f"{row['examples']} examples, {row['tokens']} tokens seen; last loss a token {float(row['loss']):.3f}"
+    facts = {
+        "student": known.id,
+        "task": known.task,
+        "method": known.method,
+        "size": known.size,
+        "base": public(known.base),
+        "base weights": known.base_sha256,
+        "adapter weights": known.sha256,
+        "training data": row["data_sha256"],
+        "trained on": seen,
+        "seed": known.settings.seed,
+        "made with": f"kard {kard.__version__}, peft {config.get('peft_version', 'of unknown version')}",
+    }
+    card = Card(
+        title=f"{known.task} student, {known.size}, {known.method}",
+        about=(
+            f"A language model that answers the questions of {known.task}: {_says(METHODS[known.method])}. It was "
+            f"trained with kard ({PAPER})."
+        ),
+        kind=base.kind,
+        merged=merge,
+        base=public(known.base),
+        base_id=hub_id(known.base),
+        task=known.task,
+        facts=facts,
+        settings=settings,
+        results=[
+            Result(
+                str(one["split"]),
+                _condition(one),
+                "accuracy",
+                wilson(int(str(one["correct"])), int(str(one["questions"]))),
+            )
+            for one in rows(db, "student_results", student=known.id)
+        ],
+        forms=prompts,
+        rank=int(config["r"]),
+    )
+    told = {
+        "kard": kard.__version__,
+        "student": known.id,
+        "task": known.task,
+        "size": known.size,
+        "method": known.method,
+        "base": public(known.base),
+        "base_sha256": known.base_sha256,
+        "adapter_sha256": known.sha256,
+        "merged": merge,
+        "settings": settings,
+        "prompts": [{"prompt": form.prompt, "target": form.target} for form in prompts],
+    }
+
+    def fill(part: Path) -> None:
+        if merge:
+            told["weights_sha256"] = _merge(part, base, source)
+        else:
+            _copy_adapter(part, source, known.base)
+        _write(part / FACTS, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+        _write(part / "README.md", markdown(card))
+
+    return whole(folder, fill)
+
+
+def whole(folder: Path, fill: Fill) -> Path:
+    """The folder that `fill` fills; it appears when it is whole. Raises BadInput when it is there and not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput("is there already and not empty; name another folder", at=str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for other in folder.parent.glob(f".{folder.name}.*.part"):
+        if time.time() - other.stat().st_mtime > _STALE:
+            shutil.rmtree(other, ignore_errors=True)
+    part = folder.parent / f".{folder.name}.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        fill(part)
+        for file in part.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        part.rename(folder)
+    except OSError as error:
+        raise BadInput(f"cannot be written ({error.strerror}); name another folder", at=str(folder)) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def public(spec: str) -> str:
+    """The base as others may be told of it: never a path, of which the last part stays."""
+    return spec if spec.startswith("pypi:") or hub_id(spec) else Path(spec).name
+
+
+def hub_id(spec: str) -> str:
+    """The hub's id in a spec, '' when the base came from elsewhere."""
+    if spec.startswith("pypi:") or not HUB_ID.fullmatch(spec) or Path(spec).expanduser().is_dir():
+        return ""
+    return spec.partition("@")[0]
+
+
+def template(signature: type[dspy.Signature], settings: StudentTraining) -> Form:
+    """The prompt and target of a signature, rendered with its fields' names in braces."""
+    given: dict[str, object] = {}
+    for name, field in signature.input_fields.items():
+        if get_origin(field.annotation) is not list:
+            given[name] = f"{{{name}}}"
+        elif name == "options":
+            given[name] = ["{first option}", "{second option}"]
+        else:
+            given[name] = [f"{{title}}: {{text of passage {i + 1}}}" for i in range(settings.k)]
+    answer = "{letter}" if settings.answer == "letter" else "{answer}"
+    written = {name: answer if name == "answer" else f"{{{name}}}" for name in signature.output_fields}
+    return Form(render.prompt(signature, given), render.target(signature, written))
+
+
+def _forms(source: Path, name: str, method: Method, settings: StudentTraining, task: Task | None) -> list[Form]:
+    """What the adapter's folder says, else the task's one form. Raises NoTask."""
+    if (source / FACTS).exists():
+        kept = json.loads((source / FACTS).read_text("utf-8"))["prompts"]
+        return [Form(str(one["prompt"]), str(one["target"])) for one in kept]
+    if task is None:
+        try:
+            task = tasks.load(name)
+        except NoTask as error:
+            raise NoTask(
+                f"{error}: the student's prompts are written there; name its file with: --task FILE.py"
+            ) from error
+    return [template(reduced(task.answer, method), settings)]
+
+
+def _copy_adapter(part: Path, source: Path, spec: str) -> None:
+    """The weights as they are, byte for byte, and peft's configuration without what belongs to this machine."""
+    shutil.copyfile(source / WEIGHTS, part / WEIGHTS)
+    config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
+    config["base_model_name_or_path"] = hub_id(spec) or public(spec)
+    config["revision"] = spec.partition("@")[2] or None
+    config["inference_mode"] = True
+    _write(part / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _merge(part: Path, base: Base, source: Path) -> str:
+    """The base with the adapter in its weights, in the precision that the base is kept in; the weights' hash."""
+    import torch
+    from transformers import AutoTokenizer
+
+    kept = json.loads((base.folder / "config.json").read_text("utf-8"))
+    model = load_model(base, getattr(torch, str(kept.get("dtype") or kept.get("torch_dtype")), torch.float32))
+    Worn(model).wear(source)
+    model.save_pretrained(part)
+    AutoTokenizer.from_pretrained(base.folder).save_pretrained(part)
+    told = part / "tokenizer_config.json"
+    values = cast("dict[str, Any]", json.loads(told.read_text("utf-8")))
+    for name in ("name_or_path", "is_local", "local_files_only"):  # how it was loaded here
+        values.pop(name, None)
+    _write(told, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+    return measure(part)[0]
+
+
+def _base_of(spec: str, sha256: str, student: str) -> Base:
+    base = bases.resolve(spec)
+    if base.sha256 != sha256:
+        raise NoBase(f"{spec} has other weights than student {student} was trained on; get the former ones back")
+    return base
+
+
+def _says(method: Method) -> str:
+    read = "from the passages that it is given" if method.reads else "without reading anything"
+    return f"it reasons {read}, then answers" if method.reasons else f"it answers {read}, without a rationale"
+
+
+def _condition(row: Mapping[str, object]) -> str:
+    decoding = json.loads(str(row["decoding"]))
+    samples = int(decoding.get("samples", 1))
+    drawn = "greedy" if samples == 1 else f"vote of {samples}"
+    read = "no passages" if row["retriever"] == "none" else f"{row['retriever']}, first {row['k']}"
+    return f"{read}, {drawn}"
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")

