@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from kard import config, tasks
+from kard import config, meanings, tasks
 from kard.cli import main
 from kard.db import open_store
 from kard.errors import NoExtra
@@ -71,6 +71,36 @@ def schema() -> str:
     # SQLite keeps statements as they were written, but for their first words.
     statements = (re.sub(r"^CREATE (VIRTUAL )?\w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
     return "\n\n".join(f"{statement};" for statement in statements) + "\n"
+
+
+def store_reference() -> str:
+    """Markdown: every table and view with its columns and what they mean."""
+    with TemporaryDirectory() as folder:
+        db = open_store(Path(folder, "kard.db"))
+        known = meanings.relations(db.conn)
+        db.close()
+    parts: list[str] = []
+    for title, views in (("Tables", False), ("Views", True)):
+        parts.append(f"## {title}\n")
+        for relation in known:
+            if relation.is_view == views:
+                rows = [(f"`{c.name}`", c.type, c.meaning) for c in relation.columns]
+                header = ("column", "type", "meaning")
+                parts.append(f"### {relation.name}\n\n{relation.meaning}\n\n{_table(header, rows)}")
+    return "\n".join(parts)
+
+
+def query_reference() -> str:
+    """Markdown: every canned query with what it shows and its parameters."""
+    rows = [
+        (
+            f"[`{query.name}`](../store/queries/{query.name}.sql)",
+            query.meaning,
+            " ".join([*(f"`{p}`" for p in query.required), *(f"[`{p}`]" for p in query.optional)]),
+        )
+        for query in meanings.queries()
+    ]
+    return _table(("query", "what it shows", "parameters"), rows)
 
 
 def settings_table() -> str:

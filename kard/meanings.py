@@ -23,6 +23,7 @@ TABLES: Mapping[str, str] = {
     ),
     "rerankers": "Each reranker that was trained; its adapter lies beside the store.",
     "rerank_scores": "The question's hits as a reranker ranks them.",
+    "ranked": "The passages of a ranking, best first.",
     "students": "Each student that was trained; its adapter lies beside the store.",
     "steps_log": "What each step added, and when.",
 }
@@ -42,6 +43,9 @@ COLUMNS: Mapping[str, str] = {
     "index_id": "the state of the knowledge base",
     "reranker_id": "the reranker",
     "student_id": "the student",
+    "retriever_id": "what ordered the passages",
+    "ranking_id": "the ranking",
+    "kappa": "candidates that were reranked, null for the task's own number",
     "evaluation_id": "the condition",
     "prediction_id": "the prediction",
     "other_question_id": "the question that holds it, null when a passage does",

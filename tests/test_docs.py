@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 
 import click
 import pytest
@@ -11,8 +12,9 @@ from click.testing import CliRunner
 from cogapp import Cog
 from sqlite_utils import Database
 
-from kard import config, docs, tasks
+from kard import config, docs, tasks, worked
 from kard.cli import main
+from kard.db import query_names
 from kard.errors import KardError
 
 README = (docs.ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +38,7 @@ def test_the_schema_makes_the_same_tables_and_views_when_it_is_run(store: Databa
 
 def test_every_document_with_generated_parts_is_current() -> None:
     names = {file.name for file in docs.documents()}
-    assert {"cli.md", "settings.md"} <= names
+    assert {"cli.md", "settings.md", "store.md", "example.md"} <= names
     stale = [f.name for f in docs.documents() if Cog().main(["cog", "--check", str(f)]) != 0]
     assert stale == [], AGAIN
 
@@ -89,6 +91,31 @@ def test_every_setting_is_in_the_table_with_the_default_that_it_has() -> None:
             row = re.search(rf"^\| `{field.name}` \| `(.*?)` \|", part, re.M)
             assert row, f"{settings.__name__}.{field.name}"
             assert eval(row[1], dict(vars(config))) == field.default
+
+
+def test_every_table_view_and_column_is_in_the_reference_with_what_it_means(store: Database) -> None:
+    reference = docs.store_reference()
+    for name in [n for n in store.table_names() if "sqlite" not in n and "_fts" not in n] + store.view_names():
+        part = reference.split(f"### {name}\n")[1].partition("\n### ")[0]
+        for column in store[name].columns:
+            assert re.search(rf"^\| `{column.name}` \| \w* \| \S.*\|$", part, re.M), f"{name}.{column.name}"
+
+
+def test_every_canned_query_is_in_the_reference_and_its_link_leads_to_it() -> None:
+    reference = docs.query_reference()
+    for name in query_names():
+        assert f"[`{name}`](../store/queries/{name}.sql)" in reference
+        assert (docs.ROOT / "store" / "queries" / f"{name}.sql").exists()
+    assert re.search(r"`graded`.*\| `split` `task` \|$", reference, re.M)  # needed ones bare
+    assert re.search(r"`accuracy`.*\| \[`split`\] \[`task`\] \|$", reference, re.M)  # others in brackets
+
+
+def test_the_worked_example_stops_at_a_command_that_fails_and_leaves_the_folder_that_it_was_in() -> None:
+    before = Path.cwd()
+    with pytest.raises(RuntimeError, match="kard load nothing: "):
+        worked.transcript("load nothing")
+    assert Path.cwd() == before
+    assert "3 questions added" in worked.transcript("load choice questions.csv")
 
 
 def test_every_task_is_in_the_table_and_in_the_readme() -> None:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 from datasette.app import Datasette
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kard import meanings
@@ -60,14 +60,16 @@ def fill(path: Path) -> None:
     for number, split in ((1, "train"), (2, "test")):
         db.table("questions").insert(
             {
-                "id": number, "task": "metals", "key": f"q{number}", "split": split, "text": evil(f"Rusting{number}"),
+                "id": number, "task": "metals", "key": f"q{number}", "split": split,
+                "text": evil(f"Rusting{number}"),
                 "options": json.dumps([evil("yes"), evil("no")]), "answer": "A", "kind": evil("kind"),
                 "facts": json.dumps([evil("fact")]), "hash": str(number), "created": made,
             }
         )  # fmt: skip
-    passages = [{"id": f"p{i}", "document": f"d{i}", "part": 0, "title": evil(f"Title{i}"), "text": evil(f"Passage{i}")}
-                for i in range(14)]  # fmt: skip
-    db.table("passages").insert_all(passages)
+    db.table("passages").insert_all(
+        {"id": f"p{i}", "document": f"d{i}", "part": 0, "title": evil(f"Title{i}"), "text": evil(f"Passage{i}")}
+        for i in range(14)
+    )
     db.table("evidence").insert({"question_id": 2, "document": "d3"})
     index = {"id": "index", "path": "x", "passages": 14, "analyser": "{}", "created": made}
     db.table("indexes").insert(index)
@@ -253,6 +255,7 @@ def test_a_canned_query_opens_with_examples_from_the_store(ui: Datasette) -> Non
     opened = asyncio.run(ui.client.get("/metals/explained_answers"))
     there = "/metals/explained_answers?split=test&task=metals&question="
     assert (opened.status_code, opened.headers["location"]) == (302, there)
+    assert "0 results" in get(ui, "/metals/search_passages").text  # no example: a form that waits for a word
     assert asyncio.run(ui.client.get("/metals/conditions")).status_code == 200
     assert asyncio.run(ui.client.get("/metals/explained_answers?task=x")).status_code == 200
 
@@ -353,6 +356,7 @@ def test_a_page_may_load_from_here_only_and_kards_own_run_no_script(ui: Datasett
     assert "<script" not in get(ui, "/-/kard/question/2").text
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_inert_text_has_no_control_and_changes_nothing_else(text: str) -> None:
     clean = guard.inert(text)
@@ -369,18 +373,18 @@ def test_inert_text_has_no_control_and_changes_nothing_else(text: str) -> None:
             assert after == before or before in "\u200e\u200f\u061c"
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**17), 10**17) | st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3)))
 def test_a_number_that_is_typed_is_that_number(number: float) -> None:
     typed = f"{number:.3f}" if isinstance(number, float) else str(number)
     assert parameters.value(typed) == number
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_is_typed_is_something_that_sqlite_can_be_given(text: str) -> None:
     value = parameters.value(text)
     assert value is None or str(value) == text or float(value) == float(text)
-    if "\ud800" <= max(text, default="") <= "\udfff":
-        return
     connection = sqlite3.connect(":memory:")
     assert connection.execute("select ?", [value]).fetchone()[0] == value
     connection.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from datasette.app import Datasette
-from datasette.database import Database, QueryInterrupted
+from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
 
 from kard.meanings import Query
@@ -22,7 +22,7 @@ class Store(Database):
     def __init__(self, application: Datasette, path: str, queries: tuple[Query, ...], *, is_mutable: bool) -> None:
         super().__init__(application, path=path, is_mutable=is_mutable)
         self.queries = {q.name: q for q in queries}
-        self._names = {q.sql: q.parameters for q in queries}
+        self._canned = {q.sql: q for q in queries}
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
         """A connection that cannot write, whatever it is asked for."""
@@ -31,10 +31,15 @@ class Store(Database):
         return connection
 
     async def execute(self, sql: str, params: Any = None, *args: Any, **settings: Any) -> Any:
-        """As datasette does it; a canned query's parameters mean what `kard query -p` makes of them."""
-        names = self._names.get(sql)
-        if names is not None and isinstance(params, Mapping):
-            params = parameters.values(cast("Mapping[str, Any]", params), names)
+        """As datasette does it; a canned query's parameters mean what `kard query -p` makes of them.
+
+        While one that it needs has no value, it finds nothing: the page is a form then.
+        """
+        query = self._canned.get(sql)
+        if query is not None and isinstance(params, Mapping):
+            params = parameters.values(cast("Mapping[str, Any]", params), query.parameters)
+            if any(params[name] is None for name in query.required):
+                return Results([], False, ())
         settings["log_sql_errors"] = False  # the page shows it
         return await super().execute(sql, params, *args, **settings)
 

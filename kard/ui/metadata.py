@@ -70,13 +70,19 @@ def canned(queries: Iterable[Query]) -> Metadata:
     }
 
 
-NEWEST: Mapping[str, str] = {"index": "indexes", "reranker": "rerankers", "student": "students"}
+NEWEST: Mapping[str, str] = {
+    "index": "indexes",
+    "reranker": "rerankers",
+    "retriever": "retrievers",
+    "student": "students",
+    "evaluation": "evaluations",
+}
 """Parameters that take the id of a row: the newest one of its table is the example."""
 
 
 def examples(connection: sqlite3.Connection) -> dict[str, str]:
     """A value for each parameter that the store can suggest one for: of split and question the most answered."""
-    found = {"k": "3", "silver": "3", "samples": "5", "limit": "100", "share": "0.5"}
+    found = {"k": "3", "silver": "3", "samples": "5", "limit": "100", "share": "0.5", "kappa": "100"}
     row = connection.execute(
         "select q.task, q.split, q.id from questions q left join predictions p on p.question_id = q.id "
         "group by q.id order by count(p.id) desc, q.id limit 1"

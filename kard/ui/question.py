@@ -16,6 +16,7 @@ from kard.records import LETTERS, Passage
 from kard.ui.guard import OWN
 from kard.ui.pages import answer, store_of
 
+SHORT = 8  # characters of an id: the commands take the beginning of one
 FIRST = 10  # places of a list that are shown before the rest is folded away
 
 
@@ -54,24 +55,27 @@ async def page(datasette: Datasette, request: Request) -> Response:
 
 
 def listed(found: Trace) -> list[Listed]:
-    """The question's own list, then each reranker's order of it, then each rationale's; newest index first."""
-    return [
-        _listed(found, ranking)
-        for index in found.indexes
-        for kind in ("question", "reranker", "rationale")
-        for ranking in found.lists(kind, index)
-    ]
+    """The question's own list, then those of rerankers and others, then each rationale's; newest index first."""
+
+    def place(ranking: Ranking) -> tuple[int, int]:
+        kinds = {"question": 0, "reranker": 1, "rationale": 3}
+        return found.indexes.index(ranking.index_id), kinds.get(ranking.kind, 2)
+
+    return [_listed(found, ranking) for ranking in sorted(found.rankings, key=place)]
 
 
 def _listed(found: Trace, ranking: Ranking) -> Listed:
-    titles = {
-        "question": "BM25 by the question",
-        "reranker": f"Reranker {(ranking.reranker_id or '')[:8]}",
-        "rationale": f"BM25 by rationale {ranking.rationale_id}",
-    }
-    on = f", index {ranking.index_id[:8]}" if len(found.indexes) > 1 else ""
+    on = f", index {ranking.index_id[:SHORT]}" if len(found.indexes) > 1 else ""
     need = found.needs.get(ranking.index_id)
     needed = need.passages if need else frozenset[str]()
     places = {place.passage_id for place in ranking.places}
     absent = [found.passages[i] for i in sorted(needed - places) if i in found.passages]
-    return Listed(titles[ranking.kind], f"{len(ranking.places)} passages{on}", ranking.places, needed, absent)
+    return Listed(_title(ranking), f"{len(ranking.places)} passages{on}", ranking.places, needed, absent)
+
+
+def _title(ranking: Ranking) -> str:
+    if ranking.kind == "question":
+        return "BM25 by the question"
+    if ranking.kind == "rationale":
+        return f"BM25 by rationale {ranking.rationale_id}"
+    return f"{ranking.kind.capitalize()} {(ranking.retriever_id or ranking.reranker_id or '')[:SHORT]}"
