@@ -128,7 +128,7 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
     Missing without knowledge base or reranker.
     """
     reads = METHODS[method].reads
-    require(reads or retriever in (None, "none"), f"a student of method {method} reads no passages")
+    require(reads or retriever in (None, "none"), f"a student of method {method} reads no passages; leave --retriever out")
     if not reads or retriever == "none":
         return None, None
     found = None if retriever == "bm25" else work.reranker_id()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kard.evaluating import Chosen
     from kard.evaluation.asking import Found, Reply
 
+WIDTH, INDENT, SHORT = 100, "    ", 60  # columns of a passage's text, what it begins with, characters of a title
+
 
 @click.command()
 @click.argument("question")
@@ -91,18 +93,22 @@ def ask(
 
 
 def _print_passages(found: list[Found], of: int) -> None:
+    """What is read as a whole, the rest in a line each, all with their places in both orders."""
     if not found:
-        click.echo("No passage holds any of these words.")
+        click.echo("No passage holds any of these words.\n")
         return
-    ranked = any(one.score is not None for one in found)
-    header = ("read", *(("reranker", "score") if ranked else ()), "bm25 rank", "bm25", "passage")
-    rows: list[tuple[object, ...]] = []
     for one in found:
         passage = one.hit.passage
-        order = (one.place, f"{one.score:.3f}" if one.score is not None else "") if ranked else ()
-        text = f"{passage.title}: {snippet(passage.text)}" if passage.title else snippet(passage.text)
-        rows.append(("yes" if one.read else "", *order, one.hit.rank, f"{one.hit.bm25:.2f}", text))
-    show.table(f"{len(found)} of {of} passages", header, rows)
+        places = f"BM25 {one.hit.rank} ({one.hit.bm25:.2f})"
+        if one.score is not None:
+            places = f"reranker {one.place} ({one.score:.3f}), {places}"
+        if one.read:
+            click.echo(show.clean(f"[{one.place}] {passage.title or passage.document}: {places}"))
+            text = click.wrap_text(show.clean(passage.text), WIDTH, INDENT, INDENT)
+            click.echo(f"{text}\n")
+        else:
+            click.echo(show.clean(f"not read: {snippet(passage.title or passage.text, SHORT)}: {places}"))
+    click.echo(f"{len(found)} of {of} passages; see more with --passages\n" if of > len(found) else "")
 
 
 def _print_reply(reply: Reply, chosen: Chosen, by: str) -> None:

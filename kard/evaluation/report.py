@@ -172,22 +172,29 @@ def _position(key: Key) -> tuple[object, ...]:
 
 
 def as_table(lines: Sequence[Line]) -> tuple[list[str], list[list[object]]]:
-    """Header and cells: accuracy with its 95% interval for all questions and for each kind."""
+    """Header and cells: accuracy with its 95% interval for all questions and for each kind.
+
+    A cell over fewer questions than the header names says how many, as those of a run that goes on.
+    """
     if not lines:
         return ["size", "method", "retriever"], []
     kinds = list(lines[0].shares)
     header = ["size", "method", "retriever"]
-    header += [f"{kind} (n={lines[0].shares[kind].of})" for kind in kinds] + ["unread"]
+    most = {kind: max(line.shares[kind].of for line in lines) for kind in kinds}
+    header += [f"{kind} (n={most[kind]})" for kind in kinds] + ["unread"]
     body: list[list[object]] = [
-        [*line.cells, *(_cell(line, kind) for kind in kinds), line.unread] for line in lines
+        [*line.cells, *(_cell(line, kind, most[kind]) for kind in kinds), line.unread] for line in lines
     ]
     return header, body
 
 
-def _cell(line: Line, kind: str) -> str:
+def _cell(line: Line, kind: str, most: int) -> str:
     """A baseline is no sample of answers, so it has no interval."""
     share = line.shares[kind]
-    return f"{share.value:.3f}" if line.method in BASELINES else str(share)
+    if not share.of:
+        return ""
+    shown = f"{share.value:.3f}" if line.method in BASELINES else str(share)
+    return shown if share.of == most else f"{shown} (n={share.of})"
 
 
 def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:

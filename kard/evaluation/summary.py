@@ -55,7 +55,11 @@ def summary(lines: Sequence[Line], lessons: Lessons) -> Table:
     """A line a condition: accuracy over all questions with its interval, what an answer and its lessons cost."""
     if not lines:
         return _named({}, ())
-    accuracy: Columns = {f"accuracy (n={lines[0].shares['all'].of})": lambda line: _share(line, "all", 3)}
+    same = len({line.shares["all"].of for line in lines}) == 1
+    name = f"accuracy (n={lines[0].shares['all'].of})" if same else "accuracy"
+    accuracy: Columns = {name: lambda line: _share(line, "all", 3)}
+    if not same:
+        accuracy["n"] = lambda line: line.shares["all"].of
     if any(line.seeds and line.seeds.of > 1 for line in lines):
         accuracy["over seeds"] = _seeds
     accuracy["unread"] = lambda line: None if line.method in BASELINES else line.unread
@@ -88,8 +92,14 @@ def by_kind(lines: Sequence[Line]) -> Table | None:
     if not kinds:
         return None
     places = 2 if len(kinds) <= MOST_WITH_INTERVALS else 0
-    header = [f"{fill(kind, WIDTH)}\nn={lines[0].shares[kind].of}" for kind in kinds]
-    rows: list[list[object]] = [[*line.cells, *(_share(line, kind, places) for kind in kinds)] for line in lines]
+    most = {kind: max(line.shares[kind].of for line in lines) for kind in kinds}
+    header = [f"{fill(kind, WIDTH)}\nn={most[kind]}" for kind in kinds]
+
+    def cell(line: Line, kind: str) -> str:
+        of = line.shares[kind].of
+        return _share(line, kind, places) + ("" if of in (0, most[kind]) else f" n={of}")
+
+    rows: list[list[object]] = [[*line.cells, *(cell(line, kind) for kind in kinds)] for line in lines]
     return ["size", "method", "retriever", *header], rows
 
 
@@ -131,6 +141,8 @@ def _numbers(line: Line, kind: str) -> dict[str, object]:
 def _share(line: Line, kind: str, places: int) -> str:
     """A baseline is no sample of answers, so it has no interval. 0 places: two of the share, and no interval."""
     share = line.shares[kind]
+    if not share.of:
+        return ""
     bare = line.method in BASELINES or not places
     return f"{share.value:.{places or 2}f}" if bare else share.shown(places)
 
