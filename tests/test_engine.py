@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -62,12 +63,12 @@ def make_base(folder: Path, kind: str) -> Path:
         raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     torch.manual_seed(3)
     if kind == "encoder-decoder":
-        made: Any = T5(
-            T5Config(
-                vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, initializer_factor=3.0,
-                pad_token_id=0, eos_token_id=1,
-            )
+        config = T5Config(
+            vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, initializer_factor=3.0,
+            pad_token_id=0, eos_token_id=1,
         )  # fmt: skip
+        config.decoder_start_token_id = 0  # pyright: ignore[reportAttributeAccessIssue]  # of every config
+        made: Any = T5(config)
     else:
         made = LlamaForCausalLM(
             LlamaConfig(
@@ -124,6 +125,18 @@ def labelled(count: int = 4, **more: Any) -> list[dspy.Example]:
         for i in range(count)
     ]
     return [example.with_inputs("question", "options") for example in made]
+
+
+def right(example: dspy.Example, prediction: dspy.Prediction, _trace: object = None) -> bool:
+    return bool(prediction.answer == example.answer)
+
+
+def length(_example: dspy.Example, prediction: dspy.Prediction, _trace: object = None) -> int:
+    return len(prediction.text)
+
+
+def refuse(*_: object, **__: object) -> None:
+    pytest.fail("trained twice")
 
 
 def taught(base: Base, folder: Path, method: str = "kard", program: dspy.Module | None = None, **more: Any) -> Any:
@@ -268,14 +281,13 @@ def test_what_an_example_lacks_is_named_in_one_line() -> None:
     with pytest.raises(BadInput, match="nothing to learn"):
         lessons(TwoSteps(), [], METHODS["kard"], SETTINGS)
     with pytest.raises(BadInput, match="there is no teacher"):
-        lessons(TwoSteps(), [], METHODS["kard"], SETTINGS, metric=lambda *_: True)
+        lessons(TwoSteps(), [], METHODS["kard"], SETTINGS, metric=right)
 
 
 def test_a_teachers_calls_are_learnt_where_the_metric_holds(script: Callable[..., Any]) -> None:
     said = "[[ ## rationale ## ]]\nI know {0}.\n\n[[ ## answer ## ]]\n{0}\n\n[[ ## completed ## ]]"
     replies = [(f"P{i} born", said.format(TOWNS[0])) for i in range(3)]
     teacher = dspy.LM("teacher", engine=script(*replies), cache=False, num_retries=0)
-    right: Any = lambda example, prediction, trace: example.answer == prediction.answer  # noqa: E731
     made = lessons(
         task_program(), labelled(3), METHODS["rd"], SETTINGS, teacher=teacher, metric=right, num_threads=2
     )
@@ -317,7 +329,7 @@ def test_the_same_program_data_and_settings_train_once(
 ) -> None:
     store = tmp_path / "kard.db"
     first = taught(base, tmp_path, store=store)
-    monkeypatch.setattr(finetuning, "fit", lambda *_, **__: pytest.fail("trained twice"))
+    monkeypatch.setattr(finetuning, "fit", refuse)
     again = taught(base, tmp_path, store=store)
     assert first.get_lm().identity == again.get_lm().identity
     rows = list(open_store(store).query("select * from students"))
@@ -368,8 +380,7 @@ def test_evaluate_and_parallel_share_batches_and_change_no_answer(program: Any) 
     alone = [program(**example.inputs()).text for example in labelled(8)]
     batches = asked(program)
     examples = labelled(8)
-    metric: Any = lambda example, prediction, trace=None: len(prediction.text)  # noqa: E731
-    result = dspy.Evaluate(devset=examples, metric=metric, num_threads=8, display_progress=False)(program)
+    result = dspy.Evaluate(devset=examples, metric=length, num_threads=8, display_progress=False)(program)
     assert [prediction.text for _, prediction, _ in result.results] == alone
     assert max(map(len, batches)) > 1
     assert sum(map(len, batches)) == 8
@@ -456,11 +467,11 @@ def test_a_saved_program_knows_its_adapter_and_refuses_another(base: Base, progr
     same = kard.with_student(task_program(), lm)
     same.load(saved)
     assert same.get_lm() is lm
-    assert same.reason.demos[0]["question"] == "kept"
+    assert cast(Any, same).reason.demos[0]["question"] == "kept"
     other = taught(
         base,
         tmp_path / "other",
-        settings=StudentTraining(**{**SETTINGS.values(), "lora": SETTINGS.lora, "seed": 1}),
+        settings=replace(SETTINGS, seed=1),
     )
     before = other.reason.dump_state()
     with pytest.raises(
@@ -533,11 +544,12 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
     assert copy(question="Where was P4 born?", options=TOWNS).passages[0].title == "P4"
     assert batches[0][0].startswith("[1] P4: P4 was born in Dorn.\n[2] ")
     assert kard.load_program(store, "choice", method="rd", decoding=FEW)(question="a", options=TOWNS).passages == []
-    for wrong, words in (
+    wrongs: tuple[tuple[dict[str, Any], str], ...] = (
         ({"retriever": "silver"}, "retriever must be one of none, bm25, reranker for a new question"),
         ({"retriever": "reranker"}, "kard train reranker choice"),
         ({"retriever": "bm25", "method": "ft"}, "method ft reads no passages"),
-    ):
+    )
+    for wrong, words in wrongs:
         with pytest.raises((BadConfig, Missing), match=words):
             kard.load_program(store, "choice", **wrong)
 
@@ -550,9 +562,8 @@ def test_miprov2_runs_over_a_student_and_keeps_it(program: Any, script: Callable
     reply += "[[ ## module_description ## ]]\nx\n\n[[ ## proposed_instruction ## ]]\nName the town.\n\n"
     engine = script(*[reply + "[[ ## completed ## ]]"] * 4)
     prompter = dspy.LM("prompter", engine=engine, cache=False, num_retries=0)
-    metric: Any = lambda example, prediction, trace=None: float(prediction.answer == example.answer)  # noqa: E731
     optimizer = dspy.MIPROv2(
-        metric=metric,
+        metric=right,
         prompt_model=prompter,
         task_model=program.get_lm(),
         auto=None,

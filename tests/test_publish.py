@@ -51,7 +51,9 @@ def make_base(folder: Path, kind: str) -> Path:
     sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1}
     if kind == "encoder-decoder":
         shape: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
-        made: Any = T5(T5Config(**sizes, **shape, initializer_factor=3.0))
+        config = T5Config(**sizes, **shape, initializer_factor=3.0)
+        config.decoder_start_token_id = 0  # pyright: ignore[reportAttributeAccessIssue]  # of every config
+        made: Any = T5(config)
     else:
         shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
         made = LlamaForCausalLM(LlamaConfig(**sizes, **shape, max_position_embeddings=256, initializer_range=0.3))
