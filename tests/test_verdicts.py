@@ -15,6 +15,7 @@ from sqlite_utils import Database
 from kard.db import open_store
 from kard.evaluation.failures import Failure, tally, verdicts
 from kard.evaluation.judging import judge
+from kard.evaluation.trace import trace
 from kard.evaluation.verdicts import VERDICTS, Facts, Need, Needed, verdict_of
 
 Case = Any  # conftest's
@@ -336,3 +337,33 @@ def write(case: Case, made: list[dict[str, Any]], split: str) -> None:
             case.answered(q, given_answer["retriever"], *read, answer=given_answer["answer"])
         if drawn["judged"] and drawn["found"]:
             judge(case.db, q, drawn["judged"], passage=drawn["found"][0])
+
+
+def test_a_reranker_is_held_to_the_candidates_that_it_was_given(case: Case) -> None:
+    q = case.question("q", "d1")
+    case.found(q, "x-0", "y-0", "z-0", "d1-0")
+    case.ranked(q, "x-0", "y-0", "d1-0", "z-0")
+    evaluation = case.answered(q, "reranker", "x-0", "y-0")
+    assert verdict(case.db) == "retriever failure"
+    case.write("update evaluations set kappa = 3 where id = ?", evaluation)
+    assert verdict(case.db) == "knowledge gap"  # it stands fourth by BM25
+
+
+@pytest.mark.parametrize("kind", ["fused", "dense", "hybrid"])
+def test_other_retrievers_are_held_to_their_own_lists(case: Case, kind: str) -> None:
+    q = case.question("q", "d1")
+    case.found(q, "d1-0")
+    evaluation = case.answered(q, kind, "x-0")
+    case.write("insert into retrievers values ('o', ?, '-', '-', null, '{}', '{}', 0, '-')", kind)
+    case.write("update evaluations set retriever_id = 'o' where id = ?", evaluation)
+    assert verdict(case.db) == "undetermined"
+    case.write("insert into rankings values (1, 'o', ?, ?, 2, 0, '-')", case.INDEX, q)
+    case.write("insert into ranked values (1, 1, 'x-0', 2.0)")
+    assert verdict(case.db) == "knowledge gap"
+    case.write("insert into ranked values (1, 2, 'd1-0', 1.0)")
+    assert verdict(case.db) == "retriever failure"
+    (ordered,) = trace(case.db, "q").lists(kind)
+    assert [(p.passage_id, p.score, p.question_rank) for p in ordered.places] == [
+        ("x-0", 2.0, None),
+        ("d1-0", 1.0, 1),
+    ]

@@ -19,6 +19,7 @@ MARK = "*"  # before a passage that the answer needs
 SHORT = 8  # characters of an id: `kard judge` takes the beginning of one
 SNIPPET = 200  # characters of a passage's text, unless it is one of a few needed ones or all is asked for
 FEW = 3  # needed passages that are printed whole without being asked for
+WITH_SCORES = 4  # lists: with more of them there is room for ranks only
 PIPE = 100  # columns where nobody looks: the output of a pipe has no width
 
 
@@ -81,18 +82,24 @@ def _said(judgements: Sequence[Judgement]) -> str:
     )
 
 
-def rankings_shown(trace: Trace) -> list[Ranking]:
-    """The lists of the newest index that take a column: the question's, one rationale's, each reranker's."""
+def rankings_shown(trace: Trace, answers: Sequence[Answered]) -> list[Ranking]:
+    """The lists of the newest index that take a column: the question's, one rationale's, and those that were read.
+
+    All others where none of them was read.
+    """
     index = trace.indexes[0] if trace.indexes else None
     accepted = {r.id for r in trace.rationales if r.accepted}
     rationales = trace.lists("rationale", index)
     first = [r for r in rationales if r.rationale_id in accepted][:1] or rationales[:1]
-    return [*trace.lists("question", index), *first, *trace.lists("reranker", index)]
+    others = [r for r in trace.rankings if r.index_id == index and r.kind not in ("question", "rationale")]
+    used = {a.condition.retriever_id or a.condition.reranker_id for a in answers}
+    read = [r for r in others if (r.retriever_id or r.reranker_id) in used]
+    return [*trace.lists("question", index), *first, *(read or others)]
 
 
 def _shown(trace: Trace, answers: Sequence[Answered], top: int) -> list[str]:
     """Ids of the passages to show: the best of each list, the needed ones, and those that were read."""
-    lists = rankings_shown(trace)
+    lists = rankings_shown(trace, answers)
     ids = [place.passage_id for ranking in lists for place in ranking.places[:top]]
     ids += [p for a in answers for p in a.passages]
     ids += sorted(trace.needed & {place.passage_id for ranking in lists for place in ranking.places})
@@ -105,7 +112,7 @@ def _lists(trace: Trace, answers: Sequence[Answered], shown: Sequence[str]) -> I
     from rich import box
     from rich.table import Table
 
-    lists = rankings_shown(trace)
+    lists = rankings_shown(trace, answers)
     if not lists:
         yield _text("\npassages", "  none were searched for")
         return
@@ -121,7 +128,8 @@ def _lists(trace: Trace, answers: Sequence[Answered], shown: Sequence[str]) -> I
     table.add_column("read by", overflow="fold")
     for passage in shown:
         title = trace.passages[passage].title if passage in trace.passages else ""
-        cells = [_place(next((p for p in r.places if p.passage_id == passage), None), r) for r in lists]
+        places = [next((p for p in r.places if p.passage_id == passage), None) for r in lists]
+        cells = [_place(place, r, len(lists) <= WITH_SCORES) for place, r in zip(places, lists, strict=True)]
         readers = [str(a.condition.evaluation_id) for a in answers if passage in a.passages]
         mark = MARK if passage in trace.needed else ""
         table.add_row(mark, passage[:SHORT], _plain(_line(title)), *cells, ",".join(readers))
@@ -133,15 +141,17 @@ def _heading(ranking: Ranking) -> str:
         return "question\nBM25"
     if ranking.kind == "rationale":
         return f"rationale\n{ranking.rationale_id} BM25"
-    return f"reranker\n{(ranking.reranker_id or '')[:SHORT]}"
+    return f"{ranking.kind}\n{(ranking.retriever_id or ranking.reranker_id or '')[:SHORT]}"
 
 
-def _place(place: Place | None, ranking: Ranking) -> str:
+def _place(place: Place | None, ranking: Ranking, score: bool) -> str:
     if place is None:
         return "-"
-    if ranking.kind == "reranker":
-        return f"{place.rank}  {place.score:6.3f}"
-    return f"{place.rank}  {place.bm25:6.2f}"
+    if not score:
+        return str(place.rank)
+    if ranking.kind in ("question", "rationale"):
+        return f"{place.rank}  {place.bm25:6.2f}"
+    return f"{place.rank}  {place.score:6.3f}"
 
 
 def _texts(trace: Trace, answers: Sequence[Answered], shown: Sequence[str], full: bool) -> Iterator[RenderableType]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from kard.config import RANKED
 from kard.db import rows
 from kard.evaluation.report import METHOD_ORDER, RETRIEVER_ORDER
 from kard.evaluation.variants import variants
@@ -16,7 +17,7 @@ from kard.evaluation.verdicts import SILVER, VERDICTS, Basis, Explained, Facts, 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-RERANKED = ("reranker", "shuffled")  # retrievers whose passages stand in a reranker's order
+REORDERED = ("reranker", "shuffled")  # BM25's candidates in a reranker's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Condition:
     k: int  # passages in the prompt
     index_id: str | None
     reranker_id: str | None
+    retriever_id: str | None = None  # of a fused, dense or hybrid order
+    kappa: int | None = None  # candidates by BM25 that the reranker ordered, None for the task's own number
     variant: str = ""  # what else tells it from conditions of its size, method and retriever
 
     @property
@@ -74,7 +77,7 @@ class Known:
     """What verdicts rest on, for the questions of a split or for one of them."""
 
     facts: Mapping[int, Facts]  # by question
-    candidates: Mapping[tuple[int, str, str], frozenset[str]]  # by question, index and list
+    candidates: Mapping[tuple[int, str, str], Mapping[str, int | None]]  # by question, index, list: BM25 ranks
     searched: Mapping[tuple[int, str], int]  # by question and index: the rationale that `silver` searched with
     judged: frozenset[int]  # questions that a person judged something of
 
@@ -99,9 +102,17 @@ class Known:
 
     def _candidates(self, condition: Condition, question_id: int) -> frozenset[str] | None:
         """What the condition's retriever could choose from; None for one that is not known here."""
-        lists = {"bm25": "question", "silver": "rationale"}
-        name = condition.reranker_id if condition.retriever in RERANKED else lists.get(condition.retriever)
-        return self.candidates.get((question_id, condition.index_id or "", name or ""))
+        lists = {
+            "bm25": "question",
+            "silver": "rationale",
+            **dict.fromkeys(REORDERED, condition.reranker_id),
+            **dict.fromkeys(RANKED, condition.retriever_id),
+        }
+        name = lists.get(condition.retriever)
+        found = self.candidates.get((question_id, condition.index_id or "", name or ""))
+        if found is None or condition.kappa is None or condition.retriever not in REORDERED:
+            return None if found is None else frozenset(found)
+        return frozenset(p for p, rank in found.items() if rank is not None and rank <= condition.kappa)
 
     def _misled(self, condition: Condition, question_id: int) -> bool:
         rationale = self.searched.get((question_id, condition.index_id or ""))
@@ -214,22 +225,24 @@ def known_of(db: Database, task: str, split: str, question_id: int | None = None
 
 def _candidates(
     db: Database, values: Mapping[str, object]
-) -> tuple[dict[tuple[int, str, str], frozenset[str]], dict[tuple[int, str], int]]:
-    found: dict[tuple[int, str, str], set[str]] = defaultdict(set)
+) -> tuple[dict[tuple[int, str, str], dict[str, int | None]], dict[tuple[int, str], int]]:
+    found: dict[tuple[int, str, str], dict[str, int | None]] = defaultdict(dict)
     searched: dict[tuple[int, str], int] = {}
     for row in rows(db, "explained_candidates", **values):
         question, index = cast(int, row["question_id"]), str(row["index_id"])
-        found[question, index, str(row["list"])].add(str(row["passage_id"]))
+        of_list = found[question, index, str(row["list"])]
+        of_list[str(row["passage_id"])] = cast("int | None", row["bm25_rank"])
         if row["rationale_id"] is not None:
             searched[question, index] = cast(int, row["rationale_id"])
-    return {key: frozenset(of) for key, of in found.items()}, searched
+    return dict(found), searched
 
 
 def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> Condition:
     """The condition of a row of the query `explained_answers`; `labels` are those of `kard.evaluation.variants`."""
-    names = ("evaluation_id", "size", "method", "seed", "retriever", "k", "index_id", "reranker_id")
+    names = ("evaluation_id", "size", "method", "seed", "retriever", "k", "index_id", "reranker_id", "retriever_id")
     label = labels.get(cast(int, row["evaluation_id"]), "")
-    return Condition(**{name: row[name] for name in names}, variant=label)  # type: ignore[arg-type]  # typed columns
+    values = {name: row[name] for name in (*names, "kappa")}
+    return Condition(**values, variant=label)  # type: ignore[arg-type]  # columns are typed
 
 
 def read_of(row: Mapping[str, object]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from kard.records import Passage, Question, Sample
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-Kind = Literal["question", "rationale", "reranker"]
+Kind = Literal["question", "rationale", "reranker", "fused", "dense", "hybrid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,19 @@ class Place:
     passage_id: str
     rank: int  # 1 is best
     bm25: float | None  # BM25(query, passage): of the question, in its own and in a reranker's list
-    score: float | None  # the reranker's
+    score: float | None  # the reranker's, or the other retriever's
     question_rank: int | None  # rank in the question's own list, None when it is not there
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A list of passages for the question: by its own words, by a rationale's, or in a reranker's order."""
+    """A list of passages for the question: by its own words, by a rationale's, or in another retriever's order."""
 
     kind: Kind
     index_id: str
     rationale_id: int | None
     reranker_id: str | None
+    retriever_id: str | None  # of a fused, dense or hybrid order
     depth: int  # passages asked for by the query
     places: tuple[Place, ...]  # best first
 
@@ -145,7 +146,7 @@ def trace(db: Database, question: str | int, *, task: str | None = None, needed:
 
 
 def _rankings(db: Database, question_id: int) -> tuple[Ranking, ...]:
-    made = ("kind", "index_id", "rationale_id", "reranker_id", "depth")
+    made = ("kind", "index_id", "rationale_id", "reranker_id", "retriever_id", "depth")
     names = ("passage_id", "rank", "bm25", "score", "question_rank")
 
     def of(row: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

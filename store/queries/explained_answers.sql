@@ -1,7 +1,7 @@
 -- Answers of a split (or to one question of it) with their condition, right or wrong.
 select p.id, p.evaluation_id, p.question_id, q.key, q.kind, q.answer as gold, p.answer, p.correct, p.votes,
        p.passages, coalesce(s.size, '') as size, coalesce(s.method, '') as method, coalesce(s.seed, 0) as seed,
-       e.retriever, e.k, e.index_id, e.reranker_id
+       e.retriever, e.k, e.index_id, e.reranker_id, e.retriever_id, e.kappa
 from predictions p
 join evaluations e on e.id = p.evaluation_id
 join questions q on q.id = p.question_id

@@ -1,18 +1,26 @@
--- The passages that each retriever could choose from: a question's own hits, what a reranker ranked of them,
--- and the hits of the rationale that `silver` reads (a question's first one on the index).
-select r.question_id, r.index_id, 'question' as list, null as rationale_id, h.passage_id
+-- The passages that each retriever could choose from: a question's own hits, what a reranker or another retriever
+-- ordered, and the hits of the rationale that `silver` reads (a question's first one on the index).
+-- `bm25_rank` is the rank in the question's own list.
+select r.question_id, r.index_id, 'question' as list, null as rationale_id, h.passage_id, h.rank as bm25_rank
 from retrievals r
 join questions q on q.id = r.question_id
 join hits h on h.retrieval_id = r.id
 where q.task = :task and q.split = :split and (:question is null or q.id = :question) and r.query = 'question'
 union all
-select r.question_id, r.index_id, x.reranker_id, null, x.passage_id
+select r.question_id, r.index_id, x.reranker_id, null, x.passage_id, h.rank
 from retrievals r
 join questions q on q.id = r.question_id
 join rerank_scores x on x.retrieval_id = r.id
+left join hits h on h.retrieval_id = r.id and h.passage_id = x.passage_id
 where q.task = :task and q.split = :split and (:question is null or q.id = :question) and r.query = 'question'
 union all
-select r.question_id, r.index_id, 'rationale', r.rationale_id, h.passage_id
+select g.question_id, g.index_id, g.retriever_id, null, x.passage_id, null
+from rankings g
+join questions q on q.id = g.question_id
+join ranked x on x.ranking_id = g.id
+where q.task = :task and q.split = :split and (:question is null or q.id = :question)
+union all
+select r.question_id, r.index_id, 'rationale', r.rationale_id, h.passage_id, h.question_rank
 from retrievals r
 join questions q on q.id = r.question_id
 join hits h on h.retrieval_id = r.id
