@@ -44,6 +44,8 @@ class LowRank:
         lengths: dict[str, Tensor] = {}
         for key, value in load_file(folder / WEIGHTS).items():
             name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
+            if not rest:
+                continue  # a module that was trained whole beside the adapter: its owner puts it on
             {"A": down, "B": up, "m": lengths}[rest[0]][name] = value  # lora_magnitude_vector is DoRA's
         rank = config["r"]
         return cls(config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank), down, up, lengths)
