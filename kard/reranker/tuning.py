@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kard.adapters import CONFIG, WEIGHTS, Worn, write
 from kard.config import RerankerTraining
-from kard.errors import NoBase
+from kard.errors import BadConfig, NoBase
 from kard.lora import state_of
 from kard.reranker.encoder import TextModel
 
@@ -28,7 +28,7 @@ LOW_RANK = ".lora_"  # in the name of every low-rank weight
 def prepare(encoder: TextModel, base: Base, settings: RerankerTraining) -> None:
     """Make trainable what these settings train: low-rank adapters and every new module, or every weight.
 
-    Raises NoBase when there is no linear layer to adapt.
+    Raises NoBase when there is no linear layer to adapt, BadConfig when none is called as the settings say.
     """
     if not settings.full:
         encoder.model = _with_lora(encoder, base, settings)
@@ -62,15 +62,22 @@ def _layer(name: str) -> int | None:
 def _with_lora(encoder: TextModel, base: Base, settings: RerankerTraining) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    lora = settings.lora
     names = [n for n in adapted_names(encoder.model, upper_half=settings.upper_half) if n not in encoder.new]
     if not names:
         raise NoBase(f"{base.spec} has no linear layers that LoRA could adapt; name another encoder")
-    lora = settings.lora
+    if lora.targets != "all-linear":
+        wanted = {target.strip() for target in lora.targets.split(",")}
+        names = [name for name in names if name.rpartition(".")[2] in wanted]
+        if not names:
+            raise BadConfig(f"no layer of {base.spec} is called {lora.targets}: give other lora targets")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=names,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         modules_to_save=list(encoder.new) or None,
     )
     with warnings.catch_warnings():
