@@ -180,7 +180,7 @@ def hostile(path: Path) -> World:
         world.condition("ft"),
         world.condition("kard", "bm25"),
         world.condition("kard", "reranker"),
-        world.condition("kard", "reranker", size="80m <b>$x_1$\x1b"),
+        world.condition("kard", "reranker", size="9m <b>$x_1$\x1b"),
     ]
     for number in range(6):
         question = world.question(
@@ -256,7 +256,7 @@ def test_tables_have_captions_and_scopes_figures_have_words_and_headings_skip_no
     tags = [tag for tag, _ in page.elements]
     assert tags.count("table") == tags.count("caption") > 6
     assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
-    assert tags.count("svg") == tags.count("desc") == tags.count("title") - 1 >= 6
+    assert tags.count("svg") == tags.count("desc") == tags.count("title") - 1 == 5
     assert all(a["role"] == "img" and len(a["aria-labelledby"].split()) == 2 for a in page.all("svg"))
     levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1

@@ -6,15 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kard.evaluation.export import retriever_names
 from kard.evaluation.intervals import Share, wilson
 from kard.evaluation.report import BASELINES, Line
 from kard.evaluation.summary import Lessons
+from kard.evaluation.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from kard.evaluation.failures import Condition
+    from kard.evaluation.failures import Line as Verdicts
 
 Row = Mapping[str, object]
 
@@ -93,12 +96,25 @@ def names_of(conditions: Iterable[Condition]) -> dict[int, str]:
 
 def sizes_of(found: Sequence[Point]) -> list[str]:
     """Sizes, small ones first; names that hold no number of parameters come after, in alphabetical order."""
-    return sorted({point.size for point in found}, key=lambda size: (_parameters(size), size))
+    return sorted({point.size for point in found}, key=size_place)
 
 
-def _parameters(size: str) -> float:
+def size_place(size: str) -> tuple[float, str]:
+    """What sizes are sorted by: the number of parameters that the name holds, then the name."""
     match = _SIZE.search(size)
-    return float(match[1]) * _UNITS[match[2].lower()] if match else float("inf")
+    return (float(match[1]) * _UNITS[match[2].lower()] if match else float("inf"), size)
+
+
+def without_seeds(wrong: Iterable[Verdicts]) -> list[tuple[str, Mapping[str, float]]]:
+    """Name and mean count of each verdict over the seeds of a condition, in the order given."""
+    groups: dict[str, list[Verdicts]] = defaultdict(list)
+    for line in wrong:
+        one = line.condition
+        groups[f"{one.size} {series_name(one.method, one.retriever, one.variant)}"].append(line)
+    return [
+        (name, {verdict: fmean(line.counts[verdict] for line in group) for verdict in VERDICTS})
+        for name, group in groups.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

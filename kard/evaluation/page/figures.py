@@ -11,13 +11,12 @@ from kard.evaluation.page.looks import FAINT, INK, PAPER, SERIES, Look, looks_of
 from kard.evaluation.page.svg import drawing, inline
 from kard.evaluation.page.tables import Table, percent, with_interval
 from kard.evaluation.page.text import short, visible
-from kard.evaluation.verdicts import VERDICTS, Verdict
+from kard.evaluation.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kard.evaluation.failures import Line
 
 VERDICT_COLOURS: Mapping[str, str] = {
     "knowledge gap": SERIES[4],
@@ -26,6 +25,7 @@ VERDICT_COLOURS: Mapping[str, str] = {
     "teacher error": SERIES[3],
     "undetermined": SERIES[6],
 }  # and `no lookup`, which is no failure to look up, faint
+LIKE = 0.015  # costs that differ by less of the axis are drawn side by side
 WIDTH = 5.0  # inches: 360 units, so that a phone of 390 px shows letters nearly as large as its own
 LEGEND = 30  # characters of a name in a legend
 
@@ -55,7 +55,8 @@ def accuracy(found: Sequence[Point], chance: float | None) -> Plot:
         _shares(axes, "x")
         if chance is not None:
             axes.axvline(chance, color=FAINT, linestyle=":", zorder=0)
-            _beside(axes, chance, "chance", across=True)
+            place = axes.get_xaxis_transform()
+            axes.text(chance, 1.0, "chance", transform=place, ha="center", va="bottom", color=FAINT)
         axes.set_xlabel("accuracy, with 95% interval")
         best = max(found, key=lambda point: point.share.value)
         words = f"The best of {len(found)} conditions is {best.name} with {with_interval(best.share)}."
@@ -74,18 +75,19 @@ def by_size(found: Sequence[Point], chance: float | None) -> Plot:
         for number, name in enumerate(order):
             # Side by side where they would hide each other's intervals.
             shift = 0.0 if len(order) == 1 else 0.5 * (number / (len(order) - 1) - 0.5)
-            own = [point for point in found if point.series == name]
+            own = sorted((p for p in found if p.series == name), key=lambda point: sizes.index(point.size))
             places = [sizes.index(point.size) + shift for point in own]
             axes.plot(places, [p.share.value for p in own], linestyle=looks[name].line, color=looks[name].colour)
             for place, point in zip(places, own, strict=True):
                 _bars(axes, place, point.share.value, point, looks[name])
         note = "Sizes stand evenly spaced, small ones first."
+        best_ft = max((point.share.value for point in tuned), default=0.0)
         if tuned:
             best = max(tuned, key=lambda point: point.share.value)
-            axes.axhline(best.share.value, color=INK, linestyle="--", linewidth=0.9, alpha=0.7, zorder=0)
+            axes.axhline(best_ft, color=INK, linestyle="--", linewidth=0.9, alpha=0.7, zorder=0)
             whose = "ft" if len(sizes) == 1 else f"the best ft ({best.size})"
             note += f" The dashed line across is {whose}: what fine-tuning on the answers alone reaches."
-        _chance_line(axes, chance)
+        _chance_line(axes, chance, below=bool(tuned) and 0 <= best_ft - (chance or 0) < 0.08)
         axes.set_xticks(range(len(sizes)), [label(size) for size in sizes])
         axes.set_xlim(-0.6, len(sizes) - 0.4)
         _shares(axes, "y")
@@ -116,10 +118,12 @@ def against(
         powers = min(costs) > 0 and max(costs) > 20 * min(costs)
         for place, point in enumerate(shown):
             look = drawn[point.series] = looks[point.series]
-            # Conditions of one cost stand side by side: their intervals would hide each other.
+            # Conditions of like cost stand side by side: their intervals would hide each other.
             cost = costs[place]
-            same = [i for i, other in enumerate(costs) if other == cost]
-            aside = 0.018 * (same.index(place) - (len(same) - 1) / 2)
+            same = [
+                i for i, other in enumerate(costs) if abs(other - cost) <= LIKE * (cost if powers else max(costs))
+            ]
+            aside = min(0.018, 0.1 / len(same)) * (same.index(place) - (len(same) - 1) / 2)
             x = cost * 10**aside if powers else cost + aside * max(costs)
             _bars(axes, x, point.share.value, point, look, larger=sizes.index(point.size))
         if powers:
@@ -136,6 +140,7 @@ def against(
         taken = [(point, unit(cost)) for point, cost in zip(shown, costs, strict=True)]
         words = "; ".join(f"{point.name}: {percent(point.share.value)} at {cost}" for point, cost in taken)
         svg = inline(figure, f"plot-{name}", title, words)
+    note += " Like costs are drawn side by side."
     if len(sizes) > 1:
         note += " Larger marks are larger students."
     rows = [[point.name, cost, with_interval(point.share)] for point, cost in taken]
@@ -181,35 +186,35 @@ def hits(gold: str, found: Sequence[Curve], note: str) -> Plot:
     )
 
 
-def failures(lines: Sequence[tuple[str, Line]]) -> Plot:
-    """The verdicts on each named condition's wrong answers, one bar a condition."""
+def failures(wrong: Sequence[tuple[str, Mapping[str, float]]]) -> Plot:
+    """The verdicts on each condition's wrong answers, one bar a condition; counts are means over its seeds."""
     title = "Wrong answers by verdict"
-    met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for _, line in lines)]
-    most = max(line.wrong for _, line in lines)
-    with drawing(WIDTH, 1.1 + 0.3 * len(lines) + 0.1 * len(met)) as figure:
+    met = [verdict for verdict in VERDICTS if any(counts[verdict] for _, counts in wrong)]
+    most = max(sum(counts.values()) for _, counts in wrong)
+    with drawing(WIDTH, 1.1 + 0.3 * len(wrong) + 0.1 * len(met)) as figure:
         from matplotlib.patches import Patch
 
         axes = figure.subplots()
-        for place, (_, line) in enumerate(lines):
-            left = 0
+        for place, (_, counts) in enumerate(wrong):
+            left = 0.0
             for verdict in met:
-                count = line.counts[verdict]
+                count = counts[verdict]
                 colour = VERDICT_COLOURS.get(verdict, FAINT)
                 axes.barh(place, count, left=left, color=colour, edgecolor=PAPER, linewidth=1.2, height=0.72)
-                if count >= 0.05 * most:  # narrower than that, a number would leave its bar
-                    axes.text(left + count / 2, place, str(count), ha="center", va="center", color=PAPER)
+                if count >= 0.06 * most:  # narrower than that, a number would leave its bar
+                    axes.text(left + count / 2, place, f"{count:.3g}", ha="center", va="center", color=PAPER)
                 left += count
-        axes.set_yticks(range(len(lines)), [label(name) for name, _ in lines])
-        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_yticks(range(len(wrong)), [label(name) for name, _ in wrong])
+        axes.set_ylim(len(wrong) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("wrong answers")
         handles = [Patch(color=VERDICT_COLOURS.get(verdict, FAINT)) for verdict in met]
-        figure.legend(handles, list(met), loc="outside lower center", ncols=2)
+        figure.legend(handles, [*met], loc="outside lower center", ncols=2)
         words = "; ".join(
-            f"{name}: " + ", ".join(f"{line.counts[v]} {v}" for v in met if line.counts[v]) for name, line in lines
+            f"{name}: " + ", ".join(f"{counts[v]:.3g} {v}" for v in met if counts[v]) for name, counts in wrong
         )
         svg = inline(figure, "plot-failures", title, words)
-    return Plot("failures", title, svg, "")
+    return Plot("failures", title, svg, "Several seeds of a condition are one bar, with their mean.")
 
 
 def label(name: str) -> str:
@@ -248,18 +253,12 @@ def _shares(axes: Axes, axis: str) -> None:
         axes.set_ylim(0, 1.02)
 
 
-def _chance_line(axes: Axes, chance: float | None) -> None:
+def _chance_line(axes: Axes, chance: float | None, *, below: bool) -> None:
+    """A level line of chance with its name, `below` it where another line runs close above."""
     if chance is not None:
         axes.axhline(chance, color=FAINT, linestyle=":", zorder=0)
-        _beside(axes, chance, "chance", across=False)
-
-
-def _beside(axes: Axes, value: float, text: str, *, across: bool) -> None:
-    """A word beside a line of reference, outside the data."""
-    if across:
-        axes.text(value, 1.0, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", color=FAINT)
-    else:
-        axes.text(1.0, value, text, transform=axes.get_yaxis_transform(), ha="right", va="bottom", color=FAINT)
+        side, place = ("top" if below else "bottom"), axes.get_yaxis_transform()
+        axes.text(1.0, chance, "chance", transform=place, ha="right", va=side, color=FAINT)
 
 
 def _chance(chance: float | None) -> str:

@@ -13,11 +13,11 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.failures import tally, verdicts
 from kard.evaluation.page import sections
-from kard.evaluation.page.conditions import Point, baseline, names_of, points
+from kard.evaluation.page.conditions import Point, baseline, names_of, points, size_place
 from kard.evaluation.page.questions import Seen, as_seen, sampled
 from kard.evaluation.page.sections import Section, one
 from kard.evaluation.page.tables import with_interval
-from kard.evaluation.report import Graded, accuracy_lines
+from kard.evaluation.report import BASELINES, Graded, accuracy_lines
 from kard.evaluation.summary import Lessons
 from kard.evaluation.trace import trace
 from kard.evaluation.variants import graded_rows
@@ -56,7 +56,7 @@ def gather(
     graded = [Graded.of(row) for row in graded_rows(db, task, split)]
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
-    lines = accuracy_lines(graded)
+    lines = sorted(accuracy_lines(graded), key=lambda line: (line.method not in BASELINES, size_place(line.size)))
     paid = rows(db, "paid_for_lessons", task=task)
     tokens = [{**row, "cost": int(str(row["prompt_tokens"])) + int(str(row["completion_tokens"]))} for row in paid]
     examples = Prompting().shots
@@ -67,7 +67,7 @@ def gather(
     for one_answer in graded:
         outcomes[one_answer.key].append(bool(one_answer.correct))
     traces = [trace(db, key, task=task) for key in sampled(outcomes, questions, seed)]
-    wrong = tally(verdicts(db, task, split))
+    wrong = sorted(tally(verdicts(db, task, split)), key=lambda line: size_place(line.condition.size))
     names = names_of(
         {line.condition for line in wrong} | {answer.condition for each in traces for answer in each.answers}
     )
@@ -76,7 +76,7 @@ def gather(
         sections.accuracy(lines, found, chance),
         sections.size(found, chance),
         sections.hits(db, task, split),
-        sections.failures([(names[line.condition.evaluation_id], line) for line in wrong]),
+        sections.failures(task, wrong, names),
         sections.costs(db, task, found, lines, dollars),
         sections.rationales(db, task, shots),
     ]
@@ -109,7 +109,9 @@ def _facts(
         " where e.task = ? and e.split = ?",
         [task, split],
     )
-    best = max(found, key=lambda point: point.share.value)
+    # What reads by a rationale of the question itself is a bound, not a student that one could use.
+    usable = [point for point in found if point.retriever != "silver"] or found
+    best = max(usable, key=lambda point: point.share.value)
     facts = [
         ("questions", f"{questions:,} of split {split}; {trained:,} to learn from"),
         ("conditions", f"{len(found)}"),

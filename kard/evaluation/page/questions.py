@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kard.evaluation.page.conditions import size_place
 from kard.evaluation.trace import Answered, Explanation, Ranking, Trace
 from kard.records import LETTERS, digest
 
@@ -79,7 +80,8 @@ def as_seen(of: Trace, names: Mapping[int, str]) -> Seen:
     needed: dict[str, str] = {}
     for need in of.needs.values():
         needed.update(dict.fromkeys(need.passages, need.basis))
-    for answer in of.answers:
+    answers = sorted(of.answers, key=lambda answer: size_place(answer.condition.size))
+    for answer in answers:
         for passage in answer.passages:
             readers[passage].append(names[answer.condition.evaluation_id])
     ranks = {passage: tuple(_rank(ranking, passage) for ranking in lists.values()) for passage in of.passages}
@@ -111,7 +113,7 @@ def as_seen(of: Trace, names: Mapping[int, str]) -> Seen:
             for passage in shown
         ),
         further=len(held - set(shown)),
-        answers=tuple(_answer(answer, names, dict(_options(of)), numbers) for answer in of.answers),
+        answers=tuple(_answer(answer, names, dict(_options(of)), numbers) for answer in answers),
     )
 
 

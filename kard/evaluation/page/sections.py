@@ -10,7 +10,7 @@ from kard.db import rows
 from kard.evaluation import summary
 from kard.evaluation.failures import Line as Verdicts
 from kard.evaluation.page import figures
-from kard.evaluation.page.conditions import Point, curves, series_name
+from kard.evaluation.page.conditions import Point, curves, series_name, without_seeds
 from kard.evaluation.page.figures import Plot
 from kard.evaluation.page.tables import Table, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.quality import Quality, quality, read_written
@@ -32,7 +32,7 @@ class Section:
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
     absent: Sequence[str] = ()
-    query: str = ""  # the canned query that shows the rows
+    command: str = ""  # that shows the rows
 
 
 def accuracy(lines: Sequence[Line], found: Sequence[Point], chance: float | None) -> Section:
@@ -57,7 +57,7 @@ def accuracy(lines: Sequence[Line], found: Sequence[Point], chance: float | None
         " wrong.",
         [figures.accuracy(found, chance)],
         [Table("Accuracy in % by kind of question, with 95% intervals", header, body)],
-        query="accuracy",
+        command="kard query accuracy",
     )
 
 
@@ -71,10 +71,13 @@ def size(found: Sequence[Point], chance: float | None) -> Section:
     )
 
 
-def failures(lines: Sequence[tuple[str, Verdicts]]) -> Section:
-    """Why the wrong answers of each named condition are wrong."""
+def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str]) -> Section:
+    """Why the wrong answers of each condition are wrong; `names` by evaluation."""
     header = ["condition", "wrong", *VERDICTS]
-    body = [[name, line.wrong, *(line.counts[verdict] for verdict in VERDICTS)] for name, line in lines]
+    body = [
+        [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in VERDICTS)]
+        for line in wrong
+    ]
     return Section(
         "failures",
         "Why answers were wrong",
@@ -82,9 +85,10 @@ def failures(lines: Sequence[tuple[str, Verdicts]]) -> Section:
         " choose from. Retriever failure: it was, and was not read. Student failure: it was read. Teacher error:"
         " the rationale that would tell what is needed was not accepted. Undetermined: it is not known what is"
         " needed. No lookup: the condition reads nothing.",
-        [figures.failures(lines)] if lines else [],
-        [Table("Wrong answers by verdict", header, body)] if lines else [],
-        absent=[] if lines else ["No answer was wrong."],
+        [figures.failures(without_seeds(wrong))] if wrong else [],
+        [Table("Wrong answers by verdict", header, body)] if wrong else [],
+        absent=[] if wrong else ["No answer was wrong."],
+        command=f"kard failures {task}" if wrong else "",
     )
 
 
@@ -118,7 +122,7 @@ def hits(db: Database, task: str, split: str) -> Section:
         "How far down a list one must look for the first passage that a question needs.",
         [figures.hits(gold, [c for c in found if c.gold == gold], why.get(gold, "")) for gold in golds],
         absent=absent,
-        query="hits_at_k" if found else "",
+        command="kard query hits_at_k" if found else "",
     )
 
 
@@ -173,7 +177,7 @@ def costs(db: Database, task: str, found: Sequence[Point], lines: Sequence[Line]
         plots,
         tables,
         absent,
-        query="costs" if paid else "",
+        command="kard query costs" if paid else "",
     )
 
 
@@ -193,12 +197,12 @@ def rationales(db: Database, task: str, shots: Sequence[str] | None) -> Section:
     return Section(
         "rationales",
         "Rationales",
-        "Are the rationales right, different and grounded? Accepted: the conclusion is the gold answer. Distinct-2:"
-        " different pairs of words among the samples of a question. Grounded: content words that the first passages"
-        " found with the rationale hold; by chance: that another question's hold.",
+        "Are the rationales right, different and grounded? Accepted: the conclusion is the gold answer. Distinct"
+        " pairs: of the pairs of words in a question's samples, the different ones. Grounded: the content words"
+        " that the first passages found with the rationale hold; by chance: that another question's hold.",
         tables=[table] if found else [],
         absent=[] if found else ["The store holds no rationales of this task."],
-        query="rationale_quality" if found else "",
+        command=f"kard rationales {task} --quality" if found else "",
     )
 
 
@@ -214,7 +218,7 @@ QUALITY: Mapping[str, Callable[[Quality], object]] = {
     "judged good": lambda q: _share(q.judged_good),
     "words": lambda q: f"{q.words:.0f}",
     "repeats itself": lambda q: percent(q.repeats),
-    "distinct-2": lambda q: _share(q.distinct),
+    "distinct pairs": lambda q: _share(q.distinct),
     "same sample": lambda q: _share(q.same),
     "grounded": lambda q: _share(q.grounded),
     "names grounded": lambda q: _share(q.names),

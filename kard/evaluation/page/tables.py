@@ -45,4 +45,4 @@ def amount(value: float) -> str:
 
 def money(value: float) -> str:
     """US dollars; small sums keep two figures that count."""
-    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.2g}"
+    return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"
