@@ -7,7 +7,7 @@ whatever they were trained with. Each base is loaded once, and its adapters are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kard import steps
@@ -128,7 +128,10 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
     Missing without knowledge base or reranker.
     """
     reads = METHODS[method].reads
-    require(reads or retriever in (None, "none"), f"a student of method {method} reads no passages; leave --retriever out")
+    require(
+        reads or retriever in (None, "none"),
+        f"a student of method {method} reads no passages; leave --retriever out",
+    )
     if not reads or retriever == "none":
         return None, None
     found = None if retriever == "bm25" else work.reranker_id()
@@ -144,18 +147,15 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
 
 @dataclass(frozen=True)
 class Plan:
-    """Conditions to answer, those of one base beside each other, each with the work of its seed."""
+    """Students and retrievers to answer with, those of one base together, each with the work of its seed."""
 
     work: Work
-    conditions: tuple[tuple[Evaluation, Chosen, Condition], ...]
+    pairs: tuple[tuple[Evaluation, Chosen, str], ...]
 
     def missing(self) -> list[tuple[Chosen, Condition, int]]:
-        """Each condition with the number of questions that it has not answered."""
-        limit = self.work.choices.test_limit
-        return [
-            (student, condition, len(unanswered(self.work.db, self.work.task.name, condition, limit)))
-            for _, student, condition in self.conditions
-        ]
+        """Each condition, as far as it can be told now, with the number of questions that it has not answered."""
+        found = [(student, _condition(over, student, retriever)) for over, student, retriever in self.pairs]
+        return [(student, condition, self._left(condition)) for student, condition in found]
 
     def run(self) -> int:
         """Make what the retrievers need, then answer what is missing; the number of new answers.
@@ -163,28 +163,36 @@ class Plan:
         Each answer is kept when it is made. Raises Missing for what is not made here: rationales of the evaluated
         questions.
         """
-        step = Step("evaluate", "stored students under many retrievers", self._state, self._answers, drop="")
-        for over in {id(over): over for over, _, _ in self.conditions}.values():
+        for over in {id(over): over for over, _, _ in self.pairs}.values():
             _prepare(over)
+        step = Step("evaluate", "stored students under many retrievers", self._state, self._answers, drop="")
         return steps.run_step(self.work, step)
+
+    def _left(self, condition: Condition) -> int:
+        work = self.work
+        return len(unanswered(work.db, work.task.name, condition, work.choices.test_limit))
 
     def _state(self, work: Work) -> State:
         left = sum(count for _, _, count in self.missing())
-        return State("answers", len(tested_ids(work)) * len(self.conditions) - left, left)
+        return State("answers", len(tested_ids(work)) * len(self.pairs) - left, left)
 
     def _answers(self, work: Work) -> int:
         from kard.student.model import Student
 
         added, limit = 0, work.choices.test_limit
-        for over, student, condition in self.conditions:
-            if not condition.student_id:
-                registered = train_student(over, student.size, student.method)
-                condition = replace(condition, student_id=registered)
-            if unanswered(work.db, work.task.name, condition, limit):
+        for over, student, retriever in self.pairs:
+            made = student if student.id else replace(student, id=train_student(over, student.size, student.method))
+            condition = _condition(over, made, retriever)
+            if self._left(condition):
                 # The base stays in memory from one student to the next: only what differs is loaded.
                 loaded = Student.load(work.db, condition.student_id, work.adapters)
                 added += answer(work.db, work.task, loaded, condition, limit=limit, progress=work.progress)
         return added
+
+
+def _condition(over: Evaluation, student: Chosen, retriever: str) -> Condition:
+    row = student.id or over.student_id(student.size, student.method) or ""
+    return over.condition(row, student.method, retriever)
 
 
 def plan(work: Work, students: Sequence[Chosen], retrievers: Sequence[str], reranker: str | None = None) -> Plan:
@@ -203,14 +211,15 @@ def plan(work: Work, students: Sequence[Chosen], retrievers: Sequence[str], rera
     for over in works.values():
         if over.choices.reranks and over.reranker_id() is None:
             raise no_reranker(work)
-    conditions: dict[Condition, tuple[Evaluation, Chosen, Condition]] = {}
-    for student in sorted(students, key=lambda student: (work.base_of(student.size), student.size)):
-        over = works[student.seed]
-        row = student.id or over.student_id(student.size, student.method) or ""
-        for retriever in retrievers if METHODS[student.method].reads else ("none",):
-            condition = over.condition(row, student.method, retriever)
-            conditions.setdefault(condition, (over, student, condition))
-    return Plan(work, tuple(conditions.values()))
+    by_base = sorted(students, key=lambda student: (work.base_of(student.size), student.size))
+    return Plan(
+        work,
+        tuple(
+            (works[student.seed], student, retriever)
+            for student in by_base
+            for retriever in (dict.fromkeys(retrievers) if METHODS[student.method].reads else ("none",))
+        ),
+    )
 
 
 def of_seed(
@@ -228,8 +237,17 @@ def of_seed(
         methods=tuple(dict.fromkeys(methods)) or work.choices.methods,
         retrievers=tuple(retrievers) or work.choices.retrievers,
     )
-    given = {f.name: getattr(work, f.name) for f in fields(Work)}
-    return Evaluation(**{**given, "choices": choices}, fixed_reranker=reranker)
+    return Evaluation(
+        work.db,
+        work.task,
+        choices,
+        work.store,
+        work.knowledge,
+        work.adapters,
+        work.progress,
+        work.notes,
+        fixed_reranker=reranker,
+    )
 
 
 def no_reranker(work: Work) -> Missing:

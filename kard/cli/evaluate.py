@@ -88,5 +88,5 @@ def evaluate(
         ]
         show.table("", header, rows)
         return
-    click.echo(f"{planned.run()} new answers under {len(planned.conditions)} conditions")
+    click.echo(f"{planned.run()} new answers under {len(planned.pairs)} conditions")
     print_report(work.db, work.task.name, work.split)

@@ -1,0 +1,538 @@
+"""Statistics against published values and brute force; conditions compared on the same questions; the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from kard.cli import main
+from kard.db import open_store
+from kard.errors import BadInput, Missing
+from kard.evaluation.bootstrap import bootstrap
+from kard.evaluation.compare import Compared, all_pairs, compare, conditions_of, short_names
+from kard.evaluation.export import accuracy_of
+from kard.evaluation.intervals import spread, wilson
+from kard.evaluation.naming import meant, one_of
+from kard.evaluation.report import Graded, Line, accuracy_lines, as_table
+from kard.evaluation.significance import holm, mcnemar, p_text, sign_flips
+from kard.evaluation.summary import Lessons, as_records, by_kind, summary
+from kard.evaluation.variants import variants
+
+counts = st.integers(0, 12)
+
+# McNemar, the randomisation of signs, Holm
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p"),
+    [
+        # Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13:91 (2013), Bentur's study
+        (1, 7, 0.0703),
+        # Armitage and Berry, Statistical Methods in Medical Research (1994), p. 127, two culture media
+        (12, 2, 0.0129),
+        # VassarStats' online computation, as statsmodels' tests quote it
+        (70, 59, 0.3787),
+        (80, 59, 0.0895),
+        (30, 60, 0.0021),
+        (10, 10, 1.0),
+    ],
+)
+def test_mcnemars_exact_p_is_the_published_one(wins: int, losses: int, p: float) -> None:
+    assert round(mcnemar(wins, losses), 4) == p
+
+
+@given(counts, counts)
+def test_mcnemars_p_is_the_share_of_splits_at_least_as_uneven(wins: int, losses: int) -> None:
+    of = wins + losses
+    as_uneven = sum(comb(of, k) for k in range(of + 1) if abs(2 * k - of) >= abs(wins - losses))
+    assert mcnemar(wins, losses) == pytest.approx(as_uneven / 2**of)
+    assert mcnemar(wins, losses) == mcnemar(losses, wins)
+
+
+def test_thousands_of_discordant_questions_neither_overflow_nor_round() -> None:
+    assert mcnemar(3000, 3000) == 1.0
+    assert 0 < mcnemar(2800, 3200) < 1e-6
+    with pytest.raises(ValueError, match="not counts"):
+        mcnemar(-1, 2)
+
+
+def test_flipped_signs_give_fishers_count_for_darwins_maize() -> None:
+    # Eighths of an inch; The Design of Experiments (1935), section 21: 863 of 32,768 sums reach 314 on one side.
+    maize = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+    assert sum(maize) == 314
+    assert sign_flips(maize) * 32_768 == pytest.approx(2 * 863)
+
+
+@given(st.lists(st.integers(-4, 4), max_size=9))
+def test_flipped_signs_agree_with_trying_all_of_them(differences: list[int]) -> None:
+    sums = [
+        sum(s * d for s, d in zip(signs, differences, strict=True))
+        for signs in product((1, -1), repeat=len(differences))
+    ]
+    extreme = sum(abs(total) >= abs(sum(differences)) for total in sums)
+    assert sign_flips(differences) == pytest.approx(extreme / len(sums))
+
+
+@given(st.lists(st.integers(-1, 1), max_size=40))
+def test_with_one_answer_each_flipped_signs_are_mcnemars_test(differences: list[int]) -> None:
+    assert sign_flips([3 * d for d in differences]) == pytest.approx(
+        mcnemar(differences.count(1), differences.count(-1))
+    )
+
+
+def test_holm_agrees_with_the_worked_example() -> None:
+    # Wikipedia, "Holm-Bonferroni method": p of four hypotheses, and their adjusted values
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.3))
+def test_holm_rejects_what_its_step_down_procedure_rejects(ps: list[float], alpha: float) -> None:
+    adjusted = holm(ps)
+    rejected: set[int] = set()
+    for step, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        if ps[place] * (len(ps) - step) > alpha:
+            break
+        rejected.add(place)
+    assert {i for i, p in enumerate(adjusted) if p <= alpha} == rejected
+    assert all(raw <= p <= 1 for raw, p in zip(ps, adjusted, strict=True))
+
+
+def test_a_p_value_is_never_printed_as_nought() -> None:
+    assert [p_text(p) for p in (1.0, 0.0344, 2e-5, 1e-300, 0.0)] == [
+        "1.000",
+        "0.034",
+        "2.0e-05",
+        "<1e-12",
+        "<1e-12",
+    ]
+
+
+# Bootstrap, spread
+
+
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=30), st.integers(0, 3))
+@settings(deadline=None)
+def test_a_bootstrap_interval_is_seeded_and_stays_among_the_values(values: list[int], seed: int) -> None:
+    low, high = bootstrap(values, draws=400, seed=seed)
+    assert min(values) <= low <= high <= max(values)
+    assert bootstrap(values, draws=400, seed=seed) == (low, high)
+
+
+def test_a_bootstrap_interval_holds_what_all_resamples_hold() -> None:
+    values = [0, 0, 1, 1, 1]
+    means = sorted(sum(some) / 5 for some in product(values, repeat=5))
+    tail = round(0.025 * len(means))
+    low, high = bootstrap(values, draws=40_000)
+    assert (low, high) == pytest.approx((means[tail], means[-tail - 1]))
+
+
+def test_the_bootstrap_of_a_share_lies_near_wilsons_interval() -> None:
+    low, high = bootstrap([1] * 210 + [0] * 90)
+    share = wilson(210, 300)
+    assert (low, high) == pytest.approx((share.low, share.high), abs=0.012)
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap([])
+
+
+def test_one_seed_has_no_deviation_and_three_have_that_of_a_sample() -> None:
+    assert str(spread([0.5])) == "0.500"
+    assert spread([0.5, 0.6, 0.7]).deviation == pytest.approx(0.1)
+    assert str(spread([0.5, 0.6, 0.7])) == "0.600 ± 0.100"
+    with pytest.raises(ValueError, match="no spread"):
+        spread([])
+
+
+# Names
+
+
+NAMES = {
+    1: ("135m", "kard", "bm25"),
+    2: ("135m", "kard", "reranker"),
+    3: ("135m", "rd"),
+    4: ("135m", "few-shot", "bm25"),
+    5: ("135m", "few-shot-cot", "bm25"),
+    6: ("1b", "kard", "reranker"),
+}
+
+
+@pytest.mark.parametrize(
+    ("word", "things"),
+    [
+        ("rd", [3]),
+        ("135m/kard/reranker", [2]),
+        ("135m/rer", [2]),
+        ("kard/rer", [2, 6]),
+        ("few-shot", [4]),
+        ("few-shot/bm", [4]),
+        ("few-shot-", [5]),
+        ("reranker/kard", []),
+        ("", []),
+        ("/", []),
+    ],
+)
+def test_a_name_means_the_things_whose_parts_it_begins(word: str, things: list[int]) -> None:
+    assert meant(word, NAMES) == things
+
+
+@given(st.sampled_from(sorted(NAMES)))
+def test_a_whole_name_means_its_own_thing(thing: int) -> None:
+    assert one_of("/".join(NAMES[thing]), NAMES, "condition") == thing
+
+
+def test_a_name_that_means_none_or_several_lists_what_there_is() -> None:
+    with pytest.raises(BadInput, match=r"no condition 'x'; there are 135m/kard/bm25, .*1b/kard/reranker$"):
+        one_of("x", NAMES, "condition")
+    with pytest.raises(BadInput, match="'kard/rer' may mean 135m/kard/reranker, 1b/kard/reranker; name one"):
+        one_of("kard/rer", NAMES, "condition")
+
+
+# Comparing
+
+
+def answers(
+    method: str, rights: str, *, seed: int = 0, retriever: str = "none", kind: str = "", **more: Any
+) -> list[Graded]:
+    """A condition's answers to questions 0, 1, ...: `1` right, `0` wrong, `.` not answered."""
+    return [
+        Graded(
+            "9m",
+            method,
+            seed,
+            retriever,
+            0,
+            kind,
+            f"{kind}{i}",
+            2,
+            "A",
+            "A" if right == "1" else "B",
+            int(right),
+            **more,
+        )
+        for i, right in enumerate(rights)
+        if right != "."
+    ]
+
+
+def pair(graded: Sequence[Graded], **more: Any) -> list[Compared]:
+    keys = list(conditions_of(graded))
+    return compare(graded, [(keys[1], keys[0])], **more)
+
+
+def test_a_pair_is_counted_on_the_questions_that_both_answered() -> None:
+    (found,) = pair([*answers("ft", "110010.1"), *answers("rd", "1011111.")])
+    assert (found.a, found.b, found.questions) == ("rd", "ft", 6)
+    assert (found.share_a.right, found.share_b.right) == (5, 3)
+    assert (found.wins, found.losses) == (3, 1)
+    assert found.difference == pytest.approx(2 / 6)
+    assert found.low <= found.difference <= found.high
+    assert found.p == found.adjusted == mcnemar(3, 1)
+    assert (found.better, found.verdict) == (None, "not distinguishable")
+
+
+def test_an_even_difference_that_is_clear_has_a_winner_and_its_mirror_the_same() -> None:
+    graded = [*answers("ft", "0" * 10), *answers("rd", "1" * 10)]
+    (found,) = pair(graded)
+    assert found.verdict == "rd is better"
+    first, second = conditions_of(graded)
+    (mirrored,) = compare(graded, [(first, second)])
+    assert (mirrored.better, mirrored.p, mirrored.difference) == ("rd", found.p, -found.difference)
+
+
+def test_several_seeds_count_as_the_same_questions_again() -> None:
+    """Three seeds that agree on every question say no more about questions than one of them does."""
+    one = [*answers("ft", "0001"), *answers("rd", "1111")]
+    three = [g for seed in range(3) for g in (*answers("ft", "0001", seed=seed), *answers("rd", "1111", seed=seed))]
+    (single,), (several,) = pair(one), pair(three)
+    assert (several.p, several.low, several.high) == (single.p, single.low, single.high)
+    assert (several.questions, several.wins, several.seeds) == (4, 3, (3, 3))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=7),
+)
+@settings(deadline=None)
+def test_seeds_of_unequal_number_are_compared_by_their_means(rights: list[tuple[int, int]]) -> None:
+    """`rights`: of 3 seeds of one condition and 2 of the other, how many were right on a question."""
+    graded: list[Graded] = []
+    for seed in range(3):
+        graded += answers("rd", "".join(str(int(seed < a)) for a, _ in rights), seed=seed)
+    for seed in range(2):
+        graded += answers("ft", "".join(str(int(seed < b)) for _, b in rights), seed=seed)
+    (found,) = pair(graded)
+    differences = [2 * a - 3 * b for a, b in rights]
+    assert found.difference == pytest.approx(sum(differences) / 6 / len(rights))
+    assert (found.wins, found.losses) == (sum(d > 0 for d in differences), sum(d < 0 for d in differences))
+    assert found.p == pytest.approx(sign_flips(differences))
+
+
+def test_every_pair_is_corrected_for_all_and_kinds_for_kinds() -> None:
+    graded = [
+        g
+        for kind in ("four", "two")
+        for method, rights in (("ft", "00000000"), ("rd", "01111111"), ("kard", "11111111"))
+        for g in answers(method, rights, kind=kind)
+    ]
+    keys = list(conditions_of(graded))
+    found = compare(graded, all_pairs(keys), by_kind=True)
+    whole, parts = found[:3], found[3:]
+    assert [(c.a, c.b) for c in whole] == [("rd", "ft"), ("kard/none", "ft"), ("kard/none", "rd")]
+    assert [c.adjusted for c in whole] == holm([c.p for c in whole])
+    assert [c.adjusted for c in parts] == holm([c.p for c in parts])
+    assert {c.kind for c in parts} == {"four", "two"}
+    assert all_pairs(keys, keys[1]) == [(keys[0], keys[1]), (keys[2], keys[1])]
+
+
+def test_conditions_that_share_no_question_are_not_compared() -> None:
+    with pytest.raises(Missing, match="have answered no question in common"):
+        pair([*answers("ft", "1."), *answers("rd", ".1")])
+
+
+def test_a_name_leaves_out_what_is_the_same_for_all() -> None:
+    graded = [*answers("ft", "1"), *answers("kard", "1", retriever="bm25", variant="k=1 n=5")]
+    assert list(short_names(conditions_of(graded)).values()) == ["ft", "kard/bm25/k=1/n=5"]
+    bigger = [replace(g, size="1b") for g in answers("ft", "1")]
+    assert list(short_names(conditions_of([*graded, *bigger])).values()) == [
+        "1b/ft",
+        "9m/ft",
+        "9m/kard/bm25/k=1/n=5",
+    ]
+
+
+# What tells conditions apart
+
+
+def run(number: int, **changed: object) -> dict[str, object]:
+    training = {"epochs": 3, "lora": {"rank": 16}, "seed": changed.get("seed", 0)}
+    return {
+        "evaluation_id": number,
+        "size": "9m",
+        "method": "kard",
+        "seed": 0,
+        "retriever": "bm25",
+        "k": 2,
+        "decoding": json.dumps({"samples": 1, "temperature": 1.0, "max_new_tokens": 9}),
+        "index_id": "aaaaaaaa",
+        "reranker_id": None,
+        "reranker": None,
+        "student_id": f"student-{number}",
+        "base": "base",
+        "training": json.dumps(training),
+        "examples": 100,
+        "data": "dddddddd",
+        **changed,
+    }
+
+
+def test_runs_that_differ_by_their_seed_alone_are_one_condition() -> None:
+    assert variants([run(1), run(2, seed=1), run(3, seed=2)]) == {1: "", 2: "", 3: ""}
+
+
+def test_what_was_chosen_differently_stands_in_the_label() -> None:
+    sampled = json.dumps({"samples": 5, "temperature": 1.0, "max_new_tokens": 9})
+    more = json.dumps({"epochs": 3, "lora": {"rank": 4}, "seed": 0})
+    found = variants([run(1), run(2, k=1), run(3, decoding=sampled), run(4, training=more), run(5, method="rd")])
+    assert found == {
+        1: "k=2 n=1 lora.rank=16",
+        2: "k=1 n=1 lora.rank=16",
+        3: "k=2 n=5 lora.rank=16",
+        4: "k=2 n=1 lora.rank=4",
+        5: "",
+    }
+
+
+def test_two_runs_of_one_seed_never_share_a_label() -> None:
+    found = variants([run(1), run(2, index_id="bbbbbbbb"), run(3, seed=1)])
+    assert found[1] == found[3] == "index=aaaaaa"
+    assert found[2] == "index=bbbbbb"
+    same = variants([run(1, student_id="one"), run(2, student_id="one")])
+    assert same == {1: "run=1", 2: "run=2"}
+
+
+# The report
+
+
+def test_seeds_are_shown_as_mean_and_spread_and_do_not_narrow_the_interval() -> None:
+    graded = [
+        g for seed, rights in enumerate(("1111100000", "1111111000")) for g in answers("rd", rights, seed=seed)
+    ]
+    line = accuracy_lines(graded)[-1]
+    assert line.shares["all"] == wilson(6, 10)
+    assert line.seeds is not None
+    assert str(line.seeds) == "0.600 ± 0.141"
+    header, rows = summary([line], Lessons())
+    assert header[3:5] == ["accuracy (n=10)", "over seeds"]
+    assert rows[0][4] == "0.600 ± 0.141 (2)"
+
+
+def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() -> None:
+    spent: dict[str, Any] = {"prompt_tokens": 100.4, "completion_tokens": 20.0, "milliseconds": 12.34, "flops": 5e9}
+    graded = [
+        *answers("zero-shot", "10"),
+        *answers("few-shot-cot", "10"),
+        *answers("ft", "10"),
+        *answers("rd", "10", **spent),
+        *answers("kard", "11", retriever="silver"),
+    ]
+    paid = [
+        {"split": "train", "cost": 8.0, "rationales": 400},
+        {"split": "test", "cost": 0.5, "rationales": 100},
+    ]
+    header, rows = summary(accuracy_lines(graded), Lessons.of(paid, "test", shots=3))
+    prices = {str(row[1]): row[header.index("teacher")] for row in rows}
+    assert prices == {
+        "chance": "",
+        "majority": "",
+        "zero-shot": "$0.00",
+        "few-shot-cot": "$0.06",
+        "ft": "$0.00",
+        "rd": "$8.00",
+        "kard": "$8.50",
+    }
+    rd = dict(zip(header, rows[5], strict=True))
+    assert (rd["tokens"], rd["ms"], rd["GFLOPs"]) == ("100 + 20", 12.3, 5.0)
+    record = as_records(accuracy_lines(graded), Lessons())[5]
+    assert (record["accuracy"], record["questions"], record["flops"]) == (0.5, 2, 5e9)
+
+
+def test_a_row_over_fewer_questions_says_so_everywhere() -> None:
+    graded = [
+        *answers("ft", "1100", kind="four"),
+        *answers("ft", "11", kind="two"),
+        *answers("rd", "10", kind="four"),
+    ]
+    lines = accuracy_lines(graded)
+    header, rows = summary(lines, Lessons())
+    assert [row[header.index("n")] for row in rows] == [6, 6, 6, 2]
+    kinds = by_kind(lines)
+    assert kinds is not None
+    assert [str(cell) for cell in kinds[1][-1]] == ["9m", "rd", "none", "0.50 [0.09, 0.91] n=2", ""]
+    assert as_table(lines)[1][-1][3:6] == ["0.500 [0.095, 0.905] (n=2)", "0.500 [0.095, 0.905] (n=2)", ""]
+
+
+def test_many_kinds_stand_without_intervals_and_one_kind_not_at_all() -> None:
+    many = [g for kind in "abcde" for g in answers("ft", "10", kind=kind)]
+    found = by_kind(accuracy_lines(many))
+    assert found is not None
+    assert found[1][-1][3:] == ["0.50"] * 5
+    assert by_kind(accuracy_lines(answers("ft", "10"))) is None
+    assert by_kind([]) is None
+    assert summary([], Lessons())[1] == []
+
+
+def test_graded_rows_from_before_tokens_were_kept_are_still_read() -> None:
+    row = {
+        "size": "9m",
+        "method": "ft",
+        "seed": 0,
+        "retriever": "none",
+        "k": 0,
+        "kind": "",
+        "key": "1",
+        "options": 2,
+    }
+    line: Line = accuracy_lines([Graded.of({**row, "gold": "A", "answer": "A", "correct": 1, "votes": 1})])[-1]
+    assert (line.cost.flops, line.variant, line.shares["all"].right) == (None, "", 1)
+
+
+# The command line
+
+
+@pytest.fixture
+def answered(tmp_path: Path, new_case: type[Any]) -> Path:
+    """A store with 12 questions: nothing read gets 2 of them right, BM25 11, the reranker all."""
+    path = tmp_path / "kard.db"
+    db: Database = open_store(path)
+    case = new_case(db)
+    for number in range(12):
+        question = case.question(f"q{number}")
+        case.answered(question, "none", answer="A" if number < 2 else "B")
+        case.answered(question, "bm25", "d1-0", answer="A" if number else None)
+        case.answered(question, "reranker", "d1-0", answer="A")
+    db.conn.commit()
+    db.close()
+    return path
+
+
+@pytest.fixture
+def kard(answered: Path, tmp_path: Path) -> Any:
+    task = tmp_path / "tiny.py"
+    task.write_text(
+        "from kard.programs import Answer, RetrieveThenAnswer, Teach, plain\nfrom kard.tasks import Task\n"
+        "def parse(row):\n    return plain(row, ('yes', 'no'))\n"
+        "TASK = Task('tiny', 'Metals.', parse, Teach, Answer, RetrieveThenAnswer)\n",
+        encoding="utf-8",
+    )
+
+    def call(command: str, *words: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, [command, str(task), *words, "--store", str(answered)])
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def test_two_conditions_are_compared_in_words_and_as_json(kard: Any) -> None:
+    told = kard("compare", "kard/rer", "none").output
+    assert "12 questions: 10 right only by kard/reranker, 0 by kard/none" in told
+    assert "p = 0.002 by the exact McNemar test" in told
+    assert told.splitlines()[-1] == "kard/reranker is better"
+    assert kard("compare", "bm25", "reranker").output.splitlines()[-1] == "not distinguishable at 5%"
+    (record,) = json.loads(kard("compare", "bm25", "reranker", "--json").output)
+    assert (record["wins"], record["losses"], record["better"]) == (0, 1, None)
+    assert record["difference"] == pytest.approx(-1 / 12)
+
+
+def test_all_pairs_are_corrected_and_a_base_is_compared_with_each(kard: Any) -> None:
+    table = kard("compare", "--csv").output.splitlines()
+    assert len(table) == 1 + 3
+    assert "kard/reranker" in kard("compare", "--to", "none", "--markdown").output
+    assert len(kard("compare", "--to", "none", "--csv").output.splitlines()) == 1 + 2
+    wide = max(len(line.rstrip()) for line in kard("compare").output.splitlines())
+    assert wide <= 120
+    assert "not distinguishable" in kard("compare").output
+
+
+def test_names_that_mean_nothing_or_themselves_are_refused_in_a_line(kard: Any) -> None:
+    for words, part, code in (
+        (("kard", "none"), "'kard' may mean 9m/kard/none, 9m/kard/bm25, 9m/kard/reranker; name one", 1),
+        (("x", "none"), "no condition 'x'; there are 9m/kard/none", 1),
+        (("none", "none"), "are the same condition", 2),
+        (("none",), "name two conditions A and B", 2),
+        (("none", "bm25", "--to", "none"), "name two conditions A and B", 2),
+        (("none", "bm25", "--split", "dev"), "no answers for tiny/dev; make them with: kard run", 1),
+    ):
+        assert part in kard("compare", *words, code=code).output
+
+
+def test_the_report_fits_a_terminal_and_the_file_gives_the_same_table(kard: Any, tmp_path: Path) -> None:
+    shown = kard("report").output
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 120
+    assert str(wilson(12, 12)) in shown
+    file = tmp_path / "answers.jsonl"
+    kard("export", str(file), "--answers")
+    assert accuracy_of(file) in kard("report", "--markdown").output
+    found = json.loads(kard("report", "--json").output)["accuracy"]
+    assert [row["accuracy"] for row in found if row["retriever"] == "bm25"] == [pytest.approx(11 / 12)]
+    assert found[-2]["unread"] == 1
+
+
+def test_a_hostile_kind_of_question_cannot_drive_the_terminal(kard: Any, answered: Path) -> None:
+    db = open_store(answered)
+    with db.atomic():
+        db.execute("update questions set kind = ? where key = 'q1'", ["\x1b[31m[bold]evil[/bold]"])
+    db.close()
+    shown = kard("report").output
+    assert "\x1b" not in shown
+    assert "[bold]" in shown
