@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from kard.db import open_store
 from kard.evaluation.failures import Failure, tally, verdicts
 from kard.evaluation.judging import judge
-from kard.evaluation.trace import trace
+from kard.evaluation.trace import Kind, trace
 from kard.evaluation.verdicts import VERDICTS, Facts, Need, Needed, verdict_of
 
 Case = Any  # conftest's
@@ -350,7 +350,7 @@ def test_a_reranker_is_held_to_the_candidates_that_it_was_given(case: Case) -> N
 
 
 @pytest.mark.parametrize("kind", ["fused", "dense", "hybrid"])
-def test_other_retrievers_are_held_to_their_own_lists(case: Case, kind: str) -> None:
+def test_other_retrievers_are_held_to_their_own_lists(case: Case, kind: Kind) -> None:
     q = case.question("q", "d1")
     case.found(q, "d1-0")
     evaluation = case.answered(q, kind, "x-0")

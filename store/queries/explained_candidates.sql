@@ -10,7 +10,8 @@ union all
 select r.question_id, r.index_id, x.reranker_id, null, x.passage_id, h.rank
 from retrievals r
 join questions q on q.id = r.question_id
-join rerank_scores x on x.retrieval_id = r.id
+cross join rerankers k -- first, since the key of its scores begins with it
+cross join rerank_scores x on x.reranker_id = k.id and x.retrieval_id = r.id
 left join hits h on h.retrieval_id = r.id and h.passage_id = x.passage_id
 where q.task = :task and q.split = :split and (:question is null or q.id = :question) and r.query = 'question'
 union all

@@ -10,7 +10,8 @@ select i.created, r.index_id, 'reranker', r.depth, null, s.reranker_id, null,
        s.rank, s.passage_id, h.bm25, s.score, h.question_rank
 from retrievals r
 join indexes i on i.id = r.index_id
-join rerank_scores s on s.retrieval_id = r.id
+cross join rerankers k -- first, since the key of its scores begins with it
+cross join rerank_scores s on s.reranker_id = k.id and s.retrieval_id = r.id
 left join hits h on h.retrieval_id = r.id and h.passage_id = s.passage_id
 where r.question_id = :question
 union all
