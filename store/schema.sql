@@ -150,7 +150,7 @@ create table evaluations (          -- one condition: a student, a source of pas
     decoding text not null,         -- JSON
     hash text not null unique,
     created text not null
-);
+, retriever_id text references retrievers (id) on delete cascade, kappa integer);
 
 create table predictions (          -- the vote, one row a question and condition
     id integer primary key,
@@ -291,6 +291,43 @@ create trigger overlap_checks_delete after delete on overlap_checks begin
     delete from overlaps where question_id = old.question_id;
 end;
 
+create table retrievers (           -- what orders passages otherwise than BM25 or a reranker alone
+    id text primary key,            -- hash of what decides the order
+    kind text not null check (kind in ('fused', 'dense', 'hybrid')),
+    base text not null,             -- the encoder
+    base_sha256 text not null,
+    reranker_id text references rerankers (id) on delete cascade, -- whose adapter it wears, null for the base alone
+    settings text not null,         -- JSON: how texts are read, or how two orders become one
+    metrics text not null default '{}', -- JSON: on the held-out questions that the settings were chosen on
+    milliseconds real not null,
+    created text not null
+);
+
+create index retrievers_of_reranker on retrievers (reranker_id);
+
+create table rankings (             -- one question's passages as a retriever orders them
+    id integer primary key,
+    retriever_id text not null references retrievers (id) on delete cascade,
+    index_id text not null references indexes (id),
+    question_id integer not null references questions (id) on delete cascade,
+    depth integer not null,         -- candidates that were ordered, or asked for
+    milliseconds real not null,
+    created text not null,
+    unique (retriever_id, index_id, question_id)
+);
+
+create index rankings_of_question on rankings (question_id);
+
+create table ranked (
+    ranking_id integer not null references rankings (id) on delete cascade,
+    rank integer not null,          -- 1 is best
+    passage_id text not null references passages (id),
+    score real not null,            -- compares only within one ranking
+    primary key (ranking_id, rank)
+) without rowid;
+
+create index ranked_by_passage on ranked (passage_id);
+
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
        count(*) as questions, sum(p.correct) as correct,
@@ -329,7 +366,16 @@ join retrievals r on r.question_id = n.question_id
 join questions q on q.id = r.question_id
 join rerankers k on exists (select 1 from rerank_scores where reranker_id = k.id and retrieval_id = r.id)
 left join rerank_scores s on s.passage_id = n.passage_id and s.reranker_id = k.id and s.retrieval_id = r.id
-group by k.id, r.id, n.source;
+group by k.id, r.id, n.source
+union all
+select q.task, q.split, q.kind, g.question_id, g.index_id, t.kind || ' ' || t.id as retriever, n.source as gold,
+       min(x.rank) as rank
+from needed_passages n
+join rankings g on g.question_id = n.question_id
+join retrievers t on t.id = g.retriever_id
+join questions q on q.id = g.question_id
+left join ranked x on x.passage_id = n.passage_id and x.ranking_id = g.id
+group by g.id, n.source;
 
 create view hits_at_k as
 select task, split, index_id, retriever, gold, count(*) as questions,
