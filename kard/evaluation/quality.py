@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import fmean, median
 from typing import TYPE_CHECKING, cast
 
 from kard.db import batches, marks, rows
-from kard.evaluation.wording import content, names, pairs, plain, runs, words
+from kard.evaluation.wording import content, names, plain, runs, words
 from kard.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    words: int
+    text: Sequence[str]  # its words
     repeats: float
     grounded: float | None
     names: float | None
@@ -132,7 +132,7 @@ def _measure(one: Written, other: Sequence[Source], examples: set[tuple[str, ...
     named = names(one.text) if one.silver else set[str]()
     fives = set(runs(text, COPIED))
     return _Measured(
-        words=len(text),
+        text=text,
         repeats=1 - len(set(fours)) / len(fours) if fours else 0.0,
         grounded=_held(says, one.silver),
         names=sum(_names_in(name, one.silver) for name in named) / len(named) if named else None,
@@ -145,7 +145,7 @@ def _held(says: set[str], sources: Sequence[Source]) -> float | None:
     """The share of the stems that the passages hold together."""
     if not sources or not says:
         return None
-    return sum(any(word in source.content for source in sources) for word in says) / len(says)
+    return len(says & set[str]().union(*(source.content for source in sources))) / len(says)
 
 
 def _names_in(name: str, sources: Sequence[Source]) -> bool:
@@ -155,7 +155,8 @@ def _names_in(name: str, sources: Sequence[Source]) -> bool:
 def _line(
     teacher: str, split: str, group: Sequence[Written], measured: Sequence[_Measured], examples: bool
 ) -> Quality:
-    samples = [[w.text for w in some] for _, some in groupby(group, key=lambda w: w.question)]
+    by_question = groupby(zip(group, measured, strict=True), key=lambda both: both[0].question)
+    samples = [[m.text for _, m in some] for _, some in by_question]
     several = [texts for texts in samples if len(texts) > 1]
     good, bad = sum(w.good for w in group), sum(w.bad for w in group)
     return Quality(
@@ -166,10 +167,10 @@ def _line(
         accepted=fmean(w.verdict == "accepted" for w in group),
         unread=fmean(w.verdict == "unread" for w in group),
         judged_good=good / (good + bad) if good + bad else None,
-        words=median(m.words for m in measured),
+        words=median(len(m.text) for m in measured),
         repeats=fmean(m.repeats for m in measured),
         distinct=_mean(distinct(texts) for texts in several),
-        same=_mean(1 - len({tuple(words(t)) for t in texts}) / len(texts) for texts in several),
+        same=_mean(1 - len({tuple(text) for text in texts}) / len(texts) for texts in several),
         grounded=_mean(m.grounded for m in measured),
         names=_mean(m.names for m in measured),
         by_chance=_mean(m.by_chance for m in measured),
@@ -177,9 +178,9 @@ def _line(
     )
 
 
-def distinct(texts: Sequence[str]) -> float:
-    """Different pairs of words over all pairs of words of the texts; 1 when no pair comes twice, 0 without any."""
-    every = [pair for text in texts for pair in pairs(words(text))]
+def distinct(texts: Sequence[Sequence[str]]) -> float:
+    """Different pairs of words over all pairs of the texts' words; 1 when no pair comes twice, 0 without any."""
+    every = [pair for text in texts for pair in pairwise(text)]
     return len(set(every)) / len(every) if every else 0.0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,14 +51,9 @@ def runs(text: list[str], length: int) -> list[tuple[str, ...]]:
     return list(zip(*(text[i:] for i in range(length)), strict=False))
 
 
-def pairs(text: list[str]) -> list[tuple[str, str]]:
-    """Every two words that stand together."""
-    return list(pairwise(text))
-
-
 def content(text: list[str]) -> set[str]:
     """The stems of the words that say something."""
-    return {stem(word) for word in text if word not in COMMON and (len(word) > 1 or word.isdigit())}
+    return {stem(word) for word in set(text) - COMMON if len(word) > 1 or word.isdigit()}
 
 
 @cache
