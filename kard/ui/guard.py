@@ -29,8 +29,9 @@ POLICY = (
 WITH_SCRIPTS = "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 WITHOUT = "; script-src 'none'; style-src 'self'"
 
-# Directions that a text gives for what follows it could show a link or a statement as what it is not.
-BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Directions that a text gives for what follows it could show a link or a statement as what it is not. The marks of
+# one letter's direction (U+200E, U+200F, U+061C) cannot, and Hebrew and Arabic need them.
+BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 CONTROLS = [c for c in map(chr, range(0xA0)) if unicodedata.category(c) == "Cc" and c not in "\n\r\t"]
 INERT = str.maketrans(dict.fromkeys([*CONTROLS, *BIDI, "\u2028", "\u2029", "\ufeff"], "\N{REPLACEMENT CHARACTER}"))
 

@@ -50,6 +50,8 @@ def application(path: Path) -> Datasette:
     # A folder that cannot be written has no place for the file that WAL needs; nobody else writes there either.
     mode = "mode=ro" if writable else "immutable=1"
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as connection:
+        if not connection.execute("select 1 from sqlite_master where name = '_sqlite_migrations'").fetchone():
+            raise NoStore(f"{path} is a database but not a kard store; name another with --store")
         told = metadata(name, path.name, relations(connection), known)
     room = Path(str(files("kard.ui")))
     served = Datasette(
