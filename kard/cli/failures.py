@@ -16,7 +16,7 @@ from kard.cli.explain import needed as needed_option
 from kard.evaluation.verdicts import VERDICTS
 
 if TYPE_CHECKING:
-    from kard.evaluation.failures import Failure, Line
+    from kard.evaluation.failures import Condition, Failure, Line
     from kard.evaluation.verdicts import Needed, Verdict
 
 Table = tuple[list[str], list[list[object]]]
@@ -73,22 +73,31 @@ def failures(
 def _shares(lines: Sequence[Line]) -> Table:
     """Counts with the share of each condition's wrong answers; verdicts that never fell take no column."""
     there: list[Verdict] = [v for v in VERDICTS if any(line.counts[v] for line in lines)]
+    names = _names([line.condition for line in lines])
     body: list[list[object]] = []
     for line in lines:
-        cells = [f"{line.counts[v]} ({line.counts[v] / line.wrong:.0%})" for v in there]
-        body.append([line.condition.name, line.wrong, *cells])
+        cells = [f"{n} ({n / line.wrong:.0%})" if (n := line.counts[v]) else "0" for v in there]
+        body.append([names[line.condition], line.wrong, *cells])
     return ["condition", "wrong", *there], body
 
 
+def _names(conditions: Sequence[Condition]) -> dict[Condition, str]:
+    """What tables call them: with the seed only where there is more than one."""
+    several = len({c.seed for c in conditions}) > 1
+    return {c: c.name if several else c.label for c in conditions}
+
+
 def _examples(lines: Sequence[Line]) -> Table:
+    names = _names([line.condition for line in lines])
     body: list[list[object]] = [
-        [line.condition.name, v, " ".join(line.examples[v])] for line in lines for v in VERDICTS if line.counts[v]
+        [names[line.condition], v, " ".join(line.examples[v])] for line in lines for v in VERDICTS if line.counts[v]
     ]
     return ["condition", "verdict", "questions"], body
 
 
 def _answers(found: Sequence[Failure]) -> Table:
-    body: list[list[object]] = [[f.condition.name, f.key, f.gold, f.answer, f.verdict, f.why] for f in found]
+    names = _names([f.condition for f in found])
+    body: list[list[object]] = [[names[f.condition], f.key, f.gold, f.answer, f.verdict, f.why] for f in found]
     return ["condition", "question", "gold", "answer", "verdict", "because"], body
 
 

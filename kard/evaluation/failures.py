@@ -39,11 +39,16 @@ class Condition:
     @property
     def name(self) -> str:
         """As people call it: `135m kard, reranker k=3, seed 1`."""
+        return f"{self.label}, seed {self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The name without its seed, for tables where every condition has the same one."""
         words = self.variant.split()
         if self.retriever != "none" and not any(word.startswith("k=") for word in words):
             words.insert(0, f"k={self.k}")
         reads = self.retriever if self.retriever != "none" else "no passages"
-        return f"{self.size} {self.method}, {' '.join([reads, *words])}, seed {self.seed}"
+        return f"{self.size} {self.method}, {' '.join([reads, *words])}"
 
     @property
     def place(self) -> tuple[object, ...]:
