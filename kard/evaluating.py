@@ -94,7 +94,8 @@ def choose_one(work: Work, name: str | None) -> Chosen:
     Raises BadInput for a name that means none or several kinds, Missing when none is trained.
     """
     found = rows(work.db, "stored_students", task=work.task.name)
-    newest = [_chosen(row) for row in sorted(found, key=lambda row: str(row["created"]), reverse=True)]
+    by_age = sorted(found, key=lambda row: (str(row["created"]), int(str(row["number"]))))
+    newest = [_chosen(row) for row in reversed(by_age)]
     if not newest:
         task = work.task.name
         raise Missing(f"no student of {task} is trained; train one with: kard train student {task}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import METHODS, Decoding, Retrieval
 from kard.errors import BadInput
@@ -106,7 +107,7 @@ def ask(
     begin = perf_counter()
     try:
         with dspy.context(lm=lm, adapter=StudentAdapter()):
-            outcome = program(question=line(question), options=[line(option) for option in options])
+            outcome: Any = program(question=line(question), options=[line(option) for option in options])
     finally:
         cast(StudentEngine, lm.engine).close()
     took = (perf_counter() - begin) * 1000
@@ -137,14 +138,12 @@ def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:
 
 
 def _voted(found: tuple[Found, ...], written: tuple[Written, ...], options: Sequence[str], took: float) -> Reply:
-    keys = [_alike(one.answer) if not options else one.answer for one in written]
-    winner, _ = majority([key or None for key in keys])
+    keys = [one.sample.answer if options else _alike(one.answer) or None for one in written]
+    winner, _ = majority(keys)
     shown = {key: one.answer for key, one in reversed(list(zip(keys, written, strict=True)))}  # the first wording
-    counts = {key: keys.count(key) for key in dict.fromkeys(keys) if key}
-    votes = tuple((shown[key], count) for key, count in sorted(counts.items(), key=lambda item: -item[1]))
-    answer = "" if winner is None else shown[winner]
-    letter = LETTERS[list(options).index(answer)] if options and answer else None
-    return Reply(found, written, answer, letter, votes, took)
+    counts = Counter(key for key in keys if key is not None)
+    votes = tuple((shown[key], count) for key, count in counts.most_common())
+    return Reply(found, written, shown.get(winner, ""), winner if options else None, votes, took)
 
 
 def _alike(text: str) -> str:

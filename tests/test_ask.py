@@ -1,0 +1,205 @@
+"""One question through a task's own program: what is found, what is written, what is voted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard.config import Decoding, Retrieval
+from kard.errors import BadInput
+from kard.evaluation.asking import Found, Reply, Source, ask, check
+from kard.files import write_lines
+from kard.knowledge.base import KnowledgeBase
+from kard.knowledge.indexing import index_source
+from kard.records import Passage, Sample, digest
+from kard.tasks import Task
+
+TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white"}
+QUESTION = "What colour is the gate of Brack?"
+
+
+class Scripted:
+    """A student that writes its texts in the order of a question's samples. A text too few or too many fails."""
+
+    name = "scripted"
+
+    def __init__(self, *texts: str, letters: Sequence[str] = ()) -> None:
+        self.texts, self.letters = dict(enumerate(texts)), letters
+        self.prompts: list[str] = []
+        self.choices: list[list[str]] = []
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        choices: Sequence[Sequence[str]] | None,
+        decoding: Decoding,
+        *,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Sample]:
+        assert choices is not None
+        assert seeds is not None
+        self.prompts += prompts
+        self.choices += [list(row) for row in choices]
+        made: list[Sample] = []
+        for prompt, row, seed in zip(prompts, choices, seeds, strict=True):
+            number = next(n for n in range(99) if seed == int(digest(prompt, str(n), length=15), 16))
+            assert number in self.texts, f"one text too many: {prompt}"
+            made.append(Sample(self.texts.pop(number), self.letters[number] if row else None, False, 7, 3, 1.0))
+        return made
+
+
+class Backwards:
+    """A reranker that prefers what BM25 put last."""
+
+    def scores(self, question: str, passages: Sequence[Passage]) -> np.ndarray[Any, Any]:
+        return np.arange(len(passages), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    """Four towns and a page that only says `gate`."""
+    folder = tmp_path_factory.mktemp("ask")
+    texts = {town: f"The gate of {town} is {colour}." for town, colour in TOWNS.items()}
+    write_lines(
+        folder / "docs.jsonl",
+        [
+            {"id": town, "title": town, "text": text}
+            for town, text in {**texts, "Gate": "A gate has a colour."}.items()
+        ],
+    )
+    index_source(folder / "docs.jsonl", folder / "knowledge")
+    return KnowledgeBase.open(folder / "knowledge")
+
+
+def unheard(found: list[Found]) -> None:
+    """Nobody listens."""
+
+
+def asked(
+    student: Scripted,
+    task: Task,
+    *options: str,
+    question: str = QUESTION,
+    source: Source | None = None,
+    method: str = "kard",
+    heard: Callable[[list[Found]], None] | None = None,
+    samples: int = 1,
+) -> Reply:
+    reply = ask(
+        task,
+        cast(Any, student),
+        method,
+        question,
+        options,
+        source=source,
+        decoding=Decoding(samples=samples),
+        heard=heard or unheard,
+    )
+    assert not student.texts, f"texts that nobody asked for: {student.texts}"
+    return reply
+
+
+def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ranks(
+    base: KnowledgeBase, tiny_task: Task
+) -> None:
+    source = Source(base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0))
+    student = Scripted(" Brack's gate is blue.\nAnswer: blue", letters=["B"])
+    reply = asked(student, tiny_task, "red", "blue", source=source)
+    found = reply.found
+    assert [one.place for one in found] == [1, 2, 3, 4]
+    assert [one.hit.rank for one in found] == [4, 3, 2, 1]
+    assert [one.score for one in found] == [3.0, 2.0, 1.0, 0.0]
+    assert [one.read for one in found] == [True, True, False, False]
+    first, second = (f"{one.hit.passage.title}: {one.hit.passage.text}" for one in found[:2])
+    assert student.prompts == [
+        f"[1] {first}\n[2] {second}\nQuestion: {QUESTION}\nOptions: (A) red (B) blue\nRationale:"
+    ]
+    assert (reply.answer, reply.letter, reply.written[0].rationale) == ("blue", "B", "Brack's gate is blue.")
+
+
+def test_without_a_reranker_bm25_decides(base: KnowledgeBase, tiny_task: Task) -> None:
+    reply = asked(
+        Scripted(" It is blue.\nAnswer: blue"),
+        tiny_task,
+        source=Source(base, None, Retrieval(kappa=3, k=1, max_df=1.0)),
+    )
+    assert [(one.hit.rank, one.place, one.score, one.read) for one in reply.found] == [
+        (1, 1, None, True),
+        (2, 2, None, False),
+        (3, 3, None, False),
+    ]
+    assert reply.found[0].hit.passage.title == "Brack"
+
+
+def test_passages_are_heard_before_the_student_writes(base: KnowledgeBase, tiny_task: Task) -> None:
+    student, order = Scripted(" Blue.\nAnswer: blue"), list[str]()
+
+    def heard(found: list[Found]) -> None:
+        order.append(f"{len(found)} found, {len(student.prompts)} prompts")
+
+    asked(student, tiny_task, source=Source(base, None, Retrieval(kappa=2, k=1, max_df=1.0)), heard=heard)
+    assert order == ["2 found, 0 prompts"]
+
+
+def test_a_question_without_options_is_asked_without_their_line_and_answered_in_words(
+    base: KnowledgeBase, tiny_task: Task
+) -> None:
+    student = Scripted(" The gate is blue.\nAnswer: dark blue")
+    reply = asked(student, tiny_task)
+    assert student.prompts == [f"Question: {QUESTION}\nRationale:"]
+    assert student.choices == [[]]
+    assert (reply.answer, reply.letter, reply.votes) == ("dark blue", None, (("dark blue", 1),))
+    assert reply.found == ()
+
+
+def test_free_answers_are_one_vote_but_for_case_and_punctuation(tiny_task: Task) -> None:
+    student = Scripted(" a\nAnswer: Red", " b\nAnswer: blue.", " c\nAnswer: Blue", " d\nAnswer:")
+    reply = asked(student, tiny_task, samples=4)
+    assert (reply.answer, reply.votes) == ("blue.", (("blue.", 2), ("Red", 1)))
+    assert [one.answer for one in reply.written] == ["Red", "blue.", "Blue", ""]
+
+
+def test_the_options_votes_are_counted_and_the_earliest_wins_a_tie(tiny_task: Task) -> None:
+    student = Scripted(*(f" {i}\nAnswer: x" for i in range(4)), letters=["B", "A", "A", "B"])
+    reply = asked(student, tiny_task, "red", "blue", samples=4)
+    assert (reply.answer, reply.letter, reply.votes) == ("blue", "B", (("blue", 2), ("red", 2)))
+
+
+def test_a_text_that_answers_nothing_is_no_vote(tiny_task: Task) -> None:
+    reply = asked(Scripted(" I wonder and wonder"), tiny_task)
+    assert (reply.answer, reply.letter, reply.votes) == ("", None, ())
+
+
+def test_two_options_of_one_text_keep_their_letters_apart(tiny_task: Task) -> None:
+    reply = asked(Scripted(" x\nAnswer: red", letters=["B"]), tiny_task, "red", "red")
+    assert (reply.answer, reply.letter) == ("red", "B")
+
+
+def test_a_student_that_reads_nothing_is_given_nothing(base: KnowledgeBase, tiny_task: Task) -> None:
+    student = Scripted(" Guessed.\nAnswer: red", letters=["A"])
+    reply = asked(student, tiny_task, "red", "blue", source=Source(base, None, Retrieval()), method="rd")
+    assert (reply.found, "[1]" in student.prompts[0]) == ((), False)
+
+
+@given(st.text(max_size=40))
+def test_a_question_is_asked_in_one_line_whatever_it_holds(text: str) -> None:
+    if not text.strip():
+        with pytest.raises(BadInput, match="the question is empty"):
+            check(text, ())
+    else:
+        check(text, ("a", "b"))
+
+
+def test_options_that_cannot_be_lettered_are_refused() -> None:
+    for options, part in (
+        (("one",), "is 1, not 2 to 26"),
+        (("x",) * 27, "is 27"),
+        (("a", " "), "an option is empty"),
+    ):
+        with pytest.raises(BadInput, match=part):
+            check(QUESTION, options)

@@ -1,0 +1,544 @@
+"""Stored students and prompted bases on the same questions; stored texts read again; `kard ask`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from kard import tasks
+from kard.cli import choose, main
+from kard.config import METHODS, Prompting
+from kard.db import open_store, rows
+from kard.errors import BadInput, Missing
+from kard.evaluating import choose as chosen_students
+from kard.evaluation import rescoring
+from kard.records import LETTERS
+from kard.student import render
+
+TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
+TESTED = ("Moss", "Fenn")
+TASK = """
+from kard.config import Decoding, Lora, RerankerTraining, Retrieval, Settled, StudentTraining
+from kard.programs import Answer, RetrieveThenAnswer, Teach, plain
+from kard.tasks import Task
+
+
+class Explain(Teach):
+    '''Explain the colour of a town's gate.'''
+
+
+class Choose(Answer):
+    '''Read, then name the colour.'''
+
+
+def parse(row):
+    return plain(row, options=row["options"].split(";"))
+
+
+TASK = Task(
+    "gates",
+    "Colours of town gates.",
+    parse,
+    Explain,
+    Choose,
+    RetrieveThenAnswer,
+    students={{"tiny": {decoder!r}}},
+    encoders={{"tiny": {encoder!r}}},
+    settings=Settled(
+        retrieval=Retrieval(kappa=4, k=2, depth=3, max_df=1.0),
+        reranker=RerankerTraining(lora=Lora(rank=2, alpha=4), batch=4, candidates=4),
+        student=StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, k=2),
+        decoding=Decoding(max_new_tokens=6, batch=4),
+    ),
+)
+"""
+
+
+def tokenizer(folder: Path, texts: list[str]) -> int:
+    """A byte-level tokenizer of the texts; its number of tokens."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(texts, vocab_size=400, special_tokens=["<end>"], show_progress=False)
+    folder.mkdir()
+    bpe.save(str(folder / "tokenizer.json"))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), eos_token="<end>", pad_token="<end>"
+    )
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store with `ft` and `kard` of seed 0 and `kard` of seed 1, a reranker of each seed, and no answers."""
+    import torch
+    from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    texts = [f"The gate of {town} is {colour}." for town, colour in TOWNS.items()]
+    torch.manual_seed(0)
+    size: Any = {
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 2048,
+    }
+    more: Any = {"num_hidden_layers": 4, "num_key_value_heads": 2, "eos_token_id": 0, "pad_token_id": 0}
+    LlamaForCausalLM(LlamaConfig(vocab_size=tokenizer(folder / "decoder", texts), **more, **size)).save_pretrained(
+        folder / "decoder"
+    )
+    BertModel(
+        BertConfig(vocab_size=tokenizer(folder / "encoder", texts), num_hidden_layers=2, **size)
+    ).save_pretrained(folder / "encoder")
+    (folder / "docs").mkdir()
+    for town, text in zip(TOWNS, texts, strict=True):
+        (folder / "docs" / f"{town}.md").write_text(f"# {town}\n\n{text}\n", encoding="utf-8")
+    lines, rationales = ["id,split,question,options,answer"], list[str]()
+    for number, (town, colour) in enumerate(TOWNS.items()):
+        split = "test" if town in TESTED else "train"
+        options = ";".join(TOWNS.values())
+        lines.append(f"{town},{split},Which colour has the gate of {town}?,{options},{LETTERS[number]}")
+        text = f"The gate of {town} is {colour}. So the answer is {colour}."
+        rationales.append(json.dumps({"question_id": town, "sample": 0, "rationale": text, "model": "guide"}))
+    (folder / "questions.csv").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "rationales.jsonl").write_text("\n".join(rationales), encoding="utf-8")
+    bases = {"decoder": str(folder / "decoder"), "encoder": str(folder / "encoder")}
+    (folder / "gates.py").write_text(TASK.format(**bases), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KARD_CACHE", str(folder / "cache"))
+        kard(folder, "index", str(folder / "docs"), "--quiet", task=False)
+        kard(folder, "load", str(folder / "questions.csv"), "--rationales", str(folder / "rationales.jsonl"))
+        kard(folder, "ground", "--quiet")
+        for seed in ("0", "1"):
+            kard(folder, "train", "reranker", "--seed", seed, "--quiet")
+            kard(
+                folder,
+                "train",
+                "student",
+                "--method",
+                "ft,kard" if seed == "0" else "kard",
+                "--seed",
+                seed,
+                "--quiet",
+            )
+        yield folder
+
+
+def kard(folder: Path, *words: str, code: int = 0, task: bool = True) -> Result:
+    """A command on the folder's store, with its task before the other arguments where it takes one."""
+    place = 2 if words[0] == "train" else 1
+    named = [*words[:place], *([str(folder / "gates.py")] if task else []), *words[place:]]
+    result = CliRunner().invoke(main, [*named, "--store", str(folder / "kard.db")])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained store, to write into."""
+    return copied(trained, tmp_path / "store")
+
+
+def copied(trained: Path, to: Path) -> Path:
+    """The store with what lies beside it, in another folder."""
+    to.mkdir()
+    for part in ("kard.adapters", "kard.knowledge"):
+        shutil.copytree(trained / part, to / part)
+    store = open_store(trained / "kard.db")
+    store.execute("vacuum into ?", [str(to / "kard.db")])
+    store.close()
+    shutil.copy(trained / "gates.py", to / "gates.py")
+    return to
+
+
+def database(folder: Path) -> Database:
+    return open_store(folder / "kard.db")
+
+
+def answers(folder: Path) -> list[tuple[object, ...]]:
+    """Everything that was answered, in an order of its own."""
+    sql = (
+        "select s.method, s.seed, e.retriever, q.key, x.sample, p.answer, p.correct, p.votes, x.text"
+        " from samples x join predictions p on p.id = x.prediction_id"
+        " join evaluations e on e.id = p.evaluation_id join students s on s.id = e.student_id"
+        " join questions q on q.id = p.question_id order by 1, 2, 3, 4, 5"
+    )
+    return database(folder).execute(sql).fetchall()
+
+
+ALL = ("evaluate", "--students", "all,prompted", "--retrievers", "none,bm25,reranker,silver", "--quiet")
+
+
+def test_every_student_and_base_answers_the_same_questions_and_a_second_time_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kard.student import model
+
+    loads: list[str] = []
+    load = model.load_model
+
+    def counted(base: Any, precision: Any) -> Any:
+        loads.append(base.spec)
+        return load(base, precision)
+
+    model.resident.cache_clear()
+    monkeypatch.setattr(model, "load_model", counted)
+    first = kard(folder, *ALL).output
+    # ft reads nothing; kard of two seeds and three prompted methods read from four retrievers each
+    assert first.startswith(f"{2 * (1 + 2 * 4 + 3 * 4)} new answers under 21 conditions")
+    assert len(loads) == 1  # one base, five students
+    made = answers(folder)
+    assert len(made) == 42
+    assert {row[3] for row in made} == set(TESTED)
+    assert kard(folder, *ALL).output.startswith("0 new answers")
+    assert answers(folder) == made
+    assert "over seeds" in first
+
+
+def test_each_seed_reads_by_the_reranker_of_its_own_seed(folder: Path) -> None:
+    kard(folder, "evaluate", "--students", "kard", "--retrievers", "reranker", "--quiet")
+    found = database(folder).execute(
+        "select s.seed, json_extract(r.settings, '$.seed') from evaluations e"
+        " join students s on s.id = e.student_id join rerankers r on r.id = e.reranker_id order by 1"
+    )
+    assert found.fetchall() == [(0, 0), (1, 1)]
+    (newest,) = database(folder).execute("select id from rerankers order by rowid desc limit 1").fetchone()
+    kard(folder, "evaluate", "--students", "seed=0", "--retrievers", "reranker", "--reranker", newest, "--quiet")
+    labels = json.loads(kard(folder, "report", "--json").output)["accuracy"]
+    assert len({row["variant"] for row in labels if row["method"] == "kard"}) == 2
+
+
+class Broken(BaseException):
+    """Ends a command as a kill does."""
+
+
+def test_an_evaluation_that_is_cut_off_goes_on_where_it_was(
+    folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kard.evaluation import answering
+
+    keep, left = answering._keep, [7]  # pyright: ignore[reportPrivateUsage]  # where a kill would hurt most
+
+    def cut(*args: Any) -> None:
+        if left[0] == 0:
+            raise Broken
+        left[0] -= 1
+        keep(*args)
+
+    monkeypatch.setattr(answering, "_keep", cut)
+    with pytest.raises(Broken):
+        kard(folder, *ALL)
+    monkeypatch.setattr(answering, "_keep", keep)
+    assert 7 <= len(answers(folder)) < 42  # what another retriever finds alike is copied, not written
+    kard(folder, *ALL)
+    whole = copied(trained, tmp_path / "whole")
+    kard(whole, *ALL)
+    assert answers(folder) == answers(whole)
+
+
+def test_votes_are_over_stored_samples_and_stand_apart_from_greedy_answers(folder: Path) -> None:
+    for more in ((), ("-n", "3")):
+        kard(folder, "evaluate", "--students", "ft,kard/seed=1", "--retrievers", "bm25", "--quiet", *more)
+    samples = [row[:5] for row in answers(folder) if row[0] == "kard"]
+    assert len(samples) == 2 * (1 + 3)
+    lines = json.loads(kard(folder, "report", "--json").output)["accuracy"]
+    assert {(row["method"], row["variant"]) for row in lines[2:]} == {
+        (method, variant) for method in ("ft", "kard") for variant in ("n=1", "n=3")
+    }
+
+
+def test_a_dry_run_says_what_is_missing_and_writes_nothing(folder: Path) -> None:
+    before = [database(folder).table(name).count for name in sorted(database(folder).table_names())]
+    shown = kard(folder, *ALL, "--dry-run").output
+    assert sum(line.split()[-1:] == ["2"] for line in shown.splitlines()) == 21
+    assert [database(folder).table(name).count for name in sorted(database(folder).table_names())] == before
+
+
+def test_prompted_bases_have_rows_without_adapters_that_nobody_takes_for_trained_ones(folder: Path) -> None:
+    kard(folder, "evaluate", "--students", "few-shot", "--retrievers", "bm25", "--quiet")
+    kard(folder, "evaluate", "--students", "prompted", "--retrievers", "none", "--quiet")
+    db = database(folder)
+    found = db.execute("select method, path, examples from students where path = '' order by method").fetchall()
+    assert found == [("few-shot", "", 3), ("few-shot-cot", "", 3), ("zero-shot", "", 0)]
+    states = json.loads(kard(folder, "status", "--json").output)
+    assert next(s for s in states if s["step"] == "student")["outdated"] == 1  # kard of seed 1
+    refused = asked(folder, "Who?", "--student", "few-shot", code=1)
+    assert "no student 'few-shot'" in refused.output
+
+
+def test_a_prompted_base_is_asked_by_the_run_of_the_task_too(folder: Path) -> None:
+    kard(folder, "run", "--method", "zero-shot,few-shot-cot", "--retriever", "none", "--quiet")
+    assert {row[:3] for row in answers(folder)} == {("zero-shot", 0, "none"), ("few-shot-cot", 0, "none")}
+    again = kard(folder, "run", "--method", "zero-shot,few-shot-cot", "--retriever", "none", "--quiet").output
+    assert again.startswith("nothing was missing")
+
+
+def prompts_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """The prompts that an evaluation wrote."""
+    from kard.student.model import Student
+
+    seen: list[str] = []
+    generate = Student.generate
+
+    def noted(self: Student, prompts: Any, *rest: Any, **more: Any) -> Any:
+        seen.extend(prompts)
+        return generate(self, prompts, *rest, **more)
+
+    monkeypatch.setattr(Student, "generate", noted)
+    kard(folder, "evaluate", *words, "--limit", "1", "--quiet")
+    monkeypatch.setattr(Student, "generate", generate)
+    return seen
+
+
+def test_a_base_is_shown_the_instruction_and_accepted_examples_in_the_students_form(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare,) = prompts_of(folder, monkeypatch, "--students", "few-shot-cot", "--retrievers", "none")
+    blocks = bare.split("\n\n")
+    assert blocks[0] == "Read, then name the colour."
+    assert len(blocks) == 1 + 3 + 1
+    for block in blocks[1:4]:
+        question, options, rationale, answer = block.split("\n")
+        town = question.removesuffix("?").split()[-1]
+        assert question.startswith("Question: Which colour has the gate of ")
+        assert town not in TESTED
+        assert options.startswith("Options: (A) red (B) blue")
+        assert rationale == f"Rationale: The gate of {town} is {TOWNS[town]}."  # without its closing sentence
+        assert answer == f"Answer: {TOWNS[town]}"
+    assert blocks[4].endswith("\nRationale:")
+    (silent,) = prompts_of(folder, monkeypatch, "--students", "few-shot/", "--retrievers", "none")
+    assert "Rationale" not in silent
+    assert silent.endswith("\nAnswer:")
+    (reading,) = prompts_of(folder, monkeypatch, "--students", "few-shot", "--retrievers", "bm25")
+    parts = reading.split("\n\n")
+    assert [part.count("\n[2] ") + part.startswith("[1] ") for part in parts] == [
+        0,
+        1,
+        1,
+        1,
+        2,
+    ]  # k=1, the task's 2
+    assert all(f"{t}: " in part for part in parts[1:4] for t in [part.split("?")[0].split()[-1]])
+    (other,) = prompts_of(folder, monkeypatch, "--students", "few-shot-cot", "--retrievers", "none", "--seed", "3")
+    assert other.split("\n\n")[1:4] != blocks[1:4]
+    (zero,) = prompts_of(folder, monkeypatch, "--students", "zero-shot", "--retrievers", "none")
+    assert len(zero.split("\n\n")) == 2
+
+
+def test_examples_that_do_not_fit_are_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import kard.config as settings
+
+    short = Prompting(max_length=128)
+    task = tasks.load(str(folder / "gates.py"))
+    home = type("Home", (), {"tokens": type("Tokens", (), {"ids": staticmethod(str.split)})()})()
+    prompted = import_module("kard.student.prompted").Prompted(home, short, "", name="x")
+    signature = render.signature_for(task.answer, METHODS["few-shot-cot"])
+    shot = {"question": "q " * 20, "options": ["a", "b"], "rationale": "r", "answer": "a", "passages": []}
+    words = len(render.worked(signature, shot).split())
+    assert len(prompted.fitting(signature, [shot] * 9)) == int(128 * 0.75 / 2) // words
+    assert settings.Prompting().shots == 3
+
+
+@given(
+    st.text(alphabet="ab \n", max_size=20), st.text(alphabet="ab ", min_size=1, max_size=9), st.text(max_size=30)
+)
+def test_what_a_base_writes_after_its_first_answer_does_not_count(before: str, answer: str, after: str) -> None:
+    written = f"{before}\nAnswer: {answer}"
+    assert render.first_answer("Rationale:", f"{written}\n{after}") == written
+    assert render.first_answer("Rationale:", written) == written
+    assert render.first_answer("x Answer:", f" {answer}x\n{after}") == f" {answer}x"
+
+
+def test_a_base_that_goes_on_with_another_question_has_not_answered_this_one() -> None:
+    assert render.first_answer("Rationale:", " because\nQuestion: next\nAnswer: no") == " because"
+    assert render.first_answer("Rationale:", " because") == " because"
+    assert render.first_answer("Answer:", "\n\n yes\nQuestion: next") == "\n\n yes"
+
+
+def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
+    db = database(folder)
+    with db.atomic():
+        db.execute("delete from rationales where question_id in (select id from questions where key = 'Moss')")
+    db.close()
+    refused = kard(folder, "evaluate", "--retrievers", "silver", "--quiet", code=1).output
+    assert "1 of 2 questions of gates/test have no rationale to find silver passages with; ask" in refused
+    assert len(refused.strip().splitlines()) == 1
+    assert answers(folder) == []
+
+
+def test_students_are_named_by_what_they_are(folder: Path) -> None:
+    work = choose.work(str(folder / "gates.py"), store=folder / "kard.db", knowledge=None, quiet=True)
+
+    def named(*names: str) -> list[tuple[str, int]]:
+        return [(student.method, student.seed) for student in chosen_students(work, names)]
+
+    assert named("all") == [("ft", 0), ("kard", 0), ("kard", 1)]
+    assert named("tiny/kard") == [("kard", 0), ("kard", 1)]
+    assert named("seed=1", "ft") == [("kard", 1), ("ft", 0)]
+    assert named("few-shot", "few-shot") == [("few-shot", 0)]
+    some = chosen_students(work, ["kard"])[1]
+    assert chosen_students(work, [some.id[:9]]) == [some]
+    with pytest.raises(BadInput, match="no student 'x'; there are tiny/ft/seed=0, tiny/kard/seed=0"):
+        named("x")
+    work.db.execute("delete from students")
+    with pytest.raises(Missing, match="no student of gates is trained; train them with: kard train student gates"):
+        named("all")
+    work.db.close()
+
+
+def test_a_retriever_that_is_none_or_that_cannot_be_made_is_refused_before_any_work(folder: Path) -> None:
+    assert "retriever must be one of none, bm25" in kard(folder, "evaluate", "--retrievers", "x", code=1).output
+    db = database(folder)
+    with db.atomic():
+        db.execute("delete from rerankers")
+    db.close()
+    refused = kard(folder, "evaluate", "--retrievers", "bm25,reranker", code=1).output
+    assert "no reranker for gates on this knowledge base; train one with: kard train reranker gates" in refused
+    assert answers(folder) == []
+
+
+# Asking on the command line
+
+
+def asked(folder: Path, *words: str, code: int = 0) -> Result:
+    return kard(folder, "ask", *words, "--task", str(folder / "gates.py"), task=False, code=code)
+
+
+def test_a_question_shows_passages_with_both_ranks_then_the_texts_then_the_answer(folder: Path) -> None:
+    options = [word for colour in ("red", "blue") for word in ("--option", colour)]
+    shown = asked(folder, "Which colour has the gate of Brack?", *options, "-n", "3", "--passages", "3").output
+    places = [
+        shown.index(part)
+        for part in ("[1] ", "[2] ", "not read: ", "3 of 4 passages", "1. ", "3. ", "Votes: ", "Answer: (")
+    ]
+    assert places == sorted(places)
+    assert shown.count("reranker ") >= 3
+    record = json.loads(asked(folder, "Which colour has the gate of Brack?", *options, "--json").output)
+    assert record["letter"] in ("A", "B")
+    assert record["answer"] == ("red", "blue")["AB".index(record["letter"])]
+    assert [p["reranker_rank"] for p in record["passages"]] == [1, 2, 3, 4]
+    assert sorted(p["bm25_rank"] for p in record["passages"]) == [1, 2, 3, 4]
+    assert sum(p["read"] for p in record["passages"]) == 2
+    assert record["student"]["seed"] == 1  # the newest `kard`
+    assert record["reranker"]
+
+
+def test_the_only_task_need_not_be_named_when_kard_knows_it(folder: Path) -> None:
+    refused = kard(folder, "ask", "Which?", task=False, code=1).output
+    assert "no task 'gates'" in refused  # a person's own task has no name that kard knows
+    for words, part in (
+        (
+            ("Which?", "--student", "ft", "--retriever", "bm25"),
+            "method ft reads no passages; leave --retriever out",
+        ),
+        (("Which?", "--student", "x"), "no student 'x'; there are tiny/ft, tiny/kard"),
+        (("Which?", "--student", "tiny"), "'tiny' may mean tiny/ft, tiny/kard; name one of them"),
+        (("Which?", "--option", "a"), "the number of options is 1, not 2 to 26"),
+        ((" ",), "the question is empty"),
+    ):
+        output = asked(folder, *words, code=1).output
+        assert part in output
+        assert len(output.strip().splitlines()) == 1
+
+
+def test_what_is_shown_cannot_drive_the_terminal(folder: Path, trained: Path) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs" / "evil.md").write_text(
+        "# \x1b[31mEvil\n\nThe gate of Zork is \x1b]0;owned\x07 red.\n", "utf-8"
+    )
+    kard(folder, "index", str(folder / "docs"), "--quiet", task=False)
+    for form in ((), ("--json",)):
+        shown = asked(folder, "Which colour has the gate of Zork?", "--retriever", "bm25", *form).output
+        assert "Zork" in shown
+        assert not {"\x1b", "\x07"} & set(shown)
+
+
+# Reading again
+
+
+def test_a_better_parser_changes_stored_answers_votes_and_verdicts_and_nothing_else(
+    folder: Path, case_of: Callable[[Database], Any]
+) -> None:
+    db = database(folder)
+    case = case_of(db)
+    question = case.question("q1")
+    evaluation = case.answered(question, "bm25", answer=None)
+    (prediction,) = db.execute("select id from predictions where evaluation_id = ?", [evaluation]).fetchone()
+    texts = [
+        ("So it does.\nAnswer: yes", None, 0),  # read as nothing once
+        ("Answer: yes", "B", 0),  # read wrongly
+        ("Answer: no", "B", 0),
+        ("\nAnswer: no", "A", 1),  # forced: chosen by its likelihood, whatever stands there
+    ]
+    with db.atomic():
+        db.execute("delete from samples where prediction_id = ?", [prediction])
+        db.table("samples").insert_all(
+            {
+                "prediction_id": prediction, "sample": n, "text": text, "answer": answer, "forced": forced,
+                "prompt_tokens": 1, "completion_tokens": 1,
+            }
+            for n, (text, answer, forced) in enumerate(texts)
+        )  # fmt: skip
+    log = db.table("steps_log").count
+
+    def state() -> list[object]:
+        vote = db.execute("select answer, correct, votes from predictions where id = ?", [prediction]).fetchone()
+        read = db.execute(
+            "select answer from samples where prediction_id = ? order by sample", [prediction]
+        ).fetchall()
+        return [*vote, *(row[0] for row in read)]
+
+    before = state()
+    planned = rescoring.rescore(db, "tiny", dry_run=True)
+    assert (planned.reread, len(planned.changes), state()) == (2, 1, before)
+    done = rescoring.rescore(db, "tiny")
+    assert (done.reread, done.conditions[0].right, done.conditions[0].unread) == (2, (0, 1), (1, 0))
+    assert (done.changes[0].key, done.changes[0].before, done.changes[0].after) == ("q1", None, "A")
+    assert state() == ["A", 1, 3, "A", "A", "B", "A"]
+    assert db.table("steps_log").count == log + 1
+    (note,) = db.execute("select note from steps_log order by id desc limit 1").fetchone()
+    assert note == f"parser {rescoring.parser_version()}"
+    again = rescoring.rescore(db, "tiny")
+    assert (again.reread, db.table("steps_log").count) == (0, log + 1)
+    db.close()
+
+
+@pytest.fixture
+def case_of(new_case: type[Any]) -> Callable[[Database], Any]:
+    """Writes rows of the task `tiny` beside those of the store."""
+    return new_case
+
+
+def test_what_students_wrote_is_read_again_as_it_was_read_when_it_was_written(folder: Path) -> None:
+    kard(folder, *ALL)
+    before = answers(folder)
+    said = kard(folder, "rescore", "--quiet").output
+    assert said.startswith("0 of 42 texts read otherwise, 0 votes changed; parser ")
+    assert answers(folder) == before
+    db = database(folder)
+    with db.atomic():
+        db.execute("update samples set answer = 'F' where forced = 0 and answer is not null")
+    db.close()
+    would = kard(folder, "rescore", "--dry-run", "--json").output
+    assert json.loads(would)["dry_run"] is True
+    kard(folder, "rescore", "--quiet")
+    assert answers(folder) == before
+    assert "no answers of gates to read again" in kard(folder, "rescore", "--split", "dev", code=1).output
+
+
+def test_the_runs_query_tells_all_that_a_label_is_made_from(folder: Path) -> None:
+    kard(folder, "evaluate", "--students", "ft", "--quiet")
+    (run,) = rows(database(folder), "runs", task="gates", split="test")
+    assert (run["method"], run["seed"], run["examples"]) == ("ft", 0, 4)
