@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kard
-from kard import docs
+from kard import bases, card, docs, publishing
+from kard.card import Card, Form
 from kard.cli import main
 from kard.config import Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import Missing, NoBase
 from kard.records import Document, Passage
-from kard.student import card, model, publish, render, training
-from kard.student.card import Card, Form
+from kard.student import model, publish, render, training
 
 PARTS = import_module("kard.programs._common")
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
@@ -274,7 +274,7 @@ def test_a_task_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_base_is_told_without_its_path(spec: str, hub: str, told: str) -> None:
-    assert (publish.hub_id(spec), publish.public(spec)) == (hub, told)
+    assert (publishing.hub_id(spec), publishing.public(spec)) == (hub, told)
 
 
 anything = st.text(max_size=40) | st.sampled_from(
@@ -305,6 +305,63 @@ def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str
     assert text.count("\n# ") == 1
     row = next(line for line in body.split("\n") if line.startswith("| task |"))
     assert row.replace("\\|", "").count("|") == 3
+
+
+# Rerankers
+
+
+def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+    from peft import PeftModel
+    from transformers import AutoModel, BertConfig, BertModel
+
+    from kard.config import RerankerTraining
+    from kard.records import canonical
+    from kard.reranker.model import Reranker
+    from kard.reranker.training import untrained
+    from kard.reranker.tuning import prepare, save
+
+    folder, store = make_base(tmp_path / "base", "decoder"), tmp_path / "kard.db"
+    torch.manual_seed(2)
+    size: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    BertModel(BertConfig(vocab_size=280, num_hidden_layers=2, **size)).save_pretrained(folder)
+    base = bases.resolve(str(folder))
+    settings = RerankerTraining(lora=Lora(rank=2, alpha=4))
+    encoder = untrained(base, settings)
+    prepare(encoder, base, settings)
+    for weight in encoder.model.parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=0.5)
+    sha256 = save(tmp_path / "kard.adapters" / "cafe", encoder, base)
+    db = open_store(store)
+    db.table("indexes").insert({"id": "ix", "path": "x", "passages": 1, "analyser": "a", "created": "n"})
+    metrics = {"held_out": 4, "hits_after": {"1": 0.75}, "hits_bm25": {"1": 0.5}}
+    db.table("rerankers").insert(
+        {
+            "id": "cafe", "task": "choice", "base": base.spec, "base_sha256": base.sha256, "index_id": "ix",
+            "settings": canonical(settings.values()), "data_sha256": "d", "questions": 9,
+            "metrics": json.dumps(metrics), "path": "kard.adapters/cafe", "sha256": sha256, "milliseconds": 1,
+            "created": "n",
+        }
+    )  # fmt: skip
+    for words in (("adapter",), ("merged", "--merge")):
+        done = export(store, "ca", str(tmp_path / words[0]), *words[1:])
+        assert done.exit_code == 0, done.output
+    own = Reranker.load(db, "cafe", tmp_path / "kard.adapters").encoder.model
+    ids = torch.tensor([[5, 6, 7]])
+    plain: Any = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        wanted = own(input_ids=ids).last_hidden_state
+        assert not torch.allclose(wanted, plain(input_ids=ids).last_hidden_state, atol=1e-2)
+        for loaded in (
+            PeftModel.from_pretrained(plain, str(tmp_path / "adapter")),
+            AutoModel.from_pretrained(tmp_path / "merged"),
+        ):
+            torch.testing.assert_close(wanted, loaded(input_ids=ids).last_hidden_state, rtol=1e-4, atol=1e-4)
+    read: Any = ModelCard.load(tmp_path / "adapter" / "README.md")
+    assert [(one.metric_type, one.metric_value) for one in read.data.eval_results] == [("hits@1", 0.75)]
+    assert "| held-out training questions | BM25 | hits@1 | 2 of 4 | 0.500 [0.150, 0.850] |" in read.text
+    assert str(tmp_path) not in read.content + (tmp_path / "adapter" / "adapter_config.json").read_text()
 
 
 # docs/python.md

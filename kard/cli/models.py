@@ -87,16 +87,25 @@ def fetch(spec: str, as_json: bool) -> None:
 def export(student: str, folder: Path, merge: bool, task: str | None, store: Path) -> None:
     """Write STUDENT as a folder that peft, transformers, vLLM and the model hub read, with a model card.
 
-    STUDENT is an id, or the beginning of one, as `kard models` shows it. DIR must not be there yet, or be empty.
-    The card states what is known and no licence: that is yours to choose.
+    STUDENT is the id of a student, or of a reranker, or its beginning, as `kard models` shows it. DIR must not be
+    there yet, or be empty. The card states what is known and no licence: that is yours to choose.
     """
     from kard import tasks
     from kard.db import open_store
+    from kard.reranker.publish import export_reranker, rerankers_like
     from kard.student.publish import export_student
 
     db = open_store(store, create=False)
     known = tasks.load(task) if task else None
-    export_student(db, student, options.adapters_of(store), folder, merge=merge, task=known)
+    adapters = options.adapters_of(store)
+    rerankers = rerankers_like(db, student)
+    if (
+        len(rerankers) == 1
+        and not db.execute("select 1 from students where id like ? || '%'", [student]).fetchone()
+    ):
+        export_reranker(db, rerankers[0], adapters, folder, merge=merge)
+    else:
+        export_student(db, student, adapters, folder, merge=merge, task=known)
     what = "model" if merge else "adapter"
     click.echo(f"{folder}: {what} with its card; choose a licence in {folder / 'README.md'} before you publish it")
 

@@ -17,19 +17,19 @@ import kard
 from kard import adapters as disk
 from kard import bases
 from kard.bases import Base
+from kard.card import Form
 from kard.config import METHODS, Decoding, Method, StudentTraining
 from kard.db import now, open_store
 from kard.errors import BadConfig, BadInput
 from kard.lora import state_of
 from kard.progress import SILENT, Progress
+from kard.publishing import public, whole
 from kard.records import canonical, digest
-from kard.student.card import Form
 from kard.student.lessons import Lesson, Metric, lessons
 from kard.student.lm import Identity, StudentLM, with_student
 from kard.student.loading import FACTS
-from kard.student.losses import Example
 from kard.student.model import Student, resident
-from kard.student.publish import public, template, whole
+from kard.student.publish import template
 from kard.student.tokens import Tokens
 from kard.student.training import Trained, example, fit, prepared, set_apart
 
@@ -77,20 +77,22 @@ def finetune(
     if not (folder / disk.WEIGHTS).exists():
         forms = _forms(made, wanted)
         start = time.perf_counter()
+        model, trained = _train(found, made, wanted, progress)
+        training = {
+            "data_sha256": data,
+            "examples": trained.examples,
+            "tokens": trained.tokens,
+            "loss": trained.loss,
+            "milliseconds": 1000 * (time.perf_counter() - start),
+        }
 
         def fill(part: Path) -> None:
-            trained, sha256 = _train(part / "adapter", found, made, wanted, progress)
+            model.active_peft_config.base_model_name_or_path = public(found.spec)
+            sha256 = disk.write(part / "adapter", state_of(model), model.active_peft_config)
             for file in (part / "adapter").iterdir():
                 file.rename(part / file.name)
             (part / "adapter").rmdir()
-            told = _told(known, name, found, chosen, wanted, sha256, forms)
-            told["training"] = {
-                "data_sha256": data,
-                "examples": trained.examples,
-                "tokens": trained.tokens,
-                "loss": trained.loss,
-                "milliseconds": 1000 * (time.perf_counter() - start),
-            }
+            told = {**_told(known, name, found, chosen, wanted, sha256, forms), "training": training}
             (part / FACTS).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
         whole(folder, fill)
@@ -105,25 +107,20 @@ def finetune(
 
 
 def _train(
-    folder: Path, base: Base, made: Sequence[Lesson], settings: StudentTraining, progress: Progress
-) -> tuple[Trained, str]:
-    """Train on the lessons and write the adapter; what training saw, and the weights' hash."""
+    base: Base, made: Sequence[Lesson], settings: StudentTraining, progress: Progress
+) -> tuple[Any, Trained]:
+    """The model with the adapter that the lessons taught, and what training saw."""
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
-    examples: list[Example] = []
-    for key, lesson in enumerate(made):
-        examples.append(example(tokens, key, lesson.prompt, lesson.pieces, settings))
+    examples = [example(tokens, key, one.prompt, one.pieces, settings) for key, one in enumerate(made)]
     # Calls of one example stay together: what only measures must not stand in another predictor's lesson.
-    lists, held_out = set_apart(
-        [examples] * settings.epochs, {i: one.example for i, one in enumerate(made)}, settings
-    )
+    of_example = {key: one.example for key, one in enumerate(made)}
+    lists, held_out = set_apart([examples] * settings.epochs, of_example, settings)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model, loss = prepared(base, tokens, settings)
         with progress.bar("finetune", sum(map(len, lists))) as advance:
             trained = fit(model, loss, lists, settings, advance, held_out=held_out)
-    config = cast(Any, model).active_peft_config
-    config.base_model_name_or_path = public(base.spec)
-    return trained, disk.write(folder, state_of(model), config)
+    return model, trained
 
 
 def _method(name: str) -> Method:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_origin
 
 import dspy
 
 import kard
-from kard import bases, tasks
-from kard.adapters import CONFIG, WEIGHTS, Worn, checked
+from kard import tasks
+from kard.adapters import CONFIG, Worn, checked
+from kard.card import PAPER, Card, Form, Result, markdown
 from kard.config import METHODS, Method, StudentTraining
 from kard.db import rows
-from kard.errors import BadInput, NoBase, NoTask
+from kard.errors import BadInput, NoTask
 from kard.evaluation.intervals import wilson
-from kard.hub import HUB_ID
+from kard.publishing import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
 from kard.student import render
-from kard.student.card import PAPER, Card, Form, Result, markdown
 from kard.student.lm import reduced
 from kard.student.loading import FACTS, find, identity_of
 from kard.student.model import load_model
@@ -33,9 +29,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.bases import Base
-
-_STALE = 3600  # seconds after which a part is what a killed export left
-Fill = Callable[[Path], None]
 
 
 def export_student(
@@ -54,7 +47,7 @@ def export_student(
     source = checked(adapters / Path(str(row["path"])).name, known.sha256, known.task)
     config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
     prompts = _forms(source, known.task, METHODS[known.method], known.settings, task)
-    base = _base_of(known.base, known.base_sha256, known.id)
+    base = same_base(known.base, known.base_sha256, f"student {known.id}")
     settings = cast("dict[str, Any]", json.loads(str(row["settings"])))  # as kept: later versions know more
     seen = f"{row['examples']} examples, {row['tokens']} tokens seen; last loss a token {float(row['loss']):.3f}"
     facts = {
@@ -113,50 +106,11 @@ def export_student(
         if merge:
             told["weights_sha256"] = _merge(part, base, source)
         else:
-            _copy_adapter(part, source, known.base)
-        _write(part / FACTS, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
-        _write(part / "README.md", markdown(card))
+            copy_adapter(part, source, known.base)
+        write_text(part / FACTS, json.dumps(told, ensure_ascii=False, indent=1) + "\n")
+        write_text(part / "README.md", markdown(card))
 
     return whole(folder, fill)
-
-
-def whole(folder: Path, fill: Fill) -> Path:
-    """The folder that `fill` fills; it appears when it is whole. Raises BadInput when it is there and not empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput("is there already and not empty; name another folder", at=str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for other in folder.parent.glob(f".{folder.name}.*.part"):
-        if time.time() - other.stat().st_mtime > _STALE:
-            shutil.rmtree(other, ignore_errors=True)
-    part = folder.parent / f".{folder.name}.{os.getpid()}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
-        fill(part)
-        for file in part.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        with suppress(FileNotFoundError):
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        raise BadInput(f"cannot be written ({error.strerror}); name another folder", at=str(folder)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder
-
-
-def public(spec: str) -> str:
-    """The base as others may be told of it: never a path, of which the last part stays."""
-    return spec if spec.startswith("pypi:") or hub_id(spec) else Path(spec).name
-
-
-def hub_id(spec: str) -> str:
-    """The hub's id in a spec, '' when the base came from elsewhere."""
-    if spec.startswith("pypi:") or not HUB_ID.fullmatch(spec) or Path(spec).expanduser().is_dir():
-        return ""
-    return spec.partition("@")[0]
 
 
 def template(signature: type[dspy.Signature], settings: StudentTraining) -> Form:
@@ -189,39 +143,15 @@ def _forms(source: Path, name: str, method: Method, settings: StudentTraining, t
     return [template(reduced(task.answer, method), settings)]
 
 
-def _copy_adapter(part: Path, source: Path, spec: str) -> None:
-    """The weights as they are, byte for byte, and peft's configuration without what belongs to this machine."""
-    shutil.copyfile(source / WEIGHTS, part / WEIGHTS)
-    config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
-    config["base_model_name_or_path"] = hub_id(spec) or public(spec)
-    config["revision"] = spec.partition("@")[2] or None
-    config["inference_mode"] = True
-    _write(part / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-
-
 def _merge(part: Path, base: Base, source: Path) -> str:
     """The base with the adapter in its weights, in the precision that the base is kept in; the weights' hash."""
     import torch
-    from transformers import AutoTokenizer
 
     kept = json.loads((base.folder / "config.json").read_text("utf-8"))
     model = load_model(base, getattr(torch, str(kept.get("dtype") or kept.get("torch_dtype")), torch.float32))
     Worn(model).wear(source)
-    model.save_pretrained(part)
-    AutoTokenizer.from_pretrained(base.folder).save_pretrained(part)
-    told = part / "tokenizer_config.json"
-    values = cast("dict[str, Any]", json.loads(told.read_text("utf-8")))
-    for name in ("name_or_path", "is_local", "local_files_only"):  # how it was loaded here
-        values.pop(name, None)
-    _write(told, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+    save_model(part, model, base)
     return measure(part)[0]
-
-
-def _base_of(spec: str, sha256: str, student: str) -> Base:
-    base = bases.resolve(spec)
-    if base.sha256 != sha256:
-        raise NoBase(f"{spec} has other weights than student {student} was trained on; get the former ones back")
-    return base
 
 
 def _says(method: Method) -> str:
@@ -235,7 +165,3 @@ def _condition(row: Mapping[str, object]) -> str:
     drawn = "greedy" if samples == 1 else f"vote of {samples}"
     read = "no passages" if row["retriever"] == "none" else f"{row['retriever']}, first {row['k']}"
     return f"{read}, {drawn}"
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

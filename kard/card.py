@@ -20,6 +20,7 @@ class Result:
     condition: str
     metric: str  # as the hub names it
     share: Share
+    own: bool = True  # False for what it is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def _front(card: Card) -> str:
                 metric_value=round(one.share.value, 4),
             )
             for one in card.results
+            if one.own
         ]
         or None,
     )
