@@ -247,10 +247,10 @@ def _shares(axes: Axes, axis: str) -> None:
     names = [f"{100 * tick:.0f}%" for tick in ticks]
     if axis == "x":
         axes.set_xticks(ticks, names)
-        axes.set_xlim(0, 1.02)
+        axes.set_xlim(-0.02, 1.02)
     else:
         axes.set_yticks(ticks, names)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(-0.02, 1.02)
 
 
 def _chance_line(axes: Axes, chance: float | None, *, below: bool) -> None:

@@ -96,8 +96,8 @@ def hits(db: Database, task: str, split: str) -> Section:
     """Hits@k of every retriever, for each kind of gold."""
     depth = one(
         db,
-        "select max(r.depth) from retrievals r join questions q on q.id = r.question_id"
-        " where q.task = ? and q.split = ? and r.query = 'question'",
+        "select max((select max(rank) from hits where retrieval_id = r.id)) from retrievals r"
+        " join questions q on q.id = r.question_id where q.task = ? and q.split = ? and r.query = 'question'",
         [task, split],
     )
     found = curves(rows(db, "first_hits", task=task, split=split), depth) if depth else []
