@@ -3,7 +3,7 @@
     python benchmarks/rerank.py KNOWLEDGE ../shared/data/strategyqa/questions.jsonl
 
 The official code encodes the question and all of its passages anew for every question, each padded to 512 tokens,
-in float32. The three ways get the same encoder, the same questions and the same candidates (BM25's first 100) in one
+in float32. All three get one encoder, the same questions and the same candidates (BM25's first 100) in one
 process; vectors go to a folder of their own. Speed is questions over wall-clock seconds, so run it on quiet cores.
 """
 

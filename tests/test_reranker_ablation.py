@@ -18,6 +18,7 @@ from kard.config import RerankerTraining
 from kard.db import open_store
 from kard.errors import BadConfig
 from kard.reranker.ablation import FACTORS, KS, Ranked, differences_table, lines, shares_table, variants
+from kard.reranker.lessons import read_lessons
 from kard.reranker.model import Reranker
 
 # --- what is compared -----------------------------------------------------------------------------
@@ -191,7 +192,10 @@ def test_a_comparison_is_made_once_and_printed_in_three_forms(world: Path, monke
     assert db.table("rerankers").count == 8
     assert {row[0] for row in db.execute("select experiment from rerankers")} == {"ablation"}
     # three of nine questions are ranked, and nothing learned from them
-    assert db.execute("select distinct questions from rerankers").fetchall() == [(6,)]
+    ((index, data),) = db.execute("select distinct index_id, data_sha256 from rerankers").fetchall()
+    others = read_lessons(db, "gates", index, skip=3)
+    assert [lesson.key for lesson in others.lessons] == [f"q{n}" for n in range(3, 9)]
+    assert data == others.sha256
     ranked = db.execute(
         "select distinct q.key from rerank_scores s join retrievals r on r.id = s.retrieval_id"
         " join questions q on q.id = r.question_id order by 1"

@@ -201,7 +201,7 @@ class Broken(BaseException):
     ("place", "calls"),
     [
         ("kard.knowledge.writing.Writer.write", 1),
-        ("kard.reranker.training.write", 0),
+        ("kard.reranker.tuning.write", 0),
         ("kard.adapters.write", 2),
         ("kard.evaluation.answering._keep", 7),
     ],

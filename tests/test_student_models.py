@@ -784,3 +784,16 @@ def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[s
 
 def test_an_encoder_decoder_writes_with_its_own_writer(every_base: dict[str, Base]) -> None:
     assert isinstance(home(every_base["encoder-decoder"]).writer, EncoderDecoder)
+
+
+def test_shuffled_passages_are_the_same_ones_in_an_order_that_the_seed_decides(taught: Database) -> None:
+    def read(seed: int, *, shuffle: bool) -> list[tuple[str, ...]]:
+        settings = StudentTraining(k=2, shuffle=shuffle, seed=seed)
+        found = pairs.training_pairs(taught, "towns", METHODS["kard"], settings, index_id="ix")
+        return [pair.passages for pair in found]
+
+    best_first, mixed = read(0, shuffle=False), read(0, shuffle=True)
+    assert [sorted(p) for p in mixed] == [sorted(p) for p in best_first]
+    assert 0 < sum(m != b for m, b in zip(mixed, best_first, strict=True)) < len(mixed)
+    assert mixed == read(0, shuffle=True)
+    assert any(read(seed, shuffle=True) != mixed for seed in range(1, 5))
