@@ -43,12 +43,14 @@ def passage(db: Database, key: str, text: str, document: str = "d") -> None:
 
 def condition(db: Database, key: int, split: str, student: str, answers: dict[int, tuple[str | None, int]]) -> None:
     db.execute(
-        "insert into evaluations values (?, 'tiny', ?, ?, 'bm25', null, null, 1, '{}', ?, ?)",
+        "insert into evaluations (id, task, split, student_id, retriever, k, decoding, hash, created)"
+        " values (?, 'tiny', ?, ?, 'bm25', 1, '{}', ?, ?)",
         [key, split, student, f"e{key}", STAMP],
     )
     db.conn.executemany(
         "insert into predictions"
-        " (evaluation_id, question_id, answer, correct, votes, passages, milliseconds, flops, created) values (?, ?, ?, ?, 1, '[\"p1\"]', 2.0, 1.0, ?)",
+        " (evaluation_id, question_id, answer, correct, votes, passages, milliseconds, flops, created)"
+        " values (?, ?, ?, ?, 1, '[\"p1\"]', 2.0, 1.0, ?)",
         [(key, q, answer, correct, STAMP) for q, (answer, correct) in answers.items()],
     )
 
@@ -77,7 +79,9 @@ def small(store: Database) -> Database:
     db.conn.executemany("insert into hits values (1, ?, ?, 1.0, null)", [(1, "p3"), (2, "p1"), (3, "p2")])
     for student in ("one", "two"):
         db.execute(
-            "insert into students values (?, 'tiny', 'kard', ?, 'b', '', '{}', '', 0, 9, 9, 0.5, '', '', 1.0, ?)",
+            "insert into students (id, task, method, size, base, base_sha256, settings, data_sha256, seed, examples,"
+            " tokens, loss, path, sha256, milliseconds, created)"
+            " values (?, 'tiny', 'kard', ?, 'b', '', '{}', '', 0, 9, 9, 0.5, '', '', 1.0, ?)",
             [student, student, STAMP],
         )
     condition(db, 1, "test", "one", {2: ("A", 1), 3: ("B", 0), 4: (None, 0)})

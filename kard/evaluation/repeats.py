@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING
 
 from kard.db import now
 from kard.evaluation.reading import Reading
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 FOUND = """
 select p.id, p.question_id, p.passages from predictions p
