@@ -1,7 +1,7 @@
 -- Passages that hold every word of a text, best first, with how many lists of hits they stand in.
 with best as materialized (
     select rowid, rank from passages_fts
-    where passages_fts match '"' || replace(replace(replace(:text, char(0), ' '), '"', '""'), ' ', '" "') || '"'
+    where passages_fts match '"' || replace(replace(printf('%s', :text), '"', '""'), ' ', '" "') || '"'
     order by rank limit coalesce(nullif(:limit, ''), 50)
 )
 select p.id, p.document, p.part, p.title, p.text,

@@ -4,7 +4,7 @@ select q.id, q.task, q.split, q.key, q.text, q.answer as gold,
        (select sum(p.correct) from predictions p where p.question_id = q.id) as correct
 from questions_fts f
 join questions q on q.id = f.rowid
-where questions_fts match '"' || replace(replace(replace(:text, char(0), ' '), '"', '""'), ' ', '" "') || '"'
+where questions_fts match '"' || replace(replace(printf('%s', :text), '"', '""'), ' ', '" "') || '"'
   and q.task = coalesce(nullif(:task, ''), q.task) and q.split = coalesce(nullif(:split, ''), q.split)
 order by f.rank
 limit coalesce(nullif(:limit, ''), 50)

@@ -2,8 +2,8 @@
 select v.id, v.task, v.split, v.key, v.teacher, v.sample, v.verdict, v.gold, v.conclusion, v.good, v.bad, v.text
 from rationales_fts f
 join rationale_verdicts v on v.id = f.rowid
--- Each word in quotes: prose is not the search's own syntax.
-where rationales_fts match '"' || replace(replace(replace(:text, char(0), ' '), '"', '""'), ' ', '" "') || '"'
+-- Each word in quotes: prose is not the search's own syntax; printf ends a text at its first NUL, which nothing else cuts.
+where rationales_fts match '"' || replace(replace(printf('%s', :text), '"', '""'), ' ', '" "') || '"'
   and v.task = coalesce(nullif(:task, ''), v.task) and v.key = coalesce(nullif(:key, ''), v.key)
   and v.teacher = coalesce(nullif(:teacher, ''), v.teacher)
   and v.verdict = coalesce(nullif(:verdict, ''), v.verdict)

@@ -1,0 +1,451 @@
+"""Canned queries give what one counts by hand, search finds every word, overlaps are found once and kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from kard import steps
+from kard.cli import main
+from kard.config import Settled
+from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql
+from kard.evaluation.overlap import LEAST, N, Overlap, Sought, grams, words
+from kard.plan import Choices, Work
+from kard.stages.overlap import SCREEN
+from kard.tasks import Task
+
+STAMP = "2026-11-24T00:00:00+00:00"
+VALUES: dict[str, object] = {"text": "iron", "one": 1, "other": 2, "split": "test", "task": "tiny", "k": 3}
+
+
+def question(db: Database, key: int, split: str, text: str, answer: str = "A") -> None:
+    values = [key, "tiny", f"q{key}", split, text, '["yes", "no"]', answer, "", "[]", f"h{key}", STAMP]
+    db.execute("insert into questions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def passage(db: Database, key: str, text: str, document: str = "d") -> None:
+    db.execute("insert into passages values (?, ?, 0, ?, ?)", [key, document, f"On {key}", text])
+
+
+def condition(db: Database, key: int, split: str, student: str, answers: dict[int, tuple[str | None, int]]) -> None:
+    db.execute(
+        "insert into evaluations (id, task, split, student_id, retriever, k, decoding, hash, created)"
+        " values (?, 'tiny', ?, ?, 'bm25', 1, '{}', ?, ?)",
+        [key, split, student, f"e{key}", STAMP],
+    )
+    db.conn.executemany(
+        "insert into predictions"
+        " (evaluation_id, question_id, answer, correct, votes, passages, milliseconds, flops, created)"
+        " values (?, ?, ?, ?, 1, '[\"p1\"]', 2.0, 1.0, ?)",
+        [(key, q, answer, correct, STAMP) for q, (answer, correct) in answers.items()],
+    )
+
+
+@pytest.fixture
+def small(store: Database) -> Database:
+    """Two students, three questions to test, one to train on; passages, hits, a rationale, judgements."""
+    db = store
+    for key, split, text, answer in (
+        (1, "train", "Does gold rust?", "B"),
+        (2, "test", "Does iron rust?", "A"),
+        (3, "test", "Does tin melt?", "A"),
+        (4, "test", "Is lead light?", "B"),
+    ):
+        question(db, key, split, text, answer)
+    for key, text in (("p1", "Iron rusts in wet air."), ("p2", "Tin melts."), ("p3", "Lead is heavy.")):
+        passage(db, key, text)
+    db.execute("insert into indexes values ('i', 'kb', 3, 'a', ?)", [STAMP])
+    db.execute("insert into teachers values ('t', 'guide', 'guide', '', '{}', ?)", [STAMP])
+    db.execute(
+        "insert into rationales (id, question_id, teacher_id, sample, text, conclusion, accepted, cost, created)"
+        " values (1, 2, 't', 0, 'Iron rusts. So the answer is yes.', 'A', 1, 0.5, ?)",
+        [STAMP],
+    )
+    db.execute("insert into retrievals values (1, 'i', 2, null, 'question', 3, 1.0, ?)", [STAMP])
+    db.conn.executemany("insert into hits values (1, ?, ?, 1.0, null)", [(1, "p3"), (2, "p1"), (3, "p2")])
+    for student in ("one", "two"):
+        db.execute(
+            "insert into students (id, task, method, size, base, base_sha256, settings, data_sha256, seed,"
+            " examples, tokens, loss, path, sha256, milliseconds, created)"
+            " values (?, 'tiny', 'kard', ?, 'b', '', '{}', '', 0, 9, 9, 0.5, '', '', 1.0, ?)",
+            [student, student, STAMP],
+        )
+    condition(db, 1, "test", "one", {2: ("A", 1), 3: ("B", 0), 4: (None, 0)})
+    condition(db, 2, "test", "two", {2: ("B", 0), 3: ("A", 1), 4: ("A", 0)})
+    condition(db, 3, "train", "one", {1: ("B", 1)})
+    db.execute(
+        "insert into judgements (question_id, passage_id, verdict, author, created)"
+        " values (2, 'p1', 'good', 'me', ?)",
+        [STAMP],
+    )
+    db.execute(
+        "insert into judgements (question_id, rationale_id, verdict, author, created)"
+        " values (2, 1, 'bad', 'me', ?)",
+        [STAMP],
+    )
+    db.conn.commit()
+    return db
+
+
+def asked(db: Database, name: str, **given: object) -> list[dict[str, Any]]:
+    return rows(db, name, **{**dict.fromkeys(parameters(name)), **given})
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_every_query_runs_with_what_it_needs_and_nothing_else(small: Database, empty: str | None) -> None:
+    for name in query_names():
+        # sqlite3 leaves what is not given null; datasette makes it an empty text, as people's queries allow.
+        mine = set(parameters(name)) <= {*VALUES, "key", "teacher", "verdict", "judged", "limit", "share"}
+        needed = required(name)
+        given = {p: VALUES.get(p, 1) if p in needed else (empty if mine else None) for p in parameters(name)}
+        cursor = small.conn.execute(sql(name), given)
+        assert cursor.description, name
+        cursor.fetchall()
+        assert about(name)[-1] in ".?:", name
+
+
+def test_a_query_says_which_values_it_needs() -> None:
+    assert required("search_passages") == ["text"]
+    assert set(parameters("search_passages")) == {"text", "limit"}
+    assert required("accuracy") == []
+    assert parameters("steps") == ["task"]  # and not what a comment or a quoted text holds
+
+
+def test_the_list_shows_parameters_and_a_missing_or_unknown_one_is_named(small: Database, tmp_path: Path) -> None:
+    path = str(tmp_path / "kard.db")
+    listed = json.loads(CliRunner().invoke(main, ["query", "--json", "--store", path]).output)
+    assert {"query": "accuracy", "parameters": "[split] [task]"} in [
+        {k: row[k] for k in ("query", "parameters")} for row in listed
+    ]
+    for typed, said in (
+        (["search_questions"], "needs text; give it with: kard query search_questions -p text VALUE"),
+        (["accuracy", "-p", "colour", "red"], "no parameter 'colour'; it has split, task"),
+        (["accuracies"], "no canned query 'accuracies'"),
+    ):
+        done = CliRunner().invoke(main, ["query", *typed, "--store", path])
+        assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+        assert said in done.output
+    found = CliRunner().invoke(main, ["query", "accuracy", "-p", "split", "train", "--json", "--store", path])
+    assert [(r["split"], r["questions"], r["correct"]) for r in json.loads(found.output)] == [("train", 1, 1)]
+
+
+def test_two_students_are_compared_question_by_question(small: Database) -> None:
+    (pair,) = asked(small, "pairs", split="test")
+    assert {k: pair[k] for k in ("one", "other", "questions", "both", "one_alone", "other_alone", "neither")} == {
+        "one": 1,
+        "other": 2,
+        "questions": 3,
+        "both": 0,
+        "one_alone": 1,
+        "other_alone": 1,
+        "neither": 1,
+    }
+    apart = asked(small, "disagreements", one=1, other=2)
+    assert [(r["key"], r["one_says"], r["other_says"]) for r in apart] == [
+        ("q2", "A", "B"),
+        ("q3", "B", "A"),
+        ("q4", None, "A"),
+    ]
+    assert [(r["key"], r["conditions"], r["answers"]) for r in asked(small, "wrong_everywhere")] == [
+        ("q4", 2, "unread,A")
+    ]
+
+
+def test_overfitting_is_training_accuracy_less_held_out_accuracy(small: Database) -> None:
+    found = {r["size"]: (r["train"], r["test"], r["gap"]) for r in asked(small, "overfitting")}
+    assert found == {"one": (1.0, 0.3333, 0.6667), "two": (None, 0.3333, None)}
+
+
+def test_costs_are_summed_over_what_each_step_left(small: Database) -> None:
+    found = {r["step"]: (r["units"], r["cost"]) for r in asked(small, "cost_and_time")}
+    assert found == {"teach": (1, 0.5), "retrieve": (1, None), "student": (2, None), "answer": (7, None)}
+
+
+def test_judged_rows_stand_with_their_ranks_and_verdicts(small: Database) -> None:
+    (hit,) = asked(small, "judged_hits")
+    assert (hit["key"], hit["verdict"], hit["bm25_rank"], hit["readings"]) == ("q2", "good", 2, 2)
+    (rationale,) = asked(small, "judged_rationales")
+    assert (rationale["judged"], rationale["verdict"]) == ("bad", "accepted")
+    (share,) = asked(small, "hits_at_k_judged")
+    assert (share["retriever"], share["hits_at_1"], share["hits_at_3"]) == ("bm25", 0.0, 1.0)
+    (shown,) = asked(small, "rationales", judged="yes")
+    assert (shown["good"], shown["bad"]) == (0, 1)
+
+
+def test_a_judgement_is_of_one_thing_and_given_once_by_each_author(small: Database) -> None:
+    insert = "insert into judgements (question_id, passage_id, rationale_id, verdict, author, created)"
+    for values in (("p1", 1, "good", "x"), (None, None, "good", "x"), ("p2", None, "fine", "x")):
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            small.conn.execute(f"{insert} values (2, ?, ?, ?, ?, '')", values)
+    for again in (("p1", None, "bad", "me"), (None, 1, "good", "me")):
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+            small.conn.execute(f"{insert} values (2, ?, ?, ?, ?, '')", again)
+    small.conn.execute(f"{insert} values (2, 'p1', null, 'bad', 'you', '')")
+
+
+@given(st.lists(st.permutations(range(6)), min_size=1, max_size=4), st.sets(st.integers(0, 5), min_size=1))
+def test_the_best_rank_of_a_needed_passage_is_the_one_that_a_count_gives(
+    orders: list[Sequence[int]], needed: set[int]
+) -> None:
+    db = Database(memory=True)
+    import_module("kard.store.migrations").migrations.apply(db)
+    db.executescript(files("kard.store").joinpath("views.sql").read_text(encoding="utf-8"))
+    for key in range(6):
+        passage(db, f"p{key}", "text", document=f"d{key}")
+    db.execute("insert into indexes values ('i', 'kb', 6, 'a', '')")
+    db.execute("insert into rerankers (id, task, base, base_sha256, index_id, settings, data_sha256, questions,"
+               " metrics, path, sha256, milliseconds, created)"
+               " values ('r', 'tiny', '', '', 'i', '', '', 1, '', '', '', 1, '')")  # fmt: skip
+    expected: set[tuple[int, str, int | None]] = set()
+    for key, order in enumerate(orders, 1):
+        question(db, key, "test", f"q {key}")
+        db.execute("insert into retrievals values (?, 'i', ?, null, 'question', 4, 1.0, '')", [key, key])
+        db.conn.executemany("insert into evidence values (?, ?)", [(key, f"d{n}") for n in needed])
+        listed, reranked = order[:4], order[3::-1]
+        for table, values in (("hits", listed), ("rerank_scores", reranked)):
+            for rank, n in enumerate(values, 1):
+                row = (key, rank, f"p{n}", 1.0, None) if table == "hits" else ("r", key, rank, f"p{n}", 1.0)
+                db.execute(f"insert into {table} values (?, ?, ?, ?, ?)", row)
+        for retriever, values in (("bm25", listed), ("r", reranked)):
+            ranks = [rank for rank, n in enumerate(values, 1) if n in needed]
+            expected.add((key, retriever, min(ranks, default=None)))
+    found = db.execute("select question_id, retriever, rank from first_hits").fetchall()
+    assert set(found) == expected
+    assert len(found) == len(expected)
+    db.close()
+
+
+def found(db: Database, table: str, text: str) -> list[str]:
+    return [r.get("key") or r["id"] for r in asked(db, f"search_{table}", text=text)]
+
+
+def test_search_finds_what_was_just_written_changed_or_removed(small: Database) -> None:
+    assert found(small, "questions", "RUST") == ["q1", "q2"] or found(small, "questions", "RUST") == ["q2", "q1"]
+    assert found(small, "questions", "rusting iron") == ["q2"]  # every word, by its stem
+    assert found(small, "rationales", "iron answer") == ["q2"]
+    assert found(small, "passages", "heavy") == ["p3"]
+    assert found(small, "passages", "On p3") == ["p3"]  # titles too
+    passage(small, "p4", "Mercury is heavy.")
+    assert set(found(small, "passages", "heavy")) == {"p3", "p4"}
+    small.execute("update passages set text = 'Mercury is fluid.' where id = 'p4'")
+    assert (found(small, "passages", "heavy"), found(small, "passages", "fluid")) == (["p3"], ["p4"])
+    small.execute("delete from questions where id = 2")  # its rationale goes with it, and their words
+    assert found(small, "questions", "iron") == found(small, "rationales", "iron") == []
+    for table in ("questions", "rationales", "passages"):
+        small.execute(f"insert into {table}_fts ({table}_fts, rank) values ('integrity-check', 1)")
+
+
+def test_an_index_survives_vacuum_though_rows_are_missing_in_between(small: Database) -> None:
+    for n in range(40):
+        passage(small, f"x{n}", f"number n{n}")
+    small.execute("delete from passages where id glob 'x*' and rowid % 3 = 0")
+    small.conn.commit()
+    small.execute("vacuum")
+    small.execute("insert into passages_fts (passages_fts, rank) values ('integrity-check', 1)")
+    left = [key for (key,) in small.execute("select id from passages where id glob 'x*'")]
+    assert left
+    for key in left:
+        assert found(small, "passages", f"n{key[1:]}") == [key]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    db = open_store(tmp_path_factory.mktemp("search") / "kard.db")
+    yield db
+    db.close()
+
+
+@given(st.text(max_size=30), st.sampled_from(["questions", "rationales", "passages"]))
+def test_no_text_is_taken_for_the_syntax_of_the_search(searched: Database, text: str, table: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return  # half a character cannot be a value of SQLite
+    assert asked(searched, f"search_{table}", text=text) == []
+
+
+@given(st.lists(st.sampled_from(["iron", "AND", "NOT", 'say "no"', "3:1", "C++", "it's", "near("]), min_size=1))
+def test_a_text_is_found_by_its_own_words(searched: Database, parts: list[str]) -> None:
+    with searched.atomic():
+        searched.execute("delete from passages")
+        passage(searched, "p", " ".join(parts))
+    assert found(searched, "passages", "  ".join(reversed(parts))) == ["p"]
+    searched.execute("delete from passages")
+
+
+def test_what_was_written_before_there_was_a_search_is_found_too(tmp_path: Path) -> None:
+    db = Database(tmp_path / "old.db")
+    migrations = import_module("kard.store.migrations").migrations
+    migrations.apply(db, stop_before="full_text_search")
+    assert "passages_fts" not in db.table_names()
+    passage(db, "p", "Iron rusts.")
+    db.conn.commit()
+    db.close()
+    with closing(open_store(tmp_path / "old.db").conn) as connection:
+        query = (
+            "select p.id from passages_fts f join passages p on p.rowid = f.rowid where passages_fts match 'rust'"
+        )
+        assert connection.execute(query).fetchall() == [("p",)]
+
+
+def test_rows_are_counted_without_what_the_search_writes_beside_them(store: Database) -> None:
+    records = [{"id": f"p{n}", "document": "d", "part": n, "title": "t", "text": "w " * n} for n in range(5)]
+    assert insert_ignoring(store, "passages", records[:3]) == 3
+    assert insert_ignoring(store, "passages", records) == 2
+    assert insert_ignoring(store, "passages", records) == 0
+
+
+def test_other_tools_read_the_same_file_and_the_same_queries(small: Database, tmp_path: Path) -> None:
+    small.conn.commit()
+    path = tmp_path / "kard.db"
+    other = Database(path)
+    assert other.table("passages").detect_fts() == "passages_fts"
+    assert [row["id"] for row in other.table("passages").search("rust")] == ["p1"]
+    other.close()
+    from sqlite_utils.cli import cli
+
+    done = CliRunner().invoke(
+        cli, ["query", str(path), "-p", "task", "", "-p", "split", "test", "--", sql("accuracy")]
+    )
+    assert done.exit_code == 0, done.output
+    assert [row["evaluation_id"] for row in json.loads(done.output)] == [1, 2]
+    program = shutil.which("sqlite3")
+    if program is None:
+        pytest.skip("no sqlite3 program here: the check with it was left out")
+    for name, lines in (("accuracy", 3), ("pairs", 1), ("rationales", 1)):
+        shown = subprocess.run([program, path], input=sql(name), capture_output=True, text=True, check=True)
+        assert (shown.stderr, len(shown.stdout.splitlines())) == ("", lines)
+
+
+# Overlaps.
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+
+
+def plainly(questions: dict[int, str], text: str) -> list[Overlap]:
+    """What `Sought` finds, by looking everywhere."""
+    inside, overlaps = words(text), list[Overlap]()
+    for key, asked_text in sorted(questions.items()):
+        own = words(asked_text)
+        if len(own) < LEAST:
+            if inside and own == inside:
+                overlaps.append(Overlap(key, 1.0))
+            continue
+        parts = grams(own)
+        there = {g for g in parts if any(inside[i : i + len(g)] == g for i in range(len(inside)))}
+        if there:
+            overlaps.append(Overlap(key, len(there) / len(parts)))
+    return overlaps
+
+
+few_words = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=20).map(" ".join)
+
+
+@given(st.dictionaries(st.integers(1, 5), few_words, max_size=4), few_words, few_words, st.data())
+def test_overlaps_are_those_that_looking_everywhere_finds(
+    questions: dict[int, str], before: str, after: str, data: st.DataObject
+) -> None:
+    middle = data.draw(st.sampled_from([*questions.values(), ""]))
+    for text in (f"{before} {middle} {after}", middle):
+        assert Sought(questions).within(text) == plainly(questions, text)
+
+
+def test_a_question_is_found_whole_in_part_or_not_at_all() -> None:
+    sought = Sought({1: LONG, 2: "Does iron ever rust here?", 3: "Why not?"})
+    assert sought.within(f"He said: {LONG.upper()}!") == [Overlap(1, 1.0)]
+    (part,) = sought.within(LONG.removesuffix(" fifteen"))
+    assert (part.question, part.kind, round(part.share, 4)) == (1, "ngrams", round(2 / 3, 4))
+    assert sought.within(" ".join(LONG.split()[: N - 1])) == []  # twelve words in a row are no overlap
+    assert [o.question for o in sought.within("does IRON ever\nrust, here: yes")] == [2]
+    assert sought.within("does iron ever rust") == []
+    assert [o.question for o in sought.within("why not")] == [3]
+    assert sought.within("and why not ask") == []
+
+
+@pytest.fixture
+def work(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Work]:
+    def make(**chosen: Any) -> Work:
+        folder = tmp_path / "none"
+        choices = Choices(settings=Settled(), sizes=("135m",), **chosen)
+        return Work(store, tiny_task, choices, tmp_path / "kard.db", folder, folder)
+
+    return make
+
+
+def test_overlaps_are_looked_for_once_and_again_when_there_is_more_to_look_in(
+    store: Database, work: Callable[..., Work]
+) -> None:
+    question(store, 1, "train", f"First, {LONG}?")
+    question(store, 2, "test", LONG)
+    question(store, 3, "test", "Does iron ever rust in here?")
+    first = work()
+    assert steps.run_step(first, SCREEN) == 2
+    assert "1 test questions stand in training questions or passages" in first.notes[0]
+    assert [(r["key"], r["inside"], r["other"], r["kind"]) for r in asked(store, "contamination")] == [
+        ("q2", "training question", "q1", "text")
+    ]
+    second = work()
+    assert (steps.run_step(second, SCREEN), second.notes) == (0, [])
+    assert (SCREEN.state(second).missing, SCREEN.state(second).note) == (0, "1 overlap")
+
+    passage(store, "p", f"An aside. Does iron ever rust in here? {LONG}")
+    assert SCREEN.state(work()).missing == 2
+    assert steps.run_step(work(), SCREEN) == 2
+    inside = [(r["key"], r["inside"]) for r in asked(store, "contamination")]
+    assert sorted(inside) == [("q2", "passage"), ("q2", "training question"), ("q3", "passage")]
+    store.execute("delete from passages")
+    assert [r["key"] for r in asked(store, "contamination")] == ["q2"]
+    assert steps.run_step(work(), SCREEN) == 2
+
+    assert steps.rebuild(work(), "screen") == ["screen"]
+    assert asked(store, "contamination") == []
+    assert store.table("overlap_checks").count == 0
+
+
+def test_only_the_evaluated_questions_of_a_run_are_looked_for(store: Database, work: Callable[..., Work]) -> None:
+    question(store, 1, "train", LONG)
+    for key in (2, 3):
+        question(store, key, "dev", LONG)
+    assert steps.run_step(work(split="dev", test_limit=1), SCREEN) == 1
+    assert steps.run_step(work(split="dev"), SCREEN) == 1
+    assert steps.run_step(work(split="train"), SCREEN) == 0
+
+
+def test_status_shows_the_check_while_it_lacks_something(store: Database, work: Callable[..., Work]) -> None:
+    question(store, 1, "test", LONG)
+
+    def shown() -> list[str]:
+        return [step.name for step, _, _ in steps.states(work())]
+
+    assert "screen" in shown()
+    steps.run_step(work(), SCREEN)
+    assert "screen" not in shown()
+
+
+def test_accuracy_is_told_with_and_without_overlapping_questions(small: Database) -> None:
+    small.execute(
+        "insert into overlaps (question_id, passage_id, kind, share, created) values (2, 'p1', 'ngrams', 0.4, '')"
+    )
+    (one,) = [r for r in asked(small, "accuracy_uncontaminated", split="test") if r["size"] == "one"]
+    assert (one["accuracy"], one["clean"], one["clean_accuracy"], one["overlapping_accuracy"]) == (
+        0.3333,
+        2,
+        0.0,
+        1.0,
+    )
+    (strict,) = [r for r in asked(small, "accuracy_uncontaminated", split="test", share=0.5) if r["size"] == "one"]
+    assert (strict["clean"], strict["overlapping_accuracy"]) == (3, None)
