@@ -1,0 +1,250 @@
+"""Rationales are found and shown as they are, and their quality is what one counts by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from kard.cli import main
+from kard.evaluation.quality import Source, Written, distinct, elsewhere, quality, read_written
+from kard.evaluation.wording import COMMON, content, names, plain, runs, stem, words
+
+Run = Callable[..., Result]
+STAMP = "2026-11-24T00:00:00+00:00"
+TEXTS = {  # (question, teacher, sample): conclusion, text
+    (1, "guide", 0): ("A", "Iron rusts in wet air. So the answer is yes."),
+    (1, "guide", 1): ("B", "Iron never rusts. So the answer is no."),
+    (1, "other", 0): (None, "\x1b[31mIron\x1b[0m may rust, or not."),
+    (2, "guide", 0): ("A", "Tin melts at 232 degrees. So the answer is yes."),
+}
+
+
+@pytest.fixture
+def kard(store: Database, tmp_path: Path) -> Run:
+    """Runs `kard rationales` on a store with two questions, two teachers and four rationales."""
+    for key in (1, 2):
+        store.execute(
+            "insert into questions values (?, 'choice', ?, 'train', ?, '[\"yes\", \"no\"]', 'A', '', '[]', ?, ?)",
+            [key, f"q{key}", f"Question {key}?", f"h{key}", STAMP],
+        )
+    for teacher in ("guide", "other"):
+        store.execute("insert into teachers values (?, ?, 'm', '', '{}', ?)", [teacher, teacher, STAMP])
+    for number, ((question, teacher, sample), (letter, text)) in enumerate(TEXTS.items(), 1):
+        store.execute(
+            "insert into rationales (id, question_id, teacher_id, sample, text, conclusion, accepted, created)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [number, question, teacher, sample, text, letter, int(letter == "A"), STAMP],
+        )
+    store.execute("insert into indexes values ('old', 'kb', 2, 'a', ?), ('new', 'kb', 2, 'a', ?)", [STAMP, STAMP])
+    for key, title, text in (
+        ("p1", "Iron", "It rusts in wet air."),
+        ("p2", "Tin", "It melts."),
+        ("p3", "", "Old."),
+    ):
+        store.execute("insert into passages values (?, ?, 0, ?, ?)", [key, key, title, text])
+    for retrieval, index, question, rationale, passage in (
+        (1, "old", 1, 1, "p3"),
+        (2, "new", 1, 1, "p1"),
+        (3, "new", 2, 4, "p2"),
+    ):
+        store.execute(
+            "insert into retrievals values (?, ?, ?, ?, 'rationale', 1, 1.0, ?)",
+            [retrieval, index, question, rationale, STAMP],
+        )
+        store.execute("insert into hits values (?, 1, ?, 1.0, null)", [retrieval, passage])
+    store.execute(
+        "insert into judgements (question_id, rationale_id, verdict, author, created) values (1, 2, 'bad', 'me', '')"
+    )
+    store.conn.commit()
+
+    def run(*typed: str, task: str = "choice") -> Result:
+        return CliRunner().invoke(main, ["rationales", task, *typed, "--store", str(tmp_path / "kard.db")])
+
+    return run
+
+
+def keys(done: Result) -> list[tuple[str, str, int]]:
+    assert done.exit_code == 0, done.output
+    return [(row["key"], row["teacher"], row["sample"]) for row in json.loads(done.output)]
+
+
+def test_rationales_are_chosen_by_words_question_verdict_teacher_and_judgement(kard: Run) -> None:
+    everything = [("q1", "guide", 0), ("q1", "guide", 1), ("q1", "other", 0), ("q2", "guide", 0)]
+    assert keys(kard("--json")) == everything
+    assert keys(kard("--json", "-n", "2")) == everything[:2]
+    assert set(keys(kard("--json", "--search", "rusting iron"))) == set(everything[:3])
+    assert keys(kard("--json", "--search", "rusting iron", "--verdict", "rejected")) == [everything[1]]
+    assert keys(kard("--json", "--question", "q2")) == [everything[3]]
+    assert keys(kard("--json", "--verdict", "unread")) == [everything[2]]
+    assert keys(kard("--json", "--verdict", "accepted")) == [everything[0], everything[3]]
+    assert keys(kard("--json", "--teacher", "other")) == [everything[2]]
+    assert keys(kard("--json", "--judged")) == [everything[1]]
+    assert keys(kard("--json", "--search", "zinc")) == []
+    assert keys(kard("--json", "--search", 'AND "')) == []
+
+
+def test_each_form_holds_the_whole_text_and_a_table_nothing_that_drives_a_terminal(kard: Run) -> None:
+    rows = list(csv.DictReader(io.StringIO(kard("--csv").output)))
+    assert [row["text"] for row in rows] == [text for _, text in TEXTS.values()]
+    lines = [json.loads(line) for line in kard("--nl").output.splitlines()]
+    assert [(row["verdict"], row["bad"]) for row in lines] == [
+        ("accepted", 0),
+        ("rejected", 1),
+        ("unread", 0),
+        ("accepted", 0),
+    ]
+    shown = kard().output
+    assert "\x1b" not in shown
+    assert "1 bad" in shown
+
+
+def test_a_long_text_is_shortened_among_many_and_whole_for_one_question(kard: Run, store: Database) -> None:
+    store.execute("update rationales set text = ? where id = 4", [f"{'word ' * 100}end."])
+    store.conn.commit()
+    assert "end." not in kard().output
+    assert "end." in kard("--question", "q2").output
+
+
+@pytest.mark.parametrize(
+    ("typed", "task", "said"),
+    [
+        (["--question", "q9"], "choice", "see what there is with: kard rationales choice --quality"),
+        (["--quality", "--teacher", "nobody"], "choice", "no such rationale of choice; ask a teacher with"),
+        ([], "medqa", "no questions of medqa in the store; load them with: kard load medqa FILE"),
+        ([], "nothing", "no task 'nothing'"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(kard: Run, typed: list[str], task: str, said: str) -> None:
+    done = kard(*typed, task=task)
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+    assert said in done.output
+
+
+def test_the_quality_of_a_store_is_told_by_teacher(kard: Run) -> None:
+    done = kard("--quality", "--json")
+    assert done.exit_code == 0, done.output
+    guide, other = json.loads(done.output)
+    assert (guide["teacher"], guide["rationales"], guide["questions"]) == ("guide", 3, 2)
+    assert (guide["accepted"], guide["unread"], guide["judged_good"]) == (0.667, 0.0, 0.0)
+    # Iron, rust, wet and air of the first stand in its passage, tin and melt of (tin, melt, 232, degree).
+    assert guide["grounded"] == 0.75
+    assert guide["by_chance"] == 0.0
+    assert guide["names"] == 0.0  # 232
+    assert (other["unread"], other["grounded"], other["distinct"]) == (1.0, None, None)
+    (judged,) = json.loads(kard("--quality", "--judged", "--json").output)
+    assert (judged["rationales"], judged["accepted"]) == (1, 0.0)
+    assert "by chance" in kard("--quality").output
+
+
+def test_silver_passages_are_those_of_the_newest_index(kard: Run, store: Database) -> None:
+    first = read_written(store, "choice")[0]
+    assert [s.title for s in first.silver] == ["Iron"]
+
+
+# Measures, on values.
+
+IRON = Source("Iron", "Iron rusts in wet air.")
+TIN = Source("Tin", "Tin melts at 232 degrees.")
+
+
+def written(text: str, question: int = 1, *silver: Source, verdict: str = "accepted") -> Written:
+    return Written(question, "train", "t", verdict, text, tuple(silver))
+
+
+def test_a_text_that_says_itself_again_repeats() -> None:
+    (once,) = quality([written("a1 b1 c1 d1 e1")], None)
+    (twice,) = quality([written("a1 b1 c1 d1 a1 b1 c1 d1")], None)
+    assert (once.repeats, twice.repeats) == (0.0, 1 / 5)  # abcd is the fifth of five runs, and the first too
+
+
+def test_samples_are_different_or_the_same() -> None:
+    (line,) = quality([written("iron rusts today"), written("Iron rusts, today!"), written("tin melts", 2)], None)
+    assert (line.same, line.distinct, line.questions) == (0.5, 0.5, 2)  # one question has several samples
+    assert distinct([["a", "b", "c"], ["a", "b", "d"]]) == 3 / 4
+    assert distinct([["a"]]) == 0.0
+
+
+def test_what_another_questions_passages_hold_is_the_measure_of_chance() -> None:
+    group = [
+        written("Iron rusts.", 1, IRON),
+        written("Iron melts.", 1, IRON, TIN),
+        written("Tin rusts.", 2, TIN),
+        written("Lead.", 3),
+    ]
+    assert elsewhere(group) == [(TIN,), (TIN,), (IRON,), ()]
+    (line,) = quality(group, None)
+    assert line.grounded == pytest.approx((1 + 1 + 0.5) / 3)
+    assert line.by_chance == pytest.approx((0 + 0.5 + 0.5) / 3)
+    assert elsewhere(group[:2]) == [(), ()]  # one question is no chance
+
+
+def test_copies_of_the_prompts_examples_are_counted() -> None:
+    shot = "Iron reacts with oxygen and water. Therefore, the answer is (A) yes."
+    texts = [shot, "Tin does not react at all. Therefore, the answer is (A) yes.", "Iron reacts."]
+    (line,) = quality([written(text, n) for n, text in enumerate(texts)], [shot])
+    assert line.copies == pytest.approx(1 / 3)
+    (unknown,) = quality([written(shot)], None)
+    assert unknown.copies is None
+
+
+def test_each_teacher_and_split_has_a_line_of_its_own() -> None:
+    group = [written("x"), replace(written("y", 2), split="test"), replace(written("z", 3), teacher="u")]
+    assert [(q.teacher, q.split, q.rationales) for q in quality(group, None)] == [
+        ("t", "test", 1),
+        ("t", "train", 1),
+        ("u", "train", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("The Eiffel Tower stands in Paris.", {"eiffel tower", "paris"}),
+        ("Metals rust. Iron rusts, and so does pure Iron.", {"iron"}),  # a sentence's first word proves nothing
+        ("It was Tolkien's book of 1,937 pages.", {"tolkien", "1 937"}),
+        ("So the answer is (A) yes.", set[str]()),
+        ("Did Joan of Arc meet the King of France in 1429?", {"joan of arc", "king of france", "1429"}),
+        ("In the 14th year I saw C.", set[str]()),
+        ("", set[str]()),
+    ],
+)
+def test_names_are_capitalised_words_and_numbers(text: str, found: set[str]) -> None:
+    assert names(text) == found
+
+
+def test_content_is_stems_without_common_words() -> None:
+    assert content(words("So the rusting gates, therefore, rusted: (B) 7.")) == {"rust", "gate", "7"}
+    assert stem("rusting") == stem("rusts") == "rust"
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_measured(text: str) -> None:
+    source = Source("", text)
+    (line,) = quality([written(text, 1, source), written(text, 2, source)], [text])
+    assert line.grounded in (None, 1.0)
+    assert line.by_chance == line.grounded
+    assert line.copies == float(bool(words(text)))
+    assert 0 <= line.repeats < 1
+    if names(text):
+        assert line.names == 1.0  # a text holds its own names
+    assert not content(words(text)) & (COMMON - {stem(w) for w in words(text) if w not in COMMON})
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 5))
+def test_runs_are_every_stretch_of_a_text_or_all_of_a_short_one(text: list[str], length: int) -> None:
+    found = runs(text, length)
+    if len(text) >= length:
+        assert found == [tuple(text[i : i + length]) for i in range(len(text) - length + 1)]
+    else:
+        assert found == ([tuple(text)] if text else [])
+    assert all(f" {' '.join(run)} " in plain(text) for run in found)
