@@ -177,10 +177,14 @@ def _retrievals(db: Database, prose: Prose) -> None:
 
 
 def _students(db: Database, prose: Prose) -> None:
+    columns = (
+        "(id, task, method, size, base, base_sha256, settings, data_sha256, seed, examples, tokens, loss, path,"
+        " sha256, milliseconds, created)"
+    )
     made = list(product(("135m", "250m"), ("ft", "rd", "kard")))
     for size, method in made:
         db.execute(
-            "insert into students values (?, ?, ?, ?, 'b', '', '{}', '', 0, 1000, 300000, 0.7, ?, '', 1e6, ?)",
+            f"insert into students {columns} values (?, ?, ?, ?, 'b', '', '{}', '', 0, 1000, 300000, 0.7, ?, '', 1e6, ?)",
             [f"{size}-{method}", TASK, method, size, f"{size}-{method}", STAMP],
         )
     # 24 conditions on test, 8 on dev, 4 on train: 12,000 + 4,000 + 4,000 answers.
@@ -194,6 +198,7 @@ def _students(db: Database, prose: Prose) -> None:
             (i, TASK, split, f"{size}-{method}", read, "index", None, 3, '{"samples":1}', f"e{i}", STAMP)
             for i, (split, size, method, read) in enumerate(evaluations, 1)
         ),
+        "(id, task, split, student_id, retriever, index_id, reranker_id, k, decoding, hash, created)",
     )
     first = {"train": 1, "dev": 1001, "test": 1501}
     answers = [

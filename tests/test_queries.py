@@ -380,7 +380,7 @@ def test_a_question_is_found_whole_in_part_or_not_at_all() -> None:
 def work(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Work]:
     def make(**chosen: Any) -> Work:
         folder = tmp_path / "none"
-        choices = Choices(settings=Settled(), sizes=("135m",), **chosen)
+        choices = Choices(settings=Settled(), sizes=("135m",), methods=("ft",), **chosen)
         return Work(store, tiny_task, choices, tmp_path / "kard.db", folder, folder)
 
     return make

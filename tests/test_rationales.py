@@ -24,7 +24,7 @@ STAMP = "2026-11-24T00:00:00+00:00"
 TEXTS = {  # (question, teacher, sample): conclusion, text
     (1, "guide", 0): ("A", "Iron rusts in wet air. So the answer is yes."),
     (1, "guide", 1): ("B", "Iron never rusts. So the answer is no."),
-    (1, "other", 0): (None, "\x1b[31mIron\x1b[0m may rust, or not."),
+    (1, "other", 0): (None, "\x1b[31m Iron \x1b[0m may rust, or not."),
     (2, "guide", 0): ("A", "Tin melts at 232 degrees. So the answer is yes."),
 }
 
@@ -63,7 +63,8 @@ def kard(store: Database, tmp_path: Path) -> Run:
         )
         store.execute("insert into hits values (?, 1, ?, 1.0, null)", [retrieval, passage])
     store.execute(
-        "insert into judgements (question_id, rationale_id, verdict, author, created) values (1, 2, 'bad', 'me', '')"
+        "insert into judgements (question_id, rationale_id, verdict, author, created)"
+        " values (1, 2, 'bad', 'me', '')"
     )
     store.conn.commit()
 
@@ -164,7 +165,10 @@ def written(text: str, question: int = 1, *silver: Source, verdict: str = "accep
 def test_a_text_that_says_itself_again_repeats() -> None:
     (once,) = quality([written("a1 b1 c1 d1 e1")], None)
     (twice,) = quality([written("a1 b1 c1 d1 a1 b1 c1 d1")], None)
-    assert (once.repeats, twice.repeats) == (0.0, 1 / 5)  # abcd is the fifth of five runs, and the first too
+    assert (once.repeats, twice.repeats) == (
+        0.0,
+        pytest.approx(1 / 5),
+    )  # abcd is the fifth of five runs, and the first too
 
 
 def test_samples_are_different_or_the_same() -> None:
