@@ -323,7 +323,11 @@ def test_what_a_running_step_writes_is_seen_at_the_next_look(tmp_path: Path) -> 
 def test_a_store_that_cannot_be_written_is_shown_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "metals.db")
     (tmp_path / "other.db").touch()
-    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    def denied(path: Path, mode: int) -> bool:
+        return False
+
+    monkeypatch.setattr(os, "access", denied)
     ui = application(tmp_path / "metals.db")
     assert not ui.get_database("metals").is_mutable
     assert "Rusting2" in get(ui, "/-/kard/question/2").text
