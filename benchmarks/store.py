@@ -184,7 +184,8 @@ def _students(db: Database, prose: Prose) -> None:
     made = list(product(("135m", "250m"), ("ft", "rd", "kard")))
     for size, method in made:
         db.execute(
-            f"insert into students {columns} values (?, ?, ?, ?, 'b', '', '{}', '', 0, 1000, 300000, 0.7, ?, '', 1e6, ?)",
+            f"insert into students {columns}"
+            " values (?, ?, ?, ?, 'b', '', '{}', '', 0, 1000, 300000, 0.7, ?, '', 1e6, ?)",
             [f"{size}-{method}", TASK, method, size, f"{size}-{method}", STAMP],
         )
     # 24 conditions on test, 8 on dev, 4 on train: 12,000 + 4,000 + 4,000 answers.
