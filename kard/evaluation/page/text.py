@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
-# What a browser would obey or hide: control characters but tab and newline, marks that turn the direction of
-# text, invisible letters that carry a message (tags, zero width spaces), halves of surrogate pairs. Joiners
-# (U+200C, U+200D) and spaces of every width belong to the writing of languages and stay.
+# What a browser would obey or hide: control characters but tab and newline, overrides and embeddings of the
+# direction of text, invisible letters that carry a message (tags, zero width spaces), halves of surrogate pairs.
+# Joiners (U+200C, U+200D), marks of direction (U+200E, U+200F, U+061C: in every encyclopedia) and spaces of every
+# width belong to the writing of languages and stay: the page sets each text in a direction of its own.
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
