@@ -357,12 +357,14 @@ def test_a_killed_training_leaves_nothing(base: Base, tmp_path: Path, monkeypatc
 
 
 def test_training_teaches_what_the_examples_say(base: Base, tmp_path: Path) -> None:
-    examples = [dspy.Example(question=q, answer="Ilm").with_inputs("question") for q in ("a", "b")]
+    long = "Ilm, where the river is"  # more tokens than an option would take
+    examples = [dspy.Example(question=q, answer=long).with_inputs("question") for q in ("a", "b")]
     settings = StudentTraining(lora=Lora(rank=8, alpha=16), epochs=40, batch=2, peak_lr=2e-2, max_length=64)
     made = kard.finetune(
         dspy.Predict("question -> answer"), examples, base=base, settings=settings, out=tmp_path / "x", method="ft"
     )
-    assert made(question="a").answer == "Ilm"
+    assert made(question="a").answer == long
+    assert kard.load_student(tmp_path / "x", base=str(base.folder))("Question: b\nAnswer:") == [f" {long}"]
 
 
 def test_what_cannot_be_trained_is_refused_before_it_costs_anything(base: Base, tmp_path: Path) -> None:

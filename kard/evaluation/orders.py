@@ -11,6 +11,7 @@ import numpy as np
 from kard.db import batches, marks, rows
 from kard.evaluation.export import retriever_names
 from kard.evaluation.ranking import Difference, Floats, Need, measured, metrics, paired
+from kard.evaluation.report import RETRIEVER_ORDER
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -128,9 +129,9 @@ def passages_of(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
 
 
 def retrievers_in(asked: Sequence[Asked]) -> list[str]:
-    """Every retriever that ordered any question: BM25 first, the others by name."""
+    """Every retriever that ordered any question, in the order of reports."""
     there = {name for question in asked for name in question.orders}
-    return sorted(there, key=lambda name: (name != BM25, name))
+    return sorted(there, key=lambda name: (RETRIEVER_ORDER.index(name.partition(" ")[0]), name))
 
 
 def shown(asked: Asked, name: str, depth: int) -> list[Shown]:

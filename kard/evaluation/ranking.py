@@ -45,7 +45,8 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        mean, low, high = (f"{value:+.3f}".replace("0.", ".", 1) for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
 
 
 def metrics(depth: int) -> tuple[str, ...]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kard.reranker.fusion import Fusion, Judged, Tuned, fused, tune
+from kard.reranker.fusion import Floats, Fusion, Tuned, fused, tune
+
+if TYPE_CHECKING:
+    from kard.reranker.fusing import Needs
 
 Found = Sequence[tuple[str, float]]
 """Passage ids and scores, best first."""
@@ -20,7 +24,7 @@ def merge(fusion: Fusion, bm25: Found, dense: Found, k: int) -> list[tuple[str, 
     return [(ids[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:k]]
 
 
-def union(bm25: Found, dense: Found) -> tuple[list[str], np.ndarray[tuple[int], np.dtype[np.float64]], ...]:
+def union(bm25: Found, dense: Found) -> tuple[list[str], Floats, Floats]:
     """Every passage once, BM25's first, and the score of each in either list, NaN where it is not in it."""
     words, vectors = dict(bm25), dict(dense)
     ids = list(dict.fromkeys([*words, *vectors]))
@@ -31,11 +35,7 @@ def union(bm25: Found, dense: Found) -> tuple[list[str], np.ndarray[tuple[int], 
     )
 
 
-def choose(lists: Sequence[tuple[Found, Found]], judges: Sequence[Sequence[frozenset[str]]]) -> Tuned:
-    """The fusion that finds most of the passages that each question's judges name (see `kard.reranker.fusing`)."""
-    judged: list[Judged] = []
-    for (bm25, dense), named in zip(lists, judges, strict=True):
-        ids, words, vectors = union(bm25, dense)
-        if ids:
-            judged.append(Judged(words, vectors, np.array([[i in judge for i in ids] for judge in named])))
-    return tune(judged)
+def choose(lists: Sequence[tuple[Found, Found]], needs: Sequence[Needs]) -> Tuned:
+    """The fusion that finds most of what the questions need."""
+    both = [(union(bm25, dense), needed) for (bm25, dense), needed in zip(lists, needs, strict=True)]
+    return tune([needed.judged(*lists) for lists, needed in both if lists[0]])

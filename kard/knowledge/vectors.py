@@ -99,14 +99,14 @@ def search(
 
 
 def choose_hybrid(kb: KnowledgeBase, dense: Dense, held_out: Sequence[Needs], settings: Retrieval) -> Tuned:
-    """The fusion of BM25 and vectors that finds most of what these questions' rationales find."""
+    """The fusion of BM25 and vectors that finds most of what (the first hundred of) these questions need."""
     some = held_out[:CHOSEN_ON]
     words = [
         [(hit.passage.id, hit.bm25) for hit in kb.search(n.text, settings.kappa, max_df=settings.max_df)]
         for n in some
     ]
     vectors = dense.find([needs.text for needs in some], settings.kappa)
-    return choose(list(zip(words, vectors, strict=True)), [needs.judges for needs in some])
+    return choose(list(zip(words, vectors, strict=True)), some)
 
 
 def mix(

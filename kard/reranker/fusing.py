@@ -15,11 +15,11 @@ from kard.db import batches, marks
 from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.rankings import Ranked, Retriever, keep_rankings, keep_retriever
 from kard.progress import SILENT, Progress
-from kard.reranker.fusion import Fusion, Judged, Tuned, fused, tune
+from kard.reranker.fusion import Floats, Fusion, Judged, Tuned, fused, tune
 from kard.reranker.model import Reranker
 from kard.reranker.rank import ahead, encodings_of, scores_of
 
-SILVER = 3  # a rationale's first passages are what a fusion is chosen for
+SILVER = 3  # a rationale's first passages count as needed (the paper's Hits@k)
 TOGETHER = 256  # questions a commit
 
 JUDGES = """
@@ -28,6 +28,10 @@ join rationales t on t.question_id = q.id and t.accepted = 1 and (:teacher is nu
 join retrievals r on r.rationale_id = t.id and r.index_id = :index
 join hits h on h.retrieval_id = r.id and h.rank <= :silver
 where q.task = :task and q.split = 'train' order by q.id, t.id
+"""
+EVIDENCE = """
+select q.key, p.id from evidence e join questions q on q.id = e.question_id
+join passages p on p.document = e.document where q.task = :task and q.split = 'train'
 """
 LISTS = """
 select r.question_id, h.passage_id, h.bm25, s.score from retrievals r
@@ -44,20 +48,41 @@ and not exists (select 1 from hits where retrieval_id = r.id)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """A training question and, for each of its rationales, the passages that it finds first."""
+    """A training question with the passages that judges say it needs, and how much each judge counts, 1 in all.
+
+    Its rationales judge by the passages that they find first. Where evidence is named, that counts for one half:
+    BM25, which finds the rationales' passages, would have too much of a say otherwise.
+    """
 
     key: str
     text: str
     judges: tuple[frozenset[str], ...]
+    says: tuple[float, ...]
+
+    @classmethod
+    def of(cls, key: str, text: str, rationales: Sequence[frozenset[str]], evidence: frozenset[str]) -> Needs:
+        """From what each rationale finds and what is named as evidence, which may be nothing."""
+        if not evidence:
+            return cls(key, text, tuple(rationales), (1 / len(rationales),) * len(rationales))
+        half = 0.5 / len(rationales)
+        return cls(key, text, (evidence, *rationales), (0.5, *(half for _ in rationales)))
+
+    def judged(self, passages: Sequence[str], bm25: Floats, scores: Floats) -> Judged:
+        """These passages with what the judges say of them."""
+        needed = np.array([[i in judge for i in passages] for judge in self.judges], dtype=np.bool_)
+        return Judged(bm25, scores, needed, np.array(self.says))
 
 
 def needs_of(db: Database, task: str, index_id: str, *, teacher_id: str | None = None) -> list[Needs]:
     """Every training question with accepted rationales that were searched with."""
     values = {"task": task, "index": index_id, "teacher": teacher_id, "silver": SILVER}
+    evidence: dict[str, set[str]] = {}
+    for key, passage in db.execute(EVIDENCE, {"task": task}):
+        evidence.setdefault(key, set()).add(passage)
     found: list[Needs] = []
     for (key, text), rows in groupby(db.execute(JUDGES, values), key=lambda row: (row[0], row[1])):
-        judges = [frozenset(row[3] for row in some) for _, some in groupby(rows, key=lambda row: row[2])]
-        found.append(Needs(str(key), str(text), tuple(judges)))
+        rationales = [frozenset(row[3] for row in some) for _, some in groupby(rows, key=lambda row: row[2])]
+        found.append(Needs.of(str(key), str(text), rationales, frozenset(evidence.get(key, ()))))
     return found
 
 
@@ -71,7 +96,7 @@ def choose(
     *,
     progress: Progress = SILENT,
 ) -> Tuned:
-    """The fusion that finds most of what the rationales of these questions find; they must not have taught it."""
+    """The fusion that finds most of what these questions need; they must not have taught the reranker."""
     hits = [kb.search(needs.text, settings.kappa, max_df=settings.max_df) for needs in held_out]
     passages = {hit.passage.id: hit.passage for some in hits for hit in some}
     encodings = encodings_of(db, reranker, reranker_id, kb.folder) if passages else None
@@ -83,10 +108,8 @@ def choose(
         encodings.close()
     return tune(
         [
-            Judged(
-                np.array([hit.bm25 for hit in some]),
-                values.astype(np.float64),
-                np.array([[hit.passage.id in judge for hit in some] for judge in needs.judges]),
+            needs.judged(
+                [hit.passage.id for hit in some], np.array([hit.bm25 for hit in some]), values.astype(np.float64)
             )
             for needs, some, values in zip(held_out, hits, scores, strict=True)
             if some

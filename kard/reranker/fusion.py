@@ -18,8 +18,8 @@ from kard.config import Settings, require
 Floats = NDArray[np.float64]
 Kind = Literal["ranks", "scores"]
 CONSTANT = 60  # of reciprocal rank fusion, from the paper; it has been found to matter little
-WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))  # tried ones; 0 and 1 keep one of the two orders
-KS = (1, 3, 5, 10)  # what is chosen for: Hits@k
+WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))  # tried ones; 0 and 1 keep one of the two orders
+DEPTH = 10  # of the nDCG that is chosen for: it varies less from sample to sample than Hits@k
 ENOUGH = 10  # questions, below which nothing is chosen
 
 
@@ -70,16 +70,23 @@ def _lowest(values: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A held-out question's passages: both lists' scores (P,), and which are needed, a row each judge (R, P)."""
+    """A held-out question's passages: both lists' scores (P,), and which are needed, a row each judge (J, P).
+
+    `says` (J,) is how much each judge counts; together they count 1.
+    """
 
     bm25: Floats
     scores: Floats
     needed: NDArray[np.bool_]
+    says: Floats
 
     def worth(self, fusion: Fusion) -> float:
-        """Mean over the judges of the mean of Hits@1, 3, 5 and 10."""
-        found = self.needed[:, order(fusion, self.bm25, self.scores)]
-        return float(np.mean([found[:, :k].any(axis=1) for k in KS]))
+        """Mean over the judges of nDCG@10 among these passages; 0 by a judge who needs none of them."""
+        found = self.needed[:, order(fusion, self.bm25, self.scores)][:, :DEPTH]
+        discount = 1 / np.log2(np.arange(2, DEPTH + 2))
+        gain = found @ discount[: found.shape[1]]
+        ideal = np.cumsum(discount)[np.clip(self.needed.sum(axis=1), 1, DEPTH) - 1]
+        return float(self.says @ (gain / ideal))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from kard.publishing import public, whole
 from kard.records import canonical, digest
 from kard.student.lessons import Lesson, Metric, lessons
 from kard.student.lm import Identity, StudentLM, with_student
-from kard.student.loading import FACTS
+from kard.student.loading import FACTS, decoding_for
+from kard.student.losses import Example
 from kard.student.model import Student, resident
 from kard.student.publish import template
 from kard.student.tokens import Tokens
@@ -74,16 +75,19 @@ def finetune(
     data = _hash(made)
     known = digest(found.sha256, chosen.name, data, wanted.hash(), name)
     folder = _place(known, out, store)
+    tokens = Tokens.load(found.folder, decoder=found.kind == "decoder")
+    examples = [example(tokens, key, one.prompt, one.pieces, wanted) for key, one in enumerate(made)]
     if not (folder / disk.WEIGHTS).exists():
         forms = _forms(made, wanted)
         start = time.perf_counter()
-        model, trained = _train(found, made, wanted, progress)
+        model, trained = _train(found, tokens, made, examples, wanted, progress)
         training = {
             "data_sha256": data,
             "examples": trained.examples,
             "tokens": trained.tokens,
             "loss": trained.loss,
             "milliseconds": 1000 * (time.perf_counter() - start),
+            "longest": max(len(one.target) for one in examples),
         }
 
         def fill(part: Path) -> None:
@@ -103,15 +107,18 @@ def finetune(
         known, told["adapter_sha256"], found.spec, found.sha256, chosen.name, wanted, task=name, size=_size(found)
     )
     student = Student(resident(found), folder, wanted, name=known)
-    return with_student(program, StudentLM(student, decoding or Decoding(), identity))
+    return with_student(program, StudentLM(student, decoding or decoding_for(told), identity))
 
 
 def _train(
-    base: Base, made: Sequence[Lesson], settings: StudentTraining, progress: Progress
+    base: Base,
+    tokens: Tokens,
+    made: Sequence[Lesson],
+    examples: Sequence[Example],
+    settings: StudentTraining,
+    progress: Progress,
 ) -> tuple[Any, Trained]:
     """The model with the adapter that the lessons taught, and what training saw."""
-    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
-    examples = [example(tokens, key, one.prompt, one.pieces, settings) for key, one in enumerate(made)]
     # Calls of one example stay together: what only measures must not stand in another predictor's lesson.
     of_example = {key: one.example for key, one in enumerate(made)}
     lists, held_out = set_apart([examples] * settings.epochs, of_example, settings)

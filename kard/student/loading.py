@@ -64,8 +64,9 @@ def load_student(
         db.close()
     known = known or _known_task(str(row["task"]))
     signature = None if known is None else reduced(known.answer, METHODS[str(row["method"])])
-    default = Decoding() if known is None else known.settings.decoding
-    return StudentLM(loaded, decoding or default, identity_of(row), signature)
+    if decoding is None:
+        decoding = known.settings.decoding if known is not None else decoding_for(_told(loaded.adapter))
+    return StudentLM(loaded, decoding, identity_of(row), signature)
 
 
 def load_program(
@@ -149,8 +150,22 @@ def _published(folder: Path, base: str | None, decoding: Decoding | None) -> Stu
     task = _known_task(known.task)
     student = Student(resident(found), None if merged else folder, known.settings, name=known.id)
     signature = None if task is None else reduced(task.answer, method)
-    default = Decoding() if task is None else task.settings.decoding
-    return StudentLM(student, decoding or default, known, signature)
+    if decoding is None:
+        decoding = task.settings.decoding if task is not None else decoding_for(told)
+    return StudentLM(student, decoding, known, signature)
+
+
+def decoding_for(told: Mapping[str, Any]) -> Decoding:
+    """Greedy, with room for the longest text that the student was taught to write."""
+    longest = int(told.get("longest") or told.get("training", {}).get("longest") or 0)
+    return Decoding(max_new_tokens=max(Decoding().max_new_tokens, longest))
+
+
+def _told(adapter: Path | None) -> Mapping[str, Any]:
+    """What stands beside an adapter that no task of the store taught; nothing beside others."""
+    if adapter is None or not (adapter / FACTS).exists():
+        return {}
+    return cast("Mapping[str, Any]", json.loads((adapter / FACTS).read_text("utf-8")))
 
 
 def _show(program: dspy.Module, store: Path, task: Task, lm: StudentLM, reading: _Reading | None) -> None:

@@ -26,8 +26,6 @@ from kard.student import render
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
 from kard.student.tokens import Ids, Tokens
 
-ANSWER_TOKENS = 16  # of an answer without rationale whose options are not known
-
 
 def load_model(base: Base, precision: torch.dtype) -> Any:
     """The base model on this machine's device, in evaluation mode. Raises NoBase for an encoder."""
@@ -157,9 +155,8 @@ class Student:
     def _answers(self, batch: _Batch, decoding: Decoding) -> list[Sample]:
         tokens, budget = self.home.tokens, decoding.max_new_tokens
         values = [self._values(options) for options in batch.options]
-        if batch.prompts[0].endswith(render.ANSWER):
-            lengths = [len(tokens.choice(value)) for row in values for value in row]
-            budget = min(budget, max(lengths, default=ANSWER_TOKENS))
+        if batch.prompts[0].endswith(render.ANSWER) and all(values):
+            budget = min(budget, max(len(tokens.choice(value)) for row in values for value in row))
         written = self.home.writer.generate(batch.ids, _drawing(decoding, budget, batch.seeds))
         samples: list[Sample] = []
         for prompt, ids, options, out in zip(batch.prompts, batch.ids, batch.options, written, strict=True):

@@ -66,8 +66,8 @@ def export_student(
     card = Card(
         title=f"{known.task} student, {known.size}, {known.method}",
         about=(
-            f"A language model that answers the questions of {known.task}: {_says(METHODS[known.method])}. It was "
-            f"trained with kard ({PAPER})."
+            f"A language model for {known.task}: {_says(METHODS[known.method])}. It was trained "
+            f"with kard ({PAPER})."
         ),
         kind=base.kind,
         merged=merge,
@@ -101,6 +101,9 @@ def export_student(
         "settings": settings,
         "prompts": [{"prompt": form.prompt, "target": form.target} for form in prompts],
     }
+
+    if (source / FACTS).exists():
+        told["longest"] = json.loads((source / FACTS).read_text("utf-8"))["training"]["longest"]
 
     def fill(part: Path) -> None:
         if merge:
