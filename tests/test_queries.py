@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
@@ -197,6 +197,7 @@ def test_a_judgement_is_of_one_thing_and_given_once_by_each_author(small: Databa
     small.conn.execute(f"{insert} values (2, 'p1', null, 'bad', 'you', '')")
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.permutations(range(6)), min_size=1, max_size=4), st.sets(st.integers(0, 5), min_size=1))
 def test_the_best_rank_of_a_needed_passage_is_the_one_that_a_count_gives(
     orders: list[Sequence[int]], needed: set[int]
@@ -269,6 +270,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     db.close()
 
 
+@settings(deadline=None)
+@example("\0", "questions")
+@example("iron \0", "rationales")
+@example("\0 iron", "passages")
 @given(st.text(max_size=30), st.sampled_from(["questions", "rationales", "passages"]))
 def test_no_text_is_taken_for_the_syntax_of_the_search(searched: Database, text: str, table: str) -> None:
     try:
@@ -278,6 +283,7 @@ def test_no_text_is_taken_for_the_syntax_of_the_search(searched: Database, text:
     assert asked(searched, f"search_{table}", text=text) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["iron", "AND", "NOT", 'say "no"', "3:1", "C++", "it's", "near("]), min_size=1))
 def test_a_text_is_found_by_its_own_words(searched: Database, parts: list[str]) -> None:
     with searched.atomic():
@@ -355,6 +361,7 @@ def plainly(questions: dict[int, str], text: str) -> list[Overlap]:
 few_words = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=20).map(" ".join)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 5), few_words, max_size=4), few_words, few_words, st.data())
 def test_overlaps_are_those_that_looking_everywhere_finds(
     questions: dict[int, str], before: str, after: str, data: st.DataObject

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
@@ -231,6 +231,7 @@ def test_content_is_stems_without_common_words() -> None:
     assert stem("rusting") == stem("rusts") == "rust"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_can_be_measured(text: str) -> None:
     source = Source("", text)
