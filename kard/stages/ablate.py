@@ -141,9 +141,11 @@ def _rank(work: Work, variant: Variant, reranker_id: str, sample: Sample) -> Non
     if not unranked(work.db, reranker_id, *where, split=sample.split, limit=sample.measured):
         return
     started, begin = now(), monotonic()
+    reranker = Reranker.load(work.db, reranker_id, work.adapters)
+    reranker.fast = True
     added = rerank(
         work.db,
-        Reranker.load(work.db, reranker_id, work.adapters),
+        reranker,
         reranker_id,
         *where,
         split=sample.split,
