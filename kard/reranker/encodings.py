@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,21 +118,23 @@ class Encodings:
         self.maker = maker
         self._row = 2 * maker.width  # bytes
         folder.mkdir(parents=True, exist_ok=True)
+        self._data = folder / DATA
         try:
             self._db = sqlite3.connect(folder / INDEX, timeout=BUSY_SECONDS, isolation_level=None)
-            self._file = (folder / DATA).open("r+b" if (folder / DATA).exists() else "x+b")
-        except FileExistsError:  # another process was first
-            self._file = (folder / DATA).open("r+b")
+            self._data.touch()
         except (sqlite3.Error, OSError) as error:
             raise self._broken(error) from error
+        self.close = finalize(self, self._db.close)  # called or not: nobody has to remember
         self._map: Vector = np.zeros((0, maker.width), dtype=np.float16)
+        if self._whole():
+            return
         with self._writing():
             for statement in TABLES.split(";\n"):
                 self._db.execute(statement)
             for field in fields(maker):
                 values = (field.name, str(getattr(maker, field.name)))
                 self._db.execute("insert or replace into maker values (?, ?)", values)
-            if self._file.seek(0, os.SEEK_END) < self.rows * self._row:  # the data were deleted, or cut
+            if not self._whole():  # the data were deleted, or cut
                 self._db.execute("delete from vectors")
                 self._db.execute("delete from committed")
 
@@ -157,15 +160,16 @@ class Encodings:
         with self._writing():
             new = self.missing(list(vectors))
             start = self.rows
-            self._file.seek(start * self._row)
             places: list[tuple[str, int, int]] = []
-            for passage in new:
-                rows = np.ascontiguousarray(vectors[passage], dtype="<f2").reshape(-1, self.maker.width)
-                self._file.write(rows.tobytes())
-                places.append((passage, start, len(rows)))
-                start += len(rows)
-            self._file.flush()
-            os.fsync(self._file.fileno())  # before the index names them: a power cut leaves no row without data
+            with self._data.open("r+b") as file:
+                file.seek(start * self._row)
+                for passage in new:
+                    rows = np.ascontiguousarray(vectors[passage], dtype="<f2").reshape(-1, self.maker.width)
+                    file.write(rows.tobytes())
+                    places.append((passage, start, len(rows)))
+                    start += len(rows)
+                file.flush()
+                os.fsync(file.fileno())  # before the index names them: a power cut leaves no row without data
             self._db.executemany("insert into vectors values (?, ?, ?)", places)
             self._db.execute("delete from committed")
             self._db.execute("insert into committed values (?)", (start,))
@@ -187,13 +191,8 @@ class Encodings:
         rows = self.rows
         if rows > len(self._map):
             shape = (rows, self.maker.width)
-            self._map = np.memmap(self._file, dtype="<f2", mode="r", shape=shape)
+            self._map = np.memmap(self._data, dtype="<f2", mode="r", shape=shape)
         return self._map
-
-    def close(self) -> None:
-        """Close the files."""
-        self._db.close()
-        self._file.close()
 
     def _places(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
@@ -201,6 +200,14 @@ class Encodings:
             query = f"select passage, start, length from vectors where passage in ({marks(some)})"
             found.update((i, (start, length)) for i, start, length in self._db.execute(query, some))
         return found
+
+    def _whole(self) -> bool:
+        """Whether the tables are there and the data file holds every row that they name."""
+        try:
+            made = self._db.execute("select count(*) from sqlite_master where name = 'committed'").fetchone()[0]
+            return bool(made) and self._data.stat().st_size >= self.rows * self._row
+        except (sqlite3.Error, OSError) as error:
+            raise self._broken(error) from error
 
     @contextmanager
     def _writing(self) -> Generator[None]:

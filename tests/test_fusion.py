@@ -1,0 +1,184 @@
+"""Two orders made one: bounded by both, indifferent to scale, and chosen on what held-out questions need."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard.errors import BadConfig
+from kard.knowledge.hybrid import merge, union
+from kard.knowledge.rankings import unranked
+from kard.reranker.fusing import Needs, fuse, keep, needs_of
+from kard.reranker.fusion import Floats, Fusion, Judged, Tuned, fused, order, tune
+
+SCORES = st.floats(-50, 50, allow_nan=False).map(lambda x: round(x, 2))
+LISTS = st.integers(1, 12).flatmap(
+    lambda n: st.tuples(st.lists(SCORES, min_size=n, max_size=n), st.lists(SCORES, min_size=n, max_size=n))
+)
+FUSIONS = st.builds(
+    Fusion, kind=st.sampled_from(["ranks", "scores"]), weight=st.floats(0, 1), unit=st.floats(0.01, 10)
+)
+
+
+def floats(values: list[float]) -> Floats:
+    return np.array(values, dtype=np.float64)
+
+
+@given(lists=LISTS, kind=st.sampled_from(["ranks", "scores"]))
+def test_the_weights_0_and_1_keep_one_of_the_two_orders(lists: tuple[list[float], list[float]], kind: Any) -> None:
+    bm25, scores = floats(sorted((abs(x) for x in lists[0]), reverse=True)), floats(lists[1])
+    assert order(Fusion(kind, 0.0), bm25, scores).tolist() == list(range(len(bm25)))
+    assert order(Fusion(kind, 1.0), bm25, scores).tolist() == np.argsort(-scores, kind="stable").tolist()
+
+
+@given(lists=LISTS, fusion=FUSIONS)
+def test_what_both_lists_put_higher_stays_higher(lists: tuple[list[float], list[float]], fusion: Fusion) -> None:
+    bm25, scores = floats([abs(x) for x in lists[0]]), floats(lists[1])
+    made = fused(fusion, bm25, scores)
+    better = (np.subtract.outer(bm25, bm25) > 0) & (np.subtract.outer(scores, scores) > 0)
+    assert (np.subtract.outer(made, made)[better] > -1e-12).all()
+
+
+@given(lists=LISTS, fusion=FUSIONS, factor=st.floats(0.1, 10))
+def test_the_scale_of_bm25_decides_nothing(
+    lists: tuple[list[float], list[float]], fusion: Fusion, factor: float
+) -> None:
+    bm25, scores = floats([abs(x) for x in lists[0]]), floats(lists[1])
+    assert fused(fusion, bm25 * factor, scores) == pytest.approx(fused(fusion, bm25, scores), abs=1e-9)
+
+
+def test_reciprocal_ranks_are_the_published_formula() -> None:
+    made = fused(Fusion("ranks", 0.5), floats([9, 8, 1]), floats([0.1, 0.3, 0.2]))
+    assert made.tolist() == pytest.approx([0.5 / 61 + 0.5 / 63, 0.5 / 62 + 0.5 / 61, 0.5 / 63 + 0.5 / 62])
+
+
+def test_scores_are_weighted_after_each_is_brought_to_its_unit() -> None:
+    made = fused(Fusion("scores", 0.25, unit=0.1), floats([8, 4]), floats([0.2, 0.6]))
+    assert made.tolist() == pytest.approx([0.75 * 1.0 + 0.25 * 2, 0.75 * 0.5 + 0.25 * 6])
+
+
+@given(fusion=FUSIONS)
+def test_a_passage_of_one_list_alone_is_never_worth_more_for_that(fusion: Fusion) -> None:
+    bm25, scores = floats([5, 3, math.nan]), floats([0.5, math.nan, 0.4])
+    made = fused(fusion, bm25, scores)
+    assert np.isfinite(made).all()
+    assert made[0] >= made.max() - 1e-12  # the only one that both lists hold, and first in both
+
+
+@given(
+    first=st.lists(st.sampled_from("abcdefgh"), unique=True),
+    then=st.lists(st.sampled_from("efghijkl"), unique=True),
+)
+def test_a_mix_holds_every_passage_of_both_lists_once(first: list[str], then: list[str]) -> None:
+    bm25 = [(i, 9.0 - rank) for rank, i in enumerate(first)]
+    dense = [(i, 0.9 - rank / 10) for rank, i in enumerate(then)]
+    found = [i for i, _ in merge(Fusion(), bm25, dense, 100)]
+    assert sorted(found) == sorted({*first, *then})
+    assert merge(Fusion(), bm25, dense, 3) == merge(Fusion(), bm25, dense, 100)[:3]
+    assert len(union(bm25, dense)[0]) == len(found)
+
+
+@pytest.mark.parametrize("wrong", [{"weight": 1.1}, {"weight": -0.1}, {"unit": 0.0}, {"kind": "luck"}])
+def test_nonsense_is_refused_at_birth(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig):
+        Fusion(**wrong)
+
+
+# --- choosing -------------------------------------------------------------------------------------
+
+
+def judged(bm25_is_right: float, score_is_right: float, count: int = 60) -> list[Judged]:
+    """Questions of 20 passages, one of them needed, that either list puts first with some probability."""
+    rng = np.random.default_rng(1)
+    made: list[Judged] = []
+    for _ in range(count):
+        needed = np.zeros((1, 20), dtype=np.bool_)
+        needed[0, rng.integers(20)] = True
+        lists = [rng.random(20) + 2 * needed[0] * (rng.random() < p) for p in (bm25_is_right, score_is_right)]
+        made.append(Judged(lists[0], lists[1], needed, np.ones(1)))
+    return made
+
+
+def test_the_list_that_knows_is_the_one_that_is_followed() -> None:
+    assert tune(judged(0.0, 1.0)).fusion.weight > 0.5
+    assert tune(judged(1.0, 0.0)).fusion.weight < 0.5
+
+
+def test_two_lists_that_each_know_something_are_worth_more_together() -> None:
+    tuned = tune(judged(0.6, 0.6))
+    assert 0 < tuned.fusion.weight < 1
+    assert tuned.fused > max(tuned.bm25, tuned.second) + 0.05
+    assert tuned.metrics()["held_out"] == 60
+
+
+def test_too_few_questions_choose_nothing() -> None:
+    assert tune(judged(0.0, 1.0, count=5)) == Tuned(Fusion(), 5)
+    assert tune([]) == Tuned(Fusion(), 0)
+
+
+def test_worth_is_ndcg_of_what_the_judges_need() -> None:
+    needed = np.array([[True, False, False], [False, True, True]])
+    one = Judged(floats([3, 2, 1]), floats([0, 0, 0]), needed, np.array([0.5, 0.5]))
+    second = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
+    assert one.worth(Fusion("ranks", 0.0)) == pytest.approx(0.5 + 0.5 * second)
+
+
+def test_named_evidence_has_half_of_the_say() -> None:
+    rationales = [frozenset("ab"), frozenset("c")]
+    assert Needs.of("k", "t", rationales, frozenset()).says == (0.5, 0.5)
+    with_evidence = Needs.of("k", "t", rationales, frozenset("e"))
+    assert with_evidence.says == (0.5, 0.25, 0.25)
+    assert with_evidence.judges[0] == frozenset("e")
+
+
+# --- in the store ---------------------------------------------------------------------------------
+
+
+def test_needs_are_what_accepted_rationales_of_training_questions_find(case: Any) -> None:
+    asked = case.question("q1", "d9", split="train")
+    case.passages("d9-0")
+    case.rationale(asked, "d1-0", "d2-0", "d3-0", "d4-0")
+    case.rationale(asked, "d5-0", sample=1)
+    case.rationale(asked, "d6-0", sample=2, accepted=False)
+    case.rationale(case.question("q2"), "d7-0")  # a test question
+    (needs,) = needs_of(case.db, "tiny", case.INDEX)
+    assert needs.judges == (frozenset({"d9-0"}), frozenset({"d1-0", "d2-0", "d3-0"}), frozenset({"d5-0"}))
+
+
+def fused_order(case: Any, question: int) -> list[str]:
+    query = (
+        "select passage_id from ranked x join rankings g on g.id = x.ranking_id where question_id = ? order by rank"
+    )
+    return [row[0] for row in case.db.execute(query, [question])]
+
+
+def test_a_fused_order_is_kept_with_the_reranker_and_goes_with_it(case: Any) -> None:
+    question, bare = case.question("q1"), case.question("q2")
+    case.found(question, "d1-0", "d2-0", "d3-0")
+    case.ranked(question, "d3-0", "d2-0", "d1-0")
+    case.found(bare)
+    tuned = Tuned(Fusion("ranks", 0.9), 30, 0.5, 0.6, 0.7)
+    retriever = keep(case.db, case.RERANKER, tuned, 1.0)
+    assert keep(case.db, case.RERANKER, tuned, 1.0) == retriever
+    (settings, metrics) = case.db.execute("select settings, metrics from retrievers").fetchone()
+    assert json.loads(settings) == {"kind": "ranks", "unit": 1.0, "weight": 0.9}
+    assert json.loads(metrics) == {"bm25": 0.5, "fused": 0.7, "held_out": 30, "second": 0.6}
+
+    def missing(kappa: int) -> list[int]:
+        return [key for key, _ in unranked(case.db, retriever, case.INDEX, "tiny", kappa)]
+
+    assert missing(3) == [question, bare]
+    assert fuse(case.db, retriever, tuned.fusion, case.RERANKER, case.INDEX, 3, missing(3)) == 2
+    assert fused_order(case, question) == ["d3-0", "d2-0", "d1-0"]
+    assert missing(3) == []
+    assert missing(2) == [question, bare]
+    fuse(case.db, retriever, tuned.fusion, case.RERANKER, case.INDEX, 2, missing(2))
+    assert fused_order(case, question) == ["d2-0", "d1-0"]  # among BM25's first two
+    case.write("delete from rerankers")
+    assert case.db.execute("select count(*) from ranked").fetchone()[0] == 0
