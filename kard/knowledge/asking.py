@@ -15,6 +15,7 @@ from kard.knowledge.vectors import Reader, reader_of, reader_of_reranker
 from kard.progress import SILENT, Progress
 from kard.records import Hit
 from kard.reranker.fusion import Fusion
+from kard.tasks import ENCODER_BASE
 
 AT_ONCE = 2_000  # passages that a search encodes by the way: half a minute of one core with the embedded encoder
 DEPTH = 100  # of either list before they are mixed
@@ -25,8 +26,6 @@ def named_reader(name: str | None, store: Path, adapters: Path) -> Reader:
 
     Raises NoBase, Missing, BadConfig.
     """
-    from kard.tasks import ENCODER_BASE
-
     if name is None or name == ENCODER_BASE:
         return reader_of(resolve(ENCODER_BASE), max_length=RerankerTraining().max_length)
     if store.exists():
@@ -43,9 +42,11 @@ def ask(kb: KnowledgeBase, reader: Reader, text: str, k: int, kind: str) -> list
     dense = Dense(kb, reader.embedder)
     lacking = len(dense.lacking())
     if lacking > AT_ONCE:
+        named = reader.retriever.reranker_id or reader.retriever.base
+        chosen = "" if named == ENCODER_BASE else f" --encoder {named}"
         raise Missing(
-            f"{lacking:,} passages of {kb.folder} have no vector by {reader.retriever.base} yet; make them once"
-            f" with: kard encodings fill --knowledge {kb.folder}"
+            f"{lacking:,} passages have no vector by {named} yet; make them once with:"
+            f" kard encodings fill{chosen} --knowledge {kb.folder}"
         )
     dense.fill()
     if kind == "dense":

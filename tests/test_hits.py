@@ -1,0 +1,247 @@
+"""`kard hits`: before and after side by side, and measures that are what their names say."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kard import tasks
+from kard.cli import main
+from kard.db import open_store
+from kard.evaluation.hits_plot import curve
+from kard.evaluation.ranking import Difference, Need, first_ranks, measured, metrics, paired
+from kard.knowledge.base import KnowledgeBase
+from kard.knowledge.indexing import index_documents
+from kard.knowledge.retrieve import record_index
+from kard.records import Document
+from kard.tasks import Task
+
+# --- measures -------------------------------------------------------------------------------------
+
+
+def test_the_measures_of_one_order() -> None:
+    need = Need({"a": "doc", "b": "doc", "c": "other", "z": "nowhere"})
+    found = dict(zip(metrics(6), measured(["x", "b", "a", "y", "c"], need, 6), strict=True))
+    assert found["Hits@1"] == 0
+    assert found["Hits@3"] == found["Hits@5"] == found["Hits@10"] == 1
+    assert found["MRR"] == 0.5
+    gain, ideal = 1 / math.log2(3) + 1 / math.log2(6), 1 + 1 / math.log2(3) + 1 / math.log2(4)
+    assert found["nDCG@10"] == pytest.approx(gain / ideal)  # a document counts once, where it first stands
+    assert found["recall@6"] == pytest.approx(2 / 3)
+
+
+def test_nothing_found_is_zero_and_everything_first_is_one() -> None:
+    assert measured(["x"], Need({"a": "a"}), 10).tolist() == [0.0] * 7
+    assert measured(["a", "b"], Need({"a": "a", "b": "b"}), 10).tolist() == [1.0] * 7
+
+
+@given(
+    order=st.permutations(list("abcdefghijkl")),
+    needed=st.sets(st.sampled_from("abcdefghijklm"), min_size=1),
+    depth=st.integers(1, 15),
+)
+def test_measures_are_shares_that_grow_with_k_and_with_earlier_finds(
+    order: list[str], needed: set[str], depth: int
+) -> None:
+    need = Need({i: i for i in needed})
+    values = measured(order, need, depth)
+    assert ((values >= 0) & (values <= 1 + 1e-12)).all()
+    assert list(values[:4]) == sorted(values[:4])
+    first = sorted(order, key=lambda i: i not in needed)
+    assert (measured(first, need, depth) >= values - 1e-12).all()
+
+
+def test_the_interval_is_of_the_difference_on_the_same_questions() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 5, (200, 1))  # what both share must not widen the interval
+    ours, theirs = hard + 0.5 + rng.normal(0, 0.1, (200, 1)), hard
+    (found,) = paired(ours, theirs)
+    assert found.mean == pytest.approx(0.5, abs=0.03)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / math.sqrt(200), rel=0.15)
+    assert found.sure
+
+
+@settings(max_examples=30, deadline=None)
+@given(values=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
+def test_turning_the_pair_round_turns_the_interval_round(values: list[tuple[float, float]]) -> None:
+    ours, theirs = (np.array([[pair[i]] for pair in values]) for i in (0, 1))
+    (one,), (other,) = paired(ours, theirs, draws=500), paired(theirs, ours, draws=500)
+    assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low), abs=1e-9)
+    assert one.low - 1e-9 <= one.mean <= one.high + 1e-9 or len(values) < 5
+    (same,) = paired(ours, ours, draws=500)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    assert not same.sure
+
+
+def test_many_questions_are_drawn_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = np.random.default_rng(1).random((2, 40, 3))
+    whole = paired(ours, theirs, draws=300)
+    monkeypatch.setattr("kard.evaluation.ranking.AT_ONCE", 100)
+    for one, other in zip(paired(ours, theirs, draws=300), whole, strict=True):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-12)
+
+
+def test_no_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        paired(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
+def test_a_difference_is_written_short() -> None:
+    assert str(Difference(0.14, -0.03, 0.25)) == "+.140 [-.030, +.250]"
+    assert str(Difference(1.0, -1.0, 0.0)) == "+1.000 [-1.000, +.000]"
+
+
+def test_a_curve_counts_the_first_needed_passage() -> None:
+    ranks = first_ranks([["a", "b"], ["b", "a"], ["c"]], [Need({"b": "b"})] * 3)
+    assert ranks == [2, 1, None]
+    assert curve(ranks, 3) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hits(tmp_path: Path, tiny_task: Task, new_case: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Three questions: q1 that the reranker helps, q2 that it hurts, q3 of another split."""
+    index_documents([Document("d1", "t", "words"), Document("d2", "t", "more")], tmp_path / "kb", source="s")
+    monkeypatch.setattr(tasks, "load", lambda _name: tiny_task)
+    store = tmp_path / "kard.db"
+    db = open_store(store)
+    case = new_case(db)
+    case.INDEX = record_index(db, KnowledgeBase.open(tmp_path / "kb"))
+    one, two, other = case.question("q1", "d3"), case.question("q2"), case.question("q3", split="train")
+    case.passages("d3-0", "d3-1")
+    case.found(one, "d1-0", "d2-0", "d3-1")
+    case.ranked(one, "d3-1", "d1-0", "d2-0")
+    case.rationale(one, "d2-0", "d3-1", "d8-0", "d9-0")
+    case.found(two, "d1-0", "d2-0")
+    case.ranked(two, "d2-0", "d1-0")
+    case.rationale(two, "d1-0")
+    case.found(other, "d2-0")
+    case.write("update passages set title = 'Evil \x1b[31m<b>', text = 'a | b <script> \x07' where id = 'd1-0'")
+    db.conn.close()
+
+    def run(*words: str, kappa: int = 3) -> Any:
+        place = ["--store", str(store), "--knowledge", str(tmp_path / "kb"), "--kappa", str(kappa)]
+        return CliRunner().invoke(main, ["hits", "tiny", *words, *place])
+
+    return run
+
+
+def test_both_orders_stand_side_by_side_with_what_is_needed(hits: Any) -> None:
+    made = hits("--question", "q1")
+    assert made.exit_code == 0, made.output
+    lines = [line.split() for line in made.output.splitlines() if line[:2].strip().isdigit()]
+    marks = [[word for word in line if word in ("E", "S", "ES")] for line in lines]
+    assert marks == [["ES"], ["S"], ["ES", "S"]]
+    assert [line[-1] for line in lines] == ["3", "1", "2"]  # where BM25 had what is now first, second, third
+    assert "q1  Is q1 so?" in made.output
+
+
+def test_rows_name_rank_score_and_need(hits: Any) -> None:
+    (one, two) = json.loads(hits("--json", "-n", "2").output)
+    assert (one["question"], two["question"]) == ("q1", "q2")
+    first = one["orders"]["reranker"][0]
+    wanted = {"rank": 1, "bm25_rank": 3, "bm25": 6.0, "score": 1.0, "passage": "d3-1"}
+    assert {name: first[name] for name in wanted} == wanted
+    assert first["needed"] == ["evidence", "silver"]
+    assert [p["needed"] for p in two["orders"]["bm25"]] == [["silver"], []]
+    rows = list(csv.DictReader(io.StringIO(hits("--csv", "--question", "q1", "-k", "1").output)))
+    assert [(r["retriever"], r["passage"], r["needed"]) for r in rows] == [
+        ("bm25", "d1-0", ""),
+        ("reranker", "d3-1", "evidence silver"),
+    ]
+
+
+@pytest.mark.parametrize("form", ["--table", "--markdown"])
+def test_no_passage_can_drive_a_terminal_or_a_page(hits: Any, form: str) -> None:
+    text = hits(form).output
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    if form == "--markdown":
+        assert "<b>" not in text
+        assert "<script>" not in text
+        rows = [line for line in text.splitlines() if line.startswith("| 1")]
+        assert rows
+        assert all(line.replace("\\|", "").count("|") == 9 for line in rows)
+
+
+def test_the_summary_sets_every_retriever_beside_bm25(hits: Any) -> None:
+    lines = {(r["needed"], r["retriever"]): r for r in json.loads(hits("--summary", "--json").output)}
+    assert sorted(lines) == [
+        ("evidence", "bm25"),
+        ("evidence", "reranker"),
+        ("silver", "bm25"),
+        ("silver", "reranker"),
+    ]
+    evidence = lines["evidence", "reranker"]
+    assert (evidence["questions"], evidence["Hits@1"], evidence["Hits@1 difference"]) == (1, 1.0, 1.0)
+    assert evidence["MRR difference"] == pytest.approx(1 - 1 / 3, abs=1e-4)
+    assert evidence["recall@3"] == 1.0  # one document, whichever of its passages
+    silver = lines["silver", "bm25"]
+    assert (silver["questions"], silver["Hits@1"], silver["MRR"]) == (2, 0.5, 0.75)
+    assert silver["recall@3"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
+    assert silver["Hits@1 difference"] is None
+    table = hits("--summary").output
+    assert "difference to bm25 with 95% interval" in table
+    assert hits("--summary", "--markdown").output.count("| reranker |") == 4
+
+
+def test_only_the_first_kappa_are_reranked(hits: Any) -> None:
+    (one,) = json.loads(hits("--question", "q1", "--json", kappa=2).output)
+    assert [(p["rank"], p["passage"]) for p in one["orders"]["reranker"]] == [(1, "d1-0"), (2, "d2-0")]
+    lines = {(r["needed"], r["retriever"]): r for r in json.loads(hits("--summary", "--json", kappa=2).output)}
+    assert lines["evidence", "reranker"]["recall@2"] == 0
+
+
+def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -> None:
+    from kard.evaluation.reading import reading
+
+    question = case.question("q1")
+    case.found(question, "d1-0", "d2-0", "d3-0")
+    case.ranked(question, "d3-0", "d2-0", "d1-0")
+    where: dict[str, Any] = {"k": 1, "index_id": case.INDEX, "reranker_id": case.RERANKER}
+    read = {kappa: reading(case.db, "tiny", "test", "reranker", kappa=kappa, **where) for kappa in (1, 2, 3)}
+    assert {kappa: found[question][0].id for kappa, found in read.items()} == {1: "d1-0", 2: "d2-0", 3: "d3-0"}
+
+
+def test_what_is_not_there_is_said_in_a_line(hits: Any, tmp_path: Path) -> None:
+    assert "no order by 'dense'" in hits("--retriever", "dense").output
+    assert "no question 'nosuch'" in hits("--question", "nosuch").output
+    assert "kard run tiny" in hits("--split", "dev").output
+    assert "grounded" in hits("--summary", "--split", "train").output
+    assert "ends in .svg or .png" in hits("--plot", str(tmp_path / "x.pdf")).output
+    assert {hits("--retriever", "dense").exit_code, hits("--split", "dev").exit_code} == {1}
+
+
+@pytest.mark.parametrize(("name", "start"), [("x.svg", b"<?xml"), ("x.png", b"\x89PNG")])
+def test_a_plot_is_a_picture_of_its_kind(hits: Any, tmp_path: Path, name: str, start: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    made = hits("--plot", str(tmp_path / name))
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_without_matplotlib_the_extra_is_named(hits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def absent(name: str, *args: Any, **more: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ModuleNotFoundError(name)
+        return real(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    made = hits("--plot", str(tmp_path / "x.svg"))
+    assert made.exit_code == 1
+    assert made.output == "Error: matplotlib is not installed; add it with: pip install 'kard[plots]'\n"
