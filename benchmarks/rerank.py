@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from kard import machine
 from kard.bases import resolve
 from kard.knowledge.base import KnowledgeBase
 from kard.records import Passage
@@ -111,7 +110,7 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
     reranker = Reranker(encoder)
     distinct = len({p.id for some in lists for p in some})
     print(f"{len(questions)} questions, {distinct:,} distinct passages, {torch.get_num_threads()} threads")
-    encoder.pooled([passage_text(p) for p in lists[0][:4]], fast=True)  # what a first call sets up is nobody's time
+    encoder.pooled([passage_text(p) for p in lists[0][:4]])  # what a first call sets up is nobody's time
     clocks = {name: Clock() for name in ("official", "uncached", "cached")}
     with clocks["official"].running():
         theirs = official(encoder, questions[:slow], lists[:slow])
@@ -135,7 +134,7 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
     first, ten, widest = swapped(theirs, scores[: len(theirs)])
     print(
         f"orders: {first} of {len(theirs)} first passages and {ten} first tens are the same; pairs that changed"
-        f" places differ by {widest:.4f} at most ({machine.dtype()}, kept in float16)"
+        f" places differ by {widest:.5f} at most"
     )
     print(f"on disk: {size / distinct:.0f} bytes a passage")
 

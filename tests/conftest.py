@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,43 @@ def new_case() -> type[Case]:
 def case(store: Database) -> Case:
     """Writes rows into the empty store."""
     return Case(store)
+
+
+def _write_encoder(folder: Path, kind: str = "BertModel", *, words: Sequence[str], seed: int = 0) -> Path:
+    """A random encoder of one layer of a transformers class, with a tokenizer of whole words."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "passage", "query", ":", ".", "and", *words]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]  # the stubs know no setter
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]  # as above
+    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]  # as above
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    form = transformers.DPRConfig if kind.startswith("DPR") else transformers.BertConfig
+    config = form(
+        vocab_size=len(known),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+        initializer_range=0.3,  # at the usual 0.02 a random model gives every text the same vector
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        getattr(transformers, kind)(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_encoder() -> Callable[..., Path]:
+    """Writes a tiny encoder into a folder: `write_encoder(folder, words=[...])`."""
+    return _write_encoder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,7 @@ from kard.reranker.encodings import Maker, Vector
 from kard.reranker.model import passage_text
 from kard.tasks import Task
 
+WriteEncoder = Callable[..., Path]
 WORDS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
 DOCUMENTS = [
     Document(f"d{i}", WORDS[i % 10], f"{WORDS[i % 10]} n{i}x and {WORDS[(i + 3) % 10]}") for i in range(40)
@@ -148,51 +149,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def write_encoder(folder: Path, kind: str = "bert", seed: int = 0) -> Path:
-    """A random encoder of one layer with a tokenizer of whole words."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import (
-        BertConfig,
-        BertModel,
-        DPRConfig,
-        DPRContextEncoder,
-        DPRQuestionEncoder,
-        PreTrainedTokenizerFast,
-    )
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = [*special, "passage", "query", ":", ".", "and", *WORDS]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]  # the stubs know no setter
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]  # as above
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]  # as above
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    shape: dict[str, Any] = {
-        "vocab_size": len(words),
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "max_position_embeddings": 40,
-        "initializer_range": 0.3,
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if kind == "bert":
-            BertModel(BertConfig(**shape)).save_pretrained(folder)
-        elif kind == "dpr-ctx":
-            DPRContextEncoder(DPRConfig(**shape)).save_pretrained(folder)
-        else:
-            DPRQuestionEncoder(DPRConfig(**shape)).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return bases.resolve(str(write_encoder(tmp_path_factory.mktemp("plain"))))
+def base(tmp_path_factory: pytest.TempPathFactory, write_encoder: WriteEncoder) -> Base:
+    return bases.resolve(str(write_encoder(tmp_path_factory.mktemp("plain"), words=WORDS)))
 
 
 @pytest.mark.parametrize(
@@ -260,9 +219,9 @@ def test_vectors_are_pooled_and_compared_as_the_family_does(base: Base, pooling:
     assert passage.shape == (16,)
 
 
-def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path) -> None:
-    reading = write_encoder(tmp_path / "dpr-ctx_encoder-tiny", "dpr-ctx", seed=1)
-    asking_ = write_encoder(tmp_path / "dpr-question_encoder-tiny", "dpr-question", seed=2)
+def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path, write_encoder: WriteEncoder) -> None:
+    reading = write_encoder(tmp_path / "dpr-ctx_encoder-tiny", "DPRContextEncoder", words=WORDS, seed=1)
+    asking_ = write_encoder(tmp_path / "dpr-question_encoder-tiny", "DPRQuestionEncoder", words=WORDS, seed=2)
     assert question_twin(str(reading)) == str(asking_)
     reader = reader_of(bases.resolve(str(reading)))
     again = reader_of(bases.resolve(str(reading)))

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kard.config import Retrieval
 from kard.errors import BadConfig
+from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.hybrid import merge, union
+from kard.knowledge.indexing import index_documents
 from kard.knowledge.rankings import unranked
-from kard.reranker.fusing import Needs, fuse, keep, needs_of
+from kard.records import Document, Passage
+from kard.reranker.fusing import Needs, choose, fuse, keep, needs_of
 from kard.reranker.fusion import Floats, Fusion, Judged, Tuned, fused, order, tune
+from kard.reranker.model import Reranker
 
 SCORES = st.floats(-50, 50, allow_nan=False).map(lambda x: round(x, 2))
 LISTS = st.integers(1, 12).flatmap(
@@ -182,3 +189,32 @@ def test_a_fused_order_is_kept_with_the_reranker_and_goes_with_it(case: Any) -> 
     assert fused_order(case, question) == ["d2-0", "d1-0"]  # among BM25's first two
     case.write("delete from rerankers")
     assert case.db.execute("select count(*) from ranked").fetchone()[0] == 0
+
+
+class Oracle:
+    """A reranker that knows the answer and has no vectors."""
+
+    scorer = "cross"
+
+    def __init__(self, right: str) -> None:
+        self.right = right
+        self.cache = None
+
+    def scores_many(self, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> list[Any]:
+        assert len(questions) == len(passages)
+        return [np.array([float(self.right in p.text) for p in some], dtype=np.float32) for some in passages]
+
+
+def test_the_fusion_is_chosen_on_what_bm25_finds_of_the_held_out_questions(case: Any, tmp_path: Path) -> None:
+    documents = [Document(f"d{i}", f"t{i}", f"river n{i} golden") for i in range(12)]
+    index_documents(documents, tmp_path / "kb", source="s")
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    golden = frozenset(p.id for p in kb.of_documents(["d7"]))
+    held_out = [Needs.of(f"q{i}", f"a river t{i}", [golden], frozenset()) for i in range(12)]
+    settings = Retrieval(kappa=12, k=1, max_df=1.0)
+    tuned = choose(case.db, kb, cast("Reranker", Oracle("n7 ")), case.RERANKER, held_out, settings)
+    assert tuned.questions == 12
+    assert tuned.second == tuned.fused == 1.0
+    assert tuned.bm25 < 0.6
+    blind = choose(case.db, kb, cast("Reranker", Oracle("nothing")), case.RERANKER, held_out, settings)
+    assert blind.fusion == Fusion()  # scores that are all alike choose nothing

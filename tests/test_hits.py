@@ -164,6 +164,24 @@ def test_rows_name_rank_score_and_need(hits: Any) -> None:
     ]
 
 
+def test_rerankers_that_compare_settings_count_when_asked_for(hits: Any, tmp_path: Path) -> None:
+    db = open_store(tmp_path / "kard.db")
+    columns = [c.name for c in db.table("rerankers").columns if c.name not in ("id", "experiment")]
+    names = ", ".join(columns)
+    with db.atomic():
+        db.execute(f"insert into rerankers (id, experiment, {names}) select 'x1', 'loss', {names} from rerankers")
+        db.execute(
+            "insert into rerank_scores select 'x1', retrieval_id, rank, passage_id, score from rerank_scores"
+        )
+    db.conn.close()
+
+    def retrievers(*words: str) -> set[str]:
+        return {row["retriever"] for row in json.loads(hits("--summary", "--json", *words).output)}
+
+    assert retrievers() == {"bm25", "reranker"}
+    assert retrievers("--experiments") == {"bm25", "reranker x1", "reranker " + "r" * 16}
+
+
 @pytest.mark.parametrize("form", ["--table", "--markdown"])
 def test_no_passage_can_drive_a_terminal_or_a_page(hits: Any, form: str) -> None:
     text = hits(form).output

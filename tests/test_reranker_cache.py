@@ -6,20 +6,27 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kard import bases
+from kard.bases import Base
 from kard.errors import BadInput
 from kard.records import Passage
 from kard.reranker import encodings as on_disk
 from kard.reranker.cache import DiskCache, fill
+from kard.reranker.encoder import Encoder
 from kard.reranker.encodings import DATA, INDEX, Encodings, Maker, Vector, beside, kept
+from kard.reranker.model import Reranker
+from kard.reranker.rank import rerank
 
 MAKER = Maker("a base", "b" * 64, width=4)
 
@@ -244,3 +251,57 @@ def test_the_disk_answers_for_what_was_announced_and_memory_for_the_rest(tmp_pat
     }
     cache.announce({})
     assert cache.get("text 1") is None
+
+
+# --- ranking --------------------------------------------------------------------------------------
+
+
+class Counted(Encoder):
+    """An encoder that writes down which texts it read."""
+
+    seen: ClassVar[list[str]] = []
+
+    def pooled(self, texts: Sequence[str], *, fast: bool = False) -> torch.Tensor:
+        self.seen.extend(texts)
+        return super().pooled(texts, fast=fast)
+
+    def token_vectors(self, texts: Sequence[str], *, fast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        self.seen.extend(texts)
+        return super().token_vectors(texts, fast=fast)
+
+
+@pytest.fixture
+def base(tmp_path: Path, write_encoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Base:
+    monkeypatch.setenv("KARD_CACHE", str(tmp_path / "cache"))
+    return bases.resolve(
+        str(write_encoder(tmp_path / "bert", words=["is", "so", "text", "of", "title", "d1", "d2"]))
+    )
+
+
+@pytest.mark.parametrize("scorer", ["pooled", "maxsim"])
+def test_ranking_reads_each_passage_once_for_all_runs_and_scores_as_without_a_disk(
+    case: Any, base: Base, tmp_path: Path, scorer: Any
+) -> None:
+    one, two = case.question("q1"), case.question("q2")
+    case.found(one, "d1-0", "d2-0", "d3-0")
+    case.found(two, "d2-0", "d3-0", "d4-1")
+
+    def run(knowledge: Path | None) -> tuple[list[tuple[str, float]], list[str]]:
+        case.write("delete from rerank_scores")
+        Counted.seen.clear()
+        model = Reranker(Counted.of(base, max_length=30), scorer)
+        assert rerank(case.db, model, case.RERANKER, "tiny", case.INDEX, knowledge=knowledge) == 2
+        query = "select passage_id, score from rerank_scores order by retrieval_id, passage_id"
+        return case.db.execute(query).fetchall(), list(Counted.seen)
+
+    plain, _ = run(None)
+    first, read = run(tmp_path / "kb")
+    again, asked = run(tmp_path / "kb")
+    assert sorted(read) == sorted({*read})
+    assert sum(text.startswith("Title of") for text in read) == 4
+    assert sorted(asked) == ["Is q1 so?", "Is q2 so?"]
+    assert first == again
+    assert [i for i, _ in first] == [i for i, _ in plain]
+    assert [s for _, s in first] == pytest.approx([s for _, s in plain], abs=1e-3)
+    (made,) = kept(tmp_path / "kb")
+    assert (made.passages, made.maker["pooling"], made.maker["adapter_sha256"]) == (4, scorer, "-")

@@ -32,6 +32,7 @@ COLUMNS = ("rank", "score", "bm25_rank", "bm25", "needed", "passage", "title")
 @click.option("-n", "number", type=click.IntRange(min=1), help="Questions to show; with --summary, to count.")
 @click.option("-k", "depth", type=click.IntRange(min=1), default=10, show_default=True, help="Passages to show.")
 @click.option("--kappa", type=click.IntRange(min=1), help="Candidates that count. [default: the task's]")
+@click.option("--experiments", is_flag=True, help="Count the rerankers of `kard ablate` too.")
 @click.option("--summary", is_flag=True, help="Hits@k, MRR, nDCG@10 and recall of every retriever, beside BM25's.")
 @click.option(
     "--plot",
@@ -52,6 +53,7 @@ def hits(
     number: int | None,
     depth: int,
     kappa: int | None,
+    experiments: bool,
     summary: bool,
     plot: Path | None,
     form: str,
@@ -66,16 +68,26 @@ def hits(
     """
     from kard.errors import Missing
     from kard.evaluation.finding import find_question
-    from kard.evaluation.orders import read_orders, retrievers_in
+    from kard.evaluation.orders import one_of, read_orders
 
-    work = choose.work(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa)
+    k = None if kappa is None else 1  # what a student would read is of no matter here, but must fit in kappa
+    work = choose.work(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k)
     kappa = work.choices.settings.retrieval.kappa
     wanted = None if question is None else find_question(work.db, question, work.task.name)
     if question is not None and split is None:
         (split,) = work.db.execute("select split from questions where id = ?", [wanted]).fetchone()
     split = split or work.split
     counted = number if summary or plot else number or SHOWN
-    asked = read_orders(work.db, work.task.name, split, work.index_id, kappa=kappa, question=wanted, limit=counted)
+    asked = read_orders(
+        work.db,
+        work.task.name,
+        split,
+        work.index_id,
+        kappa=kappa,
+        question=wanted,
+        limit=counted,
+        experiments=experiments,
+    )
     if not asked:
         name = work.task.name
         raise Missing(f"no passages for {name}/{split} on this knowledge base; find them with: kard run {name}")
@@ -92,10 +104,7 @@ def hits(
             raise Missing(f"nothing says what {task} needs: no evidence, no rationale of {split} that was grounded")
         print_summary(lines, kappa, f"{work.task.name}, {split}, first {kappa}", form)
     elif plot is None:
-        there = retrievers_in(asked)
-        after = retriever or ("reranker" if "reranker" in there else there[-1])
-        if after not in there:
-            raise Missing(f"no order by {after!r} in {store}; there are {', '.join(there)}")
+        after = one_of(asked, retriever, work.reranker_id())
         from kard.evaluation.orders import passages_of
 
         ids = {p.passage for a in asked for name in ("bm25", after) for p in a.orders.get(name, ())[:depth]}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kard.db import batches, marks, rows
+from kard.errors import Missing
 from kard.evaluation.export import retriever_names
 from kard.evaluation.ranking import Difference, Floats, Need, measured, metrics, paired
 from kard.evaluation.report import RETRIEVER_ORDER
@@ -74,11 +75,12 @@ def read_orders(
     kappa: int,
     question: int | None = None,
     limit: int | None = None,
+    experiments: bool = False,
 ) -> list[Asked]:
     """The questions of a split (or one of them) that were searched with on this index.
 
     Orders count among the first `kappa`. Retrievers are named as people call them, with an id where several of a
-    kind are in the store.
+    kind are in the store; rerankers of `kard ablate` count only with `experiments`.
     """
     given: dict[str, object] = {
         "task": task,
@@ -88,6 +90,7 @@ def read_orders(
         "question": question,
         "limit": -1 if limit is None else limit,
         "silver": SILVER,
+        "experiments": experiments,
     }
     orders: dict[int, dict[str, list[Place]]] = {}
     for row in rows(db, "orders", **given):
@@ -132,6 +135,20 @@ def retrievers_in(asked: Sequence[Asked]) -> list[str]:
     """Every retriever that ordered any question, in the order of reports."""
     there = {name for question in asked for name in question.orders}
     return sorted(there, key=lambda name: (RETRIEVER_ORDER.index(name.partition(" ")[0]), name))
+
+
+def one_of(asked: Sequence[Asked], wanted: str | None, current: str | None) -> str:
+    """The retriever that a person means: by its name, or by its kind where one of the kind is `current`.
+
+    Without a wish it is the reranker, else the last there is. Raises Missing.
+    """
+    there = retrievers_in(asked)
+    meant = [name for name in (wanted or "reranker", f"{wanted or 'reranker'} {current}") if name in there]
+    if meant:
+        return meant[0]
+    if wanted is None:
+        return there[-1]
+    raise Missing(f"no order by {wanted!r} of these questions; there are {', '.join(there)}")
 
 
 def shown(asked: Asked, name: str, depth: int) -> list[Shown]:

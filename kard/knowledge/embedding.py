@@ -92,41 +92,42 @@ class Embedder:
     @classmethod
     def of(cls, base: Base, questions: Base | None = None, *, max_length: int | None = None) -> Embedder:
         """A base read as its family is; `questions` is the other half of a pair of encoders. Raises NoBase."""
-        from kard import machine
-
         habit = habit_of(base.spec)
         length = max_length or habit.max_length
         reader = _encoder(base, length)
         asker = reader if questions is None else _encoder(questions, length)
         pooling = "pooled" if habit is PLAIN else f"{habit.pooling}-{habit.similarity}"
-        precision = str(machine.dtype()).removeprefix("torch.")
         maker = Maker(
-            base.spec, base.sha256, "", pooling, reader.max_length, habit.passage, precision, reader.width
+            base.spec,
+            base.sha256,
+            pooling=pooling,
+            max_length=reader.max_length,
+            form=habit.passage,
+            width=reader.width,
         )
         return cls(reader, asker, habit, maker)
 
     def questions(self, texts: Sequence[str]) -> Questions:
         """(N, H) in float32."""
         asked = [self._habit.question.replace("{text}", text, 1) for text in texts]
-        return self._vectors(self._questions, asked, fast=False).cpu().numpy().astype(np.float32)
+        return self._vectors(self._questions, asked).cpu().numpy().astype(np.float32)
 
     def passages(self, passages: Sequence[Passage]) -> Sequence[Vector]:
-        """A vector (H,) of each passage, in bfloat16 where the machine multiplies it, kept in half precision."""
+        """A vector (H,) of each passage, in half precision."""
         texts = [read_passage(self._habit.passage, p) for p in passages]
-        return list(self._vectors(self._passages, texts, fast=True).cpu().numpy().astype(np.float16))
+        return list(self._vectors(self._passages, texts).cpu().numpy().astype(np.float16))
 
-    def _vectors(self, encoder: Encoder, texts: Sequence[str], *, fast: bool) -> Tensor:
+    def _vectors(self, encoder: Encoder, texts: Sequence[str]) -> Tensor:
         import torch
         from torch.nn import functional
 
         with torch.inference_mode():
             if self._habit.pooling == "mean" and self._habit.similarity == "cosine":
-                return encoder.pooled(texts, fast=fast)
+                return encoder.pooled(texts)
             found = torch.zeros(len(texts), encoder.width, device=encoder.device)
             tokens = encoder.tokenizer(list(texts), truncation=True, max_length=encoder.max_length)
             for where, inputs in encoder.batches(tokens):
-                with encoder.autocast(fast):
-                    states = encoder.model(**inputs).last_hidden_state
+                states = encoder.model(**inputs).last_hidden_state
                 weight = inputs["attention_mask"].unsqueeze(-1).float()
                 if self._habit.pooling == "first":
                     weight = torch.zeros_like(weight).index_fill_(1, torch.tensor([0], device=weight.device), 1.0)
@@ -136,8 +137,11 @@ class Embedder:
 
 
 def question_twin(spec: str) -> str | None:
-    """The encoder of questions that belongs to an encoder of passages; None when one encoder reads both."""
-    return spec.replace("ctx_encoder", "question_encoder") if "ctx_encoder" in spec else None
+    """The encoder of questions that belongs to an encoder of passages; None when one encoder reads both.
+
+    A revision is the passages' own and is left out.
+    """
+    return spec.partition("@")[0].replace("ctx_encoder", "question_encoder") if "ctx_encoder" in spec else None
 
 
 def _encoder(base: Base, max_length: int) -> Encoder:

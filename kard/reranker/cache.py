@@ -97,24 +97,24 @@ def fill(
 
 
 def maker_of(encoder: Encoder, scorer: Scorer, *, base: str, base_sha256: str, adapter_sha256: str = "") -> Maker:
-    """What decides the vectors that `encoder_of` gives."""
-    from kard import machine
-
+    """What decides the vectors that `encode_with` makes with the same arguments."""
     return Maker(
         base=base,
         base_sha256=base_sha256,
         adapter_sha256=adapter_sha256,
         pooling=scorer,
         max_length=encoder.max_length,
-        precision=str(machine.dtype()).removeprefix("torch."),
         width=encoder.width,
     )
 
 
 def encode_with(encoder: Encoder, scorer: Scorer) -> Encode:
-    """How a reranker's encoder reads passages, in bfloat16 where the machine multiplies it.
+    """How a reranker's encoder reads passages: in float32.
 
-    Measured on 5,891 Wikipedia passages: ...
+    bfloat16 would encode 1.7 times as fast (58 against 34 passages a second of one core) and is paid for with the
+    order: over 60 questions with 100 Wikipedia passages each, scores moved by up to .0024, four of the first tens
+    changed a passage and one passage moved four places; none of the first three did. Half precision on the disk
+    moves a score by .00004 and no passage by more than one place.
     """
     import torch
 
@@ -124,8 +124,8 @@ def encode_with(encoder: Encoder, scorer: Scorer) -> Encode:
         texts = [passage_text(p) for p in passages]
         with torch.inference_mode():
             if scorer == "pooled":
-                return list(encoder.pooled(texts, fast=True).cpu().numpy().astype(np.float16))
-            vectors, mask = encoder.token_vectors(texts, fast=True)
+                return list(encoder.pooled(texts).cpu().numpy().astype(np.float16))
+            vectors, mask = encoder.token_vectors(texts)
             half = vectors.half().cpu().numpy()
             return [row[: int(n)] for row, n in zip(half, mask.sum(1).tolist(), strict=True)]
 

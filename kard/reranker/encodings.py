@@ -52,7 +52,7 @@ class Maker:
     pooling: str = "pooled"  # a scorer with vectors, or how a named encoder is read
     max_length: int = 256  # tokens, after which a passage is cut
     form: str = "{title}. {text}"  # what is read of a passage
-    precision: str = "float32"  # of the computation
+    precision: str = "float32"  # of the computation; what is kept has half
     width: int = 0
 
     @property

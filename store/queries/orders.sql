@@ -1,4 +1,5 @@
 -- Every order of each question's passages on one index: BM25's, each reranker's, fused, dense and hybrid ones.
+-- Rerankers that were trained to compare settings are left out unless :experiments.
 with asked as (
     select id from questions
     where task = :task and split = :split and (:question is null or id = :question) order by id limit :limit
@@ -12,6 +13,7 @@ select r.question_id, s.reranker_id, row_number() over (partition by s.reranker_
 from retrievals r
 join hits h on h.retrieval_id = r.id and h.rank <= :kappa
 join rerank_scores s on s.retrieval_id = r.id and s.passage_id = h.passage_id
+join rerankers k on k.id = s.reranker_id and (k.experiment = '' or :experiments)
 where r.query = 'question' and r.index_id = :index and r.question_id in asked
 union all
 select g.question_id, t.kind || ' ' || t.id, x.rank, x.passage_id, x.score
