@@ -130,6 +130,8 @@ def test_a_passage_that_left_the_base_is_not_found_though_its_vector_stays(kb: K
     assert (later.fill(), counting.read) == (0, 0)
     hits = later.search("cat", 40)
     assert {h.passage.title for h in hits} == set(WORDS) - {"cat"}
+    there = {p.id for p in later.kb.of_documents([d.key for d in DOCUMENTS])}
+    assert [i in there for i, _ in later.find(["cat"], 3)[0]] == [True] * 3  # nor does it take another's place
 
 
 def test_no_room_on_the_disk_is_said(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,12 @@ def test_only_the_first_kappa_are_reranked(hits: Any) -> None:
     assert lines["evidence", "reranker"]["recall@2"] == 0
 
 
+def test_the_store_is_enough_where_the_knowledge_base_is_gone(hits: Any, tmp_path: Path) -> None:
+    there = hits("--json").output
+    (tmp_path / "kb").rename(tmp_path / "elsewhere")
+    assert hits("--json").output == there
+
+
 def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -> None:
     from kard.evaluation.reading import reading
 

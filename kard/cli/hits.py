@@ -16,6 +16,7 @@ from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
     from kard.evaluation.orders import Asked, Line, Shown
+    from kard.plan import Work
     from kard.records import Passage
 
 SHOWN = 3  # questions without -n
@@ -73,6 +74,7 @@ def hits(
     k = None if kappa is None else 1  # what a student would read is of no matter here, but must fit in kappa
     work = choose.work(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k)
     kappa = work.choices.settings.retrieval.kappa
+    index, reranker = _current(work)
     wanted = None if question is None else find_question(work.db, question, work.task.name)
     if question is not None and split is None:
         (split,) = work.db.execute("select split from questions where id = ?", [wanted]).fetchone()
@@ -82,7 +84,7 @@ def hits(
         work.db,
         work.task.name,
         split,
-        work.index_id,
+        index,
         kappa=kappa,
         question=wanted,
         limit=counted,
@@ -104,11 +106,24 @@ def hits(
             raise Missing(f"nothing says what {task} needs: no evidence, no rationale of {split} that was grounded")
         print_summary(lines, kappa, f"{work.task.name}, {split}, first {kappa}", form)
     elif plot is None:
-        after = one_of(asked, retriever, work.reranker_id())
+        after = one_of(asked, retriever, reranker)
         from kard.evaluation.orders import passages_of
 
         ids = {p.passage for a in asked for name in ("bm25", after) for p in a.orders.get(name, ())[:depth]}
         print_orders(asked, after, depth, passages_of(work.db, sorted(ids)), form)
+
+
+def _current(work: Work) -> tuple[str, str | None]:
+    """The index that is looked at and its reranker; without the knowledge base, the last that was searched."""
+    from kard.errors import Missing
+
+    try:
+        return work.index_id, work.reranker_id()
+    except Missing:
+        row = work.db.execute("select index_id from retrievals order by id desc limit 1").fetchone()
+        if row is None:
+            raise
+        return str(row[0]), None
 
 
 def print_orders(
