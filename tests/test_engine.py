@@ -556,6 +556,38 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
             kard.load_program(store, "choice", **wrong)
 
 
+def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(base: Base, tmp_path: Path) -> None:
+    from kard import tasks
+    from kard.config import Prompting
+    from kard.questions import store_questions
+    from kard.records import Question
+    from kard.student.prompted import register
+
+    task = tasks.load("choice")
+    db = open_store(tmp_path / "kard.db")
+    told = Question("q", "train", "Where was Q born?", tuple(TOWNS), "C", rationale="Q was born in Sarn.")
+    store_questions(db, "choice", [told])
+    register(db, task, "tiny", base, METHODS["few-shot-cot"], Prompting(max_length=900), teacher_id=None)
+    db.close()
+    program: Any = kard.load_program(
+        tmp_path / "kard.db", "choice", method="few-shot-cot", retriever="none", decoding=FEW
+    )
+    batches = asked(program)
+    assert program(question="Where was P born?", options=TOWNS).answer in TOWNS
+    ((prompt,),) = batches
+    assert prompt.startswith("Reason in a few short sentences")
+    assert "Rationale: Q was born in Sarn.\nAnswer: Sarn\n\nQuestion: Where was P born?" in prompt
+    program.reason.signature = program.reason.signature.with_instructions("Name the town.")
+    program.save(tmp_path / "p.json")
+    other: Any = kard.load_program(
+        tmp_path / "kard.db", "choice", method="few-shot-cot", retriever="none", decoding=FEW
+    )
+    other.load(tmp_path / "p.json")
+    again = asked(other)
+    other(question="Where was P born?", options=TOWNS)
+    assert again[0][0].startswith("Name the town.\n\nQuestion: Where was Q born?")
+
+
 # MIPROv2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -16,8 +16,7 @@ from kard.evaluation.conclusion import answer_of
 from kard.records import LETTERS
 from kard.student.engine import AsyncStudentEngine, StudentEngine
 from kard.student.model import Student
-from kard.student.prompted import PromptedAdapter
-from kard.student.render import ANSWER, StudentAdapter, signature_for
+from kard.student.render import ANSWER, StudentAdapter, shown, signature_for
 
 REASONING = "reasoning"  # what dspy.ChainOfThought calls its rationale
 _ADAPTER = "adapter_sha256"  # in a saved program's state
@@ -41,8 +40,8 @@ class Identity:
         return f"{self.id} ({', '.join(word for word in words if word)})"
 
 
-class _Typed(StudentAdapter):
-    """Outputs of the types that a signature names, not text alone."""
+class ProgramAdapter(StudentAdapter):
+    """The form that a trained student reads, with outputs of the types that a signature names, not text alone."""
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """The signature's outputs. Raises AdapterParseError for a text that is none of a field's type."""
@@ -61,12 +60,14 @@ class _Typed(StudentAdapter):
         return list(_allowed(signature.output_fields[name].annotation)) if name == "answer" else []
 
 
-class ProgramAdapter(_Typed):
-    """The form that a trained student reads: no instruction and no demonstration, it has learnt them."""
-
-
-class ShownAdapter(_Typed, PromptedAdapter):
+class ShownAdapter(ProgramAdapter):
     """The form in which a base is only prompted: after the instruction and the demonstrations."""
+
+    def format(
+        self, signature: type[dspy.Signature], demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """One user message."""
+        return [{"role": "user", "content": shown(signature, demos, inputs)}]
 
 
 class StudentLM(dspy.LM):

@@ -193,12 +193,19 @@ def find(
         asked = ", ".join(word for word in (student, task, size, method) if word)
         raise Missing(
             f"no student{f' ({asked})' if asked else ''} in the store; see them with: kard models, "
-            f"or train one with: kard train student {task or 'TASK'}"
+            + _next(task or "TASK", method)
         )
     if len(kinds) > 1 or (student is not None and len(there) > 1):
         listed = "; ".join(f"{row['id']} ({row['task']}, {row['size']}, {row['method']})" for row in there[:6])
         raise BadConfig(f"{len(there)} students could be meant; name one by id, task, size or method: {listed}")
     return there[0]
+
+
+def _next(task: str, method: str | None) -> str:
+    """The command that makes a student of that method."""
+    if method is not None and method in METHODS and not METHODS[method].trained:
+        return f"or prompt one with: kard evaluate {task} --students {method}"
+    return f"or train one with: kard train student {task}"
 
 
 def identity_of(row: Mapping[str, Any]) -> Identity:

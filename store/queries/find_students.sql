@@ -1,6 +1,6 @@
 -- Students by the beginning of their id, by task, size and method (each may be null), newest first.
 select * from students
-where path <> '' -- a base that is only prompted is no student to load
+where (path <> '' or :student is not null or :method is not null) -- a base that is only prompted must be named
   and (:student is null or id like :student || '%')
   and (:task is null or task = :task)
   and (:size is null or size = :size)
