@@ -115,7 +115,11 @@ def test_a_curve_counts_the_first_needed_passage() -> None:
 def hits(tmp_path: Path, tiny_task: Task, new_case: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Three questions: q1 that the reranker helps, q2 that it hurts, q3 of another split."""
     index_documents([Document("d1", "t", "words"), Document("d2", "t", "more")], tmp_path / "kb", source="s")
-    monkeypatch.setattr(tasks, "load", lambda _name: tiny_task)
+
+    def load(_name: str) -> Task:
+        return tiny_task
+
+    monkeypatch.setattr(tasks, "load", load)
     store = tmp_path / "kard.db"
     db = open_store(store)
     case = new_case(db)
@@ -211,6 +215,10 @@ def test_the_summary_sets_every_retriever_beside_bm25(hits: Any) -> None:
     assert (silver["questions"], silver["Hits@1"], silver["MRR"]) == (2, 0.5, 0.75)
     assert silver["recall@3"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-4)
     assert silver["Hits@1 difference"] is None
+    turned = {(r["needed"], r["retriever"]): r for r in json.loads(
+        hits("--summary", "--json", "--against", "reranker").output)}  # fmt: skip
+    assert turned["evidence", "bm25"]["Hits@1 difference"] == -1.0
+    assert turned["evidence", "reranker"]["Hits@1 difference"] is None
     table = hits("--summary").output
     assert "difference to bm25 with 95% interval" in table
     assert hits("--summary", "--markdown").output.count("| reranker |") == 4

@@ -35,6 +35,7 @@ COLUMNS = ("rank", "score", "bm25_rank", "bm25", "needed", "passage", "title")
 @click.option("--kappa", type=click.IntRange(min=1), help="Candidates that count. [default: the task's]")
 @click.option("--experiments", is_flag=True, help="Count the rerankers of `kard ablate` too.")
 @click.option("--summary", is_flag=True, help="Hits@k, MRR, nDCG@10 and recall of every retriever, beside BM25's.")
+@click.option("--against", default="bm25", show_default=True, help="Whom --summary compares the others with.")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -56,6 +57,7 @@ def hits(
     kappa: int | None,
     experiments: bool,
     summary: bool,
+    against: str,
     plot: Path | None,
     form: str,
     store: Path,
@@ -64,8 +66,8 @@ def hits(
     """Show how passages stand before and after reranking, for each question side by side.
 
     E marks gold evidence, S one of the three passages that the question's rationale finds first. --summary says
-    what each retriever finds of either, with the 95% interval of its difference to BM25 on the same questions
-    (paired bootstrap).
+    what each retriever finds of either, with the 95% interval of its difference to BM25 (or --against) on the same
+    questions (paired bootstrap).
     """
     from kard.errors import Missing
     from kard.evaluation.finding import find_question
@@ -101,10 +103,11 @@ def hits(
     if summary:
         from kard.evaluation.orders import summary as summarise
 
-        lines = summarise(asked, kappa)
+        against = one_of(asked, against, reranker)
+        lines = summarise(asked, kappa, against)
         if not lines:
             raise Missing(f"nothing says what {task} needs: no evidence, no rationale of {split} that was grounded")
-        print_summary(lines, kappa, f"{work.task.name}, {split}, first {kappa}", form)
+        print_summary(lines, kappa, f"{work.task.name}, {split}, first {kappa}", form, against)
     elif plot is None:
         after = one_of(asked, retriever, reranker)
         from kard.evaluation.orders import passages_of
@@ -192,8 +195,8 @@ def _record(place: Shown, passages: Mapping[str, Passage]) -> dict[str, object]:
     return {**asdict(place), "title": passage.title, "text": passage.text}
 
 
-def print_summary(lines: Sequence[Line], kappa: int, title: str, form: str) -> None:
-    """The metrics of each retriever and their differences to BM25."""
+def print_summary(lines: Sequence[Line], kappa: int, title: str, form: str, against: str) -> None:
+    """The metrics of each retriever and their differences to one of them."""
     from kard.evaluation.ranking import metrics
     from kard.evaluation.report import as_markdown
 
@@ -221,11 +224,11 @@ def print_summary(lines: Sequence[Line], kappa: int, title: str, form: str) -> N
         if form == "markdown":
             click.echo(f"{source}\n\n{as_markdown(header, values)}\n")
             if differences:
-                click.echo(f"{source}, difference to bm25\n\n{as_markdown(header, differences)}\n")
+                click.echo(f"{source}, difference to {against}\n\n{as_markdown(header, differences)}\n")
             continue
         show.table(f"{title}: {source}", header, values)
         if differences:
-            show.table(f"{title}: {source}, difference to bm25 with 95% interval", header, differences)
+            show.table(f"{title}: {source}, difference to {against} with 95% interval", header, differences)
 
 
 def _measures(line: Line, names: Sequence[str]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from kard.evaluation.ranking import first_ranks
 
 ENDINGS = (".svg", ".png")
 DEEPEST = 20  # ranks that are drawn: nobody reads more passages
+TICKS = (1, 3, 5, 10, 15, 20)
 
 
 def curve(ranks: Sequence[int | None], depth: int) -> list[float]:
@@ -41,6 +42,7 @@ def write_plot(asked: Sequence[Asked], kappa: int, title: str, path: Path) -> No
             if ranks:
                 axes.plot(range(1, depth + 1), curve(ranks, depth), label=f"{name} (n={len(ranks)})", marker=".")
         axes.set(title=source, xlabel="first k passages", ylabel="share of questions", ylim=(0, 1))
+        axes.set_xticks([k for k in TICKS if k <= depth])
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", fontsize="small")
     try:

@@ -63,7 +63,7 @@ class Line:
     retriever: str
     questions: int
     values: Sequence[float]  # in the order of `metrics`
-    against: Sequence[Difference] | None  # to BM25 on the same questions, None for BM25 itself
+    against: Sequence[Difference] | None  # to another retriever on the same questions, None for that one itself
 
 
 def read_orders(
@@ -167,8 +167,11 @@ def shown(asked: Asked, name: str, depth: int) -> list[Shown]:
     ]
 
 
-def summary(asked: Sequence[Asked], kappa: int) -> list[Line]:
-    """A line for each source of needs and retriever, over the questions that the retriever has ordered."""
+def summary(asked: Sequence[Asked], kappa: int, against: str = BM25) -> list[Line]:
+    """A line for each source of needs and retriever, over the questions that the retriever has ordered.
+
+    Differences are to `against`, over the questions that it has ordered too.
+    """
     lines: list[Line] = []
     for source in SOURCES:
         judged = [question for question in asked if source in question.needs]
@@ -177,12 +180,12 @@ def summary(asked: Sequence[Asked], kappa: int) -> list[Line]:
             if not ordered:
                 continue
             ours = _table(ordered, name, source, kappa)
-            against = None
-            if name != BM25:
-                both = np.array([BM25 in question.orders for question in ordered])
-                theirs = _table([q for q in ordered if BM25 in q.orders], BM25, source, kappa)
-                against = paired(ours[both], theirs) if both.any() else None
-            lines.append(Line(source, name, len(ordered), ours.mean(axis=0).tolist(), against))
+            differences = None
+            if name != against:
+                both = np.array([against in question.orders for question in ordered])
+                theirs = _table([q for q in ordered if against in q.orders], against, source, kappa)
+                differences = paired(ours[both], theirs) if both.any() else None
+            lines.append(Line(source, name, len(ordered), ours.mean(axis=0).tolist(), differences))
     return lines
 
 
