@@ -515,6 +515,20 @@ def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, addre
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
+def follow(browser: Any, element: Any) -> None:
+    """Click, and go on when the next page is there: a busy machine takes longer than the click."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    old = browser.find_element("tag name", "html")
+    element.click()
+
+    def arrived(driver: Any) -> bool:
+        new = driver.find_elements("tag name", "html")
+        return bool(new) and new[0] != old and driver.execute_script("return document.readyState") == "complete"
+
+    WebDriverWait(browser, 30).until(arrived)
+
+
 def test_a_canned_query_runs_from_its_form(browser: Any, address: str) -> None:
     width(browser, 1280)
     browser.get(address + "/metals/read_bm25")
@@ -523,7 +537,7 @@ def test_a_canned_query_runs_from_its_form(browser: Any, address: str) -> None:
     assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 3
     field.clear()
     field.send_keys("5")
-    browser.find_element("css selector", "input[type=submit]").click()
+    follow(browser, browser.find_element("css selector", "input[type=submit]"))
     assert "k=5" in browser.current_url
     assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 5
 
@@ -531,11 +545,11 @@ def test_a_canned_query_runs_from_its_form(browser: Any, address: str) -> None:
 def test_a_question_is_found_and_its_trace_unfolds_its_passages(browser: Any, address: str) -> None:
     width(browser, 390)
     browser.get(address)
-    browser.find_element("link text", "Find a question").click()
+    follow(browser, browser.find_element("link text", "Find a question"))
     browser.find_element("name", "text").send_keys("rusting2")
-    browser.find_element("css selector", ".kard-filter input[type=submit]").click()
+    follow(browser, browser.find_element("css selector", ".kard-filter input[type=submit]"))
     (found,) = browser.find_elements("css selector", ".kard-questions a")
-    found.click()
+    follow(browser, found)
     passage = browser.find_element("css selector", ".kard-list [data-passage=p3]")
     assert "needed" in passage.find_element("tag name", "summary").text
     text = passage.find_element("class name", "kard-text")
