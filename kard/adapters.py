@@ -54,10 +54,9 @@ class LowRank:
         """What is added to the layer's weight, (out, in) in float32."""
         return self.scale * (self.up[name].to(device).float() @ self.down[name].to(device).float())
 
-    def merged(self, name: str, own: Tensor) -> Tensor:
-        """The layer's weight with the adapter in it, float32, of the shape of `own`."""
+    def merged(self, name: str, own: Tensor, *, turned: bool) -> Tensor:
+        """The layer's weight with the adapter in it, float32; `own` is (out, in), or (in, out) when `turned`."""
         delta = self.delta(name, own.device)
-        turned = delta.shape != own.shape  # GPT-2's layers keep their weights as (in, out)
         weight = own.float() + (delta.T if turned else delta)
         if name not in self.lengths:
             return weight
@@ -131,7 +130,9 @@ class Worn:
         for name in adapter.down:
             weight = self._weight(name)
             own = self._own.setdefault(name, weight.clone())
-            weight.copy_(adapter.merged(name, own))
+            # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square one shows it in no shape.
+            turned = not isinstance(self._model.get_submodule(name), nn.Linear)
+            weight.copy_(adapter.merged(name, own, turned=turned))
         self._on = folder
 
     def _weight(self, name: str) -> Tensor:

@@ -31,7 +31,7 @@ SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4, dropout=0.1), epochs=3, ba
 TINY = """
 import random
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from kard.student.losses import Example
 
 def tiny():
@@ -39,6 +39,12 @@ def tiny():
     return LlamaForCausalLM(LlamaConfig(
         vocab_size=60, hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=64, initializer_range=0.3))
+
+def turned():
+    torch.manual_seed(3)
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3,
+        bos_token_id=1, eos_token_id=1))
 
 def examples(count=7):
     draw = random.Random(1)
@@ -179,13 +185,17 @@ def test_recomputing_states_changes_no_gradient() -> None:
 
 
 @settings(max_examples=8, deadline=None)
-@given(rslora=st.booleans(), dora=st.booleans(), rank=st.integers(1, 4))
-def test_a_merged_adapter_gives_the_logits_it_was_trained_with(rslora: bool, dora: bool, rank: int) -> None:
-    model = made["tiny"]()
+@given(
+    rslora=st.booleans(), dora=st.booleans(), rank=st.integers(1, 4), build=st.sampled_from(["tiny", "turned"])
+)
+def test_a_merged_adapter_gives_the_logits_it_was_trained_with(
+    rslora: bool, dora: bool, rank: int, build: str
+) -> None:
+    model = made[build]()
     torch.manual_seed(rank)
-    student = adapted(
-        model, Lora(rank=rank, alpha=7, rslora=rslora, dora=dora), spec="x", layers=range(2, 4), decoder=True
-    ).eval()
+    layers = range(2, 4) if build == "tiny" else None
+    lora = Lora(rank=rank, alpha=7, rslora=rslora, dora=dora)
+    student = adapted(model, lora, spec="x", layers=layers, decoder=True).eval()
     for weight in trainable(student):
         torch.nn.init.normal_(weight, std=0.2)
     ids = torch.arange(12).view(2, 6)
@@ -195,7 +205,7 @@ def test_a_merged_adapter_gives_the_logits_it_was_trained_with(rslora: bool, dor
         config = student.active_peft_config
     with tempfile.TemporaryDirectory() as folder:
         adapters.write(Path(folder) / "a", state, config)
-        bare = made["tiny"]().eval()
+        bare = made[build]().eval()
         adapters.Worn(bare).wear(Path(folder) / "a")
     with torch.no_grad():
         torch.testing.assert_close(bare(input_ids=ids).logits, wanted, rtol=1e-3, atol=1e-4)
