@@ -304,9 +304,9 @@ def test_a_name_leaves_out_what_is_the_same_for_all() -> None:
     assert list(short_names(conditions_of(graded)).values()) == ["ft", "kard/bm25/k=1/n=5"]
     bigger = [replace(g, size="1b") for g in answers("ft", "1")]
     assert list(short_names(conditions_of([*graded, *bigger])).values()) == [
-        "1b/ft",
         "9m/ft",
         "9m/kard/bm25/k=1/n=5",
+        "1b/ft",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from kard.config import Decoding
 from kard.errors import BadConfig
+from kard.evaluation import failures
 from kard.evaluation.answering import Condition
 from kard.evaluation.intervals import majority, wilson
 from kard.evaluation.reading import shuffled
@@ -72,6 +74,16 @@ def test_kinds_stand_apart_beside_chance_and_majority() -> None:
 def test_methods_and_retrievers_stand_in_the_order_of_the_papers_table() -> None:
     rows = [graded("1", "", "A", "A", method=m) for m in ("kard", "ft", "rd")]
     assert [line.method for line in accuracy_lines(rows)] == ["chance", "majority", "ft", "rd", "kard"]
+
+
+def test_sizes_stand_from_small_to_large_and_each_has_its_methods_together() -> None:
+    conditions = [(size, method) for size in ("tiny", "1.7b", "135m") for method in ("kard", "ft")]
+    rows = [replace(graded("1", "", "A", "A", method=method), size=size) for size, method in conditions]
+    assert [(line.size, line.method) for line in accuracy_lines(rows)][2:] == [
+        (size, method) for size in ("135m", "1.7b", "tiny") for method in ("ft", "kard")
+    ]
+    places = [failures.Condition(1, size, "ft", 0, "none", 0, None, None).place for size in ("135m", "1.7b")]
+    assert places == sorted(places)
 
 
 @given(st.sets(st.integers(0, 99), min_size=2, max_size=20))

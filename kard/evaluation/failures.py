@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from kard.config import RANKED
 from kard.db import rows
-from kard.evaluation.report import METHOD_ORDER, RETRIEVER_ORDER
+from kard.evaluation.report import place
 from kard.evaluation.variants import variants
 from kard.evaluation.verdicts import SILVER, VERDICTS, Basis, Explained, Facts, Need, Needed, Verdict, verdict_of
 
@@ -53,11 +53,8 @@ class Condition:
     @property
     def place(self) -> tuple[object, ...]:
         """Where it stands in tables: by size, method and retriever, in the order of the paper's table."""
-        return (self.size, _at(METHOD_ORDER, self.method), _at(RETRIEVER_ORDER, self.retriever), *self._rest)
-
-    @property
-    def _rest(self) -> tuple[object, ...]:
-        return (self.method, self.retriever, self.variant, self.k, self.seed, self.evaluation_id)
+        rest = (self.variant, self.k, self.seed, self.evaluation_id)
+        return (place(self.size, self.method, self.retriever), *rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +250,3 @@ def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> Condit
 def read_of(row: Mapping[str, object]) -> tuple[str, ...]:
     """The passages of such a row, in the order of the prompt."""
     return tuple(json.loads(str(row["passages"])))
-
-
-def _at(order: Sequence[str], name: str) -> int:
-    return order.index(name) if name in order else len(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -13,6 +14,9 @@ from kard.evaluation.intervals import Share, Spread, spread, wilson
 METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
 BASELINES = ("chance", "majority")
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
+_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def by_condition(graded: Iterable[Graded]) -> dict[Key, list[Graded]]:
     found: dict[Key, list[Graded]] = defaultdict(list)
     for g in graded:
         found[g.size, g.method, g.retriever, g.variant].append(g)
-    return dict(sorted(found.items(), key=lambda item: _position(item[0])))
+    return dict(sorted(found.items(), key=lambda item: (place(*item[0][:3]), item[0][3])))
 
 
 def accuracy_lines(graded: Sequence[Graded]) -> list[Line]:
@@ -161,14 +165,20 @@ def _cost(group: Sequence[Graded]) -> Cost:
     return Cost(*(mean(f.name) for f in fields(Cost)))
 
 
-def _position(key: Key) -> tuple[object, ...]:
-    size, method, retriever, variant = key
-    return (
-        size,
-        METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER),
-        RETRIEVER_ORDER.index(retriever) if retriever in RETRIEVER_ORDER else len(RETRIEVER_ORDER),
-        variant,
-    )
+def place(size: str, method: str, retriever: str) -> tuple[object, ...]:
+    """What conditions are sorted by wherever they are listed: size, then the paper's methods and retrievers."""
+    return (size_place(size), _at(METHOD_ORDER, method), _at(RETRIEVER_ORDER, retriever))
+
+
+def size_place(size: str) -> tuple[float, str]:
+    """What sizes are sorted by: the number of parameters that the name holds, then the name; others come last."""
+    match = _SIZE.search(size)
+    return (float(match[1]) * _UNITS[match[2].lower()] if match else float("inf"), size)
+
+
+def _at(order: Sequence[str], name: str) -> tuple[int, str]:
+    """The name's place; names that are not in the order come last, in alphabetical order."""
+    return (order.index(name) if name in order else len(order), name)
 
 
 def as_table(lines: Sequence[Line]) -> tuple[list[str], list[list[object]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kard.evaluation.export import retriever_names
 from kard.evaluation.intervals import Share, wilson
-from kard.evaluation.report import BASELINES, Line
+from kard.evaluation.report import BASELINES, Line, size_place
 from kard.evaluation.summary import Lessons
 from kard.evaluation.verdicts import VERDICTS
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from kard.evaluation.failures import Line as Verdicts
 
 Row = Mapping[str, object]
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +93,6 @@ def names_of(conditions: Iterable[Condition]) -> dict[int, str]:
 def sizes_of(found: Sequence[Point]) -> list[str]:
     """Sizes, small ones first; names that hold no number of parameters come after, in alphabetical order."""
     return sorted({point.size for point in found}, key=size_place)
-
-
-def size_place(size: str) -> tuple[float, str]:
-    """What sizes are sorted by: the number of parameters that the name holds, then the name."""
-    match = _SIZE.search(size)
-    return (float(match[1]) * _UNITS[match[2].lower()] if match else float("inf"), size)
 
 
 def without_seeds(wrong: Iterable[Verdicts]) -> list[tuple[str, Mapping[str, float]]]:

@@ -13,11 +13,11 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.failures import tally, verdicts
 from kard.evaluation.page import sections
-from kard.evaluation.page.conditions import Point, baseline, names_of, points, size_place
+from kard.evaluation.page.conditions import Point, baseline, names_of, points
 from kard.evaluation.page.questions import Seen, as_seen, sampled
 from kard.evaluation.page.sections import Section, one
 from kard.evaluation.page.tables import with_interval
-from kard.evaluation.report import BASELINES, Graded, accuracy_lines
+from kard.evaluation.report import Graded, accuracy_lines
 from kard.evaluation.summary import Lessons
 from kard.evaluation.trace import trace
 from kard.evaluation.variants import graded_rows
@@ -56,7 +56,7 @@ def gather(
     graded = [Graded.of(row) for row in graded_rows(db, task, split)]
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
-    lines = sorted(accuracy_lines(graded), key=lambda line: (line.method not in BASELINES, size_place(line.size)))
+    lines = accuracy_lines(graded)
     paid = rows(db, "paid_for_lessons", task=task)
     tokens = [{**row, "cost": int(str(row["prompt_tokens"])) + int(str(row["completion_tokens"]))} for row in paid]
     examples = Prompting().shots
@@ -67,7 +67,7 @@ def gather(
     for one_answer in graded:
         outcomes[one_answer.key].append(bool(one_answer.correct))
     traces = [trace(db, key, task=task) for key in sampled(outcomes, questions, seed)]
-    wrong = sorted(tally(verdicts(db, task, split)), key=lambda line: size_place(line.condition.size))
+    wrong = tally(verdicts(db, task, split))
     names = names_of(
         {line.condition for line in wrong} | {answer.condition for each in traces for answer in each.answers}
     )

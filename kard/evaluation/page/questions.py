@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kard.evaluation.page.conditions import size_place
 from kard.evaluation.trace import Answered, Explanation, Ranking, Trace
 from kard.records import LETTERS, digest
 
@@ -80,8 +79,7 @@ def as_seen(of: Trace, names: Mapping[int, str]) -> Seen:
     needed: dict[str, str] = {}
     for need in of.needs.values():
         needed.update(dict.fromkeys(need.passages, need.basis))
-    answers = sorted(of.answers, key=lambda answer: size_place(answer.condition.size))
-    for answer in answers:
+    for answer in of.answers:
         for passage in answer.passages:
             readers[passage].append(names[answer.condition.evaluation_id])
     ranks = {passage: tuple(_rank(ranking, passage) for ranking in lists.values()) for passage in of.passages}
@@ -113,7 +111,7 @@ def as_seen(of: Trace, names: Mapping[int, str]) -> Seen:
             for passage in shown
         ),
         further=len(held - set(shown)),
-        answers=tuple(_answer(answer, names, dict(_options(of)), numbers) for answer in answers),
+        answers=tuple(_answer(answer, names, dict(_options(of)), numbers) for answer in of.answers),
     )
 
 
