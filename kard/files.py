@@ -9,8 +9,8 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -41,22 +41,29 @@ def write_lines(path: Path, rows: Iterable[Row]) -> int:
     """
     if not path.name.endswith(LINES):
         raise BadInput(f"cannot tell the format from the name; use one of {', '.join(LINES)}", at=str(path))
+    with whole(path) as partial, partial.open("wb") as raw:
+        if path.suffix == ".gz":
+            # No name and no time in the header: the bytes are those of the rows alone.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                return _write(cast("IO[bytes]", packed), rows)
+        return _write(raw, rows)
+
+
+@contextmanager
+def whole(path: Path) -> Generator[Path]:
+    """A file beside `path` to write to, which becomes `path` once it is whole, and else goes.
+
+    Raises BadInput when it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as raw:
-            if path.suffix == ".gz":
-                # No name and no time in the header: the bytes are those of the rows alone.
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                    count = _write(cast("IO[bytes]", packed), rows)
-            else:
-                count = _write(raw, rows)
+        yield partial
         partial.replace(path)
     except OSError as error:
         raise BadInput(f"cannot be written ({error.strerror}); name another file", at=str(path)) from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return count
 
 
 def _write(stream: IO[bytes], rows: Iterable[Row]) -> int:

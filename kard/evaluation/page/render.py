@@ -8,10 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.errors import BadInput, NoExtra
+from kard.errors import NoExtra
 from kard.evaluation.page.gather import Page, gather
 from kard.evaluation.page.svg import INSTALL
 from kard.evaluation.page.text import visible
+from kard.files import whole
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -34,14 +35,8 @@ def write(
     """
     shots = [shot["rationale"] for shot in task.shots if "rationale" in shot]
     html = render(gather(db, task.name, split, shots=shots, questions=questions, seed=seed)).encode()
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(html)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise BadInput(f"cannot be written ({error.strerror}); name another file", at=str(path)) from error
-    return len(html)
+    with whole(path) as partial:
+        return partial.write_bytes(html)
 
 
 def render(page: Page) -> str:
