@@ -5,9 +5,9 @@ It goes as far as a machine without a model goes, so that the page says the same
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -50,17 +50,13 @@ def transcript(*commands: str) -> str:
     Raises RuntimeError when one fails.
     """
     parts: list[str] = []
-    here = Path.cwd()
     with TemporaryDirectory() as folder:
         for name, text in FILES.items():
             Path(folder, name).parent.mkdir(exist_ok=True)
             Path(folder, name).write_text(text, encoding="utf-8")
-        os.chdir(folder)
-        try:
+        with chdir(folder):
             for command in commands:
                 parts.append(f"```\n$ kard {command}\n{_printed(command)}\n```\n")
-        finally:
-            os.chdir(here)
     return "\n".join(parts)
 
 
