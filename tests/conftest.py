@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -271,6 +272,25 @@ def tiny_task() -> Task:
         program=parts.RetrieveThenAnswer,
         shots=(parts.shot("Does iron rust?", parts.YES_NO, "A", "Iron reacts with oxygen and water."),),
     )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium, where it is installed; elsewhere the tests that need it are skipped, and say so."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: the browser tests were left out")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver: the browser tests were left out")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
+                 "disable-background-networking", "disable-component-update"):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield made
+    made.quit()
 
 
 @pytest.fixture(scope="session")

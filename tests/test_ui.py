@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -471,25 +470,6 @@ def address(path: Path) -> Iterator[str]:
         yield found[0]
         server.send_signal(2)  # as Ctrl-C does
         assert server.wait(20) == 0
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium, where it is installed; elsewhere the tests that need it are skipped, and say so."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: the browser tests were left out")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver: the browser tests were left out")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
-                 "disable-background-networking", "disable-component-update"):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield made
-    made.quit()
 
 
 def width(browser: Any, pixels: int) -> None:
