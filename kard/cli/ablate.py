@@ -48,9 +48,7 @@ def ablate() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of every training.")
 @click.option("--teacher", help="Whose rationales train, when the store has several teachers'.")
 @click.option("--encoder", help="The reranker's base, by its name in the task. [default: the first]")
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
-@click.option("--table", "form", flag_value="table", default="table", help="Print tables.  [default]")
+@options.forms("json", "markdown")
 @options.dry_run
 @options.store
 @options.knowledge

@@ -41,10 +41,7 @@ COLUMNS = ("rank", "score", "bm25_rank", "bm25", "needed", "passage", "title")
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write Hits@k of every retriever as .svg or .png. [extra: plots]",
 )
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
-@click.option("--table", "form", flag_value="table", default="table", help="Print tables.  [default]")
+@options.forms("json", "csv", "markdown")
 @options.store
 @options.knowledge
 def hits(

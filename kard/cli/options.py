@@ -33,6 +33,26 @@ vectors = click.option(
     help="What makes the vectors: a base, or a reranker of the store by its id. [default: the embedded one]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+FORMS = {
+    "json": "Print JSON.",
+    "nl": "Print one JSON object a line.",
+    "csv": "Print CSV.",
+    "markdown": "Print Markdown.",
+}
+
+
+def forms(*names: str) -> Callable[[Command], Command]:
+    """An option for each of these names of `FORMS` and `--table`; the command takes the chosen one as `form`."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option(
+            "--table", "form", flag_value="table", default="table", help="Print a table.  [default]"
+        )(command)
+        for name in reversed(names):  # the last to be put on is the first in the help
+            command = click.option(f"--{name}", "form", flag_value=name, help=FORMS[name])(command)
+        return command
+
+    return decorate
 
 
 def knowledge_of(store_path: Path, folder: Path | None) -> Path:

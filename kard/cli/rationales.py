@@ -37,10 +37,7 @@ SECONDS = 60.0
 @click.option(
     "--quality", is_flag=True, help="Instead, a line for each teacher and split: right, different, grounded?"
 )
-@click.option("--json", "form", flag_value="json", help="Print a JSON list.")
-@click.option("--nl", "form", flag_value="nl", help="Print one JSON object a line.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@click.option("--table", "form", flag_value="table", default="table", help="Print a table.  [default]")
+@options.forms("json", "nl", "csv")
 @options.store
 @options.quiet
 def rationales(
