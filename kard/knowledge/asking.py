@@ -48,7 +48,8 @@ def ask(kb: KnowledgeBase, reader: Reader, text: str, k: int, kind: str) -> list
             f"{lacking:,} passages have no vector by {named} yet; make them once with:"
             f" kard encodings fill{chosen} --knowledge {kb.folder}"
         )
-    dense.fill()
+    if lacking:
+        dense.fill()
     if kind == "dense":
         return dense.search(text, k)
     words = [(hit.passage.id, hit.bm25) for hit in kb.search(text, max(k, DEPTH))]
