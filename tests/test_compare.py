@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard.cli import main
+from kard.config import RERANKED
 from kard.db import open_store
 from kard.errors import BadInput, Missing
 from kard.evaluation.bootstrap import bootstrap
@@ -404,6 +405,14 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
     assert (rd["tokens"], rd["ms"], rd["GFLOPs"]) == ("100 + 20", 12.3, 5.0)
     record = as_records(accuracy_lines(graded), Lessons())[5]
     assert (record["accuracy"], record["questions"], record["flops"]) == (0.5, 2, 5e9)
+
+
+@pytest.mark.parametrize(
+    ("retriever", "price"), [("none", 0.0), ("bm25", 0.0), *((name, 8.0) for name in RERANKED)]
+)
+def test_a_base_that_reads_by_a_reranker_owes_the_rerankers_lessons(retriever: str, price: float) -> None:
+    line = accuracy_lines(answers("zero-shot", "10", retriever=retriever))[-1]
+    assert Lessons(training=8.0, rationales=400).price(line) == price
 
 
 def test_a_row_over_fewer_questions_says_so_everywhere() -> None:

@@ -63,7 +63,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def p_text(p: float) -> str:
-    """A p value as a table shows it: `.034`, `2e-05`; what cannot be told from 0 has its bound."""
+    """A p value as a table shows it: `0.034`, `2.0e-05`; what cannot be told from 0 has its bound."""
     if p < 1e-12:
         return "<1e-12"
     return f"{p:.1e}" if p < 0.0005 else f"{p:.3f}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 
-from kard.config import METHODS, Method
+from kard.config import METHODS, RERANKED, Method
 from kard.evaluation.report import BASELINES, Line
 
 Table = tuple[list[str], list[list[object]]]  # header, rows
@@ -44,7 +44,7 @@ class Lessons:
             return None
         method: Method = METHODS[line.method]
         price = 0.0
-        if line.retriever in ("reranker", "shuffled") or (method.trained and (method.reads or method.reasons)):
+        if line.retriever in RERANKED or (method.trained and (method.reads or method.reasons)):
             price = self.training
         elif method.shots and (method.reasons or line.retriever != "none"):
             price = self.training / max(self.rationales, 1) * self.shots
