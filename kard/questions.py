@@ -80,10 +80,11 @@ def read_questions(
         """,
         {"task": task_name, "split": split, "limit": -1 if limit is None else limit},
     )
-    return [(cast(int, row["id"]), _question(row)) for row in found]
+    return [(cast(int, row["id"]), question_of(row)) for row in found]
 
 
-def _question(row: Mapping[str, Any]) -> Question:
+def question_of(row: Mapping[str, Any]) -> Question:
+    """The question of a row of `questions` that has its gold documents as a JSON list in `evidence`."""
     lists = {name: tuple[str, ...](json.loads(row[name])) for name in ("options", "facts", "evidence")}
     return Question(
         key=row["key"],

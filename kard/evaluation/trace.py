@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +13,7 @@ from kard.evaluation.finding import find_question
 from kard.evaluation.judging import Judgement, judgements
 from kard.evaluation.variants import variants
 from kard.evaluation.verdicts import Need, Needed, Verdict
+from kard.questions import question_of
 from kard.records import Passage, Question, Sample
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def trace(db: Database, question: str | int, *, task: str | None = None, needed:
     return Trace(
         id=key,
         task=name,
-        question=_question(row),
+        question=question_of(row),
         rationales=tuple(
             Explanation(
                 id=cast(int, r["id"]),
@@ -195,17 +195,3 @@ def _passages(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
         query = f"select id, document, part, title, text from passages where id in ({marks(some)})"
         found.update((str(row[0]), Passage(*row)) for row in db.execute(query, list(some)))
     return found
-
-
-def _question(row: Mapping[str, Any]) -> Question:
-    lists = {name: tuple[str, ...](json.loads(row[name])) for name in ("options", "facts", "evidence")}
-    return Question(
-        key=row["key"],
-        split=row["split"],
-        text=row["text"],
-        options=lists["options"],
-        answer=row["answer"],
-        evidence=tuple(sorted(lists["evidence"])),
-        facts=lists["facts"],
-        kind=row["kind"],
-    )
