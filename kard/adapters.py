@@ -130,7 +130,7 @@ class Worn:
         for name in adapter.down:
             weight = self._weight(name)
             own = self._own.setdefault(name, weight.clone())
-            # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square one shows it in no shape.
+            # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square shape says nothing.
             turned = not isinstance(self._model.get_submodule(name), nn.Linear)
             weight.copy_(adapter.merged(name, own, turned=turned))
         self._on = folder
