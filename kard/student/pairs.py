@@ -14,6 +14,7 @@ from sqlite_utils import Database
 
 from kard.config import Method, StudentTraining
 from kard.errors import Missing
+from kard.records import digest
 from kard.student import render
 from kard.student.model import answer_form
 
@@ -132,7 +133,8 @@ def without_closing(rationale: str) -> str:
 def _pair(db: Database, row: Mapping[str, object], method: Method, settings: StudentTraining) -> Pair:
     silver = db.execute(_SILVER, [row["retrieval_id"], settings.k]).fetchall() if method.reads else []
     if settings.shuffle:
-        random.Random(f"{settings.seed} {row['rationale_id']}").shuffle(silver)
+        # By the texts: row ids follow the order in which answers arrived, which differs from run to run.
+        random.Random(digest(str(settings.seed), str(row["question"]), str(row["rationale"]))).shuffle(silver)
     return Pair(
         question_id=int(str(row["question_id"])),
         rationale_id=int(str(row["rationale_id"])),
