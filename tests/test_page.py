@@ -317,6 +317,24 @@ def test_a_passage_that_a_rationales_list_only_scored_has_no_rank_in_it(tmp_path
     world.db.close()
 
 
+def test_verdicts_that_ask_for_more_documents_than_were_read_say_how_to_ask_for_one(tmp_path: Path) -> None:
+    world = World(tmp_path / "kard.db")
+    world.knowledge("water", "air")
+    question = world.question("q", evidence="p0")
+    world.found(question, "p0", "p1")
+    world.answer(world.condition("kard", "bm25"), question, "p0", right=False)
+
+    def about() -> str:
+        (section,) = [s for s in gather(world.db, "tiny", "test").sections if s.name == "failures"]
+        return section.about
+
+    assert "--needed any" not in about()
+    world.put("evidence", question_id=question, document="p1")
+    assert "1 wrong answers are to questions with more evidence documents than passages were read; " in about()
+    assert about().endswith("where documents are alternatives, --needed any asks for one.")
+    world.db.close()
+
+
 def test_the_same_store_gives_the_same_bytes(world: World, html: str) -> None:
     assert render(gather(world.db, "tiny", "test", shots=[NASTY])) == html
 

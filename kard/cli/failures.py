@@ -137,12 +137,10 @@ def _share(count: int, line: Line) -> float:
 
 def _notes(lines: Sequence[Line], found: Sequence[Failure], needed: Needed) -> Iterator[str]:
     """What a reader could misread."""
+    from kard.evaluation.failures import cramped
+
     never = [v for v in VERDICTS if not any(line.counts[v] for line in lines)]
     if never:
         yield f"never: {', '.join(never)}"
-    cramped = [f for f in found if f.basis == "evidence" and f.groups > f.condition.k > 0]
-    if needed == "all" and cramped:
-        yield (
-            f"{len(cramped)} wrong answers are to questions with more evidence documents than passages were read; "
-            "where documents are alternatives, --needed any asks for one"
-        )
+    if needed == "all" and (note := cramped(found)):
+        yield note

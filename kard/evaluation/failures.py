@@ -157,6 +157,17 @@ def verdicts(db: Database, task: str, split: str, *, needed: Needed = "all", jud
     return sorted(found, key=lambda failure: (*failure.condition.place, failure.question_id))
 
 
+def cramped(found: Iterable[Failure]) -> str:
+    """A warning that every evidence document was asked for where fewer passages were read; '' where none is due."""
+    count = sum(f.basis == "evidence" and f.groups > f.condition.k > 0 for f in found)
+    if not count:
+        return ""
+    return (
+        f"{count} wrong answers are to questions with more evidence documents than passages were read; "
+        "where documents are alternatives, --needed any asks for one"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of the table: how often each verdict fell on a condition's wrong answers, with some question keys."""

@@ -11,7 +11,7 @@ from kard import __version__
 from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing
-from kard.evaluation.failures import tally, verdicts
+from kard.evaluation.failures import cramped, tally, verdicts
 from kard.evaluation.page import sections
 from kard.evaluation.page.conditions import Point, baseline, names_of, points
 from kard.evaluation.page.questions import Seen, as_seen, sampled
@@ -67,7 +67,8 @@ def gather(
     for one_answer in graded:
         outcomes[one_answer.key].append(bool(one_answer.correct))
     traces = [trace(db, key, task=task) for key in sampled(outcomes, questions, seed)]
-    wrong = tally(verdicts(db, task, split))
+    wrong_answers = verdicts(db, task, split)
+    wrong = tally(wrong_answers)
     names = names_of(
         {line.condition for line in wrong} | {answer.condition for each in traces for answer in each.answers}
     )
@@ -76,7 +77,7 @@ def gather(
         sections.accuracy(lines, found, chance),
         sections.size(found, chance),
         sections.hits(db, task, split),
-        sections.failures(task, wrong, names),
+        sections.failures(task, wrong, names, cramped(wrong_answers)),
         sections.costs(db, task, found, lines, dollars),
         sections.rationales(db, task, shots),
     ]

@@ -71,8 +71,8 @@ def size(found: Sequence[Point], chance: float | None) -> Section:
     )
 
 
-def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str]) -> Section:
-    """Why the wrong answers of each condition are wrong; `names` by evaluation."""
+def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str], note: str) -> Section:
+    """Why the wrong answers of each condition are wrong; `names` by evaluation, `note` what one could misread."""
     header = ["condition", "wrong", *VERDICTS]
     body = [
         [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in VERDICTS)]
@@ -84,7 +84,7 @@ def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str]) -> 
         "Each wrong answer has one verdict. Knowledge gap: what the question needs was not among the passages to"
         " choose from. Retriever failure: it was, and was not read. Student failure: it was read. Teacher error:"
         " the rationale that would tell what is needed was not accepted. Undetermined: it is not known what is"
-        " needed. No lookup: the condition reads nothing.",
+        " needed. No lookup: the condition reads nothing." + (f" {note}." if note else ""),
         [figures.failures(without_seeds(wrong))] if wrong else [],
         [Table("Wrong answers by verdict", header, body)] if wrong else [],
         absent=[] if wrong else ["No answer was wrong."],
