@@ -285,6 +285,18 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Work) -> None:
     assert searching.find(["Is a ant near n0x ?"], 1)[0][0][0] == first
 
 
+def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Work) -> None:
+    from kard.stages.find import RETRIEVE
+    from kard.stages.nearest import DENSE, HYBRID
+
+    for step in (RETRIEVE, DENSE, HYBRID):
+        step.run(work)
+    other = replace(work, task=replace(work.task, name="other"))
+    assert other.retriever_id("dense") == work.retriever_id("dense")  # the vectors are the same
+    assert work.retriever_id("hybrid") is not None
+    assert other.retriever_id("hybrid") is None
+
+
 def test_a_condition_says_which_encoder_found_its_passages(work: Work) -> None:
     from kard.stages.nearest import DENSE
 

@@ -13,6 +13,7 @@ from kard.config import Decoding
 from kard.errors import BadConfig
 from kard.evaluation import failures
 from kard.evaluation.answering import Condition
+from kard.evaluation.export import hits_table
 from kard.evaluation.intervals import majority, wilson
 from kard.evaluation.reading import shuffled
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
@@ -84,6 +85,20 @@ def test_sizes_stand_from_small_to_large_and_each_has_its_methods_together() -> 
     ]
     places = [failures.Condition(1, size, "ft", 0, "none", 0, None, None).place for size in ("135m", "1.7b")]
     assert places == sorted(places)
+
+
+def test_nothing_is_said_of_hits_deeper_than_was_searched() -> None:
+    rows = [
+        {"gold": "silver", "retriever": retriever, "rank": rank, "depth": depth}
+        for retriever, depth in (("bm25", 20), ("dense d", 5))
+        for rank in (2, None)
+    ]
+    header, body = hits_table(rows, narrow=True)
+    assert header == ["needed", "retriever", "n", "Hits@1", "Hits@3", "Hits@5", "Hits@10"]
+    assert [[bool(cell) for cell in row[3:]] for row in body] == [[True] * 4, [True, True, True, False]]
+    assert body[0][-1] == "0.50"
+    without = [{name: value for name, value in row.items() if name != "depth"} for row in rows]
+    assert hits_table(without)[0][-1] == "Hits@100"
 
 
 @given(st.sets(st.integers(0, 99), min_size=2, max_size=20))

@@ -48,22 +48,27 @@ def hits_table(found: Sequence[Row], *, narrow: bool = False) -> tuple[list[str]
     """Header and cells: the share of questions whose first needed passage stands within k.
 
     A row has `gold`, `retriever` (see `retriever_names`) and `rank`, the best rank of a needed passage, None
-    when none was found. `narrow` has room for two decimals, and for no interval of the deepest k.
+    when none was found. Where it has `depth` too, nothing is said of a k beyond the depth that was searched to.
+    `narrow` has room for two decimals, and for no interval of the deepest k.
     """
     groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
+    depths: dict[tuple[str, str], int] = {}
     for row in found:
-        rank = row["rank"]
-        groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
+        group, rank = (str(row["gold"]), str(row["retriever"])), row["rank"]
+        groups[group].append(None if rank is None else int(str(rank)))
+        depth = int(str(row.get("depth", DEPTHS[-1])))
+        depths[group] = min(depth, depths.get(group, depth))
+    ks = [k for k in DEPTHS if k <= max(depths.values(), default=DEPTHS[-1])]
     names = retriever_names(retriever for _, retriever in groups)
-    header = ["needed", "retriever", "n" if narrow else "questions", *(f"Hits@{k}" for k in DEPTHS)]
+    header = ["needed", "retriever", "n" if narrow else "questions", *(f"Hits@{k}" for k in ks)]
     body: list[list[object]] = []
-    for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
-        within = [sum(rank is not None and rank <= k for rank in ranks) for k in DEPTHS]
-        shares = [wilson(n, len(ranks)) for n in within]
-        cells = [share.shown(2 if narrow else 3) for share in shares]
+    for group, ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
+        shares = {k: wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in ks}
+        cells = {k: share.shown(2 if narrow else 3) for k, share in shares.items()}
         if narrow:
-            cells[-1] = f"{shares[-1].value:.2f}"
-        body.append([gold, names[retriever], len(ranks), *cells])
+            cells[ks[-1]] = f"{shares[ks[-1]].value:.2f}"
+        gold, retriever = group
+        body.append([gold, names[retriever], len(ranks), *(cells[k] if k <= depths[group] else "" for k in ks)])
     return header, body
 
 

@@ -42,7 +42,7 @@ def dense(work: Work) -> int:
 
 
 def hybrid(work: Work) -> int:
-    """Choose how to mix, unless that was done for this encoder, and order what is not ordered. Raises Missing."""
+    """Order what is not ordered; how to mix is chosen once for a task and encoder. Raises Missing."""
     missing = _missing(work, "hybrid")
     if not missing:
         return 0
@@ -83,7 +83,7 @@ def _choose(work: Work, nearest: str) -> str:
         searcher = Dense(work.base, reader.embedder)
         searcher.fill(work.progress)
         tuned = choose_hybrid(work.base, searcher, held_out, work.choices.settings.retrieval)
-    settings = {"dense": nearest, **tuned.fusion.values()}
+    settings = {"task": work.task.name, "dense": nearest, **tuned.fusion.values()}
     made = replace(reader.retriever, kind="hybrid", settings=settings)
     return keep_retriever(work.db, made, tuned.metrics(), (monotonic() - started) * 1000)
 

@@ -79,7 +79,7 @@ def train_student(
             keyed[pair] = example(tokens, len(keyed), prompt, pieces, settings)
     lists = [[keyed[pair] for pair in epoch] for epoch in epochs]
     lists, held_out = set_apart(lists, {keyed[p].key: p.question_id for p in keyed}, settings)
-    saved = Checkpoint(adapters / f".{student_id}.checkpoint" if devices.leads or devices.count > 1 else None)
+    saved = Checkpoint(adapters / f".{student_id}.checkpoint")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model, loss = prepared(base, tokens, settings)
@@ -177,6 +177,7 @@ def fit(
     weights = trainable(model)
     optimizer = torch.optim.AdamW(weights, lr=settings.peak_lr, weight_decay=0.0)
     at, best = saved.restore(weights, optimizer)
+    devices.wait()  # with no step left, the leader would drop the file before the others have read it
     advance(at.seen)
     first = 0  # step of the epoch
     for number, epoch in enumerate(plan):
@@ -198,7 +199,7 @@ def fit(
         first += len(epoch)
         if at.epoch == number and at.step == first and not at.over:
             at.epoch, at.loss = number + 1, at.total / max(at.count, 1)
-            best = _judge(model, loss, held_out, weights, at, best, settings) if held_out else best
+            best = _judge(model, loss, held_out, weights, at, best, settings, devices) if held_out else best
     if best:
         with torch.no_grad():
             for weight, value in zip(weights, best, strict=True):
@@ -238,13 +239,19 @@ def _judge(
     at: Place,
     best: list[torch.Tensor],
     settings: StudentTraining,
+    devices: Devices,
 ) -> list[torch.Tensor]:
-    """The weights to keep after an epoch: its own when it is the best on the held-out examples so far."""
+    """The weights to keep after an epoch: its own when it is the best on the held-out examples so far.
+
+    The processes judge by one number, each having measured its share: where one ended early, the others would wait.
+    """
+    mine = devices.share(held_out)
     model.eval()
     with torch.no_grad():
-        sums = [loss(held_out[i : i + settings.batch]).item() for i in range(0, len(held_out), settings.batch)]
+        sums = [loss(mine[i : i + settings.batch]).item() for i in range(0, len(mine), settings.batch)]
     model.train()
-    found = sum(sums) / sum(len(e.target) for e in held_out)
+    total = devices.sum(torch.tensor(sum(sums), dtype=torch.float64, device=weights[0].device)).item()
+    found = total / sum(len(e.target) for e in held_out)
     if found < at.best:
         at.best, at.waited = found, 0
         return [weight.detach().clone() for weight in weights]

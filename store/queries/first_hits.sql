@@ -1,5 +1,11 @@
--- The best rank of a needed passage, for each question, retriever (a reranker's id) and kind of gold.
-select q.key, f.gold, f.retriever, f.rank
+-- The best rank of a needed passage, for each question, retriever (a reranker's id) and kind of gold, and the depth
+-- that was searched to.
+select q.key, f.gold, f.retriever, f.rank, coalesce(
+    (select g.depth from rankings g join retrievers t on t.id = g.retriever_id
+     where g.question_id = f.question_id and g.index_id = f.index_id and f.retriever = t.kind || ' ' || t.id),
+    (select max(r.depth) from retrievals r
+     where r.question_id = f.question_id and r.index_id = f.index_id and r.query = 'question')
+) as depth
 from first_hits f join questions q on q.id = f.question_id
 where f.task = :task and f.split = :split
 order by f.gold, f.retriever, q.id
