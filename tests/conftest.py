@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import threading
@@ -18,6 +19,7 @@ from kard.db import open_store
 from kard.records import Question
 from kard.tasks import Task
 
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tiny models: the processor is faster, and the same everywhere
 Reply = str | Exception | tuple[str, str | Exception]
 
 
