@@ -40,9 +40,9 @@ class Teach(dspy.Signature):
 class Answer(dspy.Signature):
     """Reason about the question, from the passages where some are given, then choose an option."""
 
-    passages: list[str] = dspy.InputField(desc="what was found, best first, as Title: text")
     question: str = dspy.InputField()
     options: list[str] = dspy.InputField()
+    passages: list[str] = dspy.InputField(desc="what was found, best first, as Title: text")
     rationale: str = dspy.OutputField(desc="the facts that decide")
     answer: str = dspy.OutputField(desc="the text of one option")
 

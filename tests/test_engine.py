@@ -223,7 +223,7 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
 def test_a_label_that_bears_an_inputs_name_is_trained_on_in_place_of_what_was_found() -> None:
     silver = labelled(passages=["Silver: found with the rationale."])
     made = lessons(task_program(), silver, METHODS["kard"], SETTINGS)
-    assert all(one.prompt.startswith("[1] Silver: found with the rationale.\nQuestion: ") for one in made)
+    assert all("\n[1] Silver: found with the rationale.\nRationale:" in one.prompt for one in made)
     assert made[0].pieces == (("", " P0 was born in Ilm."), ("\nAnswer:", " Ilm"))
 
 
@@ -421,7 +421,7 @@ def test_samples_temperature_usage_and_history_are_those_of_any_lm(program: Any)
     assert program(**example).completions.text == several.completions.text
     shown = io.StringIO()
     lm.inspect_history(file=shown)
-    assert "[1] Found: Where was P0 born? It was found.\nQuestion: Where was P0 born?" in shown.getvalue()
+    assert "\n[1] Found: Where was P0 born? It was found.\nRationale:" in shown.getvalue()
     assert any(text.strip() in shown.getvalue() for text in several.completions.text)
     program.set_lm(lm.copy(rollout_id=7, temperature=1.5))
     assert program(**example).completions.text != several.completions.text
@@ -544,7 +544,7 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
     batches = asked(program)
     copy = program.deepcopy()
     assert copy(question="Where was P4 born?", options=TOWNS).passages[0].title == "P4"
-    assert batches[0][0].startswith("[1] P4: P4 was born in Dorn.\n[2] ")
+    assert "\n[1] P4: P4 was born in Dorn.\n[2] " in batches[0][0]
     assert kard.load_program(store, "choice", method="rd", decoding=FEW)(question="a", options=TOWNS).passages == []
     wrongs: tuple[tuple[dict[str, Any], str], ...] = (
         ({"retriever": "silver"}, "retriever must be one of none, bm25, reranker for a new question"),

@@ -42,7 +42,7 @@ SETTINGS = StudentTraining(lora=Lora(rank=4, alpha=8), epochs=2, batch=3, peak_l
 PROMPTS = [
     "Question: where\nAnswer:",
     "Question: Ilm\nRationale:",
-    "[1] a b c d\nQuestion: where is it\nRationale:",
+    "Question: where is it\n[1] a b c d\nRationale:",
 ]
 
 
@@ -262,9 +262,9 @@ def test_a_long_prompt_loses_the_end_of_its_passages_only(base: Base) -> None:
     ids = tokens.prompt(long, 160)
     text = tokens.text(ids)
     assert len(ids) == 120
-    assert text.startswith("[1] xxx")
-    assert "y" not in text.partition("\n")[0]
-    assert text.endswith("\nQuestion: Where?\nOptions: (A) Ilm (B) Dorn (C) Sarn (D) Vell\nRationale:")
+    assert text.startswith("Question: Where?\nOptions: (A) Ilm (B) Dorn (C) Sarn (D) Vell\n[1] xxx")
+    assert "y" not in text
+    assert text.endswith("x\nRationale:")
     question = render.prompt(ANSWER, {"passages": [], "question": "z" * 300, "options": TOWNS})
     assert "z" * 300 in tokens.text(tokens.prompt(question, 160))
 

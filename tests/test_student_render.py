@@ -23,18 +23,19 @@ INPUTS = {
     "options": OPTIONS,
 }
 
+TARGET = {"rationale": "r", "answer": "a"}
 texts = st.text(max_size=60) | st.sampled_from(
     ["Answer: x", "a\nAnswer: b", "[1] c", "\nQuestion: d", "Rationale:", ""]
 )
 lists = st.lists(texts, max_size=3)
 
 
-def test_a_prompt_is_passages_question_options_and_the_cue() -> None:
+def test_a_prompt_is_question_options_passages_and_the_cue() -> None:
     assert render.prompt(ANSWER, INPUTS) == (
-        "[1] Caspian Sea: It is landlocked.\n"
-        "[2] Baku: A port.\n"
         "Question: What is the Caspian?\n"
         "Options: (A) an inland sea (B) a salt lake (C) a river (D) a bay\n"
+        "[1] Caspian Sea: It is landlocked.\n"
+        "[2] Baku: A port.\n"
         "Rationale:"
     )
     assert render.target(ANSWER, {"rationale": "It has no outlet.", "answer": "an inland sea"}) == (
@@ -72,11 +73,18 @@ def test_a_prompt_holds_its_passages_in_lines_of_their_own(
 ) -> None:
     prompt = render.prompt(ANSWER, {"passages": passages, "question": question, "options": options})
     lines = prompt.split("\n")
-    assert lines[: len(passages)] == [f"[{i}] {render.line(p)}" for i, p in enumerate(passages, 1)]
-    assert lines[len(passages)] == f"Question: {render.line(question)}"
-    head, tail = render.split(prompt)
-    assert head.split("\n") == (lines[: len(passages)] or [""])
-    assert tail == "\n".join(lines[len(passages) :])
+    first = 2 if options else 1
+    assert lines[0] == f"Question: {render.line(question)}"
+    read = [f"[{i}] {render.line(p)}" for i, p in enumerate(passages, 1)]
+    assert lines[first:] == [*read, "Rationale:"]
+    parts = ["\n".join(lines[:first]), "\n".join(read), "Rationale:"]
+    assert render.split(prompt) == (tuple(parts) if passages else ("", "", prompt))
+    # After worked examples it is the asked question's passages that may be cut.
+    example = render.worked(ANSWER, {"passages": ["of old"], "question": "q", "options": [], **TARGET})
+    asked = render.split(f"{example}\n\n{prompt}")
+    assert "\n".join(filter(None, asked)) == f"{example}\n\n{prompt}"
+    if passages:
+        assert asked == (f"{example}\n\n{parts[0]}", *parts[1:])
 
 
 def test_an_answer_is_found_where_the_tokenizer_lost_the_line_breaks() -> None:

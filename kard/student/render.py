@@ -1,13 +1,14 @@
 """What a student reads and writes, for training and for answering alike: one form, written here and nowhere else.
 
-    [1] Title: a passage          one line a passage, best first
     Question: what is asked
     Options: (A) one (B) other
+    [1] Title: a passage          one line a passage, best first
     Rationale:                    the cue that ends the prompt; the student goes on from here
      why, in a line
     Answer: one
 
-The form is made for models of a hundred million parameters: no markers, no instructions, a cue of one word.
+The fields stand in the order of the task's signature. The form is made for models of a hundred million parameters:
+no markers, no instructions, a cue of one word, and passages after the question, so that they are read for it.
 Values are folded into one line each, so that a line's start can be trusted whatever a passage says.
 """
 
@@ -126,11 +127,13 @@ def without_answer(written: str) -> str:
     return _cut(written, ANSWER)[0].rstrip()
 
 
-def split(prompt: str) -> tuple[str, str]:
-    """The passage lines and the rest. Only the first part may be cut to fit a model's length."""
+def split(prompt: str) -> tuple[str, str, str]:
+    """What stands before the last passage lines, these lines, and the rest: passages alone may be cut to fit."""
     lines = prompt.split("\n")
-    count = next((i for i, text in enumerate(lines) if not text.startswith(f"[{i + 1}] ")), len(lines))
-    return "\n".join(lines[:count]), "\n".join(lines[count:])
+    begin = max((i for i, text in enumerate(lines) if text.startswith("[1] ")), default=0)
+    after = lines[begin:]
+    count = next((i for i, text in enumerate(after) if not text.startswith(f"[{i + 1}] ")), len(after))
+    return "\n".join(lines[:begin]), "\n".join(after[:count]), "\n".join(after[count:])
 
 
 def cue(name: str) -> str:

@@ -51,10 +51,11 @@ class Tokens:
 
     def prompt(self, text: str, max_length: int) -> Ids:
         """Ids of a prompt, at most three quarters of `max_length`: passages lose their end, the rest is kept."""
-        passages, rest = render.split(text)
-        head, tail = self.ids(passages), self.ids(f"\n{rest}" if passages else rest)
-        room = int(max_length * PROMPT_SHARE) - len(self.before) - len(tail) - len(self.after)
-        return [*self.before, *head[: max(room, 0)], *tail, *self.after]
+        before, passages, rest = render.split(text)
+        head = self.ids(f"{before}\n" if before and passages else before)
+        tail = self.ids(f"\n{rest}" if passages else rest)
+        room = int(max_length * PROMPT_SHARE) - len(self.before) - len(head) - len(tail) - len(self.after)
+        return [*self.before, *head, *self.ids(passages)[: max(room, 0)], *tail, *self.after]
 
     def target(self, pieces: Sequence[tuple[str, str]], room: int) -> Ids:
         """Ids of a target and its end-of-text, `room` of them: what comes before the last output is cut."""
