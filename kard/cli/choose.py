@@ -47,6 +47,13 @@ def choices(command: Command) -> Command:
             click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy."),
             click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of every training."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Any setting of docs/settings.md, like student.lora.rank=8 or reranker.loss=ce; repeatable.",
+            ),
             options.store,
             options.knowledge,
             options.quiet,
@@ -76,13 +83,15 @@ def work(
     epochs: int | None = None,
     seed: int | None = None,
     encoder: str | None = None,
+    overrides: tuple[str, ...] = (),
     create: bool = False,
 ) -> Work:
     """Open the store and settle the choices; what was not chosen is the task's own."""
     from kard import tasks
+    from kard.overrides import overridden
 
     loaded = tasks.load(task)
-    settings = loaded.settings
+    settings = overridden(loaded.settings, overrides)
     retrieval: dict[str, Any] = {"kappa": kappa, "k": k, "encoder": dense_encoder}
     chosen_retrieval = {name: value for name, value in retrieval.items() if value is not None}
     settings = replace(settings, retrieval=replace(settings.retrieval, **chosen_retrieval))

@@ -1,0 +1,56 @@
+"""Settings from text: `student.lora.rank=8` changes one field of a task's settings, whatever its depth and type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from kard.errors import BadConfig
+
+Made = TypeVar("Made")  # a settings dataclass
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def overridden(settings: Made, assignments: Sequence[str]) -> Made:
+    """The settings with each NAME=VALUE in place, the last one winning. Raises BadConfig, naming what is wrong."""
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise BadConfig(f"{text!r} sets nothing; write NAME=VALUE, like student.peak_lr=0.0005")
+        settings = _changed(settings, name.strip(), name.strip().split("."), value.strip())
+    return settings
+
+
+def _changed(settings: Made, whole: str, path: Sequence[str], value: str) -> Made:
+    there = [field.name for field in fields(cast("Any", settings))]
+    if path[0] not in there:
+        raise BadConfig(f"no setting {whole}: {path[0]!r} is none of {', '.join(there)}")
+    old = getattr(settings, path[0])
+    if is_dataclass(old) and path[1:]:
+        new = _changed(cast("Any", old), whole, path[1:], value)
+    elif is_dataclass(old):
+        raise BadConfig(f"{whole} is a group of settings; name one of {', '.join(f.name for f in fields(old))}")
+    elif path[1:]:
+        raise BadConfig(f"no setting {whole}: {path[0]} has none below it")
+    else:
+        new = _read(get_type_hints(type(settings))[path[0]], value, whole)
+    return cast("Made", replace(cast("Any", settings), **{path[0]: new}))
+
+
+def _read(kind: Any, value: str, name: str) -> object:
+    """The value as its field holds it. Which values are allowed, the settings say themselves."""
+    if get_origin(kind) is Literal:
+        known = {str(one): one for one in get_args(kind)}
+        if value not in known:
+            raise BadConfig(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        return known[value]
+    if kind is bool:
+        if value.lower() not in _TRUTH:
+            raise BadConfig(f"{name} must be true or false, not {value!r}")
+        return _TRUTH[value.lower()]
+    try:
+        return kind(value)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise BadConfig(f"{name} must be {wanted}, not {value!r}") from None

@@ -1,0 +1,74 @@
+"""Any setting by its name: every field can be set as it is shown, and what cannot be set is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kard.cli import choose
+from kard.config import Lora, Settled, StudentTraining
+from kard.errors import BadConfig
+from kard.overrides import overridden
+
+
+def leaves(settings: Any, before: str = "") -> Iterator[tuple[str, object]]:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{before}{field.name}.")
+        else:
+            yield before + field.name, value
+
+
+ALL = dict(leaves(Settled()))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_setting_is_read_as_it_is_shown(name: str) -> None:
+    other = Settled(student=StudentTraining(lora=Lora(rank=3, dora=True), epochs=7, answer="letter"))
+    shown = dict(leaves(other))[name]
+    assert dict(leaves(overridden(Settled(), [f"{name}={shown}"]))) == {**ALL, name: shown}
+    assert type(dict(leaves(overridden(Settled(), [f"{name}={shown}"])))[name]) is type(shown)
+
+
+def test_the_last_one_wins_and_the_rest_stays() -> None:
+    found = overridden(Settled(), ["student.lora.rank=8", "student.peak_lr = 5e-4", "student.lora.rank=4"])
+    assert found == replace(Settled(), student=StudentTraining(lora=Lora(rank=4), peak_lr=5e-4))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("student.epochs", "sets nothing; write NAME=VALUE"),
+        ("pupil.epochs=1", "no setting pupil.epochs: 'pupil' is none of retrieval, teaching, reranker, student"),
+        ("student.epoch=1", "no setting student.epoch: 'epoch' is none of lora, epochs"),
+        ("student.lora=1", "student.lora is a group of settings; name one of rank"),
+        ("student.epochs.more=1", "no setting student.epochs.more: epochs has none below it"),
+        ("student.epochs=1.5", "student.epochs must be a whole number, not '1.5'"),
+        ("student.peak_lr=fast", "student.peak_lr must be a number, not 'fast'"),
+        ("student.lora.dora=1", "student.lora.dora must be true or false, not '1'"),
+        ("reranker.loss=l2", "reranker.loss must be one of kl, ce, infonce, mix, not 'l2'"),
+        ("student.epochs=0", "epochs must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_set_is_named(text: str, problem: str) -> None:
+    with pytest.raises(BadConfig, match=problem.replace("(", "\\(")):
+        overridden(Settled(), [text])
+
+
+def test_the_command_line_sets_them_and_its_own_options_win(tmp_path: Path) -> None:
+    work = choose.work(
+        "atlas",
+        store=tmp_path / "kard.db",
+        knowledge=None,
+        quiet=True,
+        create=True,
+        overrides=("student.lora.dora=true", "student.epochs=5", "reranker.scorer=maxsim"),
+        epochs=2,
+    )
+    settings = work.choices.settings
+    assert (settings.student.lora.dora, settings.student.epochs, settings.reranker.scorer) == (True, 2, "maxsim")
