@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
@@ -163,13 +164,33 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@contextmanager
+def writing(db: Database) -> Generator[None]:
+    """One transaction, or a part of the one that is open; an error leaves nothing of it.
+
+    It has the write lock from its start, so that it waits for other commands. One that reads before it writes
+    cannot: where another has written since, SQLite refuses it at once.
+    """
+    if db.conn.in_transaction:
+        with db.atomic():
+            yield
+        return
+    db.conn.execute("begin immediate")
+    try:
+        yield
+        db.conn.commit()
+    except BaseException:
+        db.conn.rollback()
+        raise
+
+
 def insert_ignoring(db: Database, table: str, records: Sequence[Mapping[str, object]]) -> int:
     """Insert the records whose keys are new; the number that were. All records have the same columns."""
     if not records:
         return 0
     columns = list(records[0])
     names = ", ".join(f'"{c}"' for c in columns)
-    with db.atomic():
+    with writing(db):
         # The cursor's own count: the connection's would add what triggers write into the search indexes.
         return db.conn.executemany(
             f'insert or ignore into "{table}" ({names}) values ({marks(columns)})',

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from kard.db import batches, insert_ignoring, marks, now
+from kard.db import batches, insert_ignoring, marks, now, writing
 from kard.errors import BadInput
 from kard.files import Row, read_rows
 from kard.progress import SILENT, Progress
@@ -183,7 +183,7 @@ def _store(db: Database, task_name: str, placed: Sequence[Placed], teacher: str)
     first = _first_of_each(placed)
     questions = [one.question for one in first.values()]
     created = now()
-    with db.atomic():
+    with writing(db):
         # Written first and compared then: the lock is held from the start, and a conflict rolls all of it back.
         added = insert_ignoring(db, "questions", [_record(task_name, q, created) for q in questions])
         ids = _unchanged_ids(db, task_name, first)

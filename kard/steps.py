@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from time import monotonic
 
-from kard.db import now
+from kard.db import now, writing
 from kard.errors import KardError
 from kard.plan import Work
 from kard.stages.contract import State, Step
@@ -59,7 +59,7 @@ def run_step(work: Work, step: Step) -> int:
     started, begin = now(), monotonic()
     added = step.run(work)
     if added:
-        with work.db.atomic():
+        with writing(work.db):
             work.db.table("steps_log").insert(
                 {
                     "task": work.task.name,
@@ -87,7 +87,7 @@ def rebuild(work: Work, name: str, *, including_paid: bool = False) -> list[str]
     What was paid for stays unless `including_paid`. Adapter folders that no row names any more go too.
     """
     dropped: list[str] = []
-    with work.db.atomic():
+    with writing(work.db):
         for step in resting_on(name):
             if step.paid and not including_paid:
                 continue

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib import import_module
@@ -22,7 +23,7 @@ from sqlite_utils import Database
 from kard import steps
 from kard.cli import main
 from kard.config import Settled
-from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql
+from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
 from kard.evaluation.overlap import LEAST, N, Overlap, Sought, grams, words
 from kard.plan import Choices, Work
 from kard.stages.overlap import SCREEN
@@ -456,3 +457,32 @@ def test_accuracy_is_told_with_and_without_overlapping_questions(small: Database
     )
     (strict,) = [r for r in asked(small, "accuracy_uncontaminated", split="test", share=0.5) if r["size"] == "one"]
     assert (strict["clean"], strict["overlapping_accuracy"]) == (3, None)
+
+
+def test_two_commands_write_one_store_and_the_second_waits(tmp_path: Path) -> None:
+    first, second = (open_store(tmp_path / "kard.db") for _ in range(2))
+    step = {"task": "t", "step": "s", "started": "x", "milliseconds": 1.0, "added": 1}
+
+    def write() -> None:
+        with writing(second):
+            second.table("steps_log").insert(step)
+
+    other = threading.Thread(target=write)
+    with writing(first):
+        assert first.execute("select count(*) from steps_log").fetchone() == (0,)
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        with writing(first):
+            first.table("steps_log").insert(step)
+    other.join(10)
+    assert first.execute("select count(*) from steps_log").fetchone() == (2,)
+
+
+def test_of_a_failed_transaction_nothing_stays(tmp_path: Path) -> None:
+    db = open_store(tmp_path / "kard.db")
+    step = {"task": "t", "step": "s", "started": "x", "milliseconds": 1.0, "added": 1}
+    with pytest.raises(sqlite3.OperationalError), writing(db):  # noqa: PT012  # the first statement is to be undone
+        db.table("steps_log").insert(step)
+        insert_ignoring(db, "no_such_table", [step])
+    assert db.execute("select count(*) from steps_log").fetchone() == (0,)

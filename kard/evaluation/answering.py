@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import METHODS, RERANKED, RETRIEVERS, Decoding, Method, require
-from kard.db import now
+from kard.db import now, writing
 from kard.evaluation.intervals import majority
 from kard.evaluation.reading import Reading, reading
 from kard.evaluation.repeats import repeat
@@ -76,10 +76,10 @@ class Condition:
 def evaluation_id(db: Database, task: str, condition: Condition) -> int:
     """The row id of the condition, made if it is not there yet."""
     row = condition.row(task)
-    found = db.execute("select id from evaluations where hash = ?", [row["hash"]]).fetchone()
-    if found:
-        return int(found[0])
-    with db.atomic():
+    with writing(db):  # another command may be making it too
+        found = db.execute("select id from evaluations where hash = ?", [row["hash"]]).fetchone()
+        if found:
+            return int(found[0])
         return int(str(db.table("evaluations").insert({**row, "created": now()}).last_pk))
 
 
@@ -234,7 +234,7 @@ def _keep(db: Database, evaluation: int, prediction: Prediction, gold: str | Non
         "flops": sum(student.flops(s.prompt_tokens, s.completion_tokens) for s in samples),
         "created": now(),
     }
-    with db.atomic():
+    with writing(db):
         prediction_id = db.table("predictions").insert(row).last_pk
         db.table("samples").insert_all(
             {

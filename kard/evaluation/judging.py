@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from kard.db import now, rows
+from kard.db import now, rows, writing
 from kard.errors import BadInput
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def judge(
         "author": author,
         "created": now(),
     }
-    with db.atomic():
+    with writing(db):
         if same:
             db.execute("delete from judgements where id = ?", [same[0]])
         db.table("judgements").insert(row)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from kard.db import now
+from kard.db import now, writing
 from kard.evaluation.reading import Reading
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def repeat(db: Database, evaluation: int, questions: Collection[int], read: Read
         wanted = [p.id for p in read.get(question, ())]
         if question not in questions or question in done or json.loads(passages) != wanted:
             continue
-        with db.atomic():
+        with writing(db):
             made = db.execute(COPY, {"evaluation": evaluation, "now": now(), "id": earlier})
             db.execute(COPY_SAMPLES, {"copy": made.lastrowid, "id": earlier})
         done.add(question)

@@ -11,7 +11,7 @@ from time import monotonic
 
 from sqlite_utils import Database
 
-from kard.db import now, rows
+from kard.db import now, rows, writing
 from kard.evaluation.conclusion import answer_of
 from kard.evaluation.intervals import majority
 from kard.progress import SILENT, Progress
@@ -128,7 +128,7 @@ def _condition(db: Database, row: Mapping[str, object], *, dry_run: bool) -> tup
     predictions = list(_predictions(rows(db, "stored_texts", evaluation=row["evaluation_id"])))
     changes: list[Change] = []
     reread = right_before = right = unread = 0
-    with db.atomic():
+    with writing(db):
         for voted in predictions:
             letters, vote, votes = read_again(voted)
             different = [t.sample for t, letter in zip(voted.texts, letters, strict=True) if t.answer != letter]
@@ -187,7 +187,7 @@ def _log(db: Database, task: str, result: Rescored, started: str, milliseconds: 
     known = "select 1 from steps_log where task = ? and step = 'rescore' and note = ?"
     if not result.reread and db.execute(known, [task, note]).fetchone():
         return
-    with db.atomic():
+    with writing(db):
         db.table("steps_log").insert(
             {
                 "task": task,

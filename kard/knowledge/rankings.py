@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
-from kard.db import now
+from kard.db import now, writing
 from kard.records import canonical, digest
 
 LACKING = """
@@ -57,7 +57,7 @@ def keep_retriever(db: Database, retriever: Retriever, metrics: dict[str, object
         "milliseconds": milliseconds,
         "created": now(),
     }
-    with db.atomic():
+    with writing(db):
         db.table("retrievers").upsert(row, pk="id")
     return retriever.id
 
@@ -87,7 +87,7 @@ def unranked(
 def keep_rankings(db: Database, retriever_id: str, index_id: str, depth: int, ranked: Sequence[Ranked]) -> None:
     """Write these orders whole, in place of those of another depth, or none of them. The store has the passages."""
     created = now()
-    with db.atomic():
+    with writing(db):
         for one in ranked:
             where = [retriever_id, index_id, one.question]
             db.execute("delete from rankings where retriever_id = ? and index_id = ? and question_id = ?", where)

@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from kard.bases import Base, resolve
 from kard.config import Retrieval
-from kard.db import batches, marks
+from kard.db import batches, marks, writing
 from kard.errors import BadConfig
 from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.dense import Dense
@@ -91,7 +91,7 @@ def search(
             found = dense.find([text for _, text in pairs], depth)
             milliseconds = (time.perf_counter() - started) * 1000 / len(pairs)
             ranked = [Ranked(key, hits, milliseconds) for (key, _), hits in zip(pairs, found, strict=True)]
-            with db.atomic():
+            with writing(db):
                 copy_passages(db, dense.kb.passages(sorted({i for hits in found for i, _ in hits})))
                 keep_rankings(db, retriever_id, dense.kb.id, depth, ranked)
             advance(len(pairs))

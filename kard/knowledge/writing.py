@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sqlite_utils import Database
 
-from kard.db import batches, insert_ignoring, marks, now
+from kard.db import batches, insert_ignoring, marks, now, writing
 from kard.knowledge.base import KnowledgeBase
 from kard.records import Passage
 
@@ -50,7 +50,7 @@ class Writer:
     def write(self, found: Sequence[Found]) -> None:
         """Write these retrievals whole, in place of shallower ones, or none of them."""
         db, index, created = self._db, self._kb.id, now()
-        with db.atomic():
+        with writing(db):
             self._copy({rowid for f in found for rowid, _, _ in f.hits})
             db.conn.executemany(REPLACED, [(index, f.question, f.rationale) for f in found])
             (last,) = db.execute("select coalesce(max(id), 0) from retrievals").fetchone()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.db import batches, marks
+from kard.db import batches, marks, writing
 from kard.progress import SILENT, Progress
 from kard.records import Passage
 from kard.reranker.cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
@@ -93,7 +93,7 @@ def rerank(
             found = _passages(db, [retrieval for retrieval, _ in some])
             lists = [found.get(retrieval, []) for retrieval, _ in some]
             scores = scores_of(reranker, [question for _, question in some], lists)
-            with db.atomic():
+            with writing(db):
                 for (retrieval, _), passages, values in zip(some, lists, scores, strict=True):
                     _write(db, reranker_id, retrieval, passages, values)
             advance(len(some))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kard.adapters import WEIGHTS, hash_of
 from kard.config import RerankerTraining
-from kard.db import now
+from kard.db import now, writing
 from kard.lora import trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
@@ -83,7 +83,7 @@ def train_reranker(
         "created": now(),
         "experiment": experiment,
     }
-    with db.atomic():  # an upsert keeps the scores of a reranker whose lost adapter was made again
+    with writing(db):  # an upsert keeps the scores of a reranker whose lost adapter was made again
         db.table("rerankers").upsert(record, pk="id")
     return reranker_id
 

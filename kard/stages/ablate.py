@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from kard.db import now
+from kard.db import now, writing
 from kard.errors import Missing
 from kard.plan import Work
 from kard.reranker.ablation import EXPERIMENT, GOLDS, Line, Ranked, Variant, lines
@@ -154,7 +154,7 @@ def _rank(work: Work, variant: Variant, reranker_id: str, sample: Sample) -> Non
         knowledge=work.knowledge if variant.settings.scorer == "pooled" else None,
         progress=work.progress,
     )
-    with work.db.atomic():
+    with writing(work.db):
         work.db.table("steps_log").insert(
             {
                 "task": work.task.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from kard.db import insert_ignoring, now
+from kard.db import insert_ignoring, now, writing
 from kard.evaluation.overlap import LEAST, N, Sought
 from kard.plan import Work
 from kard.questions import read_questions
@@ -76,7 +76,7 @@ def screen(work: Work) -> int:
             }
             for overlap in sought.within(text)
         ]
-    with work.db.atomic():
+    with writing(work.db):
         # The row of an earlier check takes what it found with it.
         work.db.conn.executemany("delete from overlap_checks where question_id = ?", [(key,) for key in questions])
         checks = [{"question_id": key, "against": current, "created": created} for key in questions]

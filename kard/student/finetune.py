@@ -19,7 +19,7 @@ from kard import bases
 from kard.bases import Base
 from kard.card import Form
 from kard.config import METHODS, Decoding, Method, StudentTraining
-from kard.db import now, open_store
+from kard.db import now, open_store, writing
 from kard.errors import BadConfig, BadInput
 from kard.lora import state_of
 from kard.progress import SILENT, Progress
@@ -207,7 +207,7 @@ def _record(store: Path, folder: Path, told: dict[str, Any], base: Base) -> None
 
             whole(home, fill)
         training = told["training"]
-        with db.atomic():
+        with writing(db):
             db.table("students").insert(
                 {
                     "id": told["student"],

@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from kard import adapters as disk
 from kard.bases import Base
 from kard.config import Method, StudentTraining
-from kard.db import now
+from kard.db import now, writing
 from kard.devices import Devices
 from kard.errors import BadConfig
 from kard.lora import adapted, state_of, trainable
@@ -89,7 +89,7 @@ def train_student(
         devices.wait()
         return student_id
     sha256 = disk.write(adapters / student_id, state_of(model), model.active_peft_config)
-    with db.atomic():
+    with writing(db):
         db.table("students").insert(
             {
                 "id": student_id,

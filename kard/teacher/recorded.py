@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from kard.db import insert_ignoring, rows
+from kard.db import insert_ignoring, rows, writing
 from kard.errors import BadInput, Missing
 from kard.files import Row, read_rows, write_lines
 from kard.questions import RECORDED, read_questions
@@ -126,7 +126,7 @@ def _store(db: Database, task_name: str, read: Sequence[Recorded]) -> int:
     known = {question.key: (row_id, question) for row_id, question in read_questions(db, task_name)}
     teachers = _teachers(read)
     records = [_record(known, task_name, teachers[one.teacher].id, one) for one in read]
-    with db.atomic():
+    with writing(db):
         for teacher in teachers.values():
             keep_teacher(db, teacher)
         # Written first and compared then: the lock is held from the start, and a conflict rolls all of it back.

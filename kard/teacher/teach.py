@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from sqlite_utils import Database
 
 from kard.config import Teaching
-from kard.db import insert_ignoring, rows
+from kard.db import insert_ignoring, rows, writing
 from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
 from kard.progress import SILENT, Advance, Progress
 from kard.questions import read_questions
@@ -111,7 +111,7 @@ def teach(
     missing = missing_samples(db, task, lm, settings, split=split, limit=limit)
     lesson = Lesson(db, task, lm, settings, teacher, Budget(max_cost, _cost(db, "max", teacher.id)))
     if missing:
-        with db.atomic():
+        with writing(db):
             keep_teacher(db, teacher)
         with progress.bar(f"teaching {split}", len(missing)) as advance:
             lesson.give(missing, advance)
