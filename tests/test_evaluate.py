@@ -323,7 +323,7 @@ def test_a_base_is_shown_the_instruction_and_accepted_examples_in_the_students_f
     assert silent.endswith("\nAnswer:")
     (reading,) = prompts_of(folder, monkeypatch, "--students", "few-shot", "--retrievers", "bm25")
     parts = reading.split("\n\n")
-    assert [part.count("\n[1] ") for part in parts] == [
+    assert [part.count("\n[1] ") + part.count("\n[2] ") for part in parts] == [
         0,
         1,
         1,
