@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from textwrap import shorten
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from sqlite_utils import Database
 
 from kard.config import Teaching
 from kard.db import insert_ignoring, rows, writing
-from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
-from kard.progress import SILENT, Advance, Progress
+from kard.errors import BadConfig, Missing
+from kard.progress import SILENT, Progress
 from kard.questions import read_questions
 from kard.records import Question, Rationale
 from kard.tasks import Task
 from kard.teacher.asking import Reply, ask, identity
 from kard.teacher.budget import Budget
-from kard.teacher.keeping import Identity, keep_teacher, record
+from kard.teacher.keeping import keep_teacher, record
+from kard.teacher.requests import Requests
 
 if TYPE_CHECKING:
     import dspy
-
-UNREADABLE = 20  # answers in a row without a rationale: the model does not understand the form
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,128 +104,40 @@ def teach(
         raise BadConfig(f"--max-cost must be more than 0 dollars, not {max_cost}")
     teacher = identity(task, lm.model, settings, name)
     missing = missing_samples(db, task, lm, settings, split=split, limit=limit)
-    lesson = Lesson(db, task, lm, settings, teacher, Budget(max_cost, _cost(db, "max", teacher.id)))
+    accepted = 0
+
+    def keep(wanted: Wanted, reply: Reply) -> int:
+        nonlocal accepted
+        if reply.text is None:
+            return 0
+        rationale = Rationale(
+            wanted.question.key,
+            wanted.sample,
+            reply.text,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cost=reply.cost or 0.0,
+            milliseconds=reply.milliseconds,
+        )
+        row = record(wanted.question_id, wanted.question, teacher.id, rationale)
+        added = insert_ignoring(db, "rationales", [row])
+        accepted += added * cast(int, row["accepted"])
+        return added
+
+    requests = Requests[Wanted](
+        lm.model,
+        ask=lambda wanted: ask(lm, task, settings, wanted.question),
+        keep=keep,
+        budget=Budget(max_cost, _cost(db, "max", teacher.id)),
+        workers=settings.workers,
+        one="rationale",
+        many="rationales",
+        again=f"kard teach {task.name} --model {lm.model}",
+    )
     if missing:
         with writing(db):
             keep_teacher(db, teacher)
         with progress.bar(f"teaching {split}", len(missing)) as advance:
-            lesson.give(missing, advance)
-    return lesson.taught()
-
-
-@dataclass(slots=True)
-class Lesson:
-    """One run: workers ask, the thread that called writes."""
-
-    db: Database
-    task: Task
-    lm: dspy.LM
-    settings: Teaching
-    teacher: Identity
-    budget: Budget
-    added: int = 0
-    accepted: int = 0
-    skipped: int = 0
-    unreadable: int = 0  # in a row
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    flying: dict[Future[Reply], Wanted] = field(default_factory=dict[Future[Reply], Wanted])
-    stopped: BaseException | None = None
-
-    def taught(self) -> Taught:
-        """What came of it so far."""
-        return Taught(
-            self.added, self.accepted, self.skipped, self.budget.spent, self.prompt_tokens, self.completion_tokens
-        )
-
-    def give(self, missing: Sequence[Wanted], advance: Advance) -> None:
-        """Ask for all of them. Raises what stopped it, once every call under way is paid and kept."""
-        left = deque(missing)
-        with ThreadPoolExecutor(self.settings.workers, thread_name_prefix="teacher") as pool:
-            try:
-                while left or self.flying:
-                    self._start(pool, left)
-                    if not self.flying:
-                        break
-                    self._keep_arrived(advance)
-            except KeyboardInterrupt:
-                while self.flying:  # they are paid for; a second Ctrl-C leaves them
-                    self._keep_arrived(advance)
-                raise
-        if self.stopped is not None:
-            raise self.stopped
-        if left:
-            raise BudgetReached(
-                f"stopped after ${self.budget.spent:.4f}: one rationale more can cost "
-                f"${self.budget.dearest or 0:.4f} and pass --max-cost {self.budget.limit:g}; "
-                f"{len(left)} are missing; go on with: {self._again()}"
-            )
-
-    def _start(self, pool: ThreadPoolExecutor, left: deque[Wanted]) -> None:
-        while (
-            left
-            and self.stopped is None
-            and len(self.flying) < self.settings.workers
-            and self.budget.allows(len(self.flying))
-        ):
-            wanted = left.popleft()
-            self.flying[pool.submit(ask, self.lm, self.task, self.settings, wanted.question)] = wanted
-
-    def _keep_arrived(self, advance: Advance) -> None:
-        from dspy.utils.exceptions import LMError
-
-        done, _ = wait(self.flying, return_when=FIRST_COMPLETED)
-        for future in done:
-            error = future.exception()
-            if error is None:
-                self._keep(self.flying[future], future.result())
-            elif self.stopped is None:
-                self.stopped = self._failed(error) if isinstance(error, LMError | ImportError) else error
-            del self.flying[future]  # only now: an interrupted write is done again
-            advance(1)
-
-    def _keep(self, wanted: Wanted, reply: Reply) -> None:
-        text = reply.text
-        if text is not None:
-            rationale = Rationale(
-                wanted.question.key,
-                wanted.sample,
-                text,
-                prompt_tokens=reply.prompt_tokens,
-                completion_tokens=reply.completion_tokens,
-                cost=reply.cost or 0.0,
-                milliseconds=reply.milliseconds,
-            )
-            row = record(wanted.question_id, wanted.question, self.teacher.id, rationale)
-            added = insert_ignoring(self.db, "rationales", [row])
-            self.added += added
-            self.accepted += added * cast(int, row["accepted"])
-        self.skipped += text is None
-        self.unreadable = 0 if text is not None else self.unreadable + 1
-        self.prompt_tokens += reply.prompt_tokens
-        self.completion_tokens += reply.completion_tokens
-        if reply.cost is not None:
-            self.budget.pay(reply.cost)
-        elif self.budget.limit is not None and self.stopped is None:
-            self.stopped = BadConfig(
-                f"the price of {self.lm.model} is not known, so --max-cost cannot be kept; run again without it"
-            )
-        if self.unreadable >= UNREADABLE and self.stopped is None:
-            self.stopped = TeacherFailed(
-                f"{self.lm.model} gave {UNREADABLE} answers in a row that hold no rationale; "
-                f"try another with: kard teach {self.task.name} --model PROVIDER/MODEL"
-            )
-
-    def _failed(self, error: BaseException) -> TeacherFailed:
-        # The first paragraph only: advice in the terms of a library follows, and providers answer with whole pages.
-        said = str(getattr(error, "message", "") or error).strip().partition("\n\n")[0]
-        message = shorten(said, 200, placeholder=" ...") or type(error).__name__
-        failed = TeacherFailed(
-            f"{self.lm.model} does not answer ({message}); {self.added} rationales were kept; "
-            f"go on with: {self._again()}"
-        )
-        failed.__cause__ = error
-        return failed
-
-    def _again(self) -> str:
-        return f"kard teach {self.task.name} --model {self.lm.model}"
+            requests.run(missing, advance)
+    tokens = requests.prompt_tokens, requests.completion_tokens
+    return Taught(requests.added, accepted, requests.skipped, requests.budget.spent, *tokens)
