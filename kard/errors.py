@@ -58,4 +58,4 @@ class TeacherFailed(KardError):
 
 
 class BudgetReached(KardError):
-    """The next call to the teacher could cost more than --max-cost leaves."""
+    """The next call to the model could cost more than --max-cost leaves."""

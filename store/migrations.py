@@ -374,3 +374,38 @@ def rankings(db: Database) -> None:
     for statement in RANKINGS.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+VERIFICATIONS = """
+create table verifiers (            -- models that read a rationale and say which option it leads to
+    id text primary key,            -- hash of model, instructions, sampling
+    name text not null,
+    model text not null,
+    instructions text not null,
+    sampling text not null,         -- JSON
+    created text not null
+);
+
+create table verifications (        -- a second opinion on a rationale, beside its own conclusion
+    rationale_id integer not null references rationales (id) on delete cascade,
+    verifier_id text not null references verifiers (id),
+    answer text,                    -- letter that the verifier read from it, null when its reply names none
+    agrees integer not null,        -- 1 when that is the gold answer
+    reply text not null,            -- what it said
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    cost real not null,             -- US dollars; 0 where the price is not known
+    milliseconds real not null,
+    created text not null,
+    primary key (rationale_id, verifier_id)
+);
+create index verifications_of_verifier on verifications (verifier_id);
+"""
+
+
+@migrations()
+def verifications(db: Database) -> None:
+    """What other models conclude from a rationale."""
+    for statement in VERIFICATIONS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

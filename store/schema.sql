@@ -328,6 +328,31 @@ create table ranked (
 
 create index ranked_by_passage on ranked (passage_id);
 
+create table verifiers (            -- models that read a rationale and say which option it leads to
+    id text primary key,            -- hash of model, instructions, sampling
+    name text not null,
+    model text not null,
+    instructions text not null,
+    sampling text not null,         -- JSON
+    created text not null
+);
+
+create table verifications (        -- a second opinion on a rationale, beside its own conclusion
+    rationale_id integer not null references rationales (id) on delete cascade,
+    verifier_id text not null references verifiers (id),
+    answer text,                    -- letter that the verifier read from it, null when its reply names none
+    agrees integer not null,        -- 1 when that is the gold answer
+    reply text not null,            -- what it said
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    cost real not null,             -- US dollars; 0 where the price is not known
+    milliseconds real not null,
+    created text not null,
+    primary key (rationale_id, verifier_id)
+);
+
+create index verifications_of_verifier on verifications (verifier_id);
+
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
        count(*) as questions, sum(p.correct) as correct,
@@ -411,6 +436,7 @@ create view rationale_verdicts as
 select r.id, q.task, q.split, q.key, r.question_id, t.name as teacher, r.teacher_id, r.sample,
        case when r.conclusion is null then 'unread' when r.accepted then 'accepted' else 'rejected' end as verdict,
        q.answer as gold, r.conclusion,
+       (select min(v.agrees) from verifications v where v.rationale_id = r.id) as verified,
        (select count(*) from judgements j where j.rationale_id = r.id and j.verdict = 'good') as good,
        (select count(*) from judgements j where j.rationale_id = r.id and j.verdict = 'bad') as bad,
        r.text
@@ -422,6 +448,11 @@ create view step_costs as
 select q.task, 'teach' as step, 'rationales' as unit, count(*) as units, round(sum(r.milliseconds) / 1000, 1) as seconds,
        sum(r.prompt_tokens + r.completion_tokens) as tokens, round(sum(r.cost), 6) as cost
 from rationales r join questions q on q.id = r.question_id
+group by q.task
+union all
+select q.task, 'verify', 'verifications', count(*), round(sum(v.milliseconds) / 1000, 1),
+       sum(v.prompt_tokens + v.completion_tokens), round(sum(v.cost), 6)
+from verifications v join rationales r on r.id = v.rationale_id join questions q on q.id = r.question_id
 group by q.task
 union all
 select q.task, case r.query when 'question' then 'retrieve' else 'ground' end, r.query || 's', count(*),

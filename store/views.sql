@@ -86,11 +86,13 @@ join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, t.id;
 
--- One row a rationale: the verdict of its own conclusion, and how often people judged it good and bad.
+-- One row a rationale: the verdict of its own conclusion, whether every verifier reads the gold answer from it (null where
+-- none was asked), and how often people judged it good and bad.
 create view rationale_verdicts as
 select r.id, q.task, q.split, q.key, r.question_id, t.name as teacher, r.teacher_id, r.sample,
        case when r.conclusion is null then 'unread' when r.accepted then 'accepted' else 'rejected' end as verdict,
        q.answer as gold, r.conclusion,
+       (select min(v.agrees) from verifications v where v.rationale_id = r.id) as verified,
        (select count(*) from judgements j where j.rationale_id = r.id and j.verdict = 'good') as good,
        (select count(*) from judgements j where j.rationale_id = r.id and j.verdict = 'bad') as bad,
        r.text
@@ -103,6 +105,11 @@ create view step_costs as
 select q.task, 'teach' as step, 'rationales' as unit, count(*) as units, round(sum(r.milliseconds) / 1000, 1) as seconds,
        sum(r.prompt_tokens + r.completion_tokens) as tokens, round(sum(r.cost), 6) as cost
 from rationales r join questions q on q.id = r.question_id
+group by q.task
+union all
+select q.task, 'verify', 'verifications', count(*), round(sum(v.milliseconds) / 1000, 1),
+       sum(v.prompt_tokens + v.completion_tokens), round(sum(v.cost), 6)
+from verifications v join rationales r on r.id = v.rationale_id join questions q on q.id = r.question_id
 group by q.task
 union all
 select q.task, case r.query when 'question' then 'retrieve' else 'ground' end, r.query || 's', count(*),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kard.evaluation.conclusion import answer_of, conclusion
+from kard.evaluation.conclusion import answer_of, conclusion, without_closing
 from kard.records import LETTERS
 
 YES_NO = ("yes", "no")
@@ -187,3 +187,17 @@ def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: 
     agree = sum(letter == answer for letter, answer in read) / (len(read) * (1 - unread))
     assert agree > 0.975
     assert unread < 0.06  # read by hand: these argue without ever stating an answer
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("It flows. Therefore, the answer is (C) a river.", "It flows."),
+        ("It flows.\nAnswer: C", "It flows."),
+        ("It flows. So the correct answer is a river, not a bay.", "It flows."),
+        ("Therefore, the answer is (A) yes.", "Therefore, the answer is (A) yes."),
+        ("The answer is plain to those who read. It flows.", "The answer is plain to those who read. It flows."),
+    ],
+)
+def test_a_closing_that_only_says_the_answer_is_left_out(told: str, kept: str) -> None:
+    assert without_closing(told) == kept

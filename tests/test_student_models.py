@@ -665,20 +665,6 @@ def test_what_is_missing_names_the_command_that_makes_it(taught: Database) -> No
         pairs_of(taught, "rd", teacher_id="nobody")
 
 
-@pytest.mark.parametrize(
-    ("told", "kept"),
-    [
-        ("It flows. Therefore, the answer is (C) a river.", "It flows."),
-        ("It flows.\nAnswer: C", "It flows."),
-        ("It flows. So the correct answer is a river, not a bay.", "It flows."),
-        ("Therefore, the answer is (A) yes.", "Therefore, the answer is (A) yes."),
-        ("The answer is plain to those who read. It flows.", "The answer is plain to those who read. It flows."),
-    ],
-)
-def test_a_closing_that_only_says_the_answer_is_left_out(told: str, kept: str) -> None:
-    assert pairs.without_closing(told) == kept
-
-
 # The engine
 
 

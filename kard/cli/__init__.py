@@ -19,6 +19,7 @@ COMMANDS = {
     "search": "knowledge:search",
     "encodings": "encodings:encodings",
     "teach": "teach:teach",
+    "verify": "verify:verify",
     "export": "teach:export",
     "ground": "ground:ground",
     "train": "train:train",

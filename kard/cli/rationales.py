@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 SHORT = 240  # characters of a rationale in a table of many
-SHOWN = ("key", "teacher", "sample", "verdict", "gold", "conclusion", "judged", "text")
+SHOWN = ("key", "teacher", "sample", "verdict", "gold", "conclusion", "verified", "judged", "text")
 SECONDS = 60.0
 
 
@@ -97,6 +97,7 @@ def _table(header: list[str], rows: list[tuple[object, ...]], *, full: bool) -> 
         one = dict(zip(header, row, strict=True))
         good, bad = int(str(one["good"])), int(str(one["bad"]))
         one["judged"] = " ".join(f"{n} {word}" for n, word in ((good, "good"), (bad, "bad")) if n)
+        one["verified"] = {None: "", 0: "no", 1: "yes"}[cast("int | None", one["verified"])]
         if not full:
             one["text"] = shorten(str(one["text"]), SHORT, placeholder=" ...")
         cells.append([one[name] for name in SHOWN])

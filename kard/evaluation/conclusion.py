@@ -86,6 +86,13 @@ _BUT = re.compile(r"[\W_]*(?:but|rather|instead|it is)\b[\W_]*(?:(?:rather|the|a
 _TWO = re.compile(r"""^[\s"')*_]*(?:and|or|nor|/)[\W_]*(?:(?:option|choice|answer)\W+)?$""", re.I)
 _ANSWER = re.compile(r"\banswer\b[\s*_]*[:=]", re.I)
 
+# A closing sentence that only says the answer again: `Answer:` says it, and each token costs a small student.
+_CLOSING = re.compile(
+    r"(?:^|(?<=[.!?]))\s*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?(?:(?:correct|final)\s+)?"
+    r"answer(?:\s+is\b|\s*:)[^\n]*\Z",
+    re.I,
+)
+
 
 def conclusion(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that the text concludes on, None when it concludes on none or on several."""
@@ -122,6 +129,11 @@ def answer_of(text: str, options: Sequence[str]) -> str | None:
         if (letter := _given(line, options_of(tuple(options)))) is not None:
             return letter or None
     return conclusion(text, options)
+
+
+def without_closing(rationale: str) -> str:
+    """The rationale in one line, less a last sentence that only says the answer; whole where that is all."""
+    return " ".join(_CLOSING.sub("", rationale.rstrip()).split()) or " ".join(rationale.split())
 
 
 def _given(line: str, options: Options) -> str | None:

@@ -57,6 +57,7 @@ class Written:
     verdict: str  # accepted, rejected or unread
     text: str
     silver: tuple[Source, ...] = ()
+    verified: bool | None = None  # every verifier reads the gold answer from it; None where none was asked
     good: int = 0  # judgements by people
     bad: int = 0
 
@@ -71,6 +72,7 @@ class Quality:
     questions: int
     accepted: float  # its own conclusion is the gold answer
     unread: float  # it concludes on nothing
+    verified: float | None  # of those that verifiers read: they lead to the gold answer
     judged_good: float | None  # of the judgements that people gave
     words: float  # median
     repeats: float  # share of its runs of 4 words that it has written before
@@ -166,6 +168,7 @@ def _line(
         questions=len(samples),
         accepted=fmean(w.verdict == "accepted" for w in group),
         unread=fmean(w.verdict == "unread" for w in group),
+        verified=_mean(None if w.verified is None else float(w.verified) for w in group),
         judged_good=good / (good + bad) if good + bad else None,
         words=median(len(m.text) for m in measured),
         repeats=fmean(m.repeats for m in measured),
@@ -203,6 +206,7 @@ def read_written(db: Database, task: str, split: str | None = None) -> list[Writ
             verdict=cast(str, row["verdict"]),
             text=cast(str, row["text"]),
             silver=tuple(sources[key] for key in silver.get(cast(int, row["id"]), ())),
+            verified=None if row["verified"] is None else bool(row["verified"]),
             good=cast(int, row["good"]),
             bad=cast(int, row["bad"]),
         )

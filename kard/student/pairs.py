@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from sqlite_utils import Database
 
 from kard.config import Method, StudentTraining
 from kard.errors import Missing
+from kard.evaluation.conclusion import without_closing
 from kard.records import digest
 from kard.student import render
 from kard.student.model import answer_form
@@ -36,12 +36,6 @@ _SILVER = """
 select p.title, p.text from hits h join passages p on p.id = h.passage_id
 where h.retrieval_id = ? and h.rank <= ? order by h.rank
 """
-# A closing sentence that only says the answer again: `Answer:` says it, and each token costs a small student.
-_CLOSING = re.compile(
-    r"(?:^|(?<=[.!?]))\s*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?(?:(?:correct|final)\s+)?"
-    r"answer(?:\s+is\b|\s*:)[^\n]*\Z",
-    re.I,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +117,6 @@ def data_hash(signature: type[dspy.Signature], epochs: Sequence[Sequence[Pair]],
         prompt, pieces = rendered(signature, pair, settings)
         hashed.update(json.dumps([prompt, pieces], ensure_ascii=False).encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()
-
-
-def without_closing(rationale: str) -> str:
-    """The rationale without a last sentence that only says the answer; as it is when nothing else would stay."""
-    return render.line(_CLOSING.sub("", rationale.rstrip())) or render.line(rationale)
 
 
 def _pair(db: Database, row: Mapping[str, object], method: Method, settings: StudentTraining) -> Pair:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,25 +75,38 @@ def given(task: Task, question: Question) -> Mapping[str, object]:
 
 def ask(lm: dspy.LM, task: Task, settings: Teaching, question: Question) -> Reply:
     """Ask for one rationale. Safe in threads. Raises DSPy's LMError when the provider fails or refuses."""
+    limits = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
+    return call(lm, task.teach, given(task, question), "rationale", limits, task.shots)
+
+
+def call(
+    lm: dspy.LM,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, object],
+    output: str,
+    limits: Mapping[str, float],
+    shots: Sequence[Mapping[str, str]] = (),
+) -> Reply:
+    """The signature's `output` for the inputs. `limits` are temperature and max_tokens. Raises as `ask` does."""
     import dspy
     from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
-    # A copy has a history of its own, so that its entries are this sample's calls and nobody else's. Without
-    # the cache every sample is drawn anew; the store is what remembers.
+    # A copy has a history of its own, so that its entries are this call's and nobody else's. Without the cache
+    # every sample is drawn anew; the store is what remembers.
     own = lm.copy(cache=False)
-    predict = dspy.Predict(task.teach)
-    predict.demos = [dspy.Example(**shot) for shot in task.shots]
+    predict = dspy.Predict(signature)
+    predict.demos = [dspy.Example(**shot) for shot in shots]
     # DSPy's fallback would pay for a second call in JSON without saying so.
     adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
-    config: dict[str, object] = {"temperature": settings.temperature}
-    if "max_completion_tokens" not in own.kwargs:
-        config["max_tokens"] = settings.max_tokens
+    config = dict(limits)
+    if "max_completion_tokens" in own.kwargs:
+        del config["max_tokens"]
     text: str | None = None
     begin = time.monotonic()
     with dspy.context(lm=own, adapter=adapter, disable_history=False, max_history_size=ATTEMPTS, trace=None):
         for _ in range(ATTEMPTS):
             try:
-                text = str(predict(**given(task, question), config=dict(config)).rationale or "").strip() or None
+                text = str(predict(**inputs, config=dict(config)).get(output) or "").strip() or None
             except AdapterParseError:
                 text = None
             except ContextWindowExceededError:
@@ -101,11 +114,11 @@ def ask(lm: dspy.LM, task: Task, settings: Teaching, question: Question) -> Repl
             if text is not None:
                 break
     calls = cast("list[dict[str, Any]]", own.history)
-    costs = [call["cost"] for call in calls]
+    costs = [made["cost"] for made in calls]
     return Reply(
         text,
-        sum(int(call["usage"].get("prompt_tokens") or 0) for call in calls),
-        sum(int(call["usage"].get("completion_tokens") or 0) for call in calls),
+        sum(int(made["usage"].get("prompt_tokens") or 0) for made in calls),
+        sum(int(made["usage"].get("completion_tokens") or 0) for made in calls),
         sum(costs) if all(cost is not None for cost in costs) else None,
         (time.monotonic() - begin) * 1000,
     )

@@ -1,6 +1,6 @@
 -- Rationales that people judged, with what they conclude: where do people and the check disagree?
 select v.task, v.split, v.key, v.teacher, v.sample, j.verdict as judged, j.author, j.note, v.verdict, v.gold,
-       v.conclusion, j.created, v.text
+       v.conclusion, v.verified, j.created, v.text
 from judgements j
 join rationale_verdicts v on v.id = j.rationale_id
 where v.task = coalesce(nullif(:task, ''), v.task) and j.verdict = coalesce(nullif(:verdict, ''), j.verdict)

@@ -1,5 +1,5 @@
 -- Rationales with their verdicts: what each concludes, the gold answer, and what people said of it.
-select id, task, split, key, teacher, sample, verdict, gold, conclusion, good, bad, text
+select id, task, split, key, teacher, sample, verdict, gold, conclusion, verified, good, bad, text
 from rationale_verdicts
 where task = coalesce(nullif(:task, ''), task) and key = coalesce(nullif(:key, ''), key)
   and teacher = coalesce(nullif(:teacher, ''), teacher) and verdict = coalesce(nullif(:verdict, ''), verdict)

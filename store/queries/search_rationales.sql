@@ -1,5 +1,5 @@
 -- Rationales that hold every word of a text, best first.
-select v.id, v.task, v.split, v.key, v.teacher, v.sample, v.verdict, v.gold, v.conclusion, v.good, v.bad, v.text
+select v.id, v.task, v.split, v.key, v.teacher, v.sample, v.verdict, v.gold, v.conclusion, v.verified, v.good, v.bad, v.text
 from rationales_fts f
 join rationale_verdicts v on v.id = f.rowid
 -- Each word in quotes: prose is not the search's own syntax; printf ends a text at its first NUL, which nothing else cuts.

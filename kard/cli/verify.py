@@ -1,0 +1,84 @@
+"""`kard verify`: a second opinion on rationales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kard.cli import options, show
+from kard.db import open_store
+
+
+@click.command()
+@click.argument("task")
+@click.option(
+    "--model", required=True, help="The verifier, as PROVIDER/MODEL; its key is read from the environment."
+)
+@click.option("--api-base", metavar="URL", help="Address of a server that speaks OpenAI's protocol.")
+@click.option("--name", help="What the store calls this verifier. [default: the model]")
+@click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
+@click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="DOLLARS",
+    help="Stop before this run costs more; refused where no price is known.",
+)
+@click.option("--split", default="train", show_default=True, help="Whose questions.")
+@options.limit
+@options.dry_run
+@options.store
+@options.quiet
+def verify(
+    task: str,
+    model: str,
+    api_base: str | None,
+    name: str | None,
+    teacher: str | None,
+    workers: int,
+    max_cost: float | None,
+    split: str,
+    limit: int | None,
+    dry_run: bool,
+    store: Path,
+    quiet: bool,
+) -> None:
+    """Let a model read TASK's rationales and say which option each leads to.
+
+    It sees the question, its options and the rationale without the closing that says the answer. Each opinion is
+    kept as it arrives, beside the rationale's own verdict; `kard rationales TASK --quality` counts them. Training
+    goes by the rationales' own conclusions. Paper, section 3.1.
+    """
+    from kard import tasks
+    from kard.teacher import verifying
+    from kard.teacher.lm import teacher_lm
+
+    loaded = tasks.load(task).name
+    lm = teacher_lm(
+        model,
+        temperature=verifying.LIMITS["temperature"],
+        max_tokens=int(verifying.LIMITS["max_tokens"]),
+        api_base=api_base,
+    )
+    db = open_store(store, create=False)
+    if dry_run:
+        missing = verifying.unread(db, loaded, model, split=split, teacher=teacher, limit=limit)
+        click.echo(f"{len(missing)} requests to {model}")
+        return
+    done = verifying.verify(
+        db,
+        loaded,
+        lm,
+        name=name or model,
+        split=split,
+        teacher=teacher,
+        limit=limit,
+        workers=workers,
+        max_cost=max_cost,
+        progress=show.progress(quiet),
+    )
+    click.echo(
+        f"{done.added} rationales read, {done.agreed} lead to the gold answer; ${done.cost:.4f}, "
+        f"{done.prompt_tokens} + {done.completion_tokens} tokens"
+    )
