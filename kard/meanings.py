@@ -112,6 +112,7 @@ COLUMNS: Mapping[str, str] = {
     "verifiers.name": "the name that people know it by",
     "verifiers.model": "provider and model",
     "verifiers.instructions": "what it is told",
+    "verifications.verifier_id": "whose opinion it is",
     "verifications.milliseconds": "time of the call",
     "rationale_verdicts.verified": "1 when every verifier reads the gold answer from it, null where none was asked",
     "rationales.text": "what the teacher wrote",

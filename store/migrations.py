@@ -195,13 +195,16 @@ create table steps_log (
 """
 
 
+def _run(db: Database, script: str, between: str = ";\n") -> None:
+    """One statement at a time: executescript would commit the migration's transaction."""
+    for statement in filter(None, map(str.strip, script.split(between))):
+        db.execute(statement)
+
+
 @migrations()
 def tables(db: Database) -> None:
     """Every table of the first release."""
-    # One statement at a time: executescript would commit the migration's transaction.
-    for statement in TABLES.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _run(db, TABLES)
 
 
 JUDGEMENTS = """
@@ -242,9 +245,7 @@ create index overlaps_by_passage on overlaps (passage_id);
 @migrations()
 def judgements_and_overlaps(db: Database) -> None:
     """What people say of hits and rationales, and where a held-out question's text was found."""
-    for statement in JUDGEMENTS.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _run(db, JUDGEMENTS)
 
 
 @migrations()
@@ -257,7 +258,6 @@ def experiments(db: Database) -> None:
 # what was written a moment ago is found by whatever program reads the file. `content=` is written as datasette and
 # sqlite-utils look for it. Rowids of tables with an index of their own survive VACUUM (a test holds that).
 SEARCHED = {"questions": ("text",), "rationales": ("text",), "passages": ("title", "text")}
-
 SEARCH = """
 create virtual table {table}_fts using fts5 (
     {columns}, content="{table}", tokenize='porter unicode61 remove_diacritics 2'
@@ -290,23 +290,19 @@ def full_text_search(db: Database) -> None:
             "new": ", ".join(f"new.{column}" for column in columns),
             "old": ", ".join(f"old.{column}" for column in columns),
         }
-        for statement in SEARCH.format(**names).split(";;"):
-            db.execute(statement.strip())
-
-
-CHECKS = """
-create table overlap_checks (       -- held-out questions that were looked for: nothing found is a result too
-    question_id integer primary key references questions (id) on delete cascade,
-    against text not null,          -- hash of the training questions and passages that were looked through
-    created text not null
-)
-"""
+        _run(db, SEARCH.format(**names), ";;")
 
 
 @migrations()
 def overlap_checks(db: Database) -> None:
     """Which held-out questions were looked for, and in what."""
-    db.execute(CHECKS)
+    db.execute("""
+create table overlap_checks (       -- held-out questions that were looked for: nothing found is a result too
+    question_id integer primary key references questions (id) on delete cascade,
+    against text not null,          -- hash of the training questions and passages that were looked through
+    created text not null
+)
+""")
 
 
 @migrations()
@@ -315,17 +311,14 @@ def reranked_passages_by_id(db: Database) -> None:
     db.execute("create index rerank_scores_by_passage on rerank_scores (passage_id)")
 
 
-UNCHECKED = """
-create trigger overlap_checks_delete after delete on overlap_checks begin
-    delete from overlaps where question_id = old.question_id;
-end
-"""
-
-
 @migrations()
 def forgotten_overlaps(db: Database) -> None:
     """What a check found goes with the check, so that no overlap outlives its reason."""
-    db.execute(UNCHECKED)
+    db.execute("""
+create trigger overlap_checks_delete after delete on overlap_checks begin
+    delete from overlaps where question_id = old.question_id;
+end
+""")
 
 
 RANKINGS = """
@@ -371,9 +364,7 @@ alter table evaluations add column kappa integer; -- candidates that were rerank
 @migrations()
 def rankings(db: Database) -> None:
     """Fused, dense and hybrid orders of passages, and which of them an evaluation read."""
-    for statement in RANKINGS.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _run(db, RANKINGS)
 
 
 VERIFICATIONS = """
@@ -406,6 +397,4 @@ create index verifications_of_verifier on verifications (verifier_id);
 @migrations()
 def verifications(db: Database) -> None:
     """What other models conclude from a rationale."""
-    for statement in VERIFICATIONS.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
+    _run(db, VERIFICATIONS)
