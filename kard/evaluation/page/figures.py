@@ -201,7 +201,7 @@ def failures(wrong: Sequence[tuple[str, Mapping[str, float]]]) -> Plot:
                 count = counts[verdict]
                 colour = VERDICT_COLOURS.get(verdict, FAINT)
                 axes.barh(place, count, left=left, color=colour, edgecolor=PAPER, linewidth=1.2, height=0.72)
-                if count >= 0.06 * most:  # narrower than that, a number would leave its bar
+                if count >= 0.08 * most:  # narrower than that, a number would leave its bar
                     axes.text(left + count / 2, place, f"{count:.3g}", ha="center", va="center", color=PAPER)
                 left += count
         axes.set_yticks(range(len(wrong)), [label(name) for name, _ in wrong])

@@ -73,9 +73,9 @@ def size(found: Sequence[Point], chance: float | None) -> Section:
 
 def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str], note: str) -> Section:
     """Why the wrong answers of each condition are wrong; `names` by evaluation, `note` what one could misread."""
-    header = ["condition", "wrong", *VERDICTS]
+    met = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in wrong)]
     body = [
-        [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in VERDICTS)]
+        [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in met)]
         for line in wrong
     ]
     return Section(
@@ -86,7 +86,7 @@ def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str], not
         " the rationale that would tell what is needed was not accepted. Undetermined: it is not known what is"
         " needed. No lookup: the condition reads nothing." + (f" {note}." if note else ""),
         [figures.failures(without_seeds(wrong))] if wrong else [],
-        [Table("Wrong answers by verdict", header, body)] if wrong else [],
+        [Table("Wrong answers by verdict", ["condition", "wrong", *met], body)] if wrong else [],
         absent=[] if wrong else ["No answer was wrong."],
         command=f"kard failures {task}" if wrong else "",
     )
