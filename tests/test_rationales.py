@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.cli import main
@@ -253,3 +255,20 @@ def test_runs_are_every_stretch_of_a_text_or_all_of_a_short_one(text: list[str],
     else:
         assert found == ([tuple(text)] if text else [])
     assert all(f" {' '.join(run)} " in plain(text) for run in found)
+
+
+def test_samples_are_apart_by_what_the_cosines_of_their_vectors_lack() -> None:
+    at = {"east": (1.0, 0.0), "north": (0.0, 1.0), "west": (-1.0, 0.0)}
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([at[text] for text in texts], dtype=np.float32)
+
+    alone = written("north", 1)
+    pair = [written("east", 2), written("north", 2)]  # 1 apart
+    three = [written("east", 3), written("west", 3), written("east", 3)]  # 2, 2 and 0: 4/3 apart
+    (line,) = quality([alone, *pair, *three], None, embed=embed)
+    assert line.apart == pytest.approx((1 + 4 / 3) / 2)
+    (none,) = quality([alone], None, embed=embed)
+    assert none.apart is None
+    (unasked,) = quality(pair, None)
+    assert unasked.apart is None

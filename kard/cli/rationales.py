@@ -17,6 +17,8 @@ from kard.errors import Missing
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+    from kard.evaluation.quality import Embed
+
 SHORT = 240  # characters of a rationale in a table of many
 SHOWN = ("key", "teacher", "sample", "verdict", "gold", "conclusion", "verified", "judged", "text")
 SECONDS = 60.0
@@ -37,6 +39,11 @@ SECONDS = 60.0
 @click.option(
     "--quality", is_flag=True, help="Instead, a line for each teacher and split: right, different, grounded?"
 )
+@click.option(
+    "--vectors",
+    is_flag=True,
+    help="With --quality, embed them too: how far a question's samples are apart in meaning.",
+)
 @options.forms("json", "nl", "csv")
 @options.store
 @options.quiet
@@ -49,6 +56,7 @@ def rationales(
     judged: bool,
     count: int,
     quality: bool,
+    vectors: bool,
     form: str,
     store: Path,
     quiet: bool,
@@ -63,7 +71,7 @@ def rationales(
     db = open_store(store, create=False)
     name = _name(db, task)
     if quality:
-        _quality(db, task, name, teacher, judged, form, quiet)
+        _quality(db, task, name, teacher, judged, vectors, form, quiet)
         return
     query = "search_rationales" if search else "rationales"
     given = {"text": search, "task": name, "key": question, "verdict": verdict, "teacher": teacher}
@@ -104,7 +112,9 @@ def _table(header: list[str], rows: list[tuple[object, ...]], *, full: bool) -> 
     show.table("", SHOWN, cells)
 
 
-def _quality(db: Database, task: str, name: str, teacher: str | None, judged: bool, form: str, quiet: bool) -> None:
+def _quality(
+    db: Database, task: str, name: str, teacher: str | None, judged: bool, vectors: bool, form: str, quiet: bool
+) -> None:
     from kard.evaluation.quality import quality, read_written
 
     written = [
@@ -114,13 +124,25 @@ def _quality(db: Database, task: str, name: str, teacher: str | None, judged: bo
     ]
     if not written:
         raise Missing(f"no such rationale of {name}; ask a teacher with: kard teach {task} --model PROVIDER/MODEL")
-    lines = [asdict(line) for line in quality(written, _shots(task), show.progress(quiet))]
+    embed = _embed(task) if vectors else None
+    lines = [asdict(line) for line in quality(written, _shots(task), show.progress(quiet), embed=embed)]
     header = list(lines[0])
     rows = [[_rounded(value) for value in line.values()] for line in lines]
     if form == "table":
         show.table(f"{name}: rationales by teacher and split", [h.replace("_", " ") for h in header], rows)
     else:
         write_rows(form, header, rows)
+
+
+def _embed(task: str) -> Embed:
+    """The task's own encoder, untrained."""
+    import torch
+
+    from kard import bases, tasks
+    from kard.reranker.encoder import Encoder
+
+    encoder = Encoder.of(bases.resolve(tasks.load(task).encoder), max_length=256)
+    return torch.inference_mode()(lambda texts: encoder.pooled(texts).cpu().numpy())
 
 
 def _shots(task: str) -> list[str] | None:

@@ -6,8 +6,8 @@ Each measure is a mean over rationales, in [0, 1] but for the words; None where 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, pairwise
 from statistics import fmean, median
@@ -18,7 +18,11 @@ from kard.evaluation.wording import content, names, plain, runs, words
 from kard.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from sqlite_utils import Database
+
+    Embed = Callable[[Sequence[str]], NDArray[np.float32]]  # texts to unit vectors, (n, width)
 
 SILVER = 3  # passages: those that count as needed (`needed_passages` in store/views.sql)
 REPEATED = 4  # words in a row: seq-rep-4 of Welleck et al., arXiv 1908.04319
@@ -79,6 +83,7 @@ class Quality:
     distinct: (
         float | None
     )  # distinct-2 of a question's samples (Li et al., arXiv 1510.03055); where there are several
+    apart: float | None  # cosine distance between a question's samples, its mean; where they were embedded
     same: float | None  # samples that say word for word what an earlier one says
     grounded: float | None  # share of its content words that its silver passages hold
     by_chance: float | None  # share of its content words that another question's silver passages hold
@@ -97,9 +102,16 @@ class _Measured:
 
 
 def quality(
-    rationales: Sequence[Written], shots: Sequence[str] | None, progress: Progress = SILENT
+    rationales: Sequence[Written],
+    shots: Sequence[str] | None,
+    progress: Progress = SILENT,
+    *,
+    embed: Embed | None = None,
 ) -> list[Quality]:
-    """A line for each teacher and split. `rationales` stand by question; `shots` are the examples' rationales."""
+    """A line for each teacher and split. `rationales` stand by question; `shots` are the examples' rationales.
+
+    `embed` gives the vectors for how far a question's samples are apart in meaning.
+    """
     examples = None if shots is None else {run for shot in shots for run in runs(words(shot), COPIED)}
     groups: dict[tuple[str, str], list[Written]] = defaultdict(list)
     for one in rationales:
@@ -111,7 +123,8 @@ def quality(
             for one, other in zip(group, elsewhere(group), strict=True):
                 measured.append(_measure(one, other, examples or set()))
                 advance(1)
-            lines.append(_line(teacher, split, group, measured, examples is not None))
+            line = _line(teacher, split, group, measured, examples is not None)
+            lines.append(line if embed is None else replace(line, apart=_apart(group, embed)))
     return lines
 
 
@@ -173,12 +186,30 @@ def _line(
         words=median(len(m.text) for m in measured),
         repeats=fmean(m.repeats for m in measured),
         distinct=_mean(distinct(texts) for texts in several),
+        apart=None,
         same=_mean(1 - len({tuple(text) for text in texts}) / len(texts) for texts in several),
         grounded=_mean(m.grounded for m in measured),
         names=_mean(m.names for m in measured),
         by_chance=_mean(m.by_chance for m in measured),
         copies=fmean(m.copied for m in measured) if examples else None,
     )
+
+
+def _apart(group: Sequence[Written], embed: Embed) -> float | None:
+    """1 less the cosine of two samples of a question: its mean over pairs, then over questions."""
+    by_question = [[w.text for w in some] for _, some in groupby(group, key=lambda w: w.question)]
+    several = [texts for texts in by_question if len(texts) > 1]
+    if not several:
+        return None
+    vectors = embed([text for texts in several for text in texts])
+    found: list[float] = []
+    for texts in several:
+        count = len(texts)
+        own, vectors = vectors[:count], vectors[count:]
+        # All pairs at once: the sum of unit vectors, squared, is their number and twice the cosines of the pairs.
+        cosines = (float((own.sum(0) ** 2).sum()) - count) / (count * (count - 1))
+        found.append(1 - cosines)
+    return fmean(found)
 
 
 def distinct(texts: Sequence[Sequence[str]]) -> float:

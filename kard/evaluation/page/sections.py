@@ -16,7 +16,7 @@ from kard.evaluation.page.tables import Table, amount, money, over_seeds, percen
 from kard.evaluation.quality import Quality, quality, read_written
 from kard.evaluation.report import BASELINES, Line
 from kard.evaluation.summary import Lessons
-from kard.evaluation.verdicts import VERDICTS
+from kard.evaluation.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -73,7 +73,7 @@ def size(found: Sequence[Point], chance: float | None) -> Section:
 
 def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str], note: str) -> Section:
     """Why the wrong answers of each condition are wrong; `names` by evaluation, `note` what one could misread."""
-    met = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in wrong)]
+    met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in wrong)]
     body = [
         [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in met)]
         for line in wrong
