@@ -117,7 +117,7 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
     assert [one.read for one in found] == [True, True, False, False]
     first, second = (f"{one.hit.passage.title}: {one.hit.passage.text}" for one in found[:2])
     assert student.prompts == [
-        f"[1] {first}\n[2] {second}\nQuestion: {QUESTION}\nOptions: (A) red (B) blue\nRationale:"
+        f"Question: {QUESTION}\nOptions: (A) red (B) blue\n[1] {first}\n[2] {second}\nRationale:"
     ]
     assert (reply.answer, reply.letter, reply.written[0].rationale) == ("blue", "B", "Brack's gate is blue.")
 

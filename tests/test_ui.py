@@ -486,7 +486,7 @@ def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, addre
     browser.get_log("browser")
     for page in pages:
         browser.get(address + page)
-        assert browser.find_elements("css selector", "section.content h1"), page
+        assert browser.find_elements("css selector", "section.content h1"), (page, browser.page_source[:2000])
         for fold in browser.find_elements("css selector", "details:not(.nav-menu)"):
             browser.execute_script("arguments[0].open = true", fold)
         wide, screen = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
