@@ -27,6 +27,14 @@ knowledge = click.option(
 )
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many questions.")
+api_base = click.option("--api-base", metavar="URL", help="Address of a server that speaks OpenAI's protocol.")
+max_cost = click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="DOLLARS",
+    help="Stop before this run costs more; refused where no price is known.",
+)
+whose = click.option("--split", default="train", show_default=True, help="Whose questions.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 vectors = click.option(
     "--encoder",

@@ -17,19 +17,14 @@ from kard.db import open_store
 @click.option(
     "--model", required=True, help="The teacher, as PROVIDER/MODEL; its key is read from the environment."
 )
-@click.option("--api-base", metavar="URL", help="Address of a server that speaks OpenAI's protocol.")
+@options.api_base
 @click.option("--name", help="What the store calls this teacher. [default: the model]")
 @click.option("--samples", type=click.IntRange(min=1), help="Rationales a question. [default: the task's]")
 @click.option("--temperature", type=click.FloatRange(min=0), help="[default: the task's]")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one rationale. [default: the task's]")
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time. [default: the task's]")
-@click.option(
-    "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="DOLLARS",
-    help="Stop before this run costs more; refused where no price is known.",
-)
-@click.option("--split", default="train", show_default=True, help="Whose questions.")
+@options.max_cost
+@options.whose
 @options.limit
 @options.dry_run
 @options.store

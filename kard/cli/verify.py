@@ -15,17 +15,12 @@ from kard.db import open_store
 @click.option(
     "--model", required=True, help="The verifier, as PROVIDER/MODEL; its key is read from the environment."
 )
-@click.option("--api-base", metavar="URL", help="Address of a server that speaks OpenAI's protocol.")
+@options.api_base
 @click.option("--name", help="What the store calls this verifier. [default: the model]")
 @click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
-@click.option(
-    "--max-cost",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="DOLLARS",
-    help="Stop before this run costs more; refused where no price is known.",
-)
-@click.option("--split", default="train", show_default=True, help="Whose questions.")
+@options.max_cost
+@options.whose
 @options.limit
 @options.dry_run
 @options.store
