@@ -478,6 +478,15 @@ def width(browser: Any, pixels: int) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
+def visit(browser: Any, address: str) -> None:
+    """Open the page, and go on when its heading is there: a busy machine can take longer than the browser says."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(address)
+    shown = WebDriverWait(browser, 30).until
+    shown(lambda driver: driver.find_elements("css selector", "section.content h1"), f"{address} has no heading")
+
+
 @pytest.mark.parametrize("pixels", [1280, 390])
 def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, address: str, pixels: int) -> None:
     width(browser, pixels)
@@ -485,8 +494,7 @@ def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, addre
              "/-/kard", "/-/kard/question/2")  # fmt: skip
     browser.get_log("browser")
     for page in pages:
-        browser.get(address + page)
-        assert browser.find_elements("css selector", "section.content h1"), (page, browser.page_source[:2000])
+        visit(browser, address + page)
         for fold in browser.find_elements("css selector", "details:not(.nav-menu)"):
             browser.execute_script("arguments[0].open = true", fold)
         wide, screen = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
@@ -511,7 +519,7 @@ def follow(browser: Any, element: Any) -> None:
 
 def test_a_canned_query_runs_from_its_form(browser: Any, address: str) -> None:
     width(browser, 1280)
-    browser.get(address + "/metals/read_bm25")
+    visit(browser, address + "/metals/read_bm25")
     field = browser.find_element("name", "k")
     assert field.get_attribute("value") == "3"
     assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 3
