@@ -55,6 +55,8 @@ VALUES: dict[str, object] = {
     "retriever": "bm25",
     "evaluation": 1,
     "student": "135m-kard",
+    "verifier": "verifier",
+    "experiments": 1,
 }
 
 
@@ -86,6 +88,7 @@ def fill(db: Database, prose: Prose) -> None:
         _retrievals(db, prose)
         _students(db, prose)
         _judgements(db)
+        _verifications(db)
 
 
 def _insert(db: Database, table: str, rows: Iterator[tuple[object, ...]], columns: str = "") -> None:
@@ -224,6 +227,15 @@ def _students(db: Database, prose: Prose) -> None:
             (i, 0, text, "ABCD"[letter], 0, 400, 60)
             for i, (text, letter) in enumerate(zip(prose.texts(len(answers), 50), letters, strict=True), 1)
         ),
+    )
+
+
+def _verifications(db: Database) -> None:
+    """One model's opinion on every other rationale."""
+    db.execute("insert into verifiers values ('verifier', 'verifier', 'm', '', '{}', 'now')")
+    db.execute(
+        "insert into verifications"
+        " select id, 'verifier', conclusion, accepted, 'B', 200, 5, 0.0, 300.0, 'now' from rationales where id % 2"
     )
 
 
