@@ -173,7 +173,7 @@ class Work:
         return _newest(
             self.db,
             "select id from retrievers where kind = ? and base = ? and reranker_id is ?"
-            " and coalesce(settings ->> 'task', ?) = ?"  # another task's questions chose another mix
+            " and coalesce(json_extract(settings, '$.task'), ?) = ?"  # another task's questions chose another mix
             " order by created desc, rowid desc limit 1",
             [kind, base, reranker, self.task.name, self.task.name],
         )

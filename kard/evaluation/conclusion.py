@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from kard.evaluation.mentions import ENDS, NOTHING, Mention, Options, folded, options_of
 
 _CUE = re.compile(
-    r"\b(?:answers?|conclusion|verdict|boxed|(?:correct|right|best)(?: (?:option|choice|one))?)\b", re.I
+    r"\b(?:answers?|conclusion|verdict|boxed|(?:correct|right|best)(?: (?:option|choices?|one))?)\b", re.I
 )
 _CHOOSE = re.compile(
     r"\b(?:choos\w+|chose|select\w*|pick\w*|go(?:ing)? with|answer(?:ing|ed)?|conclude\w*|respond\w*|say)\b", re.I
@@ -41,7 +41,7 @@ _FILLER = (
     r"(?:(?:an?|the|that|it|is|be|definitely|clearly|simply|actually|indeed|still|also|therefore|thus|then|so|just|"
     r"(?:most |more |very |quite |highly )?likely|probably|possibly|technically|essentially|ultimately|"
     r"resounding|definite|definitive|clear|simple|probable|strong|firm|cautious|"
-    r"option|choice|letter|answer|(?:to )?(?:this|your|that|the)(?: original)? question|in fact|in this case|"
+    r"option|choices?|letter|answer|(?:to )?(?:this|your|that|the)(?: original)? question|in fact|in this case|"
     r"of course)\b[\W_]*)*"
 )
 _LINK = re.compile(
