@@ -84,27 +84,34 @@ class Lora(Settings):
 
 Scorer = Literal["pooled", "maxsim", "cross"]
 Loss = Literal["kl", "ce", "infonce", "mix"]
+Side = Literal["question", "both"]
 
 
 @dataclass(frozen=True, slots=True)
 class RerankerTraining(Settings):
-    """How the reranker is trained (section 3.3)."""
+    """How the reranker is trained (section 3.3).
 
+    By default the encoder of questions learns, and passages are encoded by the base as it is: once for all
+    trainings and rankings. A step then costs so little that it compares a question with all of its candidates.
+    """
+
+    side: Side = "question"  # what learns: the encoder of questions alone, or of `both` (the paper)
     scorer: Scorer = "pooled"  # mean-pooled cosine; `maxsim` is the paper's; `cross` reads both texts together
     loss: Loss = "kl"  # the paper's; `ce` and `infonce` want the rationale's best, `mix` the best with BM25's say
     lora: Lora = Lora(rank=16, alpha=32)  # dropout copies every layer's input: 1.3 times the time, 1.6 the memory
-    upper_half: bool = True  # adapters in the upper half only: two fifths of the time
+    upper_half: bool = False  # adapters in the upper half only: of `both` sides, two fifths of the time
     full: bool = False  # every weight is trained instead of adapters
     projection: bool = False  # a trained map over token vectors, the identity at first (`pooled`, `maxsim`)
-    epochs: int = 1  # 0 keeps the encoder as it is: a control
+    epochs: int = 2  # 0 keeps the encoder as it is: a control
     batch: int = 16  # questions a step
-    peak_lr: float = 2e-4  # reached after 5% of the steps, then linear to 0
-    candidates: int = 8  # a question and step, drawn anew each epoch
+    peak_lr: float = 5e-4  # reached after 5% of the steps, then linear to 0
+    pool: int = 24  # candidates of a question: so many by its rationales together, and so many by itself
+    candidates: int = 64  # of these a step, drawn anew each epoch
     from_rationale: float = 0.5  # share of the candidates that the rationale found; the question found the rest
-    rationales: int = 1  # a question and epoch, as the mean of their distributions; each epoch takes the next ones
+    rationales: int = 5  # a question and epoch, as the mean of their distributions; each epoch takes the next ones
     mix: float = 0.7  # the rationale's say in `mix`, beside the question's own ranking
     tau_teacher: float = 5.0  # divides BM25(rationale, passage)
-    tau_student: float = 0.15  # divides the score; 1 suits `cross`; at 0.05 training blurs an untrained encoder
+    tau_student: float = 0.1  # divides the score; 1 suits `cross`; at 0.05 training blurs an untrained encoder
     anneal: float = 1.0  # share of themselves that both temperatures fall to by the last step
     held_out: float = 0.1  # share of the questions, at most 100, that Hits@k is measured on; none of fewer than 20
     patience: int = 0  # epochs without better held-out Hits@k that end it, the best kept; 0 trains to the end
@@ -112,10 +119,16 @@ class RerankerTraining(Settings):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("scorer", self.scorer, get_args(Scorer)), ("loss", self.loss, get_args(Loss))):
+        for name, known in (("side", get_args(Side)), ("scorer", get_args(Scorer)), ("loss", get_args(Loss))):
+            value = getattr(self, name)
             require(value in known, f"{name} must be one of {', '.join(known)}, not {value}")
+        require(
+            self.side == "both" or self.scorer == "pooled",
+            f"{self.scorer} reads passages while it learns: set side=both, and candidates=8 for a start",
+        )
         require(self.epochs >= 0, f"epochs must not be negative, not {self.epochs}")
         require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+        require(self.pool >= 1, f"pool must be at least 1, not {self.pool}")
         require(self.candidates >= 2, f"candidates must be at least 2, not {self.candidates}")
         require(self.rationales >= 1, f"rationales must be at least 1, not {self.rationales}")
         require(self.patience >= 0, f"patience must not be negative, not {self.patience}")
@@ -141,6 +154,7 @@ class RerankerTraining(Settings):
         Its projection begins at random, ours as the identity, so that a good encoder stays one.
         """
         return cls(
+            side="both",
             scorer="maxsim",
             loss="kl",
             lora=Lora(rank=16, alpha=32, dropout=0.1),
@@ -148,7 +162,11 @@ class RerankerTraining(Settings):
             projection=True,
             epochs=3,
             peak_lr=1e-4,
+            pool=32,
+            candidates=8,
+            rationales=1,
             tau_teacher=1.0,
+            tau_student=0.15,
             max_length=512,
         )
 

@@ -25,7 +25,7 @@ from kard.reranker.model import Reranker
 
 
 @pytest.mark.parametrize(
-    "default", [RerankerTraining(), RerankerTraining(scorer="cross", loss="ce", candidates=12)]
+    "default", [RerankerTraining(), RerankerTraining(side="both", scorer="cross", loss="ce", candidates=12)]
 )
 def test_each_variant_differs_from_the_default_in_its_factor_alone(default: RerankerTraining) -> None:
     control, plain, *others = variants(default, list(FACTORS))
@@ -43,7 +43,7 @@ def test_each_variant_differs_from_the_default_in_its_factor_alone(default: Rera
 def test_only_the_named_factors_are_varied_and_others_are_refused() -> None:
     assert [v.factor for v in variants(RerankerTraining(), ["lora"])] == ["control", "default", "lora", "lora"]
     assert [v.level for v in variants(RerankerTraining(), [])] == ["untrained", "as it is"]
-    with pytest.raises(BadConfig, match="loss, scorer, candidates, lora, rationales; there is no depth"):
+    with pytest.raises(BadConfig, match="side, loss, scorer, candidates, lora, rationales; there is no depth"):
         variants(RerankerTraining(), ["depth"])
 
 
@@ -202,7 +202,8 @@ def test_a_comparison_is_made_once_and_printed_in_three_forms(world: Path, monke
     ).fetchall()
     assert ranked == [("q0",), ("q1",), ("q2",)]
     assert [line["level"] for line in first if line["gold"] == "evidence"] == [
-        *("BM25 alone", "untrained", "as it is", "ce", "infonce", "mix", "maxsim", "maxsim, projection", "cross")
+        *("BM25 alone", "untrained", "as it is", "ce", "infonce", "mix"),
+        *("maxsim, both sides", "maxsim, both sides, projection", "cross"),
     ]
     bm25 = first[0]
     assert (bm25["factor"], bm25["questions"], bm25["hits_at_1"]["value"]) == ("control", 3, 1.0)
@@ -232,7 +233,7 @@ def test_a_run_does_not_take_an_ablations_reranker_for_its_own(world: Path) -> N
 
 def test_a_plan_is_shown_without_training_and_too_little_is_said_so(world: Path) -> None:
     shown = ablate(world, "--dry-run", "--factors", "lora")
-    assert "upper_half=False" in shown
+    assert "upper_half=True" in shown
     assert "learned from 6 train questions" in shown
     db = open_store(world / "kard.db")
     assert db.table("rerankers").count == 0

@@ -16,7 +16,7 @@ from kard.errors import BadConfig
 from kard.reranker.drawing import Candidates, Drawn, Pool, draw
 from kard.reranker.lessons import Lesson
 from kard.reranker.loss import annealed, divergence, hard_loss, loss_of
-from kard.reranker.training import Best, pool_of
+from kard.reranker.training import Best, Taught
 
 LOSSES: tuple[Loss, ...] = ("kl", "ce", "infonce", "mix")
 SETTINGS = RerankerTraining(candidates=6, tau_teacher=2.0, tau_student=0.5)
@@ -41,6 +41,24 @@ def plain(scores: list[float], own: list[bool], ranks: list[int], first: int = 0
 
 
 # --- pools ----------------------------------------------------------------------------------------
+
+
+@given(st.lists(candidates(), min_size=1, max_size=4), st.integers(1, 12))
+def test_what_takes_part_is_first_for_somebody_and_every_rationale_has_some(
+    rationales: list[Candidates], count: int
+) -> None:
+    whole = Pool.of(rationales)
+    taught = Taught.of(Lesson("k", "text", tuple(rationales), frozenset()), count)
+    kept = taught.passages.tolist()
+    told = sorted(zip((-whole.bm25.mean(0)).tolist(), range(len(whole.passages)), strict=True))[:count]
+    asked = [int(p) for p, rank in zip(whole.passages, whole.question_rank, strict=True) if 0 < rank <= count]
+    assert set(kept) >= {int(whole.passages[place]) for _, place in told} | set(asked)
+    assert len(kept) <= count + len(asked) + len(rationales)
+    for epoch in range(len(rationales)):
+        pool = taught.pool(epoch, 1)
+        assert set(pool.passages.tolist()) <= set(kept)
+        assert len(pool.passages) > 0
+        assert pool.bm25.max() == rationales[epoch].bm25.max()
 
 
 @given(candidates())
@@ -109,7 +127,7 @@ def test_epochs_take_the_rationales_in_turn_and_each_of_them_only_once() -> None
     lesson = Lesson("k", "text", four, frozenset())
 
     def firsts(epoch: int, count: int) -> list[float]:
-        return pool_of(lesson, epoch, count).bm25[:, 0].tolist()
+        return Taught.of(lesson, 32).pool(epoch, count).bm25[:, 0].tolist()
 
     assert [firsts(epoch, 1) for epoch in range(5)] == [[1.0], [2.0], [3.0], [4.0], [1.0]]
     assert [firsts(epoch, 3) for epoch in range(2)] == [[1.0, 2.0, 3.0], [4.0, 1.0, 2.0]]
@@ -266,7 +284,10 @@ def test_without_patience_the_last_state_stays() -> None:
         ({"held_out": 1.0}, "held_out"),
         ({"patience": -1}, "patience"),
         ({"epochs": -1}, "epochs"),
-        ({"scorer": "cross", "projection": True}, "projection"),
+        ({"side": "both", "scorer": "cross", "projection": True}, "projection"),
+        ({"side": "neither"}, "side must be one of question, both"),
+        ({"scorer": "maxsim"}, "side=both"),
+        ({"pool": 0}, "pool"),
     ],
 )
 def test_nonsense_is_refused_at_birth(change: dict[str, Any], said: str) -> None:

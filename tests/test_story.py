@@ -173,6 +173,10 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
         assert made_from_file in reported  # the file gives the tables that the store gives
 
     before = answers(world)
+    kard(world, "rebuild", "rerank", task, "--yes")
+    orders = ("rank", task, "--retriever", "bm25,reranker,silver")
+    assert "rerank 4; compare the orders: kard hits" in kard(world, *orders).output
+    assert "nothing was missing" in kard(world, *orders).output
     kard(world, "rebuild", "ground", task, "--yes")
     dropped = counts(world)
     assert (dropped["students"], dropped["rerankers"], dropped["predictions"], dropped["files"]) == (0, 0, 0, 0)

@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "teach:export",
     "ground": "ground:ground",
     "train": "train:train",
+    "rank": "rank:rank",
     "answer": "answer:answer",
     "evaluate": "evaluate:evaluate",
     "hits": "hits:hits",

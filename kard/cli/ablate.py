@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kard.reranker.ablation import Line, Variant
     from kard.stages.ablate import Sample
 
-FACTORS = "loss,scorer,candidates,lora,rationales"
+FACTORS = "side,loss,scorer,candidates,lora,rationales"
 
 
 @click.group()

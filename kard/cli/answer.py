@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kard.cli import choose
+from kard.cli.rank import ORDERING
 from kard.cli.report import print_report
 
 
@@ -21,8 +22,9 @@ def answer(task: str, **chosen: Any) -> None:
     from kard import steps
 
     work = choose.work(task, **chosen)
-    wanted = ("retrieve", "ground", "rerank", "fuse", "dense", "hybrid", "answer")
-    added = {step.name: steps.run_step(work, step) for step in steps.wanted(work) if step.name in wanted}
+    added = {
+        step.name: steps.run_step(work, step) for step in steps.wanted(work) if step.name in (*ORDERING, "answer")
+    }
     if not work.conditions():
         from kard.errors import Missing
 

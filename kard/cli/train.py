@@ -25,7 +25,7 @@ def reranker(task: str, **chosen: Any) -> None:
     from kard.stages.rank import train_reranker
 
     trained = train_reranker(choose.work(task, **chosen))
-    click.echo(f"reranker {trained}; rank with it: kard answer {task} --retriever reranker")
+    click.echo(f"reranker {trained}; rank with it: kard rank {task} --retriever reranker")
 
 
 @train.command()

@@ -85,9 +85,9 @@ class Embedder:
         self.maker = maker
 
     @classmethod
-    def of_reranker(cls, encoder: Encoder, maker: Maker) -> Embedder:
-        """A reranker's own encoder, mean-pooled."""
-        return cls(encoder, encoder, PLAIN, maker)
+    def of_reranker(cls, passages: Encoder, questions: Encoder, maker: Maker) -> Embedder:
+        """A reranker's own encoders, or its only one twice, mean-pooled."""
+        return cls(passages, questions, PLAIN, maker)
 
     @classmethod
     def of(cls, base: Base, questions: Base | None = None, *, max_length: int | None = None) -> Embedder:

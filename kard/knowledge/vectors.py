@@ -62,16 +62,17 @@ def reader_of(base: Base, *, max_length: int | None = None) -> Reader:
 
 
 def reader_of_reranker(db: Database, reranker_id: str, adapters: Path) -> Reader:
-    """A trained reranker's encoder, mean-pooled. Raises Missing, NoBase, BadConfig for a cross-encoder."""
-    from kard.reranker.cache import maker_of
+    """A trained reranker's encoders, mean-pooled. Raises Missing, NoBase, BadConfig for a cross-encoder."""
     from kard.reranker.model import Reranker
+    from kard.reranker.rank import maker_for
 
-    encoder = Reranker.load(db, reranker_id, adapters).encoder
+    reranker = Reranker.load(db, reranker_id, adapters)
+    questions = reranker.encoder  # a cross-encoder has none
     query = "select base, base_sha256, sha256 from rerankers where id = ?"
     base, base_sha256, sha256 = db.execute(query, [reranker_id]).fetchone()
-    maker = maker_of(encoder, "pooled", base=base, base_sha256=base_sha256, adapter_sha256=sha256)
+    maker = maker_for(reranker, "pooled", base, base_sha256, sha256)
     retriever = Retriever("dense", base, base_sha256, reranker_id, {"passages": maker.id, "questions": ""})
-    return Reader(Embedder.of_reranker(encoder, maker), retriever)
+    return Reader(Embedder.of_reranker(reranker.passage_encoder, questions, maker), retriever)
 
 
 def search(

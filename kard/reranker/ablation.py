@@ -18,17 +18,32 @@ KS = (1, 3, 5, 10)
 GOLDS = ("evidence", "silver")
 Level = tuple[str, Mapping[str, Any]]
 
+# Where passages learn too, each step encodes them: few candidates, adapters in the upper half, smaller steps.
+BOTH: Mapping[str, Any] = {
+    "side": "both",
+    "upper_half": True,
+    "epochs": 1,
+    "peak_lr": 2e-4,
+    "candidates": 8,
+    "tau_student": 0.15,
+}
+
+ALONE: Mapping[str, Any] = {"scorer": "pooled", **{name: getattr(RerankerTraining(), name) for name in BOTH}}
+
 FACTORS: Mapping[str, tuple[Level, ...]] = {
+    "side": (("questions alone", ALONE), ("both sides", BOTH)),
     "loss": tuple((name, {"loss": name}) for name in get_args(Loss)),
     "scorer": (
         ("pooled", {"scorer": "pooled"}),
-        ("maxsim", {"scorer": "maxsim"}),
-        ("maxsim, projection", {"scorer": "maxsim", "projection": True}),
-        ("cross", {"scorer": "cross", "projection": False, "tau_student": 1.0}),  # its scores have no bounds
+        ("maxsim, both sides", {**BOTH, "scorer": "maxsim"}),
+        ("maxsim, both sides, projection", {**BOTH, "scorer": "maxsim", "projection": True}),
+        # A cross-encoder's scores have no bounds.
+        ("cross", {**BOTH, "scorer": "cross", "projection": False, "tau_student": 1.0}),
     ),
     "candidates": (
+        ("64", {"candidates": 64, "from_rationale": 0.5}),
+        ("16 + 16", {"candidates": 32, "from_rationale": 0.5}),
         ("4 + 4", {"candidates": 8, "from_rationale": 0.5}),
-        ("8 + 8", {"candidates": 16, "from_rationale": 0.5}),
         ("8 by the rationale", {"candidates": 8, "from_rationale": 1.0}),
         ("8 by the question", {"candidates": 8, "from_rationale": 0.0}),
     ),

@@ -54,6 +54,17 @@ class Pool:
             rank[at] = np.maximum(rank[at], some.question_rank)
         return cls(passages, bm25, own, rank)
 
+    def first(self, count: int) -> NDArray[np.int64]:
+        """What comes first: `count` passages by the rationales together, and `count` in the question's own list."""
+        told = np.argsort(-self.bm25.mean(0), kind="stable")[:count]
+        asked = np.flatnonzero((self.question_rank > 0) & (self.question_rank <= count))
+        return self.passages[np.union1d(told, asked)]
+
+    def only(self, passages: NDArray[np.int64]) -> Pool:
+        """The same without all other passages."""
+        kept = np.isin(self.passages, passages)
+        return Pool(self.passages[kept], self.bm25[:, kept], self.by_rationale[kept], self.question_rank[kept])
+
     def draw(self, count: int, rng: Generator, share: float = 0.5, first: int | None = None) -> NDArray[np.int64]:
         """At most `count` places, none twice: a `share` from the rationales' lists, the rest from the question's.
 

@@ -63,6 +63,7 @@ class Lessons:
     lessons: tuple[Lesson, ...]
     texts: tuple[str, ...]  # of the passages, as the encoder reads them
     sha256: str  # of questions, rationales and candidates with their scores
+    ids: tuple[str, ...] = ()  # of the passages, in the knowledge base; () when they are in none
 
     def split(self, seed: int, share: float = 0.1) -> tuple[list[Lesson], list[Lesson]]:
         """Questions to train on and a share to measure on: at most 100, none when there are fewer than 20.
@@ -121,7 +122,7 @@ def read_lessons(
         raise Missing(
             f"no candidates to train a reranker of {task_name} on; find them with: kard ground {task_name}"
         )
-    return Lessons(tuple(lessons), _texts(db, list(numbers)), data.hexdigest())
+    return Lessons(tuple(lessons), _texts(db, list(numbers)), data.hexdigest(), tuple(numbers))
 
 
 def _candidates(rows: Sequence[tuple[str, float, int, int | None]], numbers: dict[str, int]) -> Candidates:

@@ -13,6 +13,7 @@ from kard.config import RerankerTraining
 from kard.reranker.cross import CrossEncoder
 from kard.reranker.encoder import Encoder
 from kard.reranker.lessons import Lesson
+from kard.reranker.shelf import Shelf
 
 KS = (1, 3, 5, 10)
 TOGETHER = 8  # questions measured at once: token vectors of their passages take some 50 MB
@@ -21,14 +22,18 @@ TOGETHER = 8  # questions measured at once: token vectors of their passages take
 def score_matrix(
     encoder: Encoder | CrossEncoder,
     questions: Sequence[str],
-    passages: Sequence[str],
-    where: np.ndarray[Any, np.dtype[np.int64]],
+    numbers: np.ndarray[Any, np.dtype[np.int64]],
+    shelf: Shelf,
     settings: RerankerTraining,
 ) -> Tensor:
-    """Scores (Q, C) of the passages that `where` (Q, C) numbers, with gradients through both sides.
+    """Scores (Q, C) of the passages with these numbers (Q, C) on the shelf, with gradients.
 
-    (The authors' code leaves the passages' side out of the gradient: a flag that is set but never passed on.)
+    They go through both sides, but for a shelf of vectors. (The authors' code leaves out the passages' side without
+    wanting to, by a flag that is set but never passed on, and encodes the passages in every step all the same.)
     """
+    distinct, back = np.unique(numbers, return_inverse=True)
+    where = back.reshape(numbers.shape)
+    passages = [shelf.texts[int(i)] for i in distinct]
     if isinstance(encoder, CrossEncoder):
         rows = np.repeat(np.arange(len(questions)), where.shape[1])
         pairs, back = np.unique(np.stack([rows, where.ravel()], 1), axis=0, return_inverse=True)
@@ -37,9 +42,10 @@ def score_matrix(
         return scores[torch.from_numpy(back.ravel()).to(encoder.device)].view(where.shape)
     index = torch.from_numpy(where).to(encoder.device)
     if settings.scorer == "pooled":
-        return torch.einsum(
-            "qh,qch->qc", encoder.pooled(questions, fast=True), encoder.pooled(passages, fast=True)[index]
-        )
+        rows = shelf.rows(distinct, encoder.device)
+        if rows is None:
+            rows = encoder.pooled(passages, fast=True)
+        return torch.einsum("qh,qch->qc", encoder.pooled(questions, fast=True), rows[index])
     asked_vectors, asked_mask = encoder.token_vectors(questions, fast=True)
     found, found_mask = encoder.token_vectors(passages, fast=True)
     lines: list[Tensor] = []
@@ -51,7 +57,7 @@ def score_matrix(
 
 
 def hits_at(
-    encoder: Encoder | CrossEncoder, lessons: Sequence[Lesson], texts: Sequence[str], settings: RerankerTraining
+    encoder: Encoder | CrossEncoder, lessons: Sequence[Lesson], shelf: Shelf, settings: RerankerTraining
 ) -> dict[str, float]:
     """Hits@1, 3, 5, 10 over the questions' own lists, ranked by the encoder as it is now; {} without questions."""
     ranked: list[tuple[frozenset[int], list[int]]] = []
@@ -63,14 +69,7 @@ def hits_at(
             lists = [lesson.question_list() for lesson in some]
             width = max(len(numbers) for numbers in lists)
             padded = np.array([[*numbers, *numbers[:1] * (width - len(numbers))] for numbers in lists], np.int64)
-            distinct, where = np.unique(padded, return_inverse=True)
-            scores = score_matrix(
-                encoder,
-                [lesson.text for lesson in some],
-                [texts[int(i)] for i in distinct],
-                where.reshape(padded.shape),
-                settings,
-            )
+            scores = score_matrix(encoder, [lesson.text for lesson in some], padded, shelf, settings)
             for lesson, numbers, row in zip(some, lists, scores, strict=True):
                 order = torch.argsort(row[: len(numbers)], descending=True, stable=True).tolist()
                 ranked.append((lesson.needed, [numbers[i] for i in order]))

@@ -47,21 +47,32 @@ class Reranker:
     """
 
     def __init__(
-        self, model: Encoder | CrossEncoder, scorer: Scorer = "pooled", cache: VectorCache | None = None
+        self,
+        model: Encoder | CrossEncoder,
+        scorer: Scorer = "pooled",
+        cache: VectorCache | None = None,
+        *,
+        passages: Encoder | None = None,
     ) -> None:
         if isinstance(model, CrossEncoder) != (scorer == "cross"):
             raise ValueError(f"a {type(model).__name__} does not score by {scorer}")
-        self.model = model
+        self.model = model  # of questions, and of passages unless those have an encoder of their own
+        self._passage_encoder = passages
         self.scorer: Scorer = scorer
         self.cache = VectorCache() if cache is None else cache
         self.fast = False  # vectors in bfloat16 where the machine multiplies it: half the time, 2e-3 of a cosine
 
     @property
     def encoder(self) -> Encoder:
-        """What makes the vectors. Raises BadConfig for a cross-encoder, which makes none."""
+        """What makes the vectors of questions. Raises BadConfig for a cross-encoder, which makes none."""
         if isinstance(self.model, CrossEncoder):
             raise BadConfig("a cross-encoder has no vectors to search with; use the scorer pooled or maxsim")
         return self.model
+
+    @property
+    def passage_encoder(self) -> Encoder:
+        """What makes the vectors of passages: the same, or the base as it is where only questions learned."""
+        return self._passage_encoder or self.encoder
 
     @classmethod
     def base(cls, base: Base, *, scorer: Scorer = "pooled", max_length: int = 256) -> Reranker:
@@ -103,7 +114,8 @@ class Reranker:
         else:
             model = Encoder.of(base, max_length=length, projection=bool(settings.get("projection")))
         put_on(model.model, folder)
-        return cls(model, scorer)
+        apart = settings.get("side", "both") == "question"
+        return cls(model, scorer, passages=Encoder.of(base, max_length=length) if apart else None)
 
     def encode(self, texts: Sequence[str]) -> Scores:
         """Mean-pooled unit vectors, (N texts, H width), in float32. Raises BadConfig for a cross-encoder."""
@@ -128,7 +140,7 @@ class Reranker:
         texts = [[passage_text(p) for p in some] for some in passages]
         if isinstance(self.model, CrossEncoder):
             return _read_together(self.model, questions, texts)
-        asked = self._vectors(questions)
+        asked = self._vectors(self.encoder, questions)
         known = self._passages({text for some in texts for text in some})
         return [
             self._compare(question.astype(np.float32), [known[text] for text in some])
@@ -148,16 +160,16 @@ class Reranker:
         """The vectors of these texts, out of the cache where it has them."""
         known = {text: vector for text in sorted(texts) if (vector := self.cache.get(text)) is not None}
         fresh = sorted(texts - known.keys())
-        for text, vector in zip(fresh, self._vectors(fresh), strict=True):
+        for text, vector in zip(fresh, self._vectors(self.passage_encoder, fresh), strict=True):
             known[text] = vector
             self.cache.put(text, vector)
         return known
 
-    def _vectors(self, texts: Sequence[str]) -> list[Vector]:
+    def _vectors(self, encoder: Encoder, texts: Sequence[str]) -> list[Vector]:
         with torch.inference_mode():
             if self.scorer == "pooled":
-                return list(self.encoder.pooled(texts, fast=self.fast).cpu().numpy().astype(np.float16))
-            vectors, mask = self.encoder.token_vectors(texts, fast=self.fast)
+                return list(encoder.pooled(texts, fast=self.fast).cpu().numpy().astype(np.float16))
+            vectors, mask = encoder.token_vectors(texts, fast=self.fast)
             lengths = mask.sum(1).tolist()
             half = vectors.half().cpu().numpy()
             return [row[: int(n)].copy() for row, n in zip(half, lengths, strict=True)]

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from kard.bases import Base
 
 
+ALONE = " It reads questions only: encode passages with its base as it is."
+
+
+def _asks(settings: Mapping[str, Any]) -> bool:
+    """Whether only the encoder of questions learned."""
+    return settings.get("side") == "question"
+
+
 def rerankers_like(db: Database, reranker: str) -> list[str]:
     """Ids of rerankers that begin so."""
     found = db.execute("select id from rerankers where id like ? || '%' order by id", [reranker])
@@ -50,6 +58,7 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
         about=(
             f"An encoder that ranks passages for the questions of {row['task']} as BM25 ranks them for a teacher's "
             f"rationale. It was trained with kard ({PAPER}, section 3.3)."
+            f"{ALONE if _asks(settings) else ''}"
         ),
         kind="encoder",
         merged=merge,
@@ -67,6 +76,7 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
             "trained on": f"{row['questions']} questions",
             "seed": settings.get("seed", 0),
             "longest passage": f"{settings['max_length']} tokens",
+            "passages are encoded by": "the base as it is" if _asks(settings) else "this model",
             "made with": f"kard {kard.__version__}, peft {config.get('peft_version', 'of unknown version')}",
         },
         settings=settings,

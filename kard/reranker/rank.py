@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from kard.config import Scorer
 from kard.db import batches, marks, writing
 from kard.progress import SILENT, Progress
 from kard.records import Passage
 from kard.reranker.cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
-from kard.reranker.encodings import Encodings, beside
+from kard.reranker.encodings import Encodings, Maker, beside
 from kard.reranker.model import Reranker, passage_text
 
 TOGETHER = 64  # questions a commit
@@ -61,8 +62,14 @@ def encodings_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: 
         return None
     query = "select base, base_sha256, sha256 from rerankers where id = ?"
     base, base_sha256, sha256 = db.execute(query, [reranker_id]).fetchone()
-    maker = maker_of(reranker.encoder, reranker.scorer, base=base, base_sha256=base_sha256, adapter_sha256=sha256)
-    return beside(knowledge, maker)
+    return beside(knowledge, maker_for(reranker, reranker.scorer, base, base_sha256, sha256))
+
+
+def maker_for(reranker: Reranker, pooling: Scorer, base: str, base_sha256: str, sha256: str) -> Maker:
+    """What makes the vectors of passages for a reranker with this base and adapter: the base alone, if it can."""
+    encoder = reranker.passage_encoder
+    adapter = sha256 if encoder is reranker.encoder else ""
+    return maker_of(encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
 
 
 def rerank(
@@ -107,7 +114,7 @@ def ahead(
 ) -> None:
     """Encode what has no vector on disk of these passages, and let the reranker read vectors from there."""
     reranker.cache = DiskCache(encodings)
-    fill(encodings, ids, read, encode_with(reranker.encoder, reranker.scorer), progress=progress)
+    fill(encodings, ids, read, encode_with(reranker.passage_encoder, reranker.scorer), progress=progress)
 
 
 def scores_of(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sqlite_utils import Database
 from torch import Tensor
 
@@ -25,6 +27,7 @@ from kard.reranker.encoder import Encoder
 from kard.reranker.lessons import Lesson, Lessons, read_lessons
 from kard.reranker.loss import annealed, loss_of
 from kard.reranker.measuring import hits_at, mean_of, score_matrix, share_within
+from kard.reranker.shelf import Shelf, VectorsOf, on_disk
 from kard.reranker.tuning import prepare, save
 
 if TYPE_CHECKING:
@@ -45,13 +48,15 @@ def train_reranker(
     limit: int | None = None,
     lessons: Lessons | None = None,
     experiment: str = "",
+    knowledge: Path | None = None,
     progress: Progress = SILENT,
 ) -> str:
     """Train on the accepted rationales of (the first `limit`) train questions, or on `lessons`; the reranker's id.
 
     The id is a hash of the base's weights, the data, the settings and the task: trained once, it is returned
-    at once. One that is trained for an `experiment` is another one, which no run takes for its own. Raises Missing
-    when nothing was grounded, NoBase when the base is no encoder that takes LoRA.
+    at once. One that is trained for an `experiment` is another one, which no run takes for its own. With the folder
+    of the knowledge base, vectors of passages that do not learn are kept there. Raises Missing when nothing was
+    grounded, NoBase when the base is no encoder that takes LoRA.
     """
     if lessons is None:
         lessons = read_lessons(db, task_name, index_id, teacher_id=teacher_id, limit=limit)
@@ -63,9 +68,10 @@ def train_reranker(
         return reranker_id
     started = monotonic()
     encoder = untrained(base, settings)
+    vectors_of = None if knowledge is None else on_disk(db, lessons, base, knowledge, progress)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        metrics = train_model(encoder, base, lessons, settings, progress)
+        metrics = train_model(encoder, base, lessons, settings, progress, vectors_of)
     sha256 = save(folder, encoder, base)
     record = {
         "id": reranker_id,
@@ -101,15 +107,25 @@ def train_model(
     lessons: Lessons,
     settings: RerankerTraining,
     progress: Progress = SILENT,
+    vectors_of: VectorsOf | None = None,
 ) -> dict[str, object]:
-    """Train the model in memory; what was measured: each step's loss, Hits@k before and after. Raises NoBase."""
+    """Train the model in memory; what was measured: each step's loss, Hits@k before and after. Raises NoBase.
+
+    `vectors_of` gives the vectors of passages where only the questions' side learns.
+    """
     taught, held_out = lessons.split(settings.seed, settings.held_out)
-    before = hits_at(encoder, held_out, lessons.texts, settings)
+    taken = [Taught.of(lesson, settings.pool) for lesson in taught]
+    shelf = Shelf(lessons.texts)
+    if settings.side == "question" and isinstance(encoder, Encoder):
+        read = [t.passages for t in taken] if settings.epochs else []
+        numbers = chain(*read, *(lesson.question_list() for lesson in held_out))
+        shelf = Shelf.of(lessons, encoder, map(int, numbers), vectors_of)
+    before = hits_at(encoder, held_out, shelf, settings)
     prepare(encoder, base, settings)
     best = Best(settings.patience if held_out else 0, encoder.model, before)
-    losses = _learn(encoder, taught, held_out, lessons.texts, settings, best, progress)
+    losses = _learn(encoder, taken, held_out, shelf, settings, best, progress)
     best.restore()
-    after = best.hits if best.patience else hits_at(encoder, held_out, lessons.texts, settings)
+    after = best.hits if best.patience else hits_at(encoder, held_out, shelf, settings)
     return {
         "loss": [round(loss, 5) for loss in losses],
         "held_out": len(held_out),
@@ -155,9 +171,9 @@ class Best:
 
 def _learn(
     encoder: Encoder | CrossEncoder,
-    lessons: Sequence[Lesson],
+    lessons: Sequence[Taught],
     held_out: Sequence[Lesson],
-    texts: Sequence[str],
+    shelf: Shelf,
     settings: RerankerTraining,
     best: Best,
     progress: Progress,
@@ -173,10 +189,12 @@ def _learn(
         order = rng.permutation(len(lessons))
         for start in range(0, len(order), settings.batch):
             some = [lessons[i] for i in order[start : start + settings.batch]]
-            pools = [pool_of(lesson, number, settings.rationales) for lesson in some]
+            pools = [one.pool(number, settings.rationales) for one in some]
             done = len(losses) / max(1, steps - 1)
             drawn = draw(pools, settings, rng, done)
-            scores = _scores(encoder, some, drawn.passages, drawn.present, texts, settings)
+            # What is not present is the first passage once more, so that nothing is encoded for it.
+            asked = [one.lesson.text for one in some]
+            scores = score_matrix(encoder, asked, drawn.passages, shelf, settings)
             loss = loss_of(settings.loss, scores, drawn, annealed(settings.tau_student, settings.anneal, done))
             optimizer.zero_grad()
             loss.backward()
@@ -191,17 +209,31 @@ def _learn(
             epoch(number, advance)
             if best.patience:
                 encoder.model.eval()
-                if not best.see(hits_at(encoder, held_out, texts, settings)):
+                if not best.see(hits_at(encoder, held_out, shelf, settings)):
                     break
                 _start_training(encoder.model)
     encoder.model.eval()
     return losses
 
 
-def pool_of(lesson: Lesson, epoch: int, count: int) -> Pool:
-    """The candidates of `count` rationales of a question, each epoch (from 0) of the next ones in turn."""
-    there = len(lesson.rationales)
-    return Pool.of([lesson.rationales[(epoch * count + n) % there] for n in range(min(count, there))])
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A question that is trained on, with the passages that take part."""
+
+    lesson: Lesson
+    passages: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, lesson: Lesson, count: int) -> Taught:
+        """With the first `count` passages by its rationales together, as many by itself, and the first of each."""
+        firsts = [int(some.passages[some.bm25.argmax()]) for some in lesson.rationales]
+        return cls(lesson, np.union1d(Pool.of(lesson.rationales).first(count), firsts))
+
+    def pool(self, epoch: int, count: int) -> Pool:
+        """The candidates of `count` rationales, each epoch (from 0) of the next ones in turn."""
+        told = self.lesson.rationales
+        some = [told[(epoch * count + n) % len(told)] for n in range(min(count, len(told)))]
+        return Pool.of(some).only(self.passages)
 
 
 def _start_training(model: Any) -> None:
@@ -216,22 +248,3 @@ def learning_rate(step: int, steps: int) -> float:
     """Share of the peak at a step counted from 0: up in the first 5% of the steps, then linearly to 0."""
     warm = max(1, round(steps * WARM_UP))
     return min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1)) if step < steps else 0.0
-
-
-def _scores(
-    encoder: Encoder | CrossEncoder,
-    lessons: Sequence[Lesson],
-    chosen: np.ndarray[Any, np.dtype[np.int64]],
-    present: np.ndarray[Any, np.dtype[np.bool_]],
-    texts: Sequence[str],
-    settings: RerankerTraining,
-) -> Tensor:
-    """Scores (Q, C) of the chosen passages for their questions; what is not present is not encoded."""
-    distinct, where = np.unique(np.where(present, chosen, chosen[:, :1]), return_inverse=True)
-    return score_matrix(
-        encoder,
-        [lesson.text for lesson in lessons],
-        [texts[int(i)] for i in distinct],
-        where.reshape(chosen.shape),
-        settings,
-    )

@@ -90,6 +90,7 @@ def ablate(work: Work, variants: Sequence[Variant], sample: Sample, kappa: int) 
             index_id=index,
             lessons=lessons,
             experiment=EXPERIMENT,
+            knowledge=work.knowledge,
             progress=work.progress,
         )
         _rank(work, variant, trained, sample)

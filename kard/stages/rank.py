@@ -52,6 +52,7 @@ def train_reranker(work: Work) -> str:
         index_id=work.index_id,
         teacher_id=work.teacher_id(),
         limit=work.choices.limit,
+        knowledge=work.knowledge,
         progress=work.progress,
     )
 
