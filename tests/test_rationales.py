@@ -133,6 +133,12 @@ def test_what_is_not_there_is_told_in_one_line(kard: Run, typed: list[str], task
     assert said in done.output
 
 
+def test_vectors_alone_measure_nothing_and_say_so(kard: Run) -> None:
+    done = kard("--vectors")
+    assert done.exit_code == 2
+    assert "--vectors measures for --quality" in done.output
+
+
 def test_the_quality_of_a_store_is_told_by_teacher(kard: Run) -> None:
     done = kard("--quality", "--json")
     assert done.exit_code == 0, done.output

@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from sqlite_utils import Database
 
 from kard import bases
+from kard.adapters import WEIGHTS, hash_of
 from kard.bases import Base
 from kard.config import Lora, RerankerTraining, Scorer, Side
 from kard.db import now, open_store
@@ -316,12 +317,17 @@ def test_training_and_ranking_score_alike(encoder: Encoder, scorer: Scorer) -> N
 def test_encoding_keeps_the_order_of_the_texts_and_gives_unit_vectors(base: Base) -> None:
     texts = [passage_text(p) for p in some_passages(70)]
     reranker = Reranker.base(base, max_length=32)
-    vectors = reranker.encode(texts)
+
+    def encode(texts: Sequence[str]) -> Any:
+        with torch.inference_mode():
+            return reranker.encoder.pooled(texts).numpy()
+
+    vectors = encode(texts)
     assert vectors.shape == (70, 32)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(70), abs=1e-5)
     for at in (0, 33, 69):
-        assert vectors[at] == pytest.approx(reranker.encode([texts[at]])[0], abs=1e-5)
-    assert reranker.encode([]).shape == (0, 32)
+        assert vectors[at] == pytest.approx(encode([texts[at]])[0], abs=1e-5)
+    assert encode([]).shape == (0, 32)
     assert reranker.scores("What ?", []).shape == (0,)
 
 
@@ -491,6 +497,31 @@ def test_training_finds_the_word_that_decides(
     untrained = untrained_hits_at_1(store, Reranker.base(base, scorer=scorer))
     assert untrained < 0.6
     assert dev_hits_at_1(store, trained) > max(right, untrained)
+
+
+def test_passages_that_do_not_learn_are_encoded_once_for_all_trainings_and_rankings(
+    store: Database, base: Base, adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    World(store, train=12, dev=6)
+    encoded: list[str] = []
+    plain = Encoder.pooled
+
+    def watched(encoder: Encoder, texts: Sequence[str], *, fast: bool = False) -> torch.Tensor:
+        encoded.extend(texts)
+        return plain(encoder, texts, fast=fast)
+
+    settings = replace(QUICK, side="question", epochs=1)
+    alone = train(store, base, tmp_path / "alone", settings)
+    monkeypatch.setattr(Encoder, "pooled", watched)
+    for seed in (0, 1):
+        trained = train(store, base, adapters, replace(settings, seed=seed), knowledge=tmp_path)
+        reranker = Reranker.load(store, trained, adapters)
+        assert rerank(store, reranker, trained, "toy", "ix", split="dev", knowledge=tmp_path) == 6
+    passages = [text for text in encoded if not text.startswith("What is")]
+    assert len(passages) == len(set(passages)) > 0
+    assert len(list((tmp_path / "encodings").iterdir())) == 1  # the base's, and no adapter's
+    # Vectors from the disk teach what vectors in memory teach.
+    assert hash_of(adapters / alone / WEIGHTS) == hash_of(tmp_path / "alone" / alone / WEIGHTS)
 
 
 def untrained_hits_at_1(db: Database, reranker: Reranker) -> float:

@@ -68,6 +68,8 @@ def rationales(
     names the passages found with them hold (beside what another question's passages hold), and copies of the
     prompt's examples.
     """
+    if vectors and not quality:
+        raise click.UsageError("--vectors measures for --quality; give both")
     db = open_store(store, create=False)
     name = _name(db, task)
     if quality:

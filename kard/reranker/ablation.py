@@ -41,7 +41,7 @@ FACTORS: Mapping[str, tuple[Level, ...]] = {
         ("cross", {**BOTH, "scorer": "cross", "projection": False, "tau_student": 1.0}),
     ),
     "candidates": (
-        ("64", {"candidates": 64, "from_rationale": 0.5}),
+        ("32 + 32", {"candidates": 64, "from_rationale": 0.5}),
         ("16 + 16", {"candidates": 32, "from_rationale": 0.5}),
         ("4 + 4", {"candidates": 8, "from_rationale": 0.5}),
         ("8 by the rationale", {"candidates": 8, "from_rationale": 1.0}),

@@ -117,11 +117,6 @@ class Reranker:
         apart = settings.get("side", "both") == "question"
         return cls(model, scorer, passages=Encoder.of(base, max_length=length) if apart else None)
 
-    def encode(self, texts: Sequence[str]) -> Scores:
-        """Mean-pooled unit vectors, (N texts, H width), in float32. Raises BadConfig for a cross-encoder."""
-        with torch.inference_mode():
-            return self.encoder.pooled(texts).cpu().numpy()
-
     def scores(self, question: str, passages: Sequence[Passage]) -> Scores:
         """The score of each passage for the question: (P,)."""
         return self.scores_many([question], [passages])[0]
