@@ -138,12 +138,15 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
     found = None if retriever == "bm25" else work.reranker_id()
     if found is None and retriever == "reranker":
         raise no_reranker(work)
-    model = None
+    model = vectors = None
     if found is not None:
         from kard.reranker.model import Reranker
+        from kard.reranker.rank import encodings_of
 
         model = Reranker.load(work.db, found, work.adapters)
-    return Source(work.base, model, work.choices.settings.retrieval), found
+        if model.scorer == "pooled":  # the token vectors of a question's candidates would take megabytes
+            vectors = encodings_of(work.db, model, found, work.knowledge)
+    return Source(work.base, model, work.choices.settings.retrieval, vectors), found
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -433,6 +433,23 @@ def test_a_question_shows_passages_with_both_ranks_then_the_texts_then_the_answe
     assert sum(p["read"] for p in record["passages"]) == 2
     assert record["student"]["seed"] == 1  # the newest `kard`
     assert record["reranker"]
+
+
+def test_what_has_a_vector_on_disk_is_not_encoded_for_a_question(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = "Which colour has the gate of Brack?"
+    first = json.loads(asked(folder, question, "--json").output)
+
+    def encode_with(*_: object) -> Any:
+        def encode(passages: Sequence[object]) -> Any:
+            raise AssertionError(f"{len(passages)} passages were encoded again")
+
+        return encode
+
+    monkeypatch.setattr("kard.reranker.rank.encode_with", encode_with)
+    again = json.loads(asked(folder, question, "--json").output)
+    assert again["passages"] == first["passages"]
 
 
 def test_the_only_task_need_not_be_named_when_kard_knows_it(folder: Path) -> None:

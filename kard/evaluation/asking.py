@@ -17,7 +17,8 @@ from kard.tasks import Task
 
 if TYPE_CHECKING:
     from kard.knowledge.base import KnowledgeBase
-    from kard.reranker.model import Reranker
+    from kard.reranker.encodings import Encodings
+    from kard.reranker.model import Reranker, Scores
     from kard.student.model import Student
 
 
@@ -54,11 +55,16 @@ class Reply:
 
 @dataclass(frozen=True)
 class Source:
-    """Where passages for a new question come from: BM25, reordered by the reranker if there is one."""
+    """Where passages for a new question come from: BM25, reordered by the reranker if there is one.
+
+    With `encodings` the reranker reads passages' vectors from the disk and keeps there what it had to make. They
+    belong to the thread that opened them.
+    """
 
     base: KnowledgeBase
     reranker: Reranker | None
     settings: Retrieval
+    encodings: Encodings | None = None
 
     def find(self, question: str) -> list[Found]:
         """The candidates in the order of reading, the first k of them read."""
@@ -66,9 +72,18 @@ class Source:
         hits = self.base.search(question, settings.kappa, max_df=settings.max_df)
         if self.reranker is None or not hits:
             return [Found(hit, hit.rank, None, hit.rank <= settings.k) for hit in hits]
-        scores = [float(score) for score in self.reranker.scores(question, [hit.passage for hit in hits])]
+        scores = [float(score) for score in self._scores(self.reranker, question, [hit.passage for hit in hits])]
         order = sorted(range(len(hits)), key=lambda i: -scores[i])  # ties keep BM25's order
         return [Found(hits[i], place, scores[i], place <= settings.k) for place, i in enumerate(order, 1)]
+
+    def _scores(self, reranker: Reranker, question: str, passages: Sequence[Passage]) -> Scores:
+        if self.encodings is None:
+            return reranker.scores(question, passages)
+        from kard.reranker.rank import ahead, scores_of
+
+        known = {passage.id: passage for passage in passages}
+        ahead(reranker, self.encodings, list(known), lambda ids: [known[i] for i in ids])
+        return scores_of(reranker, [question], [passages])[0]
 
 
 def ask(
