@@ -62,7 +62,7 @@ _RIGHT = re.compile(
 )
 _DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|rather than|instead of|than|eliminat\w+|exclud\w+|reject\w*|rul\w+ out|unlike)|"
-    r"n't)\b\W*(?:(?:be|the|an?|option|choice|answer|correct|just|only|simply)\b\W*)*$",
+    r"n't)\b\W*(?:(?:be|the|an?|options?|choices?|answer|correct|just|only|simply|[a-z]\W+n?or)\b\W*)*$",
     re.I,
 )
 _DENIED_AFTER = re.compile(  # an option named by its letter is denied only by the words that follow at once
@@ -83,7 +83,7 @@ _IF = re.compile(
     re.I | re.S,
 )
 _BUT = re.compile(r"[\W_]*(?:but|rather|instead|it is)\b[\W_]*(?:(?:rather|the|an?|option|answer)\b[\W_]*)*", re.I)
-_TWO = re.compile(r"""^[\s"')*_]*(?:and|or|nor|/)[\W_]*(?:(?:option|choice|answer)\W+)?$""", re.I)
+_TWO = re.compile(r"""^[\s"')*_]*(?:and|or|nor|/)[\W_]*(?:(?:options?|choices?|answer)\W+)?$""", re.I)
 _ANSWER = re.compile(r"\banswer\b[\s*_]*[:=]", re.I)
 
 # A closing sentence that only says the answer again: `Answer:` says it, and each token costs a small student.
