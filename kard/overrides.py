@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from kard.errors import BadConfig
 
@@ -13,29 +13,40 @@ _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def overridden(settings: Made, assignments: Sequence[str]) -> Made:
-    """The settings with each NAME=VALUE in place, the last one winning. Raises BadConfig, naming what is wrong."""
+    """The settings with every NAME=VALUE in place, of one name the last. Raises BadConfig, naming what is wrong.
+
+    All take their places at once: what one allows and another one needs may stand in any order.
+    """
+    changes: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals:
             raise BadConfig(f"{text!r} sets nothing; write NAME=VALUE, like student.peak_lr=0.0005")
-        settings = _changed(settings, name.strip(), name.strip().split("."), value.strip())
-    return settings
+        _note(changes, settings, name.strip(), name.strip().split("."), value.strip())
+    return _replaced(settings, changes)
 
 
-def _changed(settings: Made, whole: str, path: Sequence[str], value: str) -> Made:
-    there = [field.name for field in fields(cast("Any", settings))]
+def _note(changes: dict[str, Any], settings: Any, whole: str, path: Sequence[str], value: str) -> None:
+    """Write down a field's new value, by name and within a dict for each group of settings above it."""
+    there = [field.name for field in fields(settings)]
     if path[0] not in there:
         raise BadConfig(f"no setting {whole}: {path[0]!r} is none of {', '.join(there)}")
     old = getattr(settings, path[0])
     if is_dataclass(old) and path[1:]:
-        new = _changed(cast("Any", old), whole, path[1:], value)
+        _note(changes.setdefault(path[0], {}), old, whole, path[1:], value)
     elif is_dataclass(old):
         raise BadConfig(f"{whole} is a group of settings; name one of {', '.join(f.name for f in fields(old))}")
     elif path[1:]:
         raise BadConfig(f"no setting {whole}: {path[0]} has none below it")
     else:
-        new = _read(get_type_hints(type(settings))[path[0]], value, whole)
-    return cast("Made", replace(cast("Any", settings), **{path[0]: new}))
+        changes[path[0]] = _read(get_type_hints(type(settings))[path[0]], value, whole)
+
+
+def _replaced(settings: Made, changes: Mapping[str, Any]) -> Made:
+    """The settings with every change at once; a dict changes the group of settings of its name."""
+    whole: Any = settings
+    new = {n: _replaced(getattr(whole, n), to) if isinstance(to, dict) else to for n, to in changes.items()}
+    return replace(whole, **new)
 
 
 def _read(kind: Any, value: str, name: str) -> object:

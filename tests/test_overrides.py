@@ -67,7 +67,7 @@ def test_the_command_line_sets_them_and_its_own_options_win(tmp_path: Path) -> N
         knowledge=None,
         quiet=True,
         create=True,
-        overrides=("student.lora.dora=true", "student.epochs=5", "reranker.side=both", "reranker.scorer=maxsim"),
+        overrides=("student.lora.dora=true", "student.epochs=5", "reranker.scorer=maxsim", "reranker.side=both"),
         epochs=2,
     )
     settings = work.choices.settings
