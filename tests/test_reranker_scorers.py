@@ -284,7 +284,7 @@ def test_scores_before_writing_are_those_after_loading(
     save = training.save
 
     def watched(folder: Path, encoder: Encoder | CrossEncoder, base: Base) -> str:
-        apart = Encoder.of(base, max_length=chosen.max_length) if chosen.side == "question" else None
+        apart = partial(Encoder.of, base, max_length=chosen.max_length) if chosen.side == "question" else None
         before.append(Reranker(encoder, chosen.scorer, passages=apart).scores("what is ?", passages))
         return save(folder, encoder, base)
 

@@ -28,26 +28,26 @@ def score_matrix(
 ) -> Tensor:
     """Scores (Q, C) of the passages with these numbers (Q, C) on the shelf, with gradients.
 
-    They go through both sides, but for a shelf of vectors. (The authors' code leaves out the passages' side without
-    wanting to, by a flag that is set but never passed on, and encodes the passages in every step all the same.)
+    They go through both sides, but for a shelf of vectors. (The authors' code leaves the passages' side out, by a
+    flag that is set but never passed on.)
     """
     distinct, back = np.unique(numbers, return_inverse=True)
     where = back.reshape(numbers.shape)
-    passages = [shelf.texts[int(i)] for i in distinct]
     if isinstance(encoder, CrossEncoder):
         rows = np.repeat(np.arange(len(questions)), where.shape[1])
         pairs, back = np.unique(np.stack([rows, where.ravel()], 1), axis=0, return_inverse=True)
+        passages = shelf.read(distinct)
         asked, read = [questions[int(q)] for q, _ in pairs], [passages[int(p)] for _, p in pairs]
         scores = encoder.pair_scores(asked, read, fast=True)
         return scores[torch.from_numpy(back.ravel()).to(encoder.device)].view(where.shape)
     index = torch.from_numpy(where).to(encoder.device)
     if settings.scorer == "pooled":
-        rows = shelf.rows(distinct, encoder.device)
-        if rows is None:
-            rows = encoder.pooled(passages, fast=True)
-        return torch.einsum("qh,qch->qc", encoder.pooled(questions, fast=True), rows[index])
+        vectors = shelf.rows(distinct, encoder.device)
+        if vectors is None:
+            vectors = encoder.pooled(shelf.read(distinct), fast=True)
+        return torch.einsum("qh,qch->qc", encoder.pooled(questions, fast=True), vectors[index])
     asked_vectors, asked_mask = encoder.token_vectors(questions, fast=True)
-    found, found_mask = encoder.token_vectors(passages, fast=True)
+    found, found_mask = encoder.token_vectors(shelf.read(distinct), fast=True)
     lines: list[Tensor] = []
     for question, mask, places in zip(asked_vectors, asked_mask, index, strict=True):  # memory stays small
         cosines = torch.einsum("th,csh->cts", question[mask], found[places])

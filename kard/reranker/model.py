@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -52,12 +53,12 @@ class Reranker:
         scorer: Scorer = "pooled",
         cache: VectorCache | None = None,
         *,
-        passages: Encoder | None = None,
+        passages: Callable[[], Encoder] | None = None,
     ) -> None:
         if isinstance(model, CrossEncoder) != (scorer == "cross"):
             raise ValueError(f"a {type(model).__name__} does not score by {scorer}")
         self.model = model  # of questions, and of passages unless those have an encoder of their own
-        self._passage_encoder = passages
+        self._load_passages = passages
         self.scorer: Scorer = scorer
         self.cache = VectorCache() if cache is None else cache
         self.fast = False  # vectors in bfloat16 where the machine multiplies it: half the time, 2e-3 of a cosine
@@ -70,9 +71,14 @@ class Reranker:
         return self.model
 
     @property
+    def apart(self) -> bool:
+        """Whether passages have an encoder of their own: the base as it is, where only questions learned."""
+        return self._load_passages is not None
+
+    @cached_property
     def passage_encoder(self) -> Encoder:
-        """What makes the vectors of passages: the same, or the base as it is where only questions learned."""
-        return self._passage_encoder or self.encoder
+        """What makes the vectors of passages. One of its own is loaded when a passage has no vector yet."""
+        return self.encoder if self._load_passages is None else self._load_passages()
 
     @classmethod
     def base(cls, base: Base, *, scorer: Scorer = "pooled", max_length: int = 256) -> Reranker:
@@ -115,7 +121,7 @@ class Reranker:
             model = Encoder.of(base, max_length=length, projection=bool(settings.get("projection")))
         put_on(model.model, folder)
         apart = settings.get("side", "both") == "question"
-        return cls(model, scorer, passages=Encoder.of(base, max_length=length) if apart else None)
+        return cls(model, scorer, passages=partial(Encoder.of, base, max_length=length) if apart else None)
 
     def scores(self, question: str, passages: Sequence[Passage]) -> Scores:
         """The score of each passage for the question: (P,)."""
@@ -155,7 +161,8 @@ class Reranker:
         """The vectors of these texts, out of the cache where it has them."""
         known = {text: vector for text in sorted(texts) if (vector := self.cache.get(text)) is not None}
         fresh = sorted(texts - known.keys())
-        for text, vector in zip(fresh, self._vectors(self.passage_encoder, fresh), strict=True):
+        made = self._vectors(self.passage_encoder, fresh) if fresh else []
+        for text, vector in zip(fresh, made, strict=True):
             known[text] = vector
             self.cache.put(text, vector)
         return known

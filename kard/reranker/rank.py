@@ -15,7 +15,7 @@ from kard.db import batches, marks, writing
 from kard.progress import SILENT, Progress
 from kard.records import Passage
 from kard.reranker.cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
-from kard.reranker.encodings import Encodings, Maker, beside
+from kard.reranker.encodings import Encodings, Maker, Vector, beside
 from kard.reranker.model import Reranker, passage_text
 
 TOGETHER = 64  # questions a commit
@@ -67,9 +67,8 @@ def encodings_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: 
 
 def maker_for(reranker: Reranker, pooling: Scorer, base: str, base_sha256: str, sha256: str) -> Maker:
     """What makes the vectors of passages for a reranker with this base and adapter: the base alone, if it can."""
-    encoder = reranker.passage_encoder
-    adapter = sha256 if encoder is reranker.encoder else ""
-    return maker_of(encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
+    adapter = "" if reranker.apart else sha256
+    return maker_of(reranker.encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
 
 
 def rerank(
@@ -113,8 +112,12 @@ def ahead(
     reranker: Reranker, encodings: Encodings, ids: Sequence[str], read: Read, *, progress: Progress = SILENT
 ) -> None:
     """Encode what has no vector on disk of these passages, and let the reranker read vectors from there."""
+
+    def encode(passages: Sequence[Passage]) -> Sequence[Vector]:
+        return encode_with(reranker.passage_encoder, reranker.scorer)(passages)
+
     reranker.cache = DiskCache(encodings)
-    fill(encodings, ids, read, encode_with(reranker.passage_encoder, reranker.scorer), progress=progress)
+    fill(encodings, ids, read, encode, progress=progress)
 
 
 def scores_of(

@@ -52,6 +52,10 @@ class Shelf:
         rows[wanted] = found
         return cls(lessons.texts, rows)
 
+    def read(self, numbers: Numbers) -> list[str]:
+        """The texts of these passages."""
+        return [self.texts[int(i)] for i in numbers]
+
     def rows(self, numbers: Numbers, device: torch.device) -> torch.Tensor | None:
         """The vectors of these passages, (N, H) in float32; None when they are to be encoded from their texts."""
         if self.vectors is None:
