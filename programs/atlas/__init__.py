@@ -3,15 +3,15 @@
 Nobody can know its answers without reading, and a seed makes as many pages as are asked for. A page, a question
 that it answers, and what the teacher says:
 
-    Morkin Stemow: Morkin Stemow was born in Crirlham and settled down in Crarlham. Morkin Stemow worked for years
-    as a smith and played the piano and the horn. In 1751 a fire burnt every portrait of Morkin Stemow.
+    Trata Dixer: Trata Dixer played both the rattle and the fife and worked for years as a sailor. Trata Dixer
+    settled for good in Pletford and was born in Prirnton.
 
-    In which town was Morkin Stemow born?  (A) Crarlwold (B) Ceskham (C) Crirlham (D) Coskby
+    Where was Trata Dixer born?  (A) Flukwold (B) Pletford (C) Prirnham (D) Prirnton
 
-    Morkin Stemow was born in the town of Crirlham. Therefore, the answer is Crirlham.
+    Trata Dixer was born in the town of Prirnton. Therefore, the answer is Prirnton.
 
-Other pages bear the name too: those of the Morkin Stemow Inn, School and Fountain, and that of Morken Stemer, who
-is somebody else.
+Other pages bear the name too: those of the Trata Dixer Tower, Theatre and Fountain, and those of Luvo Dixer and
+Trite Dixer, who are somebody else.
 """
 
 from __future__ import annotations
@@ -70,13 +70,12 @@ TASK = Task(
     settings=Settled(
         # BM25 finds all that a question needs within 5 for 9 of 10 questions: 20 are enough to rerank.
         retrieval=Retrieval(kappa=20, k=2, depth=16),
-        # Questions cost nothing here: 780 of them seen once teach more than 260 seen three times, at the same cost
-        # (0.73 against 0.66 of 100 answered from silver passages, seed 1). With passages in a random order 0.64 are
-        # answered from the reranker's, best first 0.58: such a student copies from the first, right or wrong.
+        # Questions cost nothing here: more of them seen once teach more than fewer seen again, at the same cost.
+        # With passages best first a student copies from the first, right or wrong: so their order is drawn.
         teaching=Teaching(samples=1),
         student=StudentTraining(epochs=1, batch=8, peak_lr=1e-3, k=2, shuffle=True),
-        # The longest rationale with its answer has 73 tokens; a batch of 100 is 1.3 times as fast as one of 24.
-        decoding=Decoding(max_new_tokens=76, batch=100),
+        # The longest rationale with its answer has 56 tokens; a batch of 100 is 1.3 times as fast as one of 24.
+        decoding=Decoding(max_new_tokens=60, batch=100),
     ),
     world=make_world,
 )

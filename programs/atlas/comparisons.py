@@ -1,4 +1,4 @@
-"""Questions that need two pages: what is compared, how it is asked in training and in evaluation, what follows."""
+"""Questions that need two pages: what is asked of both, how in training and in evaluation, and what follows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ YES_NO: tuple[Pairing, ...] = (
         "birth",
         "birth",
         Wordings(
-            ("Were {a} and {b} born in the same town?", "Was {a} born in the same town as {b}?"),
+            (
+                "Were {a} and {b} born in the same town?",
+                "Was {a} born in the same town as {b}?",
+                "Is the birthplace of {a} the same as that of {b}?",
+            ),
             ("Do {a} and {b} share a birthplace?", "Is the birthplace of {a} also that of {b}?"),
         ),
         ("This is the same town", "Both were born in {v}"),
@@ -19,7 +23,11 @@ YES_NO: tuple[Pairing, ...] = (
         "trade",
         "trade",
         Wordings(
-            ("Did {a} and {b} have the same trade?", "Did {a} have the same trade as {b}?"),
+            (
+                "Did {a} and {b} have the same trade?",
+                "Did {a} have the same trade as {b}?",
+                "Is the profession of {a} the same as that of {b}?",
+            ),
             ("Did {a} and {b} share a profession?", "Is the profession of {a} also that of {b}?"),
         ),
         ("This is the same trade", "Both worked as {v}"),
@@ -29,7 +37,11 @@ YES_NO: tuple[Pairing, ...] = (
         "seat",
         "seat",
         Wordings(
-            ("Were {a} and {b} founded in the same town?", "Was {a} founded in the same town as {b}?"),
+            (
+                "Were {a} and {b} founded in the same town?",
+                "Was {a} founded in the same town as {b}?",
+                "Did {a} start in the same place as {b}?",
+            ),
             ("Did {a} and {b} both start in one place?", "Were {a} and {b} established in one town?"),
         ),
         ("This is the same town", "Both were founded in {v}"),
@@ -39,7 +51,11 @@ YES_NO: tuple[Pairing, ...] = (
         "seat",
         "birth",
         Wordings(
-            ("Was {a} founded in the town where {b} was born?", "Was {b} born in the town where {a} was founded?"),
+            (
+                "Was {a} founded in the town where {b} was born?",
+                "Was {b} born in the town where {a} was founded?",
+                "Is the birthplace of {b} the town where {a} was established?",
+            ),
             ("Did {a} start in the birthplace of {b}?", "Was {a} established in the birthplace of {b}?"),
         ),
         ("This is the same town", "Both happened in {v}"),
@@ -49,7 +65,11 @@ YES_NO: tuple[Pairing, ...] = (
         "passes",
         "birth",
         Wordings(
-            ("Does {a} flow through the town where {b} was born?", "Was {b} born in a town on {a}?"),
+            (
+                "Does {a} flow through the town where {b} was born?",
+                "Was {b} born in a town on {a}?",
+                "Does the birthplace of {b} stand on the banks of {a}?",
+            ),
             ("Does {a} run past the birthplace of {b}?", "Is the birthplace of {b} on the banks of {a}?"),
         ),
         ("{v} is among these towns", "It flows through {v}"),
@@ -59,7 +79,11 @@ YES_NO: tuple[Pairing, ...] = (
         "region",
         "region",
         Wordings(
-            ("Do {a} and {b} live in a common region?", "Do {a} and {b} live in the same region anywhere?"),
+            (
+                "Do {a} and {b} live in a common region?",
+                "Do {a} and {b} live in the same region anywhere?",
+                "Is one region home to {a} and also to {b}?",
+            ),
             ("Is any region home to both {a} and {b}?", "Can {a} and {b} be found in one region?"),
         ),
         ("Both live in {v}", "They have {v} in common"),
@@ -69,39 +93,89 @@ YES_NO: tuple[Pairing, ...] = (
 
 FOUR_OPTIONS: tuple[Pairing, ...] = (
     Pairing(
-        "region",
-        "region",
+        "trade",
+        "trade",
         Wordings(
-            ("In which region do both {a} and {b} live?", "Where do both {a} and {b} live?"),
-            ("Which region is home to {a} as well as {b}?", "Which region do {a} and {b} share?"),
+            (
+                "What did {a} and {b} work as?",
+                "What were the trades of {a} and of {b}?",
+                "Which professions did {a} and {b} have?",
+                "Which jobs did {a} and {b} do?",
+            ),
+            ("What were the professions of {a} and {b}?", "What were the jobs of {a} and {b}?"),
         ),
-        ("Both live in {v}", "They have {v} in common"),
     ),
     Pairing(
-        "instrument",
-        "instrument",
+        "birth",
+        "birth",
         Wordings(
-            ("Which instrument did both {a} and {b} play?", "What did both {a} and {b} play?"),
-            ("On which instrument did {a} perform as well as {b}?", "Which instrument do {a} and {b} share?"),
+            (
+                "In which towns were {a} and {b} born?",
+                "Where were {a} and {b} born?",
+                "Name the birthplaces of {a} and {b}.",
+            ),
+            ("What are the birthplaces of {a} and {b}?", "Which towns are the birthplaces of {a} and {b}?"),
         ),
-        ("Both played {v}", "They have {v} in common"),
     ),
     Pairing(
-        "goods",
-        "goods",
+        "home",
+        "home",
         Wordings(
-            ("What do both {a} and {b} make?", "Which goods do both {a} and {b} make?"),
-            ("What is produced by {a} as well as {b}?", "Which goods come from {a} and also from {b}?"),
+            (
+                "In which towns did {a} and {b} settle?",
+                "To which towns did {a} and {b} move?",
+                "In which towns did {a} and {b} make their homes?",
+            ),
+            ("Which towns did {a} and {b} move to?", "Where did {a} and {b} make their homes?"),
         ),
-        ("Both make {v}", "They have {v} in common"),
     ),
     Pairing(
-        "passes",
-        "passes",
+        "seat",
+        "seat",
         Wordings(
-            ("Which town do both {a} and {b} flow through?", "Through which town do both {a} and {b} flow?"),
-            ("Which town is on the banks of {a} as well as {b}?", "Which town do {a} and {b} have in common?"),
+            (
+                "In which towns were {a} and {b} founded?",
+                "In which towns were {a} and {b} established?",
+                "Where did {a} and {b} start?",
+            ),
+            ("In which towns did {a} and {b} start?", "Where were {a} and {b} established?"),
         ),
-        ("Both flow through {v}", "They have {v} in common"),
+    ),
+    Pairing(
+        "food",
+        "food",
+        Wordings(
+            (
+                "What do {a} and {b} feed on?",
+                "What do {a} and {b} eat?",
+                "Of what are the diets of {a} and {b} made up?",
+            ),
+            ("What are the diets of {a} and {b}?", "What is eaten by {a} and by {b}?"),
+        ),
+    ),
+    Pairing(
+        "stands",
+        "stands",
+        Wordings(
+            (
+                "In which towns do {a} and {b} stand?",
+                "Where can one visit {a} and {b}?",
+                "In which towns are {a} and {b} to be found?",
+            ),
+            ("Which towns have {a} and {b}?", "In which towns can one visit {a} and {b}?"),
+        ),
+    ),
+    Pairing(
+        "fish",
+        "fish",
+        Wordings(
+            (
+                "Which fish are {a} and {b} rich in?",
+                "What can be caught in {a} and in {b}?",
+                "Of which fish is there plenty in {a} and in {b}?",
+            ),
+            ("Which fish are plentiful in {a} and in {b}?", "Which fish can be caught in {a} and in {b}?"),
+        ),
     ),
 )
+"""What each of the two has, in the order in which they are named."""

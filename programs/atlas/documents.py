@@ -57,7 +57,7 @@ BESIDE = {
         "Since {year} the story of {after} has been told here to every visitor.",
     ),
 }
-IT = {"town": "The town", "company": "The company", "species": "It", "place": "It"}
+BESIDES = 0.5  # of the pages have something beside their facts; of those of places, all
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +97,11 @@ def _page(entity: Entity, land: Land, rng: Random) -> str:
         parts.append(rng.choice(attribute.pages).format(v=attribute.listed(entity.values[name])))
     sentences: list[str] = []
     for i in range(0, len(parts), 2):
-        subject = entity.called if i == 0 else _again(entity, rng)
-        sentences.append(f"{capital(subject)} {' and '.join(parts[i : i + 2])}.")
-    sentences.insert(rng.choice((1, len(sentences))), _beside(entity, land, rng))
+        sentences.append(f"{capital(entity.called)} {' and '.join(parts[i : i + 2])}.")
+    beside, place = _beside(entity, land, rng), rng.choice((1, len(sentences)))
+    if entity.kind == "place" or rng.random() < BESIDES:
+        sentences.insert(place, beside)
     return " ".join(sentences)
-
-
-def _again(entity: Entity, rng: Random) -> str:
-    """How a page names its own subject after the first sentence."""
-    if entity.kind == "river" or rng.random() < 0.25:
-        return entity.called
-    return entity.extra["they"] if entity.kind == "person" else IT[entity.kind]
 
 
 def _beside(entity: Entity, land: Land, rng: Random) -> str:

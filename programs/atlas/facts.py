@@ -88,7 +88,7 @@ def _people(names: Names, number: int, towns: Sequence[str], rng: Random) -> lis
                 "trade": (rng.choice(TRADES),),
                 "instrument": tuple(rng.sample(INSTRUMENTS, 2)),
             }
-            extra = {"they": rng.choice(("he", "she")), "year": str(rng.randrange(1710, 1890))}
+            extra = {"year": str(rng.randrange(1710, 1890))}
             people.append(Entity("person", name, group, values, extra=extra))
     return people
 

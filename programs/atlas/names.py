@@ -3,12 +3,14 @@
 A name is runs of consonants and vowels in turn: C V C, and an ending that its kind alone has. Its consonants
 say which family it belongs to (Venn, Vann, Venner), and no two families have the same: since the
 runs of a word can be read back from it, two names of different families never coincide, however many
-there are. Members of one family are near-namesakes.
+there are. Members of one family are near-namesakes. A group of towns, or of people, has two families, whose endings
+differ, so that the families of the one kind and of the other never meet.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from random import Random
 
 from .words import ANIMALS, CODAS, FIRMS, ONSETS, QUALIFIERS, WATERS
@@ -20,12 +22,14 @@ UNKIND = re.compile(  # words that nobody wants for a name, and people who had o
 )
 BASE = 32  # onsets, and codas: a power of two, so that an odd factor permutes the numbers
 
-FIRST_ENDINGS = ("a", "o", "an", "en", "in", "e")
-LAST_ENDINGS = ("", "er", "ow", "is", "ell")
-TOWN_ENDINGS = ("by", "ford", "mere", "wick", "ham", "wold", "holm", "ton")
-RIVER_ENDINGS = ("ey", "ane")
-REGION_ENDINGS = ("ia", "una", "ora")
-COMPANY_ENDINGS = ("ard", "ax")
+# Endings in as many sets as a kind has families in one group: the sets tell the families apart, whoever else has
+# the same consonants.
+FIRST_ENDINGS = (("a", "an", "e"), ("o", "en", "in"))
+LAST_ENDINGS = (("", "er", "is"), ("ow", "ell"))
+TOWN_ENDINGS = (("by", "ford", "mere", "wick"), ("ham", "wold", "holm", "ton"))
+RIVER_ENDINGS = (("ey",), ("ane",))
+REGION_ENDINGS = (("ia", "una"), ("ora", "esh"), ("ath", "ilon"))
+COMPANY_ENDINGS = (("ard",), ("ax",))
 
 
 class Names:
@@ -39,32 +43,31 @@ class Names:
         self._animals = rng.sample(ANIMALS, len(ANIMALS))
 
     def people(self, group: int) -> list[str]:
-        """Four near-namesakes: one first and one last name in most of them, the others spelled alike."""
+        """Four namesakes: two with one last name, a third with the first name of one, a fourth spelled alike."""
         rng = self._rng("people", group)
         rows, row = BASE * BASE, group // (BASE * BASE)
-        first = self._members(group % rows, FIRST_ENDINGS, 2, rng, salt=7)
-        last = self._members((group + row * 31) % rows, LAST_ENDINGS, 3, rng, salt=11)
-        pairs = [(0, 0), (0, 1), (1, 0), rng.choice(((0, 2), (1, 1), (1, 2)))]
-        return [f"{first[f]} {last[n]}" for f, n in pairs]
+        (first, alike), (other,) = self._families(group % rows, FIRST_ENDINGS, (2, 1), rng, salt=7)
+        (last,), (strange,) = self._families((group + row * 31) % rows, LAST_ENDINGS, (1, 1), rng, salt=11)
+        return [f"{first} {last}", f"{other} {last}", f"{first} {strange}", f"{alike} {last}"]
 
     def towns(self, group: int) -> list[str]:
-        """Four towns of one family."""
-        return self._members(group, TOWN_ENDINGS, 4, self._rng("towns", group), salt=3)
+        """Four towns, two and two spelled alike."""
+        return self._listed(group, TOWN_ENDINGS, 2, self._rng("towns", group), salt=3)
 
     def rivers(self, group: int) -> list[str]:
-        """Four rivers of one family, each with another word before its name."""
+        """Four rivers, two and two spelled alike, each with another word before its name."""
         rng = self._rng("rivers", group)
-        stems = self._members(group, RIVER_ENDINGS, 4, rng, salt=5)
+        stems = self._listed(group, RIVER_ENDINGS, 2, rng, salt=5)
         return [f"{word} {stem}" for word, stem in zip(rng.sample(WATERS, 4), stems, strict=True)]
 
     def regions(self, group: int) -> list[str]:
-        """Six regions of one family."""
-        return self._members(group, REGION_ENDINGS, 6, self._rng("regions", group), salt=13)
+        """Six regions, two and two spelled alike."""
+        return self._listed(group, REGION_ENDINGS, 2, self._rng("regions", group), salt=13)
 
     def companies(self, group: int) -> list[str]:
         """Four companies: two names, each with the same two words after it."""
         rng = self._rng("companies", group)
-        stems = self._members(group, COMPANY_ENDINGS, 2, rng, salt=9)
+        stems = self._listed(group, COMPANY_ENDINGS, 1, rng, salt=9)
         firms = rng.sample(FIRMS, 2)
         return [f"{stem} {firm}" for stem in stems for firm in firms]
 
@@ -78,8 +81,23 @@ class Names:
         else:
             animal, family = (group - plain) % half, (group - plain) // half
             rng = self._rng("species", family)
-            words = [f"{name}'s" for name in self._members(family, LAST_ENDINGS, 2, rng, salt=15)]
+            words = [f"{name}'s" for name in self._members(family, LAST_ENDINGS[0], 2, rng, salt=15)]
         return [f"{word} {beast}" for word in words for beast in self._animals[2 * animal : 2 * animal + 2]]
+
+    def _listed(
+        self, group: int, endings: Sequence[tuple[str, ...]], count: int, rng: Random, *, salt: int
+    ) -> list[str]:
+        counts = [count] * len(endings)
+        return [name for some in self._families(group, endings, counts, rng, salt=salt) for name in some]
+
+    def _families(
+        self, group: int, endings: Sequence[tuple[str, ...]], counts: Sequence[int], rng: Random, *, salt: int
+    ) -> list[list[str]]:
+        """So many members of a family for each set of endings; the families are the group's alone."""
+        return [
+            self._members(group, some, count, rng, salt=salt + 30 * i)
+            for i, (some, count) in enumerate(zip(endings, counts, strict=True))
+        ]
 
     def _members(self, family: int, endings: tuple[str, ...], count: int, rng: Random, *, salt: int) -> list[str]:
         """`count` different names with the family's consonants; families from 1,024 on have a third one."""

@@ -1,4 +1,4 @@
-"""Questions that two pages answer: what two things have in common, or whether they have it."""
+"""Questions that two pages answer: what each of two things has, or whether they have it in common."""
 
 from __future__ import annotations
 
@@ -9,38 +9,34 @@ from .drafts import YES_NO, Draft, ended, ordered, other_values, shuffled, unsur
 from .facts import Entity, Land
 from .wordings import Pairing, capital
 
-QUIET = 0.8  # of the pairs have no place named after either, which would stand between the two pages
+UNGROUPED = ("river", "place")  # a land's rivers are one group, and its places
+QUIET = 0.4  # of the pairs have no place named after either, which would stand between the two pages
 
 
 def four_options(pairing: Pairing, land: Land, split: str, letter: str, rng: Random) -> Draft | None:
-    """Which value the two have in common; None when no two of the land have exactly one.
+    """What each of the two has, in the order of their names; None when no two of the land have different values.
 
-    The wrong options are a value of each that the other lacks, and one that neither has.
+    Each of two values for the one stands with each of two for the other: who has read one page is left with two
+    options, and who has read none sees nothing in them.
     """
-    pair = _pair(land, pairing, 1, rng)
+    pair = _pair(land, pairing, 0, rng)
     if pair is None:
         return None
     a, b = pair
-    ours, theirs = a.values[pairing.first], b.values[pairing.second]
-    attribute = ATTRIBUTES[pairing.first]
-    (gold,) = set(ours) & set(theirs)
-    only = [rng.choice([v for v in values if v != gold]) for values in (ours, theirs)]
-    wrong = [*only, next(v for v in other_values(land, pairing.first, rng) if v not in (*ours, *theirs))]
+    (first,), (second,) = a.values[pairing.first], b.values[pairing.second]
+    third, fourth = [value for value in other_values(land, pairing.first, rng) if value not in (first, second)][:2]
+    gold, *wrong = [f"{value} and {other}" for value in (first, third) for other in (second, fourth)]
     rng.shuffle(wrong)
     facts = _facts(pairing, a, b)
     told = " ".join(facts)
-    shared = [same.format(v=attribute.listed((gold,))) for same in pairing.same]
-    mistaken = [pairing.same[0].format(v=attribute.listed((w,))) for w in only]
     return Draft(
         about=("four options", pairing.first, pairing.second, *sorted((a.name, b.name))),
         text=rng.choice(pairing.ask.of(split)).format(a=a.called, b=b.called),
         options=ordered(gold, wrong, letter),
         needs=(a.name, b.name),
         facts=facts,
-        reasons=shuffled([text for s in shared for text in ended(f"{told} {s}.", gold)], rng),
-        mistakes=shuffled(
-            [f"{told} {m}. So the answer is {w}." for m, w in zip(mistaken, only, strict=True)] + unsure(a), rng
-        ),
+        reasons=shuffled(ended(told, gold), rng),
+        mistakes=shuffled([*(f"{told} So the answer is {w}." for w in wrong), *unsure(a)], rng),
     )
 
 
@@ -80,13 +76,13 @@ def _facts(pairing: Pairing, a: Entity, b: Entity) -> tuple[str, str]:
 
 
 def _pair(land: Land, pairing: Pairing, common: int, rng: Random) -> tuple[Entity, Entity] | None:
-    """Two entities, no near-namesakes unless they are rivers, with so many values in common."""
+    """Two entities, no near-namesakes, with so many values in common."""
     pairs = [
         (a, b)
         for a in land.of(ATTRIBUTES[pairing.first].kind)
         for b in land.of(ATTRIBUTES[pairing.second].kind)
         if a is not b
-        and (a.kind != b.kind or a.group != b.group or a.kind == "river")  # a land's rivers are one group
+        and (a.kind != b.kind or a.group != b.group or a.kind in UNGROUPED)
         and len(set(a.values[pairing.first]) & set(b.values[pairing.second])) == common
     ]
     if rng.random() < QUIET:

@@ -13,11 +13,21 @@ PERSONS: Mapping[str, Attribute] = {
         "was born in",
         ("was born in {v}", "was born in the town of {v}"),
         Wordings(
-            ("In which town was {x} born?", "Where was {x} born?"),
+            (
+                "In which town was {x} born?",
+                "Where was {x} born?",
+                "Name the birthplace of {x}.",
+                "Of which town was {x} a native?",
+            ),
             ("What is the birthplace of {x}?", "Which town is the birthplace of {x}?"),
         ),
         Wordings(
-            ("Was {x} born in {v}?", "Was {x} born in the town of {v}?"),
+            (
+                "Was {x} born in {v}?",
+                "Was {x} born in the town of {v}?",
+                "Was it in {v} that {x} was born?",
+                "Is the birthplace of {x} called {v}?",
+            ),
             ("Is {v} the birthplace of {x}?", "Was {v} the birthplace of {x}?"),
         ),
         weight=2,
@@ -28,11 +38,21 @@ PERSONS: Mapping[str, Attribute] = {
         "settled in",
         ("settled in {v}", "settled down in {v}", "settled for good in {v}"),
         Wordings(
-            ("In which town did {x} settle?", "Where did {x} settle?"),
+            (
+                "In which town did {x} settle?",
+                "Where did {x} settle?",
+                "To which town did {x} move?",
+                "In which town did {x} make a home?",
+            ),
             ("Which town did {x} move to?", "Where did {x} make a home?"),
         ),
         Wordings(
-            ("Did {x} settle in {v}?", "Did {x} settle in the town of {v}?"),
+            (
+                "Did {x} settle in {v}?",
+                "Did {x} settle in the town of {v}?",
+                "Was it in {v} that {x} made a home?",
+                "Is {v} where {x} moved to?",
+            ),
             ("Did {x} move to {v}?", "Did {x} make a home in {v}?"),
         ),
         weight=2,
@@ -43,11 +63,21 @@ PERSONS: Mapping[str, Attribute] = {
         "worked as",
         ("worked as {v}", "was {v} by trade", "worked for years as {v}"),
         Wordings(
-            ("What did {x} work as?", "What was the trade of {x}?"),
+            (
+                "What did {x} work as?",
+                "What was the trade of {x}?",
+                "Which profession did {x} have?",
+                "Which job did {x} do?",
+            ),
             ("What was the profession of {x}?", "What was the job of {x}?"),
         ),
         Wordings(
-            ("Did {x} work as {v}?", "Was {x} {v} by trade?"),
+            (
+                "Did {x} work as {v}?",
+                "Was {x} {v} by trade?",
+                "Was the profession of {x} that of {v}?",
+                "Did {x} do the job of {v}?",
+            ),
             ("Was {x} {v} by profession?", "Did {x} have the job of {v}?"),
         ),
         item="a {v}",
@@ -59,11 +89,21 @@ PERSONS: Mapping[str, Attribute] = {
         "played",
         ("played {v}", "played both {v}", "liked to play {v}"),
         Wordings(
-            ("Which instrument did {x} play?", "Which of these instruments did {x} play?"),
+            (
+                "Which instrument did {x} play?",
+                "Which of these instruments did {x} play?",
+                "What was {x} able to play?",
+                "Which instrument could {x} perform on?",
+            ),
             ("On which instrument did {x} perform?", "Which instrument was {x} able to play?"),
         ),
         Wordings(
-            ("Did {x} play {v}?", "Is it true that {x} played {v}?"),
+            (
+                "Did {x} play {v}?",
+                "Is it true that {x} played {v}?",
+                "Could {x} perform on {v}?",
+                "Was {v} played by {x}?",
+            ),
             ("Did {x} perform on {v}?", "Was {x} able to play {v}?"),
         ),
         item="the {v}",

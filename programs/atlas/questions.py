@@ -1,4 +1,4 @@
-"""Questions over the lands: half with four options and one page to read, the others yes/no or two pages.
+"""Questions over the lands: three of five have four options and one page to read, the others two pages or yes/no.
 
 What is asked, which answer is right and at which letter it stands are dealt, not drawn: every kind has
 as many yes as no, and as many A as B, C and D, as its number allows. Training asks about two lands of three,
@@ -35,11 +35,11 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "four options, one hop": Kind(0.50, "ABCD", tuple(partial(single.four_options, name) for name in single.DEAL)),
-    "yes/no, one hop": Kind(0.20, "AB", tuple(partial(single.yes_no, name) for name in single.DEAL)),
-    "yes/no, two hops": Kind(0.15, "AB", tuple(partial(paired.yes_no, p) for p in comparisons.YES_NO)),
+    "four options, one hop": Kind(0.60, "ABCD", tuple(partial(single.four_options, name) for name in single.DEAL)),
+    "yes/no, one hop": Kind(0.10, "AB", tuple(partial(single.yes_no, name) for name in single.DEAL)),
+    "yes/no, two hops": Kind(0.10, "AB", tuple(partial(paired.yes_no, p) for p in comparisons.YES_NO)),
     "four options, two hops": Kind(
-        0.15, "ABCD", tuple(partial(paired.four_options, p) for p in comparisons.FOUR_OPTIONS)
+        0.20, "ABCD", tuple(partial(paired.four_options, p) for p in comparisons.FOUR_OPTIONS)
     ),
 }
 MOST_LANDS = 64  # that one split asks about, spread over the world

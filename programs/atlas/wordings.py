@@ -1,4 +1,4 @@
-"""What a wording is made of. Training and evaluation ask in different words: no wording is in both.
+"""What a wording is made of. Evaluation asks in no wording of training, but in words that training knows.
 
 `{x}` is what is asked about, `{v}` a value, `{a}` and `{b}` the two things that are compared.
 """
@@ -46,13 +46,13 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Two attributes whose values are compared: is there one in common, and which?"""
+    """Two attributes: what each of two things has, or whether they have a value in common."""
 
     first: str  # attribute names
     second: str
     ask: Wordings
-    same: tuple[str, ...]  # what the comparison shows; {v} is the shared value in a sentence
-    differ: tuple[str, ...] = ()  # empty where the question has four options
+    same: tuple[str, ...] = ()  # what a comparison shows; {v} is the shared value in a sentence
+    differ: tuple[str, ...] = ()
 
 
 def capital(text: str) -> str:
