@@ -1,5 +1,5 @@
 """Students, side by side in one run: training against the plain recipe and the processor's ceiling; answering many
-adapters against loading each anew.
+adapters against loading each anew, and few questions of each in one batch against batch by batch.
 
     python benchmarks/students.py [--steps 6] [--questions 16]
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import torch
+from peft import PeftModel
 from transformers import Trainer, TrainingArguments
 
 from kard import adapters, bases, demo, steps, tasks
@@ -28,7 +29,10 @@ from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.lora import adapted, state_of
 from kard.machine import dtype
 from kard.plan import Teacher
+from kard.records import Sample
+from kard.student.batches import Row
 from kard.student.losses import Example
+from kard.student.mixed import together
 from kard.student.model import Resident, Student, load_model
 from kard.student.pairs import rendered, schedule, training_pairs
 from kard.student.render import signature_for
@@ -52,6 +56,7 @@ def main(count: int, questions: int, threads: int) -> None:
         print(f"{len(examples)} examples, {mean:.0f} tokens each, {threads} threads, {dtype()}")
         training(base, tokens, examples, Path(folder))
         answering(base, tokens, asked[:questions], Path(folder))
+        few(base, tokens, asked[:4], Path(folder))
 
 
 def material(folder: Path, count: int) -> tuple[bases.Base, Tokens, list[Example], list[tuple[str, list[str]]]]:
@@ -176,6 +181,44 @@ def answering(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[
     print(f"4 adapters x {len(asked)} questions     {fast:7.1f} s on a resident base, in batches")
     print(f"                                {slow:7.1f} s loading each, one by one: {slow / fast:.1f} times")
     print(f"equal texts                     {equal} of {count} (bfloat16 rounds by the batch; float32 gives all)")
+
+
+def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]], folder: Path) -> None:
+    """Four adapters, four questions each: in one batch, or batch by batch with peft's `set_adapter`, or merged."""
+    folders = [folder / f"adapter-{i}" for i in range(4)]
+    decoding = Decoding(max_new_tokens=32, batch=64)
+    home = Resident(load_model(base, dtype()), tokens, decoder=True)
+    students = [Student(home, path, SETTINGS) for path in folders]
+    rows = [Row(student, prompt, options, 0) for student in students for prompt, options in asked]
+    made: dict[str, list[str]] = {}
+    took: dict[str, float] = {}
+
+    def note(name: str, work: Callable[[], Sequence[Sample]]) -> None:
+        took[name] = timed(lambda: made.update({name: [s.text for s in work()]}))
+
+    note("one batch", lambda: together(rows, decoding))
+    prompts, options = [p for p, _ in asked], [o for _, o in asked]
+    note("merged", lambda: [s for one in students for s in one.generate(prompts, options, decoding)])
+    home.wear(None)
+    switched = PeftModel.from_pretrained(home.writer.model, folders[0], adapter_name="0")
+    for name in "123":
+        switched.load_adapter(folders[int(name)], adapter_name=name)
+    bare = Student(home, None, SETTINGS)
+
+    def grouped() -> list[Sample]:
+        samples: list[Sample] = []
+        for name in "0123":
+            switched.set_adapter(name)
+            samples += bare.generate(prompts, options, decoding)
+        return samples
+
+    note("set_adapter", grouped)
+    for name in ("set_adapter", "merged"):
+        equal = sum(a == b for a, b in zip(made["one batch"], made[name], strict=True))
+        fast, slow = took["one batch"], took[name]
+        print(f"4 adapters x {len(asked)} questions      {fast:7.1f} s in one batch")
+        print(f"                                {slow:7.1f} s grouped, {name}: {slow / fast:.1f} times")
+        print(f"equal texts                     {equal} of {len(rows)}")
 
 
 def adapter(base: bases.Base, folder: Path, *, seed: int) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kard import steps
 from kard.config import METHODS, RETRIEVERS, require
@@ -20,6 +21,9 @@ from kard.evaluation.naming import listed, meant
 from kard.plan import Work
 from kard.stages.contract import State, Step, tested_ids
 from kard.stages.study import train_student
+
+if TYPE_CHECKING:
+    from kard.student.model import Student
 
 ALL, PROMPTED = "all", "prompted"  # words among the names of students
 NOT_HERE = ("teach", "reranker", "student", "answer")  # steps that an evaluation does not do by the way
@@ -181,17 +185,35 @@ class Plan:
         return State("answers", len(tested_ids(work)) * len(self.pairs) - left, left)
 
     def _answers(self, work: Work) -> int:
+        from kard.student.mixed import FEW
         from kard.student.model import Student
 
-        added, limit = 0, work.choices.test_limit
-        for over, student, retriever in self.pairs:
+        added, waiting = 0, list[tuple[Student, Condition]]()
+        for over, student, retriever in self._in_turn():
             made = student if student.id else replace(student, id=train_student(over, student.size, student.method))
             condition = _condition(over, made, retriever)
-            if self._left(condition):
-                # The base stays in memory from one student to the next: only what differs is loaded.
-                loaded = Student.load(work.db, condition.student_id, work.adapters)
-                added += answer(work.db, work.task, loaded, condition, limit=limit, progress=work.progress)
-        return added
+            if not (left := self._left(condition)):
+                continue
+            # The base stays in memory from one student to the next: only what differs is loaded.
+            loaded = Student.load(work.db, condition.student_id, work.adapters)
+            others = [student for student, _ in waiting]
+            if left > FEW or any(o.name == loaded.name or o.home is not loaded.home for o in others):
+                added, waiting = added + self._answer(waiting), []
+            waiting.append((loaded, condition))
+            if left > FEW:
+                added, waiting = added + self._answer(waiting), []
+        return added + self._answer(waiting)
+
+    def _in_turn(self) -> list[tuple[Evaluation, Chosen, str]]:
+        """Base by base, and retriever by retriever: students with few questions left answer them together."""
+        bases = list(dict.fromkeys(self.work.base_of(student.size) for _, student, _ in self.pairs))
+        return sorted(
+            self.pairs, key=lambda pair: (bases.index(self.work.base_of(pair[1].size)), RETRIEVERS.index(pair[2]))
+        )
+
+    def _answer(self, asked: Sequence[tuple[Student, Condition]]) -> int:
+        work = self.work
+        return answer(work.db, work.task, asked, limit=work.choices.test_limit, progress=work.progress)
 
 
 def _condition(over: Evaluation, student: Chosen, retriever: str) -> Condition:

@@ -27,9 +27,8 @@ from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
 from kard.records import Passage
-from kard.student import engine as engines
 from kard.student import finetune as finetuning
-from kard.student import model, training
+from kard.student import model, queue, training
 from kard.student.engine import StudentEngine
 from kard.student.lessons import lessons
 from kard.student.lm import StudentLM, StudentPredict
@@ -205,9 +204,9 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
     seen: list[Ids] = []
     generate = writer.generate
 
-    def noted(prompts: Sequence[Ids], drawing: Any) -> list[Ids]:
+    def noted(prompts: Sequence[Ids], *rest: Any) -> list[Ids]:
         seen.extend(prompts)
-        return generate(prompts, drawing)
+        return generate(prompts, *rest)
 
     monkeypatch.setattr(writer, "generate", noted)
     for example in labelled():
@@ -625,11 +624,14 @@ def request(prompt: str, **config: Any) -> Request:
 def test_an_idle_engine_has_no_thread_and_the_next_request_starts_one(
     program: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "IDLE", 0.05)
+    monkeypatch.setattr(queue, "IDLE", 0.05)
     engine = cast(StudentEngine, program.get_lm().engine)
+    engine.student.home.queue = fresh = queue.Queue()  # others asked the same base before
+    fresh.open(engine)
 
     def threads() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name == f"student {engine.student.name}"]
+        name = f"students {id(fresh):x}"
+        return [thread.name for thread in threading.enumerate() if thread.name == name]
 
     assert threads() == []
     first = engine.complete(request("Question: a\nRationale:")).text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -218,6 +219,29 @@ def test_each_seed_reads_by_the_reranker_of_its_own_seed(folder: Path) -> None:
     kard(folder, "evaluate", "--students", "seed=0", "--retrievers", "reranker", "--reranker", newest, "--quiet")
     labels = json.loads(kard(folder, "report", "--json").output)["accuracy"]
     assert len({row["variant"] for row in labels if row["method"] == "kard"}) == 2
+
+
+def test_students_with_few_questions_left_answer_them_in_one_batch_as_they_would_alone(
+    folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kard.student import mixed
+
+    batches: list[tuple[int, int, str]] = []
+    answered = mixed.answered
+
+    def noted(writer: Any, rows: Any, *rest: Any) -> Any:
+        batches.append((len({row.student.name for row in rows}), len(rows), threading.current_thread().name))
+        return answered(writer, rows, *rest)
+
+    monkeypatch.setattr(mixed, "answered", noted)
+    kard(folder, "evaluate", "--students", "kard", "--retrievers", "bm25,silver", "--quiet")
+    here = threading.main_thread().name
+    assert all(batch == (2, 4, here) for batch in batches)  # two students, two questions
+    assert 1 <= len(batches) <= 2  # what silver finds may be what BM25 found
+    apart = copied(trained, tmp_path / "apart")
+    for seed in "01":
+        kard(apart, "evaluate", "--students", f"kard/seed={seed}", "--retrievers", "bm25,silver", "--quiet")
+    assert answers(apart) == answers(folder)
 
 
 class Broken(BaseException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import dspy
@@ -18,18 +20,21 @@ import pytest
 import torch
 from sqlite_utils import Database
 
-from kard.adapters import WEIGHTS
+from kard.adapters import WEIGHTS, write
 from kard.bases import Base
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
-from kard.lora import adapted, trainable
+from kard.lora import adapted, state_of, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import attention, model, pairs, render, training
+from kard.student import attention, model, pairs, queue, render, training
+from kard.student.batches import Row
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
 from kard.student.engine import StudentEngine, load_lm
 from kard.student.losses import Example, Layers, Whole, loss_for
+from kard.student.mixed import together
 from kard.student.model import Resident, Student
+from kard.student.queue import Queue
 from kard.student.render import signature_for
 from kard.student.tokens import Ids, Tokens
 from kard.student.training import train_student
@@ -75,6 +80,8 @@ def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
         GPT2LMHeadModel,
         LlamaConfig,
         LlamaForCausalLM,
+        OPTConfig,
+        OPTForCausalLM,
         T5Config,
         T5ForConditionalGeneration,
     )
@@ -93,6 +100,14 @@ def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
                 vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=1
             )
         )
+    elif architecture == "opt":
+        made = OPTForCausalLM(
+            OPTConfig(
+                vocab_size=300, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+                max_position_embeddings=256, word_embed_proj_dim=32, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+                init_std=0.3,
+            )
+        )  # fmt: skip
     else:
         config = LlamaConfig(
             vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
@@ -115,7 +130,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def every_base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Base]:
     made = {kind: make_base(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
-    return {**made, "gpt2": make_base(tmp_path_factory.mktemp("gpt2"), "decoder", "gpt2")}
+    return {**made, **{name: make_base(tmp_path_factory.mktemp(name), "decoder", name) for name in ("gpt2", "opt")}}
 
 
 @pytest.fixture(params=KINDS)
@@ -232,9 +247,9 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
     seen: list[Ids] = []
     generate = answering.home.writer.generate
 
-    def noted(prompts: Sequence[Ids], drawing: Drawing) -> list[Ids]:
+    def noted(prompts: Sequence[Ids], *rest: Any) -> list[Ids]:
         seen.extend(prompts)
-        return generate(prompts, drawing)
+        return generate(prompts, *rest)
 
     monkeypatch.setattr(answering.home.writer, "generate", noted)
 
@@ -674,6 +689,7 @@ class Slow:
     name = "slow"
 
     def __init__(self) -> None:
+        self.home = SimpleNamespace(queue=Queue())
         self.batches: list[tuple[list[str], Decoding]] = []
 
     def generate(self, prompts: list[str], choices: Any, decoding: Decoding, *, seeds: list[int]) -> list[Sample]:
@@ -787,3 +803,165 @@ def test_shuffled_passages_are_the_same_ones_in_an_order_that_the_seed_decides(t
     taught.execute("update retrievals set rationale_id = rationale_id + 1000 where rationale_id is not null")
     taught.execute("update rationales set id = id + 1000")
     assert read(0, shuffle=True) == mixed  # ids follow the order in which a teacher happened to answer
+
+
+# Several students in one pass
+
+
+def worn(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
+    """A random adapter that changes what the base says."""
+    torch.manual_seed(seed)
+    settings = Lora(rank=2 + seed % 3, alpha=8, **lora)
+    made = adapted(
+        model.load_model(base, torch.float32), settings, spec="x", layers=None, decoder=base.kind == "decoder"
+    )
+    for name, weight in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    write(folder, state_of(made), made.active_peft_config)
+    return folder
+
+
+def several(base: Base, folder: Path, **lora: Any) -> tuple[Resident, list[Student]]:
+    """Four students of one base: three adapters of other ranks, and the base alone."""
+    here = home(base)
+    paths = [worn(base, folder / str(seed), seed, **lora) for seed in range(3)]
+    return here, [Student(here, path, SETTINGS, name=str(path)) for path in (*paths, None)]
+
+
+def rows_of(students: Sequence[Student]) -> list[Row]:
+    """Each student's rows among those of the others; some are answered by their letters' likelihood."""
+    options = [TOWNS, TOWNS, ("yes", "no")]
+    return [Row(s, p, o, 7) for p, o in zip(PROMPTS, options, strict=True) for s in students]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "gpt2", "opt"])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_students_that_share_a_pass_write_what_each_writes_alone(
+    every_base: dict[str, Base], kind: str, drawn: bool, tmp_path: Path
+) -> None:
+    here, students = several(every_base[kind], tmp_path)
+    rows = rows_of(students)
+    decoding = Decoding(max_new_tokens=12, batch=6, samples=2 if drawn else 1, temperature=1.5)
+    alone = [together([row], decoding)[0] for row in rows]
+    passes: list[int] = []
+    forward = here.writer.model.forward
+
+    def counted(*given: Any, **named: Any) -> Any:
+        passes.append(1)
+        return forward(*given, **named)
+
+    here.writer.model.forward = counted
+    shared = together(rows, decoding)
+    assert [replace(s, milliseconds=0) for s in shared] == [replace(s, milliseconds=0) for s in alone]
+    assert len({s.text for s in shared}) > 6  # the adapters are heard
+    few = len(passes)
+    passes.clear()
+    for row in rows:
+        together([row], decoding)
+    assert few <= len(passes) / 3
+    assert not any(module._forward_hooks for module in here.writer.model.modules())
+
+
+def test_many_rows_of_one_student_and_dora_have_passes_of_their_own(
+    every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, (one, other, third, bare) = several(every_base["decoder"], tmp_path)
+    dora = Student(here, worn(every_base["decoder"], tmp_path / "dora", 5, dora=True), SETTINGS)
+    rows = [*rows_of([one, other, dora, bare]), *rows_of([third] * 6)]
+    decoding = Decoding(max_new_tokens=6)
+    alone = [
+        s.generate([r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
+    ]
+    worn_on: list[Path | None] = []
+    wear = here.wear
+
+    def noted(adapter: Path | None) -> None:
+        worn_on.append(adapter)
+        wear(adapter)
+
+    monkeypatch.setattr(here, "wear", noted)
+    assert [s.text for s in together(rows, decoding)] == alone
+    assert worn_on == [dora.adapter, third.adapter, None]
+    assert together([], decoding) == []
+
+
+def test_threads_that_ask_several_students_little_are_answered_together(
+    every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, students = several(every_base["decoder"], tmp_path)
+    monkeypatch.setattr(queue, "GRACE", 0.5)
+    sizes: list[int] = []
+
+    def noted(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
+        sizes.append(len(rows))
+        return together(rows, decoding)
+
+    monkeypatch.setattr(queue, "together", noted)
+    engines = [StudentEngine(s, Decoding(max_new_tokens=5)) for s in students]
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(e.complete, request(p)) for p in PROMPTS[:2] for e in engines]
+        said = [future.result().text for future in asked]
+    assert sizes == [8]
+    assert said == [
+        s.generate([p], None, Decoding(max_new_tokens=5))[0].text for p in PROMPTS[:2] for s in students
+    ]
+    engines[0].close()
+    assert engines[1].complete(request(PROMPTS[1])).text == said[5]  # one that closes leaves the others open
+    with pytest.raises(RuntimeError, match="closed"):
+        engines[0].complete(request(PROMPTS[1]))
+    for engine in engines[1:]:
+        engine.close()
+
+
+def test_a_batch_is_of_one_student_with_many_rows_or_of_those_with_few(every_base: dict[str, Base]) -> None:
+    here = home(every_base["decoder"])
+    many, few, other = (Student(here, None, SETTINGS, name=name) for name in ("many", "few", "other"))
+
+    def jobs(*students: Student) -> list[Any]:
+        return [queue.Job(None, Row(s, "x", (), i), Decoding(batch=40)) for i, s in enumerate(students)]
+
+    def names(waiting: list[Any]) -> list[str]:
+        return [job.row.student.name for job in queue.next_batch(waiting)]
+
+    assert names(jobs(*[many] * 50, few)) == ["many"] * 40
+    assert names(jobs(few, *[many] * 20, other)) == ["few", "other"]
+    assert names(jobs(*[many] * 16, few)) == ["many"] * 16 + ["few"]
+
+
+def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=4))
+    threads: list[str] = []
+    generate = fake.generate
+
+    def noted(*args: Any, **more: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return generate(*args, **more)
+
+    fake.generate = noted
+    with ThreadPoolExecutor(8) as pool, fake.home.queue.here() as turn:
+        asked = [pool.submit(engine.complete, request("x" * i)) for i in range(1, 9)]
+        while not all(future.done() for future in asked):
+            turn()
+    assert [future.result().text.split()[0] for future in asked] == [str(i) for i in range(1, 9)]
+    assert set(threads) == {threading.current_thread().name}
+    assert engine.complete(request("later")).text.startswith("5 ")  # a thread of the queue's own again
+    assert len(set(threads)) == 2
+
+
+def test_whoever_stops_the_answering_stops_it_and_its_askers(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=4))
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    generate, fake.generate = fake.generate, stopped
+    with ThreadPoolExecutor(1) as pool, fake.home.queue.here() as turn:
+        asked = pool.submit(engine.complete, request("x"))
+        while not fake.home.queue.waiting:
+            time.sleep(0.001)
+        with pytest.raises(KeyboardInterrupt):
+            turn()
+        assert isinstance(asked.exception(), KeyboardInterrupt)
+    fake.generate = generate
+    assert engine.complete(request("x")).text.startswith("1 ")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import METHODS, RERANKED, RETRIEVERS, Decoding, Method, require
@@ -96,22 +96,57 @@ def unanswered(db: Database, task: str, condition: Condition, limit: int | None)
     return [(i, q) for i, q in questions if i not in done and q.answer is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What one condition has still to answer, and with what."""
+
+    student: Student
+    condition: Condition
+    evaluation: int
+    questions: Mapping[int, Question]
+    read: Reading
+    shots: Sequence[Mapping[str, Any]] = ()  # stand before each question of a method that is not trained
+
+
 def answer(
     db: Database,
     task: Task,
-    student: Student,
-    condition: Condition,
+    asked: Sequence[tuple[Student, Condition]],
     *,
     limit: int | None = None,
     progress: Progress = SILENT,
 ) -> int:
-    """Answer what is unanswered; the number of new predictions. Each is committed when it is made.
+    """Answer what is unanswered under these conditions, all at once; the number of new predictions.
 
-    Raises Missing when the condition's passages are not in the store.
+    Students of one base share batches where each has few questions left. Each prediction is committed when it is
+    made. Raises Missing when a condition's passages are not in the store.
     """
+    found = [_asking(db, task, *pair, limit) for pair in asked]
+    open_ = [asking for asking in found if asking is not None]
+    if not open_:
+        return 0
+    total = sum(len(asking.questions) for asking in open_)
+    first = open_[0].condition
+    label = (
+        f"answer {first.method} with {first.retriever}" if len(open_) == 1 else f"answer {len(open_)} conditions"
+    )
+    with progress.bar(label, total) as advance:
+        fresh: list[Asking] = []
+        for asking in open_:
+            repeated = _repeated(db, asking)
+            advance(len(repeated))
+            left = {i: q for i, q in asking.questions.items() if i not in repeated}
+            fresh.append(replace(asking, questions=left, shots=_shots(db, task, asking.student, asking.condition)))
+        for asking, prediction in predictions(task, fresh):
+            _keep(db, asking, prediction)
+            advance(1)
+    return total
+
+
+def _asking(db: Database, task: Task, student: Student, condition: Condition, limit: int | None) -> Asking | None:
     missing = unanswered(db, task.name, condition, limit)
     if not missing:
-        return 0
+        return None
     read = reading(
         db,
         task.name,
@@ -123,70 +158,80 @@ def answer(
         retriever_id=condition.retriever_id,
         kappa=condition.kappa or task.settings.retrieval.kappa,
     )
-    evaluation = evaluation_id(db, task.name, condition)
-    gold = {i: q.answer for i, q in missing}
-    label = f"answer {condition.method} with {condition.retriever}"
-    with progress.bar(label, len(missing)) as advance:
-        # What a prompted base is shown depends on the retriever too.
-        same = condition.decoding.samples == 1 and METHODS[condition.method].trained
-        repeated = repeat(db, evaluation, gold, read) if same else set[int]()
-        advance(len(repeated))
-        fresh = [(i, q) for i, q in missing if i not in repeated]
-        shots = _shots(db, task, student, condition)
-        for prediction in predictions(task, student, condition, fresh, read, shots):
-            _keep(db, evaluation, prediction, gold[prediction.question_id], student)
-            advance(1)
-    return len(missing)
+    return Asking(student, condition, evaluation_id(db, task.name, condition), dict(missing), read)
 
 
-def predictions(
-    task: Task,
-    student: Student,
-    condition: Condition,
-    questions: Sequence[tuple[int, Question]],
-    read: Reading,
-    shots: Sequence[Mapping[str, Any]] = (),
-) -> Iterator[Prediction]:
-    """The task's own DSPy program, run on every question with the student behind a `dspy.LM`.
+def _repeated(db: Database, asking: Asking) -> set[int]:
+    """The questions whose answers another condition had. What a prompted base is shown depends on the retriever."""
+    condition = asking.condition
+    if condition.decoding.samples > 1 or not METHODS[condition.method].trained:
+        return set()
+    return repeat(db, asking.evaluation, asking.questions, asking.read)
 
-    `shots` are examples that stand before each question of a method that is not trained.
-    Twice as many threads as a batch holds keep the engine's batches full; longest prompts go first, so
+
+def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, Prediction]]:
+    """The task's own DSPy program, run on every question with its student behind a `dspy.LM`.
+
+    Twice as many threads as a batch holds keep the students' batches full; longest prompts go first, so
     that a batch pads little and the last one is the cheapest.
     """
-    import dspy
+    askers = [_Asker(task, asking) for asking in asked]
+    work = [(n, question_id) for n, asking in enumerate(asked) for question_id in asking.questions]
 
-    from kard.student.engine import StudentEngine, load_lm
-    from kard.student.prompted import PromptedAdapter
-    from kard.student.render import StudentAdapter, signature_for
+    def length(job: tuple[int, int]) -> int:
+        asking, question_id = asked[job[0]], job[1]
+        return len(asking.questions[question_id].text) + sum(len(p.text) for p in asking.read.get(question_id, ()))
 
-    method: Method = METHODS[condition.method]
-    by_text = {q.text: list(read.get(i, ())) for i, q in questions}
-    retrieve = by_text.__getitem__ if method.reads else None
-    program = task.program(signature_for(task.answer, method), retrieve)
-    for predictor in program.predictors() if shots else ():
-        predictor.demos = list(shots)
-    lm = load_lm(student, condition.decoding)
-    adapter = StudentAdapter() if method.trained else PromptedAdapter()
-
-    def one(item: tuple[int, Question]) -> Prediction:
-        question_id, question = item
-        with dspy.context(lm=lm, adapter=adapter):
-            outcome = program(question=question.text, options=list(question.options))
-        return _prediction(question_id, outcome)
-
-    def length(item: tuple[int, Question]) -> int:
-        return len(item[1].text) + sum(len(p.text) for p in by_text[item[1].text])
-
-    pool = ThreadPoolExecutor(max_workers=2 * condition.decoding.batch)
+    pool = ThreadPoolExecutor(max_workers=2 * max((a.condition.decoding.batch for a in asked), default=1))
     try:
-        futures: list[Future[Prediction]] = [
-            pool.submit(one, item) for item in sorted(questions, key=length, reverse=True)
-        ]
-        for future in as_completed(futures):
-            yield future.result()
+        futures: dict[Future[Prediction], Asking] = {
+            pool.submit(askers[number], question_id): asked[number]
+            for number, question_id in sorted(work, key=length, reverse=True)
+        }
+        with asked[0].student.home.queue.here() as turn:
+            while futures:
+                turn()
+                for future in wait(futures, timeout=0).done:
+                    yield futures.pop(future), future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        cast(StudentEngine, lm.engine).close()
+        for asker in askers:
+            asker.close()
+
+
+class _Asker:
+    """A condition's program and student, for any number of threads."""
+
+    def __init__(self, task: Task, asking: Asking) -> None:
+        from kard.student.engine import load_lm
+        from kard.student.prompted import PromptedAdapter
+        from kard.student.render import StudentAdapter, signature_for
+
+        condition, read = asking.condition, asking.read
+        method: Method = METHODS[condition.method]
+        by_text = {q.text: list(read.get(i, ())) for i, q in asking.questions.items()}
+        self._questions = asking.questions
+        self._program = task.program(
+            signature_for(task.answer, method), by_text.__getitem__ if method.reads else None
+        )
+        for predictor in self._program.predictors() if asking.shots else ():
+            predictor.demos = list(asking.shots)
+        self._lm = load_lm(asking.student, condition.decoding)
+        self._adapter = StudentAdapter() if method.trained else PromptedAdapter()
+
+    def __call__(self, question_id: int) -> Prediction:
+        import dspy
+
+        question = self._questions[question_id]
+        with dspy.context(lm=self._lm, adapter=self._adapter):
+            outcome = self._program(question=question.text, options=list(question.options))
+        return _prediction(question_id, outcome)
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        from kard.student.engine import StudentEngine
+
+        cast(StudentEngine, self._lm.engine).close()
 
 
 def _shots(db: Database, task: Task, student: Student, condition: Condition) -> Sequence[Mapping[str, Any]]:
@@ -221,17 +266,18 @@ def _prediction(question_id: int, outcome: Any) -> Prediction:
     return Prediction(question_id, vote, samples, tuple(p.id for p in outcome.passages))
 
 
-def _keep(db: Database, evaluation: int, prediction: Prediction, gold: str | None, student: Student) -> None:
+def _keep(db: Database, asking: Asking, prediction: Prediction) -> None:
+    gold = asking.questions[prediction.question_id].answer
     samples = prediction.samples
     row = {
-        "evaluation_id": evaluation,
+        "evaluation_id": asking.evaluation,
         "question_id": prediction.question_id,
         "answer": prediction.answer,
         "correct": int(prediction.answer is not None and prediction.answer == gold),
         "votes": sum(s.answer is not None and s.answer == prediction.answer for s in samples),
         "passages": json.dumps(list(prediction.passages)),
         "milliseconds": sum(s.milliseconds for s in samples),
-        "flops": sum(student.flops(s.prompt_tokens, s.completion_tokens) for s in samples),
+        "flops": sum(asking.student.flops(s.prompt_tokens, s.completion_tokens) for s in samples),
         "created": now(),
     }
     with writing(db):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kard.config import METHODS
-from kard.evaluation.answering import answer as answer_condition
+from kard.evaluation.answering import answer as answer_conditions
 from kard.evaluation.answering import unanswered
 from kard.plan import Work
 from kard.stages.contract import State, Step, count, tested_ids
@@ -81,14 +81,9 @@ def answer(work: Work) -> int:
     added = 0
     for condition in work.conditions():
         if unanswered(work.db, work.task.name, condition, work.choices.test_limit):
-            added += answer_condition(
-                work.db,
-                work.task,
-                Student.load(work.db, condition.student_id, work.adapters),
-                condition,
-                limit=work.choices.test_limit,
-                progress=work.progress,
-            )
+            asked = [(Student.load(work.db, condition.student_id, work.adapters), condition)]
+            limit = work.choices.test_limit
+            added += answer_conditions(work.db, work.task, asked, limit=limit, progress=work.progress)
     return added
 
 

@@ -7,7 +7,7 @@ ended leave the batch. Ids are lists, one a row (B rows).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,14 @@ class Drawing:
     seeds: tuple[int, ...] = ()  # one a row
 
 
+Tell = Callable[[Tensor], None]
+"""Is told, before each pass of the model, which row of the batch each row of the pass belongs to."""
 TOP_K = 50  # likeliest tokens that a draw chooses from, as in the paper's own decoding
+
+
+def nobody(rows: Tensor) -> None:
+    """Is told and does nothing."""
+    del rows
 
 
 class Decoder:
@@ -42,19 +49,22 @@ class Decoder:
         self._cache_name = _cache_name(model)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Ids], drawing: Drawing) -> list[Ids]:
+    def generate(self, prompts: Sequence[Ids], drawing: Drawing, tell: Tell = nobody) -> list[Ids]:
         """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
         ids, mask = self.padded_left(prompts)
-        return _loop(_Rows(self, ids, mask), len(prompts), self.eos, drawing)
+        return _loop(_Rows(self, ids, mask), len(prompts), self.eos, drawing, tell)
 
     @torch.inference_mode()
-    def score(self, prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+    def score(
+        self, prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]], tell: Tell = nobody
+    ) -> list[list[float]]:
         """Log-probability of each choice of a row after the row's prefix, summed over the choice's tokens.
 
         A prefix runs once, however many choices it has.
         """
         ids, mask = self.padded_left(prefixes)
         cache = DynamicCache(config=self.model.config)
+        tell(torch.arange(len(prefixes)))
         first = self.forward(ids, mask, _positions(mask), cache).logits[:, -1].float().log_softmax(-1)
         rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
         flat = [choice for row in choices for choice in row]
@@ -63,6 +73,7 @@ class Decoder:
         total = start
         if after.shape[1] > 1:
             cache.batch_select_indices(rows)
+            tell(rows)
             whole = torch.cat([mask[rows], after_mask[:, :-1]], dim=1)
             positions = _positions(whole)[:, -after.shape[1] + 1 :]
             logits = self.forward(after[:, :-1], whole, positions, cache, keep=0).logits
@@ -119,13 +130,17 @@ class EncoderDecoder:
         self._cache_name = _cache_name(model)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Ids], drawing: Drawing) -> list[Ids]:
+    def generate(self, prompts: Sequence[Ids], drawing: Drawing, tell: Tell = nobody) -> list[Ids]:
         """What the decoder writes for each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
-        return _loop(_Written(self, prompts), len(prompts), self.eos, drawing)
+        tell(torch.arange(len(prompts)))
+        return _loop(_Written(self, prompts), len(prompts), self.eos, drawing, tell)
 
     @torch.inference_mode()
-    def score(self, prefixes: Sequence[tuple[Ids, Ids]], choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+    def score(
+        self, prefixes: Sequence[tuple[Ids, Ids]], choices: Sequence[Sequence[Ids]], tell: Tell = nobody
+    ) -> list[list[float]]:
         """Log-probability of each choice after (prompt, what was written), summed over the choice's tokens."""
+        tell(torch.arange(len(prefixes)))
         encoded, mask = self.encode([prompt for prompt, _ in prefixes])
         rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
         begun = [[self.start, *written] for (_, written), row in zip(prefixes, choices, strict=True) for _ in row]
@@ -136,6 +151,7 @@ class EncoderDecoder:
         )
         for row, b in enumerate(begun):
             counted[row, : len(b) - 1] = 0
+        tell(rows)
         logits = self.forward(encoded[rows], mask[rows], ids, None).logits
         return _by_row(_picked(logits, wanted, counted), choices)
 
@@ -180,10 +196,11 @@ class _Written:
         self._encoded, self._mask, self._ids = self._encoded[rows], self._mask[rows], self._ids[rows]
 
 
-def _loop(state: _Rows | _Written, count: int, eos: int, drawing: Drawing) -> list[Ids]:
+def _loop(state: _Rows | _Written, count: int, eos: int, drawing: Drawing, tell: Tell) -> list[Ids]:
     written: list[Ids] = [[] for _ in range(count)]
     rows = list(range(count))
     draws = [torch.Generator().manual_seed(seed) for seed in drawing.seeds]
+    tell(torch.arange(count))
     for step in range(drawing.max_new_tokens):
         tokens = _next(state.logits(), drawing, [draws[row] for row in rows] if draws else [])
         for row, token in zip(rows, tokens.tolist(), strict=True):
@@ -197,6 +214,7 @@ def _loop(state: _Rows | _Written, count: int, eos: int, drawing: Drawing) -> li
         if len(going) <= 0.75 * len(rows):
             state.keep(torch.tensor(going, device=tokens.device))
             rows = [rows[place] for place in going]
+            tell(torch.tensor(rows))
     return written
 
 

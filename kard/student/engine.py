@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any, cast
 
@@ -14,77 +13,45 @@ from dspy.lm15 import InvalidRequestError, Message, Request, Response, TextPart,
 
 from kard.config import Decoding
 from kard.records import Sample, digest
+from kard.student.batches import Row
 from kard.student.model import Student
 from kard.student.render import CHOICES, FORCED, LETTER, MILLISECONDS
-
-GRACE = 0.02  # seconds without a new request after which a batch that is not full starts
-IDLE = 5.0  # seconds without any request after which the generating thread ends; the next request starts another
-
-
-@dataclass
-class _Job:
-    prompt: str
-    choices: Sequence[str]
-    decoding: Decoding
-    seed: int
-    done: threading.Event = field(default_factory=threading.Event)
-    sample: Sample | None = None
-    error: BaseException | None = None
 
 
 class StudentEngine:
     """An lm15 engine. It is given options in `Config.extensions["choices"]` and then always answers one of them.
 
-    Thread-safe. Requests wait until a batch is full or no more arrive; an error of a batch is raised to each of
-    its callers. A thread generates while there is something to do. `close` ends it; requests that still wait
-    then fail. A copy of an engine is the engine: what is copied with a program must not hold a second model.
+    Thread-safe. Requests wait until a batch is full or no more arrive, as `kard.student.queue` says; an error of a
+    batch is raised to each of its callers. After `close` requests that still wait fail. A copy of an engine is the
+    engine: what is copied with a program must not hold a second model.
     """
 
     scores_choices = True
 
     def __init__(self, student: Student, decoding: Decoding) -> None:
         self.student, self.decoding = student, decoding
-        self._jobs: list[_Job] = []
-        self._changed = threading.Condition()
-        self._closed = False
-        self._worker: threading.Thread | None = None
         self._unseeded = count()
+        student.home.queue.open(self)
 
     def complete(self, request: Request) -> Response:
         """One sample. The request's temperature, top_p, max_tokens and seed count before the engine's own.
 
         The same prompt and seed draw the same text; without a seed each request is a draw of its own.
         """
-        job = _Job(_prompt(request), _choices(request), self._decoding(request), self._seed(request))
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("the student's engine is closed")
-            self._jobs.append(job)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name=f"student {self.student.name}", daemon=True)
-                self._worker.start()
-            self._changed.notify_all()
-        job.done.wait()
-        if job.error is not None:
-            raise job.error
-        sample = cast(Sample, job.sample)
+        row = Row(self.student, _prompt(request), _choices(request), self._seed(request))
+        sample = self.student.home.queue.ask(self, row, self._decoding(request))
         return Response(
             id=None,
             model=request.model,
             message=Message.assistant(sample.text),
             finish_reason="stop",
             usage=Usage(input_tokens=sample.prompt_tokens, output_tokens=sample.completion_tokens),
-            provider_data=_kept(job, sample),
+            provider_data=_kept(row, sample),
         )
 
     def close(self) -> None:
-        """End the generating thread; callers that still wait get an error."""
-        with self._changed:
-            self._closed = True
-            worker = self._worker
-            self._changed.notify_all()
-        if worker is not None:
-            worker.join()
+        """Answer nobody any more; callers that still wait get an error."""
+        self.student.home.queue.close(self)
 
     def __copy__(self) -> StudentEngine:
         return self
@@ -115,42 +82,6 @@ class StudentEngine:
         seed = request.config.seed if request.config.seed is not None else f"unseeded {next(self._unseeded)}"
         return int(digest(_prompt(request), str(seed), length=15), 16)
 
-    def _work(self) -> None:
-        while (jobs := self._next()) is not None:
-            try:
-                samples = self.student.generate(
-                    [job.prompt for job in jobs],
-                    [job.choices for job in jobs],
-                    jobs[0].decoding,
-                    seeds=[job.seed for job in jobs],
-                )
-                for job, sample in zip(jobs, samples, strict=True):
-                    job.sample = sample
-            except BaseException as error:
-                for job in jobs:
-                    job.error = error
-            for job in jobs:
-                job.done.set()
-
-    def _next(self) -> list[_Job] | None:
-        """The jobs of the next batch, all decoded alike; None when closed or when nobody has asked for a while."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._jobs, IDLE):
-                self._worker = None
-                return None
-            waiting = 0
-            while not self._closed and waiting < len(self._jobs) < self.decoding.batch:
-                waiting = len(self._jobs)
-                self._changed.wait(GRACE)
-            if self._closed:
-                for job in self._jobs:
-                    job.error = RuntimeError("the student's engine was closed before it answered")
-                    job.done.set()
-                return None
-            alike = [job for job in self._jobs if job.decoding == self._jobs[0].decoding][: self.decoding.batch]
-            self._jobs = [job for job in self._jobs if not any(job is other for other in alike)]
-            return alike
-
 
 class AsyncStudentEngine:
     """The same engine for `acall`: each request waits in a thread, so that batches fill as they do otherwise."""
@@ -176,9 +107,9 @@ def load_lm(student: Student, decoding: Decoding) -> dspy.LM:
     return dspy.LM(student.name, engine=StudentEngine(student, decoding), cache=False, num_retries=0, **drawn)
 
 
-def _kept(job: _Job, sample: Sample) -> Any:
+def _kept(row: Row, sample: Sample) -> Any:
     kept: dict[str, object] = {FORCED: sample.forced, MILLISECONDS: sample.milliseconds}
-    if job.choices:
+    if row.options:
         kept[LETTER] = sample.answer
     return kept
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -19,11 +17,13 @@ from kard.adapters import Worn, checked
 from kard.bases import Base
 from kard.config import Decoding, Lora, StudentTraining
 from kard.errors import Missing, NoBase
-from kard.evaluation.conclusion import answer_of
 from kard.machine import device, dtype, keep_memory
 from kard.records import LETTERS, Sample
 from kard.student import render
-from kard.student.decode import Decoder, Drawing, EncoderDecoder
+from kard.student.batches import Row
+from kard.student.decode import Decoder, EncoderDecoder
+from kard.student.mixed import together
+from kard.student.queue import Queue
 from kard.student.tokens import Ids, Tokens
 
 
@@ -52,12 +52,13 @@ def parameters_without_embedding(model: Any) -> int:
 
 
 class Resident:
-    """A base model in memory, under one adapter at a time."""
+    """A base model in memory, and what waits to be answered with it."""
 
     def __init__(self, model: Any, tokens: Tokens, *, decoder: bool) -> None:
         keep_memory()
         self.tokens = tokens
         self.lock = threading.RLock()  # held from `wear` to the end of what is generated under it
+        self.queue = Queue()
         self.parameters = parameters_without_embedding(model)
         self._worn = Worn(model)
         make = Decoder if decoder else EncoderDecoder
@@ -131,92 +132,18 @@ class Student:
         where none can be read, `Answer:` is appended and the likeliest option is taken. A sample's milliseconds
         are its share of its batch.
         """
-        ids = [self.home.tokens.prompt(prompt, self.settings.max_length) for prompt in prompts]
         options = choices if choices is not None else [()] * len(prompts)
         seeds = seeds if seeds is not None else range(len(prompts))
-        samples: dict[int, Sample] = {}
-        # Answers alone end after a few tokens: they do not share a batch with rationales.
-        order = sorted(range(len(ids)), key=lambda i: (prompts[i].endswith(render.ANSWER), -len(ids[i])))
-        with self.home.lock:
-            self.home.wear(self.adapter)
-            for rows in _batches(order, [p.endswith(render.ANSWER) for p in prompts], decoding.batch):
-                start = time.perf_counter()
-                batch = _Batch(
-                    [prompts[i] for i in rows],
-                    [ids[i] for i in rows],
-                    [options[i] for i in rows],
-                    [seeds[i] for i in rows],
-                )
-                made = self._answers(batch, decoding)
-                share = 1000 * (time.perf_counter() - start) / len(rows)
-                samples.update((i, replace(s, milliseconds=share)) for i, s in zip(rows, made, strict=True))
-        return [samples[i] for i in range(len(prompts))]
+        rows = [Row(self, *row) for row in zip(prompts, options, seeds, strict=True)]
+        return together(rows, decoding)
 
-    def _answers(self, batch: _Batch, decoding: Decoding) -> list[Sample]:
-        tokens, budget = self.home.tokens, decoding.max_new_tokens
-        values = [self._values(options) for options in batch.options]
-        if batch.prompts[0].endswith(render.ANSWER) and all(values):
-            budget = min(budget, max(len(tokens.choice(value)) for row in values for value in row))
-        written = self.home.writer.generate(batch.ids, _drawing(decoding, budget, batch.seeds))
-        samples: list[Sample] = []
-        for prompt, ids, options, out in zip(batch.prompts, batch.ids, batch.options, written, strict=True):
-            text = self.kept(prompt, tokens.text(out))
-            read = render.reading(prompt, text)
-            ended = out[-1] == tokens.eos or render.ANSWER in read
-            answer = answer_of(read, options) if options and ended else None
-            samples.append(Sample(text, answer, False, len(ids), len(out)))
-        unread = [i for i, s in enumerate(samples) if s.answer is None and batch.options[i]]
-        if unread:
-            forced = self._forced(
-                [batch.prompts[i] for i in unread],
-                [batch.ids[i] for i in unread],
-                [samples[i] for i in unread],
-                [values[i] for i in unread],
-            )
-            samples = [forced[unread.index(i)] if i in unread else s for i, s in enumerate(samples)]
-        return samples
+    def prompt_ids(self, prompt: str) -> Ids:
+        """The prompt's ids, cut to fit."""
+        return self.home.tokens.prompt(prompt, self.settings.max_length)
 
-    def _forced(
-        self, prompts: Sequence[str], ids: Sequence[Ids], samples: Sequence[Sample], values: Sequence[Sequence[str]]
-    ) -> list[Sample]:
-        """The samples with `Answer:` and their likeliest option appended."""
-        tokens, writer = self.home.tokens, self.home.writer
-        kept = [
-            "" if p.endswith(render.ANSWER) else render.without_answer(s.text)
-            for p, s in zip(prompts, samples, strict=True)
-        ]
-        cues = ["" if p.endswith(render.ANSWER) else f"\n{render.ANSWER}" for p in prompts]
-        begun = [[*tokens.ids(text), *tokens.ids(cue)] for text, cue in zip(kept, cues, strict=True)]
-        choices = [[tokens.choice(value) for value in row] for row in values]
-        if isinstance(writer, Decoder):
-            scores = writer.score([[*i, *b] for i, b in zip(ids, begun, strict=True)], choices)
-        else:
-            scores = writer.score(list(zip(ids, begun, strict=True)), choices)
-        made: list[Sample] = []
-        for sample, text, cue, row, score, choice in zip(samples, kept, cues, values, scores, choices, strict=True):
-            best = max(range(len(score)), key=score.__getitem__)
-            extra = len(tokens.ids(cue)) + sum(len(c) for c in choice)
-            made.append(
-                Sample(
-                    f"{text}{cue}{row[best]}",
-                    LETTERS[best],
-                    True,
-                    sample.prompt_tokens,
-                    sample.completion_tokens + extra,
-                )
-            )
-        return made
-
-    def _values(self, options: Sequence[str]) -> list[str]:
+    def values(self, options: Sequence[str]) -> list[str]:
         """What this student writes after `Answer:` for each option."""
         return [f" {answer_form(options, letter, self.settings)}" for letter in LETTERS[: len(options)]]
-
-
-class _Batch:
-    def __init__(
-        self, prompts: Sequence[str], ids: Sequence[Ids], options: Sequence[Sequence[str]], seeds: Sequence[int]
-    ) -> None:
-        self.prompts, self.ids, self.options, self.seeds = prompts, ids, options, seeds
 
 
 def answer_form(options: Sequence[str], letter: str, settings: StudentTraining) -> str:
@@ -231,19 +158,3 @@ def settings_of(text: str) -> StudentTraining:
         return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
     lora = Lora(**values.pop("lora"))
     return StudentTraining(lora=lora, **values)
-
-
-def _drawing(decoding: Decoding, budget: int, seeds: Sequence[int]) -> Drawing:
-    if decoding.samples == 1:
-        return Drawing(budget)
-    return Drawing(budget, decoding.temperature, decoding.top_p, tuple(seeds))
-
-
-def _batches(order: Sequence[int], alone: Sequence[bool], size: int) -> list[list[int]]:
-    """Consecutive slices of `order`, each of one kind."""
-    batches: list[list[int]] = []
-    for i in order:
-        if not batches or len(batches[-1]) == size or alone[batches[-1][0]] != alone[i]:
-            batches.append([])
-        batches[-1].append(i)
-    return batches

@@ -1,0 +1,135 @@
+"""Rows for a writer, batch by batch: text, then the answer that it holds, or the likeliest option (section 3.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from kard.config import Decoding
+from kard.evaluation.conclusion import answer_of
+from kard.records import LETTERS, Sample
+from kard.student import render
+from kard.student.decode import Decoder, Drawing, EncoderDecoder, Tell, nobody
+from kard.student.tokens import Ids
+
+if TYPE_CHECKING:
+    from kard.student.model import Student
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt, the options to answer with (as texts, none for free text), and the seed of what is drawn."""
+
+    student: Student
+    prompt: str
+    options: Sequence[str]
+    seed: int
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The prompt, cut to fit."""
+        return self.student.prompt_ids(self.prompt)
+
+    @cached_property
+    def values(self) -> list[str]:
+        """What the student writes for each option."""
+        return self.student.values(self.options)
+
+    @property
+    def brief(self) -> bool:
+        """Whether an answer alone is asked for, without a rationale."""
+        return self.prompt.endswith(render.ANSWER)
+
+
+def answered(
+    writer: Decoder | EncoderDecoder,
+    rows: Sequence[Row],
+    decoding: Decoding,
+    telling: Callable[[Sequence[Row]], Tell] | None = None,
+) -> list[Sample]:
+    """One sample a row, in the order of the rows; `telling` gives what a batch's rows are told to.
+
+    A sample's milliseconds are its share of its batch.
+    """
+    samples: dict[int, Sample] = {}
+    # Answers alone end after a few tokens: they do not share a batch with rationales.
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].brief, -len(rows[i].ids)))
+    for places in _batches(order, rows, decoding.batch):
+        start = time.perf_counter()
+        batch = [rows[i] for i in places]
+        made = _written(writer, batch, decoding, telling(batch) if telling else nobody)
+        share = 1000 * (time.perf_counter() - start) / len(batch)
+        samples.update((i, replace(s, milliseconds=share)) for i, s in zip(places, made, strict=True))
+    return [samples[i] for i in range(len(rows))]
+
+
+def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: Decoding, tell: Tell) -> list[Sample]:
+    """A sample for each row of a batch, all brief or none."""
+    tokens, budget = rows[0].student.home.tokens, decoding.max_new_tokens
+    if rows[0].brief and all(row.values for row in rows):
+        budget = min(budget, max(len(tokens.choice(value)) for row in rows for value in row.values))
+    drawing = Drawing(budget)
+    if decoding.samples > 1:
+        drawing = Drawing(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
+    samples: list[Sample] = []
+    for row, out in zip(rows, writer.generate([row.ids for row in rows], drawing, tell), strict=True):
+        text = row.student.kept(row.prompt, tokens.text(out))
+        read = render.reading(row.prompt, text)
+        ended = out[-1] == tokens.eos or render.ANSWER in read
+        answer = answer_of(read, row.options) if row.options and ended else None
+        samples.append(Sample(text, answer, False, len(row.ids), len(out)))
+    unread = [i for i, s in enumerate(samples) if s.answer is None and rows[i].options]
+    if unread:
+        forced = _forced(writer, [rows[i] for i in unread], [samples[i] for i in unread], unread, tell)
+        samples = [forced.get(i, s) for i, s in enumerate(samples)]
+    return samples
+
+
+def _forced(
+    writer: Decoder | EncoderDecoder,
+    rows: Sequence[Row],
+    samples: Sequence[Sample],
+    places: Sequence[int],
+    tell: Tell,
+) -> dict[int, Sample]:
+    """The samples with `Answer:` and their likeliest option appended, by their places in the batch."""
+    tokens = rows[0].student.home.tokens
+    kept = ["" if r.brief else render.without_answer(s.text) for r, s in zip(rows, samples, strict=True)]
+    cues = ["" if row.brief else f"\n{render.ANSWER}" for row in rows]
+    begun = [[*tokens.ids(text), *tokens.ids(cue)] for text, cue in zip(kept, cues, strict=True)]
+    choices = [[tokens.choice(value) for value in row.values] for row in rows]
+
+    def told(within: Tensor) -> None:
+        tell(within.new_tensor(places)[within])
+
+    if isinstance(writer, Decoder):
+        scores = writer.score([[*row.ids, *b] for row, b in zip(rows, begun, strict=True)], choices, told)
+    else:
+        scores = writer.score([(row.ids, b) for row, b in zip(rows, begun, strict=True)], choices, told)
+    made: dict[int, Sample] = {}
+    for i, place in enumerate(places):
+        best = max(range(len(scores[i])), key=scores[i].__getitem__)
+        extra = len(tokens.ids(cues[i])) + sum(len(choice) for choice in choices[i])
+        made[place] = Sample(
+            f"{kept[i]}{cues[i]}{rows[i].values[best]}",
+            LETTERS[best],
+            True,
+            samples[i].prompt_tokens,
+            samples[i].completion_tokens + extra,
+        )
+    return made
+
+
+def _batches(order: Sequence[int], rows: Sequence[Row], size: int) -> list[list[int]]:
+    """Consecutive slices of `order`, each of one kind."""
+    batches: list[list[int]] = []
+    for i in order:
+        if not batches or len(batches[-1]) == size or rows[batches[-1][0]].brief != rows[i].brief:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
