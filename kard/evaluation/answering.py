@@ -183,20 +183,21 @@ def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, P
         return len(asking.questions[question_id].text) + sum(len(p.text) for p in asking.read.get(question_id, ()))
 
     pool = ThreadPoolExecutor(max_workers=2 * max((a.condition.decoding.batch for a in asked), default=1))
-    try:
-        futures: dict[Future[Prediction], Asking] = {
-            pool.submit(askers[number], question_id): asked[number]
-            for number, question_id in sorted(work, key=length, reverse=True)
-        }
-        with asked[0].student.home.queue.here() as turn:
+    with asked[0].student.home.queue.here() as turn:
+        try:
+            futures: dict[Future[Prediction], Asking] = {
+                pool.submit(askers[number], question_id): asked[number]
+                for number, question_id in sorted(work, key=length, reverse=True)
+            }
             while futures:
                 turn()
                 for future in wait(futures, timeout=0).done:
                     yield futures.pop(future), future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for asker in askers:
-            asker.close()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for asker in askers:  # refuses what is not answered yet: whoever stops a command waits for nothing
+                asker.close()
+            pool.shutdown(wait=True)
 
 
 class _Asker:

@@ -101,8 +101,12 @@ class Queue:
             self._worker.start()
 
     def _work(self) -> None:
-        while self._turn(IDLE):
-            pass
+        try:
+            while self._turn(IDLE):
+                pass
+        except BaseException:
+            self._worker = None
+            raise
 
     def _turn(self, patience: float) -> bool:
         """Answer a batch. False when none has come in so many seconds, or nobody may ask."""
