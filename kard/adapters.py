@@ -117,14 +117,15 @@ class Worn:
         self._model = model
         self._own: dict[str, Tensor] = {}  # weights of layers that an adapter ever changed
         self._on: Path | None = None
+        self._whole = True  # false while weights change: whoever stops that leaves neither base nor adapter
 
     @torch.no_grad()
     def wear(self, folder: Path | None) -> None:
         """Put on the adapter in the folder in place of the one that is on; None is the base alone."""
-        if folder == self._on:
+        if folder == self._on and self._whole:
             return
         adapter = LowRank.read(folder) if folder is not None else LowRank(0.0, {}, {})
-        self._on = None
+        self._on, self._whole = None, False
         for name, own in self._own.items():
             self._weight(name).copy_(own)
         for name in adapter.down:
@@ -133,7 +134,7 @@ class Worn:
             # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square shape says nothing.
             turned = not isinstance(self._model.get_submodule(name), nn.Linear)
             weight.copy_(adapter.merged(name, own, turned=turned))
-        self._on = folder
+        self._on, self._whole = folder, True
 
     def _weight(self, name: str) -> Tensor:
         return cast(nn.Linear, self._model.get_submodule(name)).weight.data

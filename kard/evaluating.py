@@ -188,17 +188,17 @@ class Plan:
         from kard.student.mixed import FEW
         from kard.student.model import Student
 
-        added, waiting = 0, list[tuple[Student, Condition]]()
+        added, resident, waiting = 0, "", list[tuple[Student, Condition]]()
         for over, student, retriever in self._in_turn():
             made = student if student.id else replace(student, id=train_student(over, student.size, student.method))
             condition = _condition(over, made, retriever)
             if not (left := self._left(condition)):
                 continue
-            # The base stays in memory from one student to the next: only what differs is loaded.
+            # The base stays in memory from one student to the next, and leaves it before another one comes.
+            base = work.base_of(student.size)
+            if left > FEW or base != resident or any(condition.student_id == c.student_id for _, c in waiting):
+                added, waiting, resident = added + self._answer(waiting), [], base
             loaded = Student.load(work.db, condition.student_id, work.adapters)
-            others = [student for student, _ in waiting]
-            if left > FEW or any(o.name == loaded.name or o.home is not loaded.home for o in others):
-                added, waiting = added + self._answer(waiting), []
             waiting.append((loaded, condition))
             if left > FEW:
                 added, waiting = added + self._answer(waiting), []

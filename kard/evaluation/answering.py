@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.student.model import Student
+
+
+SETTLED = 0.05  # seconds in which no thread has ended, after which those of a batch have
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,9 @@ class Asking:
 
     student: Student
     condition: Condition
-    evaluation: int
     questions: Mapping[int, Question]
     read: Reading
+    evaluation: int = 0  # row id, once the condition has one
     shots: Sequence[Mapping[str, Any]] = ()  # stand before each question of a method that is not trained
 
 
@@ -121,18 +124,17 @@ def answer(
     Students of one base share batches where each has few questions left. Each prediction is committed when it is
     made. Raises Missing when a condition's passages are not in the store.
     """
-    found = [_asking(db, task, *pair, limit) for pair in asked]
-    open_ = [asking for asking in found if asking is not None]
-    if not open_:
+    unasked = [asking for pair in asked if (asking := _asking(db, task, *pair, limit)) is not None]
+    if not unasked:
         return 0
-    total = sum(len(asking.questions) for asking in open_)
-    first = open_[0].condition
-    label = (
-        f"answer {first.method} with {first.retriever}" if len(open_) == 1 else f"answer {len(open_)} conditions"
-    )
+    total, first = sum(len(asking.questions) for asking in unasked), unasked[0].condition
+    label = f"answer {first.method} with {first.retriever}"
+    if len(unasked) > 1:
+        label = f"answer {len(unasked)} conditions"
     with progress.bar(label, total) as advance:
         fresh: list[Asking] = []
-        for asking in open_:
+        for one in unasked:
+            asking = replace(one, evaluation=evaluation_id(db, task.name, one.condition))
             repeated = _repeated(db, asking)
             advance(len(repeated))
             left = {i: q for i, q in asking.questions.items() if i not in repeated}
@@ -158,7 +160,7 @@ def _asking(db: Database, task: Task, student: Student, condition: Condition, li
         retriever_id=condition.retriever_id,
         kappa=condition.kappa or task.settings.retrieval.kappa,
     )
-    return Asking(student, condition, evaluation_id(db, task.name, condition), dict(missing), read)
+    return Asking(student, condition, dict(missing), read)
 
 
 def _repeated(db: Database, asking: Asking) -> set[int]:
@@ -182,7 +184,7 @@ def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, P
         asking, question_id = asked[job[0]], job[1]
         return len(asking.questions[question_id].text) + sum(len(p.text) for p in asking.read.get(question_id, ()))
 
-    pool = ThreadPoolExecutor(max_workers=2 * max((a.condition.decoding.batch for a in asked), default=1))
+    pool = ThreadPoolExecutor(max_workers=2 * max(a.condition.decoding.batch for a in asked))
     with asked[0].student.home.queue.here() as turn:
         try:
             futures: dict[Future[Prediction], Asking] = {
@@ -191,8 +193,10 @@ def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, P
             }
             while futures:
                 turn()
-                for future in wait(futures, timeout=0).done:
-                    yield futures.pop(future), future.result()
+                # What a batch has answered is out of the threads' hands, and kept, before the next one starts.
+                while futures and (done := wait(futures, SETTLED, FIRST_COMPLETED).done):
+                    for future in sorted(done, key=lambda future: future.exception() is not None):
+                        yield futures.pop(future), future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for asker in askers:  # refuses what is not answered yet: whoever stops a command waits for nothing

@@ -30,7 +30,7 @@ class Drawing:
 
 
 Tell = Callable[[Tensor], None]
-"""Is told, before each pass of the model, which row of the batch each row of the pass belongs to."""
+"""Is told, before the first pass and when rows change, which row of the batch each row of a pass belongs to."""
 TOP_K = 50  # likeliest tokens that a draw chooses from, as in the paper's own decoding
 
 

@@ -101,7 +101,7 @@ class StudentLM(dspy.LM):
         self.adapter: StudentAdapter = ProgramAdapter() if METHODS[identity.method].trained else ShownAdapter()
 
     def close(self) -> None:
-        """End its generating thread, and that of all its copies."""
+        """Refuse what it and all its copies are asked from now on."""
         super().close()
         cast(StudentEngine, self.engine).close()
 

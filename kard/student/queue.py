@@ -62,11 +62,6 @@ class Queue:
             raise job.error
         return cast(Sample, job.sample)
 
-    @property
-    def waiting(self) -> int:
-        """How many requests no batch has yet."""
-        return len(self._jobs)
-
     def close(self, asker: object) -> None:
         """Refuse what the asker still waits for, and return when nothing of it is being answered any more."""
         with self._changed:
@@ -76,7 +71,7 @@ class Queue:
                 job.error = RuntimeError("the student's engine was closed before it answered")
                 job.done.set()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not any(job.asker is asker for job in self._now))
+            self._changed.wait_for(lambda: all(job.done.is_set() for job in self._now if job.asker is asker))
 
     @contextmanager
     def here(self) -> Generator[Callable[[], object]]:
@@ -87,16 +82,17 @@ class Queue:
         """
         with self._changed:
             self._served += 1
+            self._changed.notify_all()  # a thread of the queue's own makes way after its batch
         try:
             yield partial(self._turn, GRACE)
         finally:
             with self._changed:
                 self._served -= 1
-                if self._jobs:
-                    self._start()
+                self._start()
 
     def _start(self) -> None:
-        if self._worker is None and not self._served:
+        """A thread for what waits, where there is none. Held by whoever calls: the lock."""
+        if self._jobs and self._worker is None and not self._served:
             self._worker = threading.Thread(target=self._work, name=f"students {id(self):x}", daemon=True)
             self._worker.start()
 
@@ -104,14 +100,17 @@ class Queue:
         try:
             while self._turn(IDLE):
                 pass
-        except BaseException:
-            self._worker = None
-            raise
+        finally:  # after an error that ends threads too: its callers have it, and others may wait
+            with self._changed:
+                if self._worker is threading.current_thread():
+                    self._worker = None
+                    self._start()
 
     def _turn(self, patience: float) -> bool:
         """Answer a batch. False when none has come in so many seconds, or nobody may ask."""
-        jobs = self._next(patience)
+        jobs: list[Job] = []
         try:
+            jobs = self._next(patience)
             made = _made([job.row for job in jobs], jobs[0].decoding) if jobs else []
             for job, sample in zip(jobs, made, strict=True):
                 job.sample = sample
@@ -124,16 +123,22 @@ class Queue:
             for job in jobs:
                 job.done.set()
             with self._changed:
-                self._now = [job for job in self._now if job not in jobs]
+                self._now = [job for job in self._now if not job.done.is_set()]
                 self._changed.notify_all()
         return bool(jobs)
 
     def _next(self, patience: float) -> list[Job]:
         """The jobs of the next batch, none when the thread that asks may end."""
+        own = threading.current_thread() is self._worker
+
+        def ready() -> bool:
+            return bool(self._jobs or not self._askers or (own and self._served))
+
         with self._changed:
             while True:
-                if not self._changed.wait_for(lambda: self._jobs or not self._askers, patience) or not self._jobs:
-                    if threading.current_thread() is self._worker:
+                self._changed.wait_for(ready, patience)
+                if not self._jobs or (own and self._served):
+                    if own:
                         self._worker = None
                     return []
                 waiting = 0

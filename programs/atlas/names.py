@@ -1,10 +1,10 @@
 """Names that exist nowhere: pronounceable, short, never the same twice, and on purpose too much alike.
 
 A name is runs of consonants and vowels in turn: C V C, and an ending that its kind alone has. Its consonants
-say which family it belongs to (Venn, Vann, Venner), and no two families have the same: since the
-runs of a word can be read back from it, two names of different families never coincide, however many
-there are. Members of one family are near-namesakes. A group of towns, or of people, has two families, whose endings
-differ, so that the families of the one kind and of the other never meet.
+say which family it belongs to (Venn, Vann, Venner): since the runs of a word can be read back from it, two names
+of different families never coincide, however many there are. A group has a family for each set of endings of its
+kind; where two families have the same consonants, their endings tell them apart. Members of one family are
+near-namesakes.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Names:
     def _families(
         self, group: int, endings: Sequence[tuple[str, ...]], counts: Sequence[int], rng: Random, *, salt: int
     ) -> list[list[str]]:
-        """So many members of a family for each set of endings; the families are the group's alone."""
+        """So many members of a family for each set of endings, under other salts: other consonants."""
         return [
             self._members(group, some, count, rng, salt=salt + 30 * i)
             for i, (some, count) in enumerate(zip(endings, counts, strict=True))

@@ -76,7 +76,7 @@ def _facts(pairing: Pairing, a: Entity, b: Entity) -> tuple[str, str]:
 
 
 def _pair(land: Land, pairing: Pairing, common: int, rng: Random) -> tuple[Entity, Entity] | None:
-    """Two entities, no near-namesakes, with so many values in common."""
+    """Two entities with so many values in common, no near-namesakes unless their kind has no groups."""
     pairs = [
         (a, b)
         for a in land.of(ATTRIBUTES[pairing.first].kind)

@@ -28,7 +28,7 @@ class Attribute:
     kind: str  # of the entities that have it
     pool: str  # what its values are drawn from
     verb: str
-    pages: tuple[str, ...]  # how pages say it, after the name or the pronoun; {v} holds every value
+    pages: tuple[str, ...]  # how pages say it, after the name; {v} holds every value
     ask: Wordings  # with four options
     claim: Wordings  # yes or no
     item: str = "{v}"  # a value as it stands in a sentence
