@@ -244,6 +244,23 @@ def test_students_with_few_questions_left_answer_them_in_one_batch_as_they_would
     assert answers(apart) == answers(folder)
 
 
+def test_what_a_batch_answered_is_kept_before_the_next_one_starts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kard.student import mixed
+
+    kept: list[int] = []
+    answered = mixed.answered
+
+    def noted(*args: Any) -> Any:
+        kept.append(database(folder).table("predictions").count)
+        return answered(*args)
+
+    monkeypatch.setattr(mixed, "answered", noted)
+    kard(folder, "answer", "--method", "ft", "--retriever", "none", "--set", "decoding.batch=1", "--quiet")
+    assert kept == [0, 1]
+
+
 class Broken(BaseException):
     """Ends a command as a kill does."""
 

@@ -963,3 +963,37 @@ def test_whoever_stops_the_answering_stops_it_and_its_askers(slow: Any) -> None:
         assert isinstance(asked.exception(), KeyboardInterrupt)
     fake.generate = generate
     assert engine.complete(request("x")).text.startswith("1 ")
+
+
+def test_a_thread_that_an_error_ends_leaves_nobody_waiting(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=1))
+    generate, errors = fake.generate, [SystemExit("the end")]
+
+    def ending(*args: Any, **more: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return generate(*args, **more)
+
+    fake.generate = ending
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(engine.complete, request("x")) for _ in range(3)]
+        ended = [future.exception(timeout=20) for future in asked]
+    assert sorted(type(error).__name__ for error in ended) == ["NoneType", "NoneType", "SystemExit"]
+
+
+def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=1))
+    threads: list[str] = []
+    generate = fake.generate
+
+    def noted(*args: Any, **more: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return generate(*args, **more)
+
+    fake.generate = noted
+    engine.complete(request("x"))  # leaves a thread that waits for more
+    with ThreadPoolExecutor(2) as pool, fake.home.queue.here() as turn:
+        asked = [pool.submit(engine.complete, request("x")) for _ in range(4)]
+        while not all(future.done() for future in asked):
+            turn()
+    assert threads[1:] == [threading.current_thread().name] * 4

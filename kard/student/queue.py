@@ -97,14 +97,8 @@ class Queue:
             self._worker.start()
 
     def _work(self) -> None:
-        try:
-            while self._turn(IDLE):
-                pass
-        finally:  # after an error that ends threads too: its callers have it, and others may wait
-            with self._changed:
-                if self._worker is threading.current_thread():
-                    self._worker = None
-                    self._start()
+        while self._turn(IDLE):
+            pass
 
     def _turn(self, patience: float) -> bool:
         """Answer a batch. False when none has come in so many seconds, or nobody may ask."""
@@ -117,7 +111,8 @@ class Queue:
         except BaseException as error:
             for job in jobs:
                 job.error = error
-            if not isinstance(error, Exception):  # somebody wants to stop
+            # Its callers have it. Whoever answers in his own thread may want to stop; the queue's thread goes on.
+            if not jobs or not (isinstance(error, Exception) or threading.current_thread() is self._worker):
                 raise
         finally:
             for job in jobs:
