@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from kard.files import write_lines
 from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.indexing import index_source
 from kard.records import Passage, Sample, digest
+from kard.student.queue import Queue
 from kard.tasks import Task
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white"}
@@ -29,6 +31,7 @@ class Scripted:
     name = "scripted"
 
     def __init__(self, *texts: str, letters: Sequence[str] = ()) -> None:
+        self.home = SimpleNamespace(queue=Queue())
         self.texts, self.letters = dict(enumerate(texts)), letters
         self.prompts: list[str] = []
         self.choices: list[list[str]] = []
