@@ -213,12 +213,12 @@ def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]]
         return samples
 
     note("set_adapter", grouped)
+    fast = took["one batch"]
+    print(f"4 adapters x {len(asked)} questions      {fast:7.1f} s in one batch")
     for name in ("set_adapter", "merged"):
         equal = sum(a == b for a, b in zip(made["one batch"], made[name], strict=True))
-        fast, slow = took["one batch"], took[name]
-        print(f"4 adapters x {len(asked)} questions      {fast:7.1f} s in one batch")
-        print(f"                                {slow:7.1f} s grouped, {name}: {slow / fast:.1f} times")
-        print(f"equal texts                     {equal} of {len(rows)}")
+        slow, times = took[name], f"{took[name] / fast:.1f} times, {equal} equal texts"
+        print(f"                                {slow:7.1f} s grouped, {name}: {times}")
 
 
 def adapter(base: bases.Base, folder: Path, *, seed: int) -> Path:

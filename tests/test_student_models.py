@@ -929,8 +929,8 @@ def test_a_batch_is_of_one_student_with_many_rows_or_of_those_with_few(every_bas
     assert names(jobs(*[many] * 16, few)) == ["many"] * 16 + ["few"]
 
 
-def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> None:
-    fake, engine = slow(Decoding(batch=4))
+def threads_of(fake: Slow) -> list[str]:
+    """Notes the thread of each batch that it generates."""
     threads: list[str] = []
     generate = fake.generate
 
@@ -939,6 +939,12 @@ def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> N
         return generate(*args, **more)
 
     fake.generate = noted
+    return threads
+
+
+def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> None:
+    fake, engine = slow(Decoding(batch=4))
+    threads = threads_of(fake)
     with ThreadPoolExecutor(8) as pool, fake.home.queue.here() as turn:
         asked = [pool.submit(engine.complete, request("x" * i)) for i in range(1, 9)]
         while not all(future.done() for future in asked):
@@ -983,14 +989,7 @@ def test_a_thread_that_an_error_ends_leaves_nobody_waiting(slow: Any) -> None:
 
 def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=1))
-    threads: list[str] = []
-    generate = fake.generate
-
-    def noted(*args: Any, **more: Any) -> Any:
-        threads.append(threading.current_thread().name)
-        return generate(*args, **more)
-
-    fake.generate = noted
+    threads = threads_of(fake)
     engine.complete(request("x"))  # leaves a thread that waits for more
     with ThreadPoolExecutor(2) as pool, fake.home.queue.here() as turn:
         asked = [pool.submit(engine.complete, request("x")) for _ in range(4)]

@@ -52,6 +52,7 @@ class Decoder:
     def generate(self, prompts: Sequence[Ids], drawing: Drawing, tell: Tell = nobody) -> list[Ids]:
         """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
         ids, mask = self.padded_left(prompts)
+        tell(torch.arange(len(prompts)))
         return _loop(_Rows(self, ids, mask), len(prompts), self.eos, drawing, tell)
 
     @torch.inference_mode()
@@ -200,7 +201,6 @@ def _loop(state: _Rows | _Written, count: int, eos: int, drawing: Drawing, tell:
     written: list[Ids] = [[] for _ in range(count)]
     rows = list(range(count))
     draws = [torch.Generator().manual_seed(seed) for seed in drawing.seeds]
-    tell(torch.arange(count))
     for step in range(drawing.max_new_tokens):
         tokens = _next(state.logits(), drawing, [draws[row] for row in rows] if draws else [])
         for row, token in zip(rows, tokens.tolist(), strict=True):
