@@ -18,7 +18,7 @@ class Size:
     """How large a demo is; the world's seed and the trainings' are one number."""
 
     passages: int = 5_200
-    train: int = 500
+    train: int = 300
     test: int = 100
     seed: int = 0
 

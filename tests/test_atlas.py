@@ -36,6 +36,7 @@ names: Any = import_module("kard.programs.atlas.names")
 attributes: Any = import_module("kard.programs.atlas.attributes")
 asking: Any = import_module("kard.programs.atlas.questions")
 teacher: Any = import_module("kard.programs.atlas.teacher")
+lexicon: Any = import_module("kard.programs.atlas.words")
 
 PASSAGES, TRAIN, TEST = 1_500, 300, 120
 SPLITS = ("train", "test")
@@ -73,7 +74,8 @@ def test_the_same_seed_gives_the_same_world_on_every_machine() -> None:
     world = atlas.make_world(passages=700, train=40, test=20, seed=3)
     told = [repr(document) for document in world.documents] + [repr(q) for q in world.questions]
     told += [teacher.rationale(one, n) for one in asked(3, 700, 40, 20) for n in range(3)]
-    assert hashlib.sha256("\n".join(told).encode()).hexdigest()[:16] == "6c6a159d35065926"
+    told += [repr(wordings) for wordings in every_wording()]  # more than 60 questions use
+    assert hashlib.sha256("\n".join(told).encode()).hexdigest()[:16] == "58e5f5d506be1c76"
 
 
 def test_another_seed_gives_another_world() -> None:
@@ -93,6 +95,13 @@ def test_a_world_has_exactly_the_pages_asked_for_and_can_be_read_twice() -> None
 def test_no_two_pages_have_the_same_title_or_key() -> None:
     many = list(documents.Documents(names.Names(0), 0, 10_000))
     assert len({page.title for page in many}) == len({page.key for page in many}) == 10_000
+
+
+def test_species_named_after_people_have_names_of_their_own_also_where_endings_follow_an_r() -> None:
+    half = len(lexicon.ANIMALS) // 2
+    groups = [half * half + half * family for family in range(4_000)]  # all of one pair of animals
+    told = [name for group in groups for name in names.Names(0).species(group)]
+    assert len(set(told)) == len(told)
 
 
 @given(

@@ -18,7 +18,11 @@ from typing import Any, cast
 import dspy
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlite_utils import Database
+from transformers import MistralConfig
+from transformers.cache_utils import DynamicLayer
 
 from kard.adapters import WEIGHTS, write
 from kard.bases import Base
@@ -27,7 +31,7 @@ from kard.errors import Missing, NoBase
 from kard.lora import adapted, state_of, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import attention, model, pairs, queue, render, training
+from kard.student import attention, cache, model, pairs, queue, render, training
 from kard.student.batches import Row
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
 from kard.student.engine import StudentEngine, load_lm
@@ -310,6 +314,69 @@ def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
         writer.generate([row], replace(drawn, seeds=(seed,)))[0] for row, seed in zip(ids, (1, 2, 3), strict=True)
     ]
     assert writer.generate(ids, drawn) != writer.generate(ids, replace(drawn, seeds=(4, 5, 6)))
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt"])
+@pytest.mark.parametrize("room", [0, 3, cache.ROOM])
+def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
+    every_base: dict[str, Base], architecture: str, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "ROOM", room)
+    writer = home(every_base[architecture]).writer
+    assert isinstance(writer, Decoder)
+    assert writer.piece
+    tokens = Tokens.load(every_base[architecture].folder, decoder=True)
+    ids = [tokens.prompt(text, 160) for text in (*PROMPTS, *PROMPTS[::-1])]
+    choices = [[tokens.choice(f" {town}") for town in TOWNS]] * len(ids)
+    seen: list[list[int]] = []
+    made: list[tuple[list[Ids], list[list[float]]]] = []
+    for writer.piece in (None, 100, 1):
+        scores = writer.score(ids, choices, lambda rows: seen.append(rows.tolist()))
+        made.append((writer.generate(ids, Drawing(12)), scores))
+    once, *others = made
+    for written, found in others:
+        assert written == once[0]
+        assert torch.allclose(torch.tensor(found), torch.tensor(once[1]), atol=1e-4)
+    everyone, choosing = list(range(6)), [row for row in range(6) for _ in TOWNS]
+    assert seen[:3] == [everyone, everyone, choosing]
+    assert seen[-8:] == [*([row] for row in range(6)), everyone, choosing]  # whoever adds to rows knows which
+
+
+def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "ROOM", 2)
+    plain, parts = DynamicLayer(), [DynamicLayer(), DynamicLayer()]
+    states = torch.arange(3 * 2 * 4 * 2.0).view(3, 2, 4, 2)
+    plain.update(states, -states)
+    parts[0].update(states[:1], -states[:1])
+    parts[1].update(states[1:], -states[1:])
+    roomy = cache.Roomy(parts)
+    assert parts[0].keys is None
+    for step, rows in enumerate(([2, 1, 0], [0, 1, 2], [1, 2], [0, 0], [1])):
+        for layer in (plain, roomy):
+            layer.batch_select_indices(torch.tensor(rows))
+        fresh = torch.full((len(rows), 2, 1, 2), 100.0 + step)
+        for ours, theirs in zip(roomy.update(fresh, -fresh), plain.update(fresh, -fresh), strict=True):
+            assert torch.equal(ours, theirs)
+        assert roomy.get_seq_length() == plain.get_seq_length()
+
+
+def test_a_cache_with_windows_is_read_at_once() -> None:
+    def of(**more: Any) -> Any:
+        return SimpleNamespace(config=MistralConfig(num_hidden_layers=2, **more))
+
+    assert cache.growing(of(sliding_window=None))
+    assert not cache.growing(of(sliding_window=16))
+
+
+@given(lengths=st.lists(st.integers(1, 60)), most=st.integers(1, 200))
+@settings(deadline=None)
+def test_pieces_are_all_rows_in_order_and_as_many_as_fit(lengths: list[int], most: int) -> None:
+    made = list(cache.pieces(lengths, most))
+    assert [row for piece in made for row in piece] == list(range(len(lengths)))
+    for piece in made:
+        assert len(piece) == 1 or max(lengths[row] for row in piece) * len(piece) <= most
+    for piece, after in pairwise(made):
+        assert max(lengths[row] for row in (*piece, after[0])) * (len(piece) + 1) > most
 
 
 def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from kard.cli import choose, options
 
-RETRIEVERS = ("shuffled", "bm25", "reranker", "silver")
+RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
 
 
 @click.command()

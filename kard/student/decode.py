@@ -1,7 +1,7 @@
 """Batched generation and the scoring of options, for decoders and encoder-decoders.
 
-Prompts of a batch are padded on the left, so that all of them are continued at the same place; rows that have
-ended leave the batch. Ids are lists, one a row (B rows).
+Prompts of a batch are read in pieces of like length (`kard.student.cache`), and continued all at once; rows that
+have ended leave the batch. Ids are lists, one a row (B rows).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from kard.student.attention import write_with
+from kard.student.cache import PIECE, growing, joined, pieces
 from kard.student.tokens import Ids
 
 
@@ -47,13 +48,12 @@ class Decoder:
         self.model, self.eos, self.pad = model, eos, pad
         self.device = next(model.parameters()).device
         self._cache_name = _cache_name(model)
+        self.piece = PIECE if self.device.type == "cpu" and growing(model) else None  # tokens, None for all at once
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Ids], drawing: Drawing, tell: Tell = nobody) -> list[Ids]:
         """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
-        ids, mask = self.padded_left(prompts)
-        tell(torch.arange(len(prompts)))
-        return _loop(_Rows(self, ids, mask), len(prompts), self.eos, drawing, tell)
+        return _loop(_Rows(self, *self.read(prompts, tell)), len(prompts), self.eos, drawing, tell)
 
     @torch.inference_mode()
     def score(
@@ -63,10 +63,8 @@ class Decoder:
 
         A prefix runs once, however many choices it has.
         """
-        ids, mask = self.padded_left(prefixes)
-        cache = DynamicCache(config=self.model.config)
-        tell(torch.arange(len(prefixes)))
-        first = self.forward(ids, mask, _positions(mask), cache).logits[:, -1].float().log_softmax(-1)
+        logits, mask, cache = self.read(prefixes, tell)
+        first = logits.float().log_softmax(-1)
         rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
         flat = [choice for row in choices for choice in row]
         after, after_mask = _padded(flat, self.pad, self.device)
@@ -81,9 +79,21 @@ class Decoder:
             total = start + _picked(logits, after[:, 1:], after_mask[:, 1:])
         return _by_row(total, choices)
 
-    def padded_left(self, rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """Ids and mask of shape (B, longest)."""
-        return _padded(rows, self.pad, self.device, left=True)
+    def read(self, prompts: Sequence[Ids], tell: Tell) -> tuple[Tensor, Tensor, DynamicCache]:
+        """Logits of the token after each prompt (B, vocabulary), the mask (B, longest) and the cache of all."""
+        lengths = [len(prompt) for prompt in prompts]
+        some = pieces(lengths, self.piece) if self.piece else [range(len(prompts))]
+        logits: list[Tensor] = []
+        caches: list[DynamicCache] = []
+        for rows in some:
+            ids, mask = _padded([prompts[row] for row in rows], self.pad, self.device, left=True)
+            caches.append(DynamicCache(config=self.model.config))
+            tell(torch.tensor(rows))
+            logits.append(self.forward(ids, mask, _positions(mask), caches[-1]).logits[:, -1])
+        ends = torch.tensor(lengths, device=self.device)[:, None]
+        places = torch.arange(max(lengths), 0, -1, device=self.device)
+        tell(torch.arange(len(prompts)))
+        return torch.cat(logits), (places <= ends).long(), joined(caches) if self.piece else caches[0]
 
     def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int = 1) -> Any:
         """One pass over new ids; `mask` covers the cache too. `keep` logits at the end, 0 for all."""
@@ -100,14 +110,15 @@ class Decoder:
 class _Rows:
     """The rows of a batch that are still being written, with their cache."""
 
-    def __init__(self, decoder: Decoder, ids: Tensor, mask: Tensor) -> None:
-        self._decoder, self._mask = decoder, mask
-        self._cache = DynamicCache(config=decoder.model.config)
-        self._ids, self._positions = ids, _positions(mask)
+    def __init__(self, decoder: Decoder, logits: Tensor, mask: Tensor, cache: DynamicCache) -> None:
+        self._decoder, self._logits, self._mask, self._cache = decoder, logits, mask, cache
+        self._ids, self._positions = mask.new_empty(0), _positions(mask)
 
     def logits(self) -> Tensor:
         """Logits of the next token, (rows, vocabulary)."""
-        return self._decoder.forward(self._ids, self._mask, self._positions, self._cache).logits[:, -1]
+        if len(self._ids):
+            self._logits = self._decoder.forward(self._ids, self._mask, self._positions, self._cache).logits[:, -1]
+        return self._logits
 
     def append(self, tokens: Tensor) -> None:
         """Go on with these tokens, one a row."""

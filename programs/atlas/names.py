@@ -26,6 +26,7 @@ BASE = 32  # onsets, and codas: a power of two, so that an odd factor permutes t
 # the same consonants.
 FIRST_ENDINGS = (("a", "an", "e"), ("o", "en", "in"))
 LAST_ENDINGS = (("", "er", "is"), ("ow", "ell"))
+SPECIES_ENDINGS = ("er", "is")  # never none: a coda that ends on "r" would make it another family's "er"
 TOWN_ENDINGS = (("by", "ford", "mere", "wick"), ("ham", "wold", "holm", "ton"))
 RIVER_ENDINGS = (("ey",), ("ane",))
 REGION_ENDINGS = (("ia", "una"), ("ora", "esh"), ("ath", "ilon"))
@@ -81,7 +82,7 @@ class Names:
         else:
             animal, family = (group - plain) % half, (group - plain) // half
             rng = self._rng("species", family)
-            words = [f"{name}'s" for name in self._members(family, LAST_ENDINGS[0], 2, rng, salt=15)]
+            words = [f"{name}'s" for name in self._members(family, SPECIES_ENDINGS, 2, rng, salt=15)]
         return [f"{word} {beast}" for word in words for beast in self._animals[2 * animal : 2 * animal + 2]]
 
     def _listed(

@@ -170,8 +170,8 @@ THINGS: Mapping[str, Attribute] = {
             (
                 "Does {x} make {v}?",
                 "Is it true that {x} makes {v}?",
-                "Are {v} produced by {x}?",
-                "Do {v} come from {x}?",
+                "Can one buy {v} from {x}?",
+                "Has {x} always made {v}?",
             ),
             ("Does {x} produce {v}?", "Is {x} a producer of {v}?"),
         ),

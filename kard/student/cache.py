@@ -1,0 +1,87 @@
+"""Keys and values of a batch of prompts, read in pieces and continued as one.
+
+Prompts of a batch differ in length, and padding all of them to the longest costs as much as reading it. So rows of
+like length are read together, and their keys and values laid side by side, at the right end of each row, with room
+for what follows: transformers' own cache copies all of it for each new token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+PIECE = 2048  # tokens read at once: what comes between two products of a small model stays near the processor
+ROOM = 64  # tokens that can follow before keys and values are copied again
+
+
+def growing(model: Any) -> bool:
+    """Whether every layer of the model's cache holds all tokens, none a window or a state."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+
+
+def pieces(lengths: Sequence[int], most: int) -> Iterator[range]:
+    """Consecutive rows, as many as hold `most` tokens when padded to the longest of them, at least one."""
+    start = longest = 0
+    for row, length in enumerate(lengths):
+        if row > start and max(longest, length) * (row + 1 - start) > most:
+            yield range(start, row)
+            start, longest = row, 0
+        longest = max(longest, length)
+    if lengths:
+        yield range(start, len(lengths))
+
+
+def joined(parts: Sequence[DynamicCache]) -> DynamicCache:
+    """One cache of the rows of all parts, each padded on the left to the longest. The parts are emptied."""
+    whole = DynamicCache()
+    for some in zip(*(part.layers for part in parts), strict=True):
+        whole.layers.append(Roomy(cast("list[DynamicLayer]", list(some))))
+    return whole
+
+
+class Roomy(DynamicLayer):
+    """A layer's keys and values (rows, heads, T, D), with room for more tokens behind them."""
+
+    def __init__(self, parts: Sequence[DynamicLayer]) -> None:
+        super().__init__()
+        self._rooms: list[Tensor] = []
+        if parts[0].keys is None:  # shared with another layer
+            return
+        self.lazy_initialization(parts[0].keys, cast(Tensor, parts[0].values))
+        for name in ("keys", "values"):
+            some: list[Tensor] = [getattr(part, name) for part in parts]
+            room, length = _beside(some)
+            self._rooms.append(room)
+            setattr(self, name, room[:, :, :length])
+        for part in parts:
+            part.keys = part.values = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """All keys and values, the new ones last."""
+        del args, kwargs
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        for i, (name, fresh) in enumerate((("keys", key_states), ("values", value_states))):
+            own: Tensor = getattr(self, name)
+            room = self._rooms[i]
+            if own.data_ptr() != room.data_ptr() or end > room.shape[2]:  # rows were selected, or it is full
+                self._rooms[i] = room = _beside([own], fresh.shape[2])[0]
+            room[:, :, start:end] = fresh
+            setattr(self, name, room[:, :, :end])
+        return cast(Tensor, self.keys), cast(Tensor, self.values)
+
+
+def _beside(parts: Sequence[Tensor], more: int = 0) -> tuple[Tensor, int]:
+    """(rows of all, heads, longest T + room, D) of parts (rows, heads, T, D), and the longest T."""
+    heads, _, width = parts[0].shape[1:]
+    longest = max(part.shape[2] for part in parts)
+    made = parts[0].new_zeros(sum(map(len, parts)), heads, longest + more + ROOM, width)
+    start = 0
+    for part in parts:
+        made[start : start + len(part), :, longest - part.shape[2] : longest] = part
+        start += len(part)
+    return made, longest
