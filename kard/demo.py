@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kard import steps
+from kard.errors import BadConfig
 from kard.plan import Work
 from kard.tasks import Task
 
@@ -37,10 +38,18 @@ def world_of(task: Task, size: Size) -> World:
 
 
 def prepare(work: Work, world: World) -> None:
-    """Index the world's documents and load its questions; nothing is added when that was done before."""
+    """Index the world's documents and load its questions; nothing is added when that was done before.
+
+    Raises BadConfig when the store holds questions of another world: each needs a store of its own.
+    """
     from kard.knowledge.indexing import index_documents
     from kard.questions import store_questions
 
+    rows = work.db.execute("select key from questions where task = ?", [work.task.name])
+    if {row[0] for row in rows} - {question.key for question in world.questions}:
+        raise BadConfig(
+            f"{work.store} holds a world of another seed or size; keep both with: kard demo --store OTHER.db"
+        )
     index_documents(world.documents, work.knowledge, source=work.task.name, progress=work.progress)
     store_questions(work.db, work.task.name, list(world.questions))
 

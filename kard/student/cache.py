@@ -1,8 +1,9 @@
 """Keys and values of a batch of prompts, read in pieces and continued as one.
 
-Prompts of a batch differ in length, and padding all of them to the longest costs as much as reading it. So rows of
-like length are read together, and their keys and values laid side by side, at the right end of each row, with room
-for what follows: transformers' own cache copies all of it for each new token.
+Prompts of a batch differ in length, and padding all of them to the longest costs as much as reading it. So a few
+neighbours are read at a time (whoever makes a batch sorts it by length), and their keys and values laid side by
+side, at the right end of each row, with room for what follows: transformers' own cache copies everything for each
+new token.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 PIECE = 2048  # tokens read at once: what comes between two products of a small model stays near the processor
-ROOM = 64  # tokens that can follow before keys and values are copied again
+ROOM = 64  # tokens that can follow before keys and values are copied again, if no row leaves
 
 
 def growing(model: Any) -> bool:
@@ -49,7 +50,7 @@ class Roomy(DynamicLayer):
     def __init__(self, parts: Sequence[DynamicLayer]) -> None:
         super().__init__()
         self._rooms: list[Tensor] = []
-        if parts[0].keys is None:  # shared with another layer
+        if parts[0].keys is None:  # nothing was written to it
             return
         self.lazy_initialization(parts[0].keys, cast(Tensor, parts[0].values))
         for name in ("keys", "values"):
@@ -68,11 +69,17 @@ class Roomy(DynamicLayer):
         for i, (name, fresh) in enumerate((("keys", key_states), ("values", value_states))):
             own: Tensor = getattr(self, name)
             room = self._rooms[i]
-            if own.data_ptr() != room.data_ptr() or end > room.shape[2]:  # rows were selected, or it is full
+            if own.data_ptr() != room.data_ptr() or end > room.shape[2]:  # repeated by others, or full
                 self._rooms[i] = room = _beside([own], fresh.shape[2])[0]
             room[:, :, start:end] = fresh
             setattr(self, name, room[:, :, :end])
         return cast(Tensor, self.keys), cast(Tensor, self.values)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Go on with these rows. The room of the others is given back at once."""
+        super().batch_select_indices(indices)
+        if self._rooms:
+            self._rooms = [cast(Tensor, self.keys), cast(Tensor, self.values)]  # full: the next update makes room
 
 
 def _beside(parts: Sequence[Tensor], more: int = 0) -> tuple[Tensor, int]:

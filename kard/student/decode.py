@@ -1,7 +1,7 @@
 """Batched generation and the scoring of options, for decoders and encoder-decoders.
 
-Prompts of a batch are read in pieces of like length (`kard.student.cache`), and continued all at once; rows that
-have ended leave the batch. Ids are lists, one a row (B rows).
+Prompts of a batch are read in pieces (`kard.student.cache`) and continued all at once; rows that have ended leave
+the batch. Ids are lists, one a row (B rows).
 """
 
 from __future__ import annotations

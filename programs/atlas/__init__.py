@@ -77,7 +77,7 @@ TASK = Task(
         reranker=RerankerTraining(tau_teacher=2.0),
         # 300 questions in steps of 4 at twice the usual rate teach what 500 in steps of 8 do.
         student=StudentTraining(epochs=1, batch=4, peak_lr=2e-3, k=2, shuffle=True),
-        # The longest rationale with its answer has 56 tokens; a batch of 100 is 1.3 times as fast as one of 24.
+        # The longest rationale with its answer has 56 tokens.
         decoding=Decoding(max_new_tokens=60, batch=100),
     ),
     world=make_world,
