@@ -66,7 +66,7 @@ def test_kinds_stand_apart_beside_chance_and_majority() -> None:
     assert (kard.shares["all"].right, kard.shares["yes/no"].right, kard.shares["four"].right) == (2, 1, 1)
     assert kard.unread == 1
     assert (majority_line.shares["yes/no"].right, majority_line.shares["all"].right) == (2, 3)
-    assert chance.shares["yes/no"].right == 2  # 1.5 of 3, to the nearest whole question
+    assert chance.shares["yes/no"].right == 1.5
     header, body = as_table([chance, majority_line, kard])
     assert header[3:] == ["all (n=4)", "four (n=1)", "yes/no (n=3)", "unread"]
     assert as_markdown(header, body).splitlines()[-1].startswith("| 135m | kard | bm25 | 0.500 [")

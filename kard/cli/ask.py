@@ -122,9 +122,8 @@ def _print_reply(reply: Reply, chosen: Chosen, by: str) -> None:
         counted = ", ".join(f"{answer} {count}" for answer, count in reply.votes)
         click.echo(show.clean(f"Votes: {counted or 'none'}"))
     letter = f"({reply.letter}) " if reply.letter else ""
-    click.echo(
-        show.clean(f"Answer: {letter}{reply.answer}" if reply.answer else "No answer within the token budget.")
-    )
+    none = "The student wrote no answer. With --option TEXT, once for each, it always chooses one."
+    click.echo(show.clean(f"Answer: {letter}{reply.answer}" if reply.answer else none))
     tokens = [
         sum(getattr(one.sample, name) for one in reply.written) for name in ("prompt_tokens", "completion_tokens")
     ]

@@ -116,14 +116,14 @@ def baselines(graded: Sequence[Graded], kinds: Sequence[str]) -> list[Line]:
     """What guessing evenly is expected to get, and what always giving the split's commonest answer gets.
 
     Letters mean something only among questions with equally many options, so the majority is taken per
-    number of options. Chance is an expectation and stands as the nearest whole number of questions.
+    number of options. Chance is an expectation, and no whole number of questions.
     """
     questions = list({g.key: g for g in graded}.values())
     chance: dict[str, Share] = {}
     majority: dict[str, Share] = {}
     for kind in kinds:
         group = _of_kind(questions, kind)
-        chance[kind] = wilson(round(sum(1 / g.options for g in group)), len(group))
+        chance[kind] = wilson(sum(1 / g.options for g in group), len(group))
         right = 0
         for options in {g.options for g in group}:
             right += Counter(g.gold for g in group if g.options == options).most_common(1)[0][1]
