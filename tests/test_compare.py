@@ -22,7 +22,7 @@ from kard.db import open_store
 from kard.errors import BadInput, Missing
 from kard.evaluation.bootstrap import bootstrap
 from kard.evaluation.compare import Compared, all_pairs, compare, conditions_of, short_names
-from kard.evaluation.export import accuracy_of
+from kard.evaluation.export import accuracy_of, comparisons_of
 from kard.evaluation.intervals import spread, wilson
 from kard.evaluation.naming import meant, one_of
 from kard.evaluation.report import Graded, Line, accuracy_lines, as_table
@@ -532,6 +532,7 @@ def test_the_report_fits_a_terminal_and_the_file_gives_the_same_table(kard: Any,
     file = tmp_path / "answers.jsonl"
     kard("export", str(file), "--answers")
     assert accuracy_of(file) in kard("report", "--markdown").output
+    assert comparisons_of(file).strip() == kard("compare", "--markdown").output.strip()
     found = json.loads(kard("report", "--json").output)["accuracy"]
     assert [row["accuracy"] for row in found if row["retriever"] == "bm25"] == [pytest.approx(11 / 12)]
     assert found[-2]["unread"] == 1

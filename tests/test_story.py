@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from kard import bases
 from kard.cli import main
 from kard.db import open_store
+from kard.demo import Size
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.records import LETTERS
 
@@ -154,6 +155,9 @@ def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
         return replace(real(str(world / kind[spec])), spec=spec)
 
     monkeypatch.setattr(bases, "resolve", tiny)
+    told, usual = CliRunner().invoke(main, ["demo", "--help"]).output, Size()
+    for number in (usual.train, usual.test, usual.passages):
+        assert f"[default: {number}]" in " ".join(told.split())
     size = ("--quick", "--train", "6", "--test", "5", "--passages", "400", "--quiet")
     first = kard(world, "demo", *size)
     assert "400 passages" in first.output

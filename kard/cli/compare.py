@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,6 @@ from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
     from kard.evaluation.compare import Compared
-
-Table = tuple[list[str], list[list[object]]]
 
 
 @click.command()
@@ -78,14 +75,14 @@ def compare(
         writer.writeheader()
         writer.writerows(record(c) for c in found)
     elif form == "markdown":
-        click.echo(as_markdown(*pairs_table(found)))
+        click.echo(as_markdown(*step.pairs_table(found)))
     elif len(found) == 1:
         click.echo(show.clean(one(found[0])))
     else:
         counts = {c.questions for c in found if c.kind == "all"}
         same = f"{counts.pop()} questions" if len(counts) == 1 else "the questions that both answered"
         names = f"{found[0].a} (A) against {found[0].b} (B)" if len(pairs) == 1 else "A against B"
-        show.table(f"{work.task.name}, {work.split}: {names} on {same}", *pairs_table(found, narrow=True))
+        show.table(f"{work.task.name}, {work.split}: {names} on {same}", *step.pairs_table(found, narrow=True))
         click.echo(
             "95% intervals by paired bootstrap; p by exact McNemar tests, corrected for their number by Holm"
         )
@@ -107,31 +104,6 @@ def record(found: Compared) -> dict[str, object]:
         "better": found.better,
         "verdict": found.verdict,
     }
-
-
-def pairs_table(found: Sequence[Compared], *, narrow: bool = False) -> Table:
-    """A row a pair (and kind); `narrow` leaves out what a terminal has no room for and JSON and CSV hold."""
-    from kard.evaluation.significance import NOT_DISTINGUISHABLE, p_text
-
-    columns: dict[str, Callable[[Compared], object]] = {}
-    if not narrow or len({(c.a, c.b) for c in found}) > 1:
-        columns |= {"A": lambda c: c.a, "B": lambda c: c.b}
-    if any(c.kind != "all" for c in found):
-        columns["kind"] = lambda c: c.kind
-    if not narrow or len({c.questions for c in found}) > 1:
-        columns["n"] = lambda c: c.questions
-    columns |= {
-        "accuracies": lambda c: f"{c.share_a.value:.3f}, {c.share_b.value:.3f}",
-        "won-lost": lambda c: f"{c.wins}-{c.losses}",
-        "A minus B": lambda c: f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]",
-    }
-    if not narrow:
-        columns["p"] = lambda c: p_text(c.p)
-    columns |= {
-        "p (Holm)": lambda c: p_text(c.adjusted),
-        "better": lambda c: c.better or NOT_DISTINGUISHABLE,
-    }
-    return list(columns), [[cell(c) for cell in columns.values()] for c in found]
 
 
 def one(c: Compared) -> str:

@@ -8,7 +8,7 @@ accuracies look like.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import lcm
@@ -19,7 +19,7 @@ from kard.errors import Missing
 from kard.evaluation.bootstrap import bootstrap
 from kard.evaluation.intervals import Share, wilson
 from kard.evaluation.report import Graded, Key, by_condition, kinds_of, right_by_question
-from kard.evaluation.significance import ALPHA, NOT_DISTINGUISHABLE, holm, sign_flips
+from kard.evaluation.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips
 
 Answers = Mapping[str, Sequence[int]]  # question's key: 1 or 0 for each seed's answer
 
@@ -117,6 +117,32 @@ def all_pairs(keys: Sequence[Key], base: Key | None = None) -> list[tuple[Key, K
     if base is not None:
         return [(key, base) for key in keys if key != base]
     return [(b, a) for a, b in combinations(keys, 2)]
+
+
+def pairs_table(found: Sequence[Compared], *, narrow: bool = False) -> tuple[list[str], list[list[object]]]:
+    """Header and cells, a row a pair (and kind).
+
+    `narrow` leaves out what a terminal has no room for, and JSON and CSV hold.
+    """
+    columns: dict[str, Callable[[Compared], object]] = {}
+    if not narrow or len({(c.a, c.b) for c in found}) > 1:
+        columns |= {"A": lambda c: c.a, "B": lambda c: c.b}
+    if any(c.kind != "all" for c in found):
+        columns["kind"] = lambda c: c.kind
+    if not narrow or len({c.questions for c in found}) > 1:
+        columns["n"] = lambda c: c.questions
+    columns |= {
+        "accuracies": lambda c: f"{c.share_a.value:.3f}, {c.share_b.value:.3f}",
+        "won-lost": lambda c: f"{c.wins}-{c.losses}",
+        "A minus B": lambda c: f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]",
+    }
+    if not narrow:
+        columns["p"] = lambda c: p_text(c.p)
+    columns |= {
+        "p (Holm)": lambda c: p_text(c.adjusted),
+        "better": lambda c: c.better or NOT_DISTINGUISHABLE,
+    }
+    return list(columns), [[cell(c) for cell in columns.values()] for c in found]
 
 
 def _compared(

@@ -10,6 +10,7 @@ from sqlite_utils import Database
 
 from kard.db import rows
 from kard.errors import Missing
+from kard.evaluation.compare import all_pairs, compare, conditions_of, pairs_table
 from kard.evaluation.intervals import wilson
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
 from kard.evaluation.variants import graded_rows
@@ -37,6 +38,12 @@ def accuracy_of(path: Path) -> str:
     """The accuracy table in Markdown, from exported answers. Raises BadInput."""
     graded = [Graded.of(row) for _, row in read_rows(path)]
     return as_markdown(*as_table(accuracy_lines(graded)))
+
+
+def comparisons_of(path: Path) -> str:
+    """Every condition against every other in Markdown, from exported answers. Raises BadInput, Missing."""
+    graded = [Graded.of(row) for _, row in read_rows(path)]
+    return as_markdown(*pairs_table(compare(graded, all_pairs(list(conditions_of(graded))))))
 
 
 def hits_of(path: Path) -> str:
