@@ -220,7 +220,7 @@ class Decoding(Settings):
     temperature: float = 1.0  # only when samples > 1
     top_p: float = 0.95
     max_new_tokens: int = 96  # of rationale and answer; then `Answer:` is forced
-    batch: int = 24  # prompts a forward pass
+    batch: int = 64  # prompts a forward pass, fewer where they are long
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")

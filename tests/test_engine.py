@@ -202,13 +202,13 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
     made = taught(base, tmp_path, method)
     writer = made.get_lm().engine.student.home.writer
     seen: list[Ids] = []
-    generate = writer.generate
+    read = writer.read
 
-    def noted(prompts: Sequence[Ids], *rest: Any) -> list[Ids]:
+    def noted(prompts: Sequence[Ids], *rest: Any) -> Any:
         seen.extend(prompts)
-        return generate(prompts, *rest)
+        return read(prompts, *rest)
 
-    monkeypatch.setattr(writer, "generate", noted)
+    monkeypatch.setattr(writer, "read", noted)
     for example in labelled():
         made(**example.inputs())
     made.get_lm().close()

@@ -31,8 +31,8 @@ from kard.errors import Missing, NoBase
 from kard.lora import adapted, state_of, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import attention, cache, model, pairs, queue, render, training
-from kard.student.batches import Row
+from kard.student import attention, batches, cache, decode, model, pairs, queue, render, training
+from kard.student.batches import Row, answered
 from kard.student.decode import Decoder, Drawing, EncoderDecoder
 from kard.student.engine import StudentEngine, load_lm
 from kard.student.losses import Example, Layers, Whole, loss_for
@@ -142,6 +142,11 @@ def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
     return every_base[request.param]
 
 
+def reads(here: Student) -> type[Any]:
+    """What the student's writer makes of prompts."""
+    return decode.Read if isinstance(here.home.writer, Decoder) else decode.Encoded
+
+
 def always(value: Any) -> Callable[..., Any]:
     """A function that gives the value, whatever it is asked."""
 
@@ -249,13 +254,13 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
     train(taught, task, base, tmp_path, method.name, epochs=1, k=2, max_length=100)
     answering = student(base, replace(SETTINGS, max_length=100))
     seen: list[Ids] = []
-    generate = answering.home.writer.generate
+    read = answering.home.writer.read
 
-    def noted(prompts: Sequence[Ids], *rest: Any) -> list[Ids]:
+    def noted(prompts: Sequence[Ids], *rest: Any) -> Any:
         seen.extend(prompts)
-        return generate(prompts, *rest)
+        return read(prompts, *rest)
 
-    monkeypatch.setattr(answering.home.writer, "generate", noted)
+    monkeypatch.setattr(answering.home.writer, "read", noted)
 
     def found(question: str) -> list[Passage]:
         name = question.split()[2]
@@ -306,14 +311,15 @@ def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> N
 def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
     writer, tokens = home(base).writer, Tokens.load(base.folder, decoder=base.kind == "decoder")
     ids = [tokens.prompt(text, 160) for text in PROMPTS]
-    together = writer.generate(ids, Drawing(12))
-    assert together == [writer.generate([row], Drawing(12))[0] for row in ids]
+    together = writer.read(ids).generate(Drawing(12))
+    assert together == [writer.read([row]).generate(Drawing(12))[0] for row in ids]
     assert len({tuple(row) for row in together}) == 3
     drawn = Drawing(12, 1.5, 0.9, (1, 2, 3))
-    assert writer.generate(ids, drawn) == [
-        writer.generate([row], replace(drawn, seeds=(seed,)))[0] for row, seed in zip(ids, (1, 2, 3), strict=True)
+    assert writer.read(ids).generate(drawn) == [
+        writer.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
+        for row, seed in zip(ids, (1, 2, 3), strict=True)
     ]
-    assert writer.generate(ids, drawn) != writer.generate(ids, replace(drawn, seeds=(4, 5, 6)))
+    assert writer.read(ids).generate(drawn) != writer.read(ids).generate(replace(drawn, seeds=(4, 5, 6)))
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt"])
@@ -327,19 +333,62 @@ def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
     assert writer.piece
     tokens = Tokens.load(every_base[architecture].folder, decoder=True)
     ids = [tokens.prompt(text, 160) for text in (*PROMPTS, *PROMPTS[::-1])]
-    choices = [[tokens.choice(f" {town}") for town in TOWNS]] * len(ids)
+    rows, begun = [5, 0, 3], [tokens.ids(" so it is"), [], tokens.ids(" so")]
+    choices = [[tokens.choice(f" {town}") for town in TOWNS] for _ in rows]
     seen: list[list[int]] = []
     made: list[tuple[list[Ids], list[list[float]]]] = []
     for writer.piece in (None, 100, 1):
-        scores = writer.score(ids, choices, lambda rows: seen.append(rows.tolist()))
-        made.append((writer.generate(ids, Drawing(12)), scores))
+        read = writer.read(ids, lambda rows: seen.append(rows.tolist()))
+        assert seen[-1] == list(range(6))
+        seen.clear()
+        written = read.generate(Drawing(12))
+        seen.clear()
+        made.append((written, read.score(rows, begun, choices)))  # over what was read, not what was written
+        assert seen == [rows, [row for row in rows for _ in TOWNS]]  # whoever adds to rows knows which
     once, *others = made
     for written, found in others:
         assert written == once[0]
         assert torch.allclose(torch.tensor(found), torch.tensor(once[1]), atol=1e-4)
-    everyone, choosing = list(range(6)), [row for row in range(6) for _ in TOWNS]
-    assert seen[:3] == [everyone, everyone, choosing]
-    assert seen[-8:] == [*([row] for row in range(6)), everyone, choosing]  # whoever adds to rows knows which
+    writer.growing = False  # as if a cache had windows: read again with what was begun
+    alone = writer.read(ids, lambda rows: seen.append(rows.tolist()))
+    seen.clear()
+    assert torch.allclose(torch.tensor(alone.score(rows, begun, choices)), torch.tensor(once[1]), atol=1e-4)
+    assert seen == [*([row] for row in rows), rows, [row for row in rows for _ in TOWNS]]
+
+
+@pytest.mark.parametrize("most", [1, 6])
+def test_options_are_scored_in_passes_of_few(base: Base, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = home(base)
+    prompts = here.writer.read([here.tokens.prompt(text, 160) for text in PROMPTS])
+    begun = [here.tokens.ids(" so")] * 3
+    choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:many]] for many in (2, 3, 1)]
+    whole = prompts.score([2, 0, 1], begun, choices)
+    monkeypatch.setattr(decode, "SCORED", most)
+    for one, other in zip(prompts.score([2, 0, 1], begun, choices), whole, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_long_prompts_make_small_batches(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = student(base)
+    rows = [Row(here, PROMPTS[i % 3], (), i) for i in range(7)]
+    sizes: list[int] = []
+    read = here.home.writer.read
+
+    def counted(prompts: Sequence[Ids], *rest: Any) -> Any:
+        sizes.append(len(prompts))
+        assert max(map(len, prompts)) * len(prompts) <= batches.TOKENS or len(prompts) == 1
+        return read(prompts, *rest)
+
+    monkeypatch.setattr(here.home.writer, "read", counted)
+    monkeypatch.setattr(batches, "TOKENS", 2 * max(len(row.ids) for row in rows))
+    short = Decoding(max_new_tokens=3)
+    texts = [sample.text for sample in answered(here.home.writer, rows, short)]
+    assert sum(sizes) == 7
+    assert len(sizes) > 2
+    sizes.clear()
+    monkeypatch.setattr(batches, "TOKENS", 100_000)
+    assert [sample.text for sample in answered(here.home.writer, rows, short)] == texts
+    assert len(sizes) == len({row.brief for row in rows})
 
 
 def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,20 +437,20 @@ def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> 
     base = every_base["decoder"]
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
-    ours = here.writer.generate(ids, Drawing(12))
+    ours = here.writer.read(ids).generate(Drawing(12))
     assert here.writer.model.config._attn_implementation == "kard_one_token"
     here.writer.model.set_attn_implementation("sdpa")
-    assert here.writer.generate(ids, Drawing(12)) == ours
+    assert here.writer.read(ids).generate(Drawing(12)) == ours
 
 
 def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
-    free = here.writer.generate(ids, Drawing(10))
+    free = here.writer.read(ids).generate(Drawing(10))
     # Call the first row's third token the end: each row must now stop at its first one, and change nothing else.
     end = free[0][2]
     here.writer.eos = end
-    stopped = here.writer.generate(ids, Drawing(10))
+    stopped = here.writer.read(ids).generate(Drawing(10))
     cut = [row[: row.index(end) + 1] if end in row else row for row in free]
     assert stopped == cut
     assert len(stopped[0]) <= 3 < max(map(len, stopped))
@@ -413,10 +462,7 @@ def test_choices_are_scored_by_all_their_tokens(base: Base) -> None:
     choices = [[tokens.choice(f" {town}") for town in TOWNS], [tokens.choice(" x"), tokens.choice(" yes it is")]]
     prompts = [tokens.prompt(text, 160) for text in PROMPTS[1:]]
     begun = [tokens.ids(" so"), tokens.ids(" and so on")]
-    if isinstance(writer, Decoder):
-        scores = writer.score([[*p, *b] for p, b in zip(prompts, begun, strict=True)], choices)
-    else:
-        scores = writer.score(list(zip(prompts, begun, strict=True)), choices)
+    scores = writer.read(prompts).score([0, 1], begun, choices)
     loss = Whole(writer.model, tokens.pad, decoder=base.kind == "decoder")
     for prompt, start, row, score in zip(prompts, begun, choices, scores, strict=True):
         # A target's loss is its negative log-probability; what was begun is taken off again.
@@ -442,8 +488,8 @@ def test_an_answer_is_always_obtained_from_options(base: Base) -> None:
 def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = student(base, replace(SETTINGS, answer="letter"))
     cut = here.home.tokens.ids(" Born, born\nAnswer: Rome or")
-    monkeypatch.setattr(here.home.writer, "score", always([[-3.0, -2.0, -1.0, -4.0]] * 2))
-    monkeypatch.setattr(here.home.writer, "generate", always([cut, cut]))
+    monkeypatch.setattr(reads(here), "score", always([[-3.0, -2.0, -1.0, -4.0]] * 2))
+    monkeypatch.setattr(reads(here), "generate", always([cut, cut]))
     samples = here.generate(PROMPTS[1:], [TOWNS, TOWNS], Decoding(max_new_tokens=5))
     assert [(s.text, s.answer, s.forced) for s in samples] == [(" Born, born\nAnswer: C", "C", True)] * 2
 
@@ -459,7 +505,7 @@ def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPa
     }
     for text, (letter, forced) in written.items():
         out = [*tokens.ids(text.removesuffix("</s>")), *([tokens.eos] if text.endswith("</s>") else [])]
-        monkeypatch.setattr(here.home.writer, "generate", always([out]))
+        monkeypatch.setattr(reads(here), "generate", always([out]))
         (sample,) = here.generate(PROMPTS[1:2], [TOWNS], Decoding(max_new_tokens=90))
         assert sample.forced == forced
         assert sample.answer == letter if letter else sample.answer in tuple("ABCD")

@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING
-
-from torch import Tensor
 
 from kard.config import Decoding
 from kard.evaluation.conclusion import answer_of
 from kard.records import LETTERS, Sample
 from kard.student import render
-from kard.student.decode import Decoder, Drawing, EncoderDecoder, Tell, nobody
+from kard.student.cache import pieces
+from kard.student.decode import Decoder, Drawing, Encoded, EncoderDecoder, Read, Tell, nobody
 from kard.student.tokens import Ids
 
 if TYPE_CHECKING:
     from kard.student.model import Student
+
+
+TOKENS = 32_768  # of a batch's prompts, padded: a gigabyte and a half of keys and values in SmolLM2-135M
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: De
     if decoding.samples > 1:
         drawing = Drawing(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
     samples: list[Sample] = []
-    for row, out in zip(rows, writer.generate([row.ids for row in rows], drawing, tell), strict=True):
+    prompts = writer.read([row.ids for row in rows], tell)
+    for row, out in zip(rows, prompts.generate(drawing), strict=True):
         text = row.student.kept(row.prompt, tokens.text(out))
         read = render.reading(row.prompt, text)
         ended = out[-1] == tokens.eos or render.ANSWER in read
@@ -85,32 +89,22 @@ def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: De
         samples.append(Sample(text, answer, False, len(row.ids), len(out)))
     unread = [i for i, s in enumerate(samples) if s.answer is None and rows[i].options]
     if unread:
-        forced = _forced(writer, [rows[i] for i in unread], [samples[i] for i in unread], unread, tell)
+        forced = _forced(prompts, rows, samples, unread)
         samples = [forced.get(i, s) for i, s in enumerate(samples)]
     return samples
 
 
 def _forced(
-    writer: Decoder | EncoderDecoder,
-    rows: Sequence[Row],
-    samples: Sequence[Sample],
-    places: Sequence[int],
-    tell: Tell,
+    read: Read | Encoded, batch: Sequence[Row], written: Sequence[Sample], places: Sequence[int]
 ) -> dict[int, Sample]:
-    """The samples with `Answer:` and their likeliest option appended, by their places in the batch."""
+    """The samples at these places of the batch with `Answer:` and their likeliest option appended."""
+    rows, samples = [batch[i] for i in places], [written[i] for i in places]
     tokens = rows[0].student.home.tokens
     kept = ["" if r.brief else render.without_answer(s.text) for r, s in zip(rows, samples, strict=True)]
     cues = ["" if row.brief else f"\n{render.ANSWER}" for row in rows]
     begun = [[*tokens.ids(text), *tokens.ids(cue)] for text, cue in zip(kept, cues, strict=True)]
     choices = [[tokens.choice(value) for value in row.values] for row in rows]
-
-    def told(within: Tensor) -> None:
-        tell(within.new_tensor(places)[within])
-
-    if isinstance(writer, Decoder):
-        scores = writer.score([[*row.ids, *b] for row, b in zip(rows, begun, strict=True)], choices, told)
-    else:
-        scores = writer.score([(row.ids, b) for row, b in zip(rows, begun, strict=True)], choices, told)
+    scores = read.score(places, begun, choices)
     made: dict[int, Sample] = {}
     for i, place in enumerate(places):
         best = max(range(len(scores[i])), key=scores[i].__getitem__)
@@ -126,10 +120,10 @@ def _forced(
 
 
 def _batches(order: Sequence[int], rows: Sequence[Row], size: int) -> list[list[int]]:
-    """Consecutive slices of `order`, each of one kind."""
+    """Consecutive slices of `order`, each of one kind, with `size` rows and TOKENS of prompts at most."""
     batches: list[list[int]] = []
-    for i in order:
-        if not batches or len(batches[-1]) == size or rows[batches[-1][0]].brief != rows[i].brief:
-            batches.append([])
-        batches[-1].append(i)
+    for _, kind in groupby(order, key=lambda i: rows[i].brief):
+        own = list(kind)
+        for piece in pieces([len(rows[i].ids) for i in own], TOKENS):
+            batches += [own[start : min(start + size, piece.stop)] for start in piece[::size]]
     return batches

@@ -44,6 +44,24 @@ def joined(parts: Sequence[DynamicCache]) -> DynamicCache:
     return whole
 
 
+class Kept:
+    """Keys and values of prompts as they were read, whatever their cache goes on with: of a cache that grows."""
+
+    def __init__(self, cache: DynamicCache) -> None:
+        layers = cast("list[DynamicLayer]", cache.layers)
+        self._layers = [(layer.keys, layer.values) for layer in layers]
+
+    def rows(self, rows: Tensor) -> DynamicCache:
+        """A cache of its own with these rows."""
+        cache = DynamicCache()
+        for keys, values in self._layers:
+            layer = DynamicLayer()
+            if keys is not None and values is not None:
+                layer.update(keys[rows], values[rows])
+            cache.layers.append(layer)
+        return cache
+
+
 class Roomy(DynamicLayer):
     """A layer's keys and values (rows, heads, T, D), with room for more tokens behind them."""
 

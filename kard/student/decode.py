@@ -1,7 +1,8 @@
 """Batched generation and the scoring of options, for decoders and encoder-decoders.
 
 Prompts of a batch are read in pieces (`kard.student.cache`) and continued all at once; rows that have ended leave
-the batch. Ids are lists, one a row (B rows).
+the batch. Where no option can be read from what was written, options are scored over the same keys and values. Ids
+are lists, one a row (B rows).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from kard.student.attention import write_with
-from kard.student.cache import PIECE, growing, joined, pieces
+from kard.student.cache import PIECE, Kept, growing, joined, pieces
 from kard.student.tokens import Ids
 
 
@@ -32,6 +33,7 @@ class Drawing:
 
 Tell = Callable[[Tensor], None]
 """Is told, before the first pass and when rows change, which row of the batch each row of a pass belongs to."""
+SCORED = 64  # options, with their prompts' keys and values, in one pass
 TOP_K = 50  # likeliest tokens that a draw chooses from, as in the paper's own decoding
 
 
@@ -48,38 +50,15 @@ class Decoder:
         self.model, self.eos, self.pad = model, eos, pad
         self.device = next(model.parameters()).device
         self._cache_name = _cache_name(model)
-        self.piece = PIECE if self.device.type == "cpu" and growing(model) else None  # tokens, None for all at once
+        self.growing = growing(model)
+        self.piece = PIECE if self.device.type == "cpu" and self.growing else None  # tokens, None for all at once
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Ids], drawing: Drawing, tell: Tell = nobody) -> list[Ids]:
-        """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
-        return _loop(_Rows(self, *self.read(prompts, tell)), len(prompts), self.eos, drawing, tell)
+    def read(self, prompts: Sequence[Ids], tell: Tell = nobody) -> Read:
+        """The prompts, read: what they are continued from."""
+        return Read(self, prompts, tell, *self.pass_over(prompts, tell))
 
-    @torch.inference_mode()
-    def score(
-        self, prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]], tell: Tell = nobody
-    ) -> list[list[float]]:
-        """Log-probability of each choice of a row after the row's prefix, summed over the choice's tokens.
-
-        A prefix runs once, however many choices it has.
-        """
-        logits, mask, cache = self.read(prefixes, tell)
-        first = logits.float().log_softmax(-1)
-        rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
-        flat = [choice for row in choices for choice in row]
-        after, after_mask = _padded(flat, self.pad, self.device)
-        start = first[rows, after[:, 0]]
-        total = start
-        if after.shape[1] > 1:
-            cache.batch_select_indices(rows)
-            tell(rows)
-            whole = torch.cat([mask[rows], after_mask[:, :-1]], dim=1)
-            positions = _positions(whole)[:, -after.shape[1] + 1 :]
-            logits = self.forward(after[:, :-1], whole, positions, cache, keep=0).logits
-            total = start + _picked(logits, after[:, 1:], after_mask[:, 1:])
-        return _by_row(total, choices)
-
-    def read(self, prompts: Sequence[Ids], tell: Tell) -> tuple[Tensor, Tensor, DynamicCache]:
+    def pass_over(self, prompts: Sequence[Ids], tell: Tell) -> tuple[Tensor, Tensor, DynamicCache]:
         """Logits of the token after each prompt (B, vocabulary), the mask (B, longest) and the cache of all."""
         lengths = [len(prompt) for prompt in prompts]
         some = pieces(lengths, self.piece) if self.piece else [range(len(prompts))]
@@ -105,6 +84,77 @@ class Decoder:
             use_cache=True,
             **{self._cache_name: cache},
         )
+
+    def more(self, ids: Tensor, mask: Tensor, cache: DynamicCache, keep: int = 1) -> Tensor:
+        """Logits (B, T or `keep`, vocabulary) of one pass over (B, T) ids at the end of the mask."""
+        return self.forward(ids, mask, _positions(mask)[:, -ids.shape[1] :], cache, keep=keep).logits
+
+
+class Read:
+    """Prompts that a decoder has read, to be continued once; options are scored as often as wanted."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[Ids],
+        tell: Tell,
+        logits: Tensor,
+        mask: Tensor,
+        cache: DynamicCache,
+    ) -> None:
+        self._decoder, self._prompts, self._tell = decoder, prompts, tell
+        self._logits, self._mask = logits, mask
+        self._kept = Kept(cache) if decoder.growing else None
+        self._rows = _Rows(decoder, logits, mask, cache)
+
+    @torch.inference_mode()
+    def generate(self, drawing: Drawing) -> list[Ids]:
+        """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
+        return _loop(self._rows, len(self._prompts), self._decoder.eos, drawing, self._tell)
+
+    @torch.inference_mode()
+    def score(
+        self, rows: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]
+    ) -> list[list[float]]:
+        """Log-probability of each choice after a row's prompt and what was begun, summed over the choice's tokens.
+
+        The prompt is not read again where all of its keys are there; nor is what was begun, for each choice.
+        """
+        scores: list[list[float]] = []
+        for some in pieces([len(row) for row in choices], SCORED):
+            own, words = torch.tensor([rows[i] for i in some]), [begun[i] for i in some]
+            scores += self._score(own, words, [choices[i] for i in some])
+        return scores
+
+    def _score(self, rows: Tensor, begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+        decoder = self._decoder
+        logits, mask, cache = self._after(rows, begun)
+        first = logits.float().log_softmax(-1)
+        own = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=decoder.device)
+        after, after_mask = _padded([choice for row in choices for choice in row], decoder.pad, decoder.device)
+        total = first[own, after[:, 0]]
+        if after.shape[1] > 1:
+            cache.batch_select_indices(own)
+            self._tell(rows[own.to(rows.device)])
+            whole = torch.cat([mask[own], after_mask[:, :-1]], dim=1)
+            logits = decoder.more(after[:, :-1], whole, cache, keep=0)
+            total = total + _picked(logits, after[:, 1:], after_mask[:, 1:])
+        return _by_row(total, choices)
+
+    def _after(self, rows: Tensor, begun: Sequence[Ids]) -> tuple[Tensor, Tensor, DynamicCache]:
+        """Logits of the next token, mask and cache of these rows after what was begun."""
+        decoder = self._decoder
+        if self._kept is None:
+            prefixes = [[*self._prompts[row], *ids] for row, ids in zip(rows.tolist(), begun, strict=True)]
+            return decoder.pass_over(prefixes, lambda within: self._tell(rows[within]))
+        self._tell(rows)
+        own = rows.to(decoder.device)
+        logits, mask, cache = self._logits[own], self._mask[own], self._kept.rows(own)
+        if any(begun):
+            ids, more = _padded(begun, decoder.pad, decoder.device, left=True)
+            mask = torch.cat([mask, more], dim=1)
+            logits = torch.where(more[:, -1:] == 1, decoder.more(ids, mask, cache)[:, -1], logits)
+        return logits, mask, cache
 
 
 class _Rows:
@@ -142,30 +192,10 @@ class EncoderDecoder:
         self._cache_name = _cache_name(model)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Ids], drawing: Drawing, tell: Tell = nobody) -> list[Ids]:
-        """What the decoder writes for each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
+    def read(self, prompts: Sequence[Ids], tell: Tell = nobody) -> Encoded:
+        """The prompts, encoded: what the decoder writes from."""
         tell(torch.arange(len(prompts)))
-        return _loop(_Written(self, prompts), len(prompts), self.eos, drawing, tell)
-
-    @torch.inference_mode()
-    def score(
-        self, prefixes: Sequence[tuple[Ids, Ids]], choices: Sequence[Sequence[Ids]], tell: Tell = nobody
-    ) -> list[list[float]]:
-        """Log-probability of each choice after (prompt, what was written), summed over the choice's tokens."""
-        tell(torch.arange(len(prefixes)))
-        encoded, mask = self.encode([prompt for prompt, _ in prefixes])
-        rows = torch.tensor([i for i, row in enumerate(choices) for _ in row], device=self.device)
-        begun = [[self.start, *written] for (_, written), row in zip(prefixes, choices, strict=True) for _ in row]
-        flat = [choice for row in choices for choice in row]
-        ids, _ = _padded([[*b, *c[:-1]] for b, c in zip(begun, flat, strict=True)], self.pad, self.device)
-        wanted, counted = _padded(
-            [[*[self.pad] * (len(b) - 1), *c] for b, c in zip(begun, flat, strict=True)], self.pad, self.device
-        )
-        for row, b in enumerate(begun):
-            counted[row, : len(b) - 1] = 0
-        tell(rows)
-        logits = self.forward(encoded[rows], mask[rows], ids, None).logits
-        return _by_row(_picked(logits, wanted, counted), choices)
+        return Encoded(self, tell, *self.encode(prompts))
 
     def encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """The encoder's states (B, S, D) and the mask (B, S)."""
@@ -184,15 +214,47 @@ class EncoderDecoder:
         )
 
 
+class Encoded:
+    """A batch of prompts that an encoder has read, as `Read`."""
+
+    def __init__(self, model: EncoderDecoder, tell: Tell, encoded: Tensor, mask: Tensor) -> None:
+        self._model, self._tell, self._encoded, self._mask = model, tell, encoded, mask
+
+    @torch.inference_mode()
+    def generate(self, drawing: Drawing) -> list[Ids]:
+        """What the decoder writes for each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
+        state = _Written(self._model, self._encoded, self._mask)
+        return _loop(state, len(self._mask), self._model.eos, drawing, self._tell)
+
+    @torch.inference_mode()
+    def score(
+        self, rows: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]
+    ) -> list[list[float]]:
+        """As of `Read`."""
+        model = self._model
+        own = torch.tensor([row for row, some in zip(rows, choices, strict=True) for _ in some])
+        starts = [[model.start, *ids] for ids, some in zip(begun, choices, strict=True) for _ in some]
+        flat = [choice for row in choices for choice in row]
+        ids, _ = _padded([[*b, *c[:-1]] for b, c in zip(starts, flat, strict=True)], model.pad, model.device)
+        wanted, counted = _padded(
+            [[*[model.pad] * (len(b) - 1), *c] for b, c in zip(starts, flat, strict=True)], model.pad, model.device
+        )
+        for row, b in enumerate(starts):
+            counted[row, : len(b) - 1] = 0
+        self._tell(own)
+        places = own.to(model.device)
+        logits = model.forward(self._encoded[places], self._mask[places], ids, None).logits
+        return _by_row(_picked(logits, wanted, counted), choices)
+
+
 class _Written:
     """The rows of a batch that the decoder is still writing, as in `_Rows`."""
 
-    def __init__(self, model: EncoderDecoder, prompts: Sequence[Ids]) -> None:
-        self._model = model
-        self._encoded, self._mask = model.encode(prompts)
+    def __init__(self, model: EncoderDecoder, encoded: Tensor, mask: Tensor) -> None:
+        self._model, self._encoded, self._mask = model, encoded, mask
         config = model.model.config
         self._cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
-        self._ids = torch.full((len(prompts), 1), model.start, device=model.device)
+        self._ids = torch.full((len(mask), 1), model.start, device=model.device)
 
     def logits(self) -> Tensor:
         """Logits of the next token, (rows, vocabulary)."""
