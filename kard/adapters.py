@@ -1,4 +1,7 @@
-"""Adapters on disk: safetensors folders as peft writes them, checked by hash, whole or not there."""
+"""Adapters on disk: safetensors folders as peft writes them, checked by hash, whole or not there.
+
+A model of which weights were trained themselves lies in the same kind of folder, under the same names.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 from kard.errors import Missing
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
-_PREFIX = "base_model.model."  # peft's, before the name of a module
+PREFIX = "base_model.model."  # peft's, before the name of a module
 _PART, _STALE = ".part", 3600  # seconds; a folder is written in a few
 
 
@@ -27,13 +30,20 @@ _PART, _STALE = ".part", 3600  # seconds; a folder is written in a few
 class LowRank:
     """What an adapter adds to the weights of linear layers: `scale` x B A, by the layer's name.
 
-    With `lengths` (DoRA), each row of the sum is then given the length that was learned for it.
+    With `lengths` (DoRA), each row of the sum is then given the length that was learned for it. What was trained
+    `whole` takes the place of the model's own weight of that name.
     """
 
     scale: float
     down: Mapping[str, Tensor]  # A: (rank, in)
     up: Mapping[str, Tensor]  # B: (out, rank)
     lengths: Mapping[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())  # (out,)
+    whole: Mapping[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())  # by the weight's name
+
+    @property
+    def alone(self) -> bool:
+        """Whether it adds anything else than products to the outputs of layers."""
+        return bool(self.lengths or self.whole)
 
     @classmethod
     def read(cls, folder: Path) -> LowRank:
@@ -42,13 +52,14 @@ class LowRank:
         down: dict[str, Tensor] = {}
         up: dict[str, Tensor] = {}
         lengths: dict[str, Tensor] = {}
+        whole: dict[str, Tensor] = {}
         for key, value in load_file(folder / WEIGHTS).items():
-            name, _, rest = key.removeprefix(_PREFIX).partition(".lora_")
-            if not rest:
-                continue  # a module that was trained whole beside the adapter: its owner puts it on
-            {"A": down, "B": up, "m": lengths}[rest[0]][name] = value  # lora_magnitude_vector is DoRA's
-        rank = config["r"]
-        return cls(config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank), down, up, lengths)
+            name, _, rest = key.removeprefix(PREFIX).partition(".lora_")
+            # lora_magnitude_vector is DoRA's.
+            (whole if not rest else {"A": down, "B": up, "m": lengths}[rest[0]])[name] = value
+        rank = config.get("r", 1)
+        scale = config.get("lora_alpha", 0) / (rank**0.5 if config.get("use_rslora") else rank)
+        return cls(scale, down, up, lengths, whole)
 
     def delta(self, name: str, device: torch.device) -> Tensor:
         """What is added to the layer's weight, (out, in) in float32."""
@@ -81,7 +92,7 @@ def checked(folder: Path, sha256: str, task: str) -> Path:
 def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     """Write an adapter in one stroke, in place of what a killed run left; the sha256 of its weights.
 
-    `config` is peft's. Leftovers of runs that died while writing go first.
+    `config` is peft's, or `Whole`. Leftovers of runs that died while writing go first.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.glob(f".*{_PART}"):
@@ -100,6 +111,23 @@ def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     return hash_of(folder / WEIGHTS)
 
 
+class Whole:
+    """Stands where peft's configuration stands when weights themselves were trained."""
+
+    def __init__(self, spec: str) -> None:
+        self.base_model_name_or_path = spec
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write the file that names the base."""
+        told = {"base_model_name_or_path": self.base_model_name_or_path, "peft_type": None}
+        Path(folder, CONFIG).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the folder holds weights that were trained themselves, which only kard puts on."""
+    return json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type") is None
+
+
 def hash_of(file: Path) -> str:
     """sha256 of the file."""
     with file.open("rb") as stream:
@@ -107,7 +135,7 @@ def hash_of(file: Path) -> str:
 
 
 class Worn:
-    """A model's linear layers under one adapter at a time, merged into their weights.
+    """A model under one adapter at a time, merged into its weights.
 
     Merged weights generate at the speed of the base model. The base's own weights are kept, so that no number of
     changes wears them down.
@@ -115,7 +143,7 @@ class Worn:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._own: dict[str, Tensor] = {}  # weights of layers that an adapter ever changed
+        self._own: dict[str, Tensor] = {}  # weights that an adapter ever changed, by name
         self._on: Path | None = None
         self._whole = True  # false while weights change: whoever stops that leaves neither base nor adapter
 
@@ -127,14 +155,19 @@ class Worn:
         adapter = LowRank.read(folder) if folder is not None else LowRank(0.0, {}, {})
         self._on, self._whole = None, False
         for name, own in self._own.items():
-            self._weight(name).copy_(own)
+            self._model.get_parameter(name).copy_(own)
+        for name, value in adapter.whole.items():
+            self._kept(name)[0].copy_(value)
         for name in adapter.down:
-            weight = self._weight(name)
-            own = self._own.setdefault(name, weight.clone())
+            weight, own = self._kept(f"{name}.weight")
             # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square shape says nothing.
             turned = not isinstance(self._model.get_submodule(name), nn.Linear)
             weight.copy_(adapter.merged(name, own, turned=turned))
         self._on, self._whole = folder, True
 
-    def _weight(self, name: str) -> Tensor:
-        return cast(nn.Linear, self._model.get_submodule(name)).weight.data
+    def _kept(self, name: str) -> tuple[Tensor, Tensor]:
+        """The weight of that name, and what it is without any adapter."""
+        weight = self._model.get_parameter(name)
+        if name not in self._own:
+            self._own[name] = weight.detach().clone()
+        return weight, self._own[name]

@@ -182,8 +182,9 @@ class StudentTraining(Settings):
     rationales: int = 1  # a question and epoch: each epoch takes the next ones
     k: int = 1  # silver passages that a training prompt holds
     shuffle: bool = False  # hold them in a random order: a student that saw the best one first reads no further
-    upper_half: bool = True  # adapters in the upper half only, over a lower half that runs once (decoders)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base; adapters are float32
+    full: bool = False  # weights themselves are trained instead of adapters; they bear smaller steps only
+    upper_half: bool = True  # train the upper half only, over a lower half that runs once (decoders)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base; what is trained is float32
     recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory
     held_out: float = 0.0  # share of the training questions that only measure; the best epoch's weights stay
     patience: int = 1  # epochs without a better loss on them before training ends
@@ -205,6 +206,13 @@ class StudentTraining(Settings):
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
+
+    def hash(self) -> str:
+        """As of all settings. Students from before weights could be trained themselves keep their ids."""
+        values = self.values()
+        if not self.full:
+            del values["full"]
+        return digest(canonical(values))
 
     @classmethod
     def paper(cls) -> StudentTraining:

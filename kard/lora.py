@@ -1,4 +1,4 @@
-"""Low-rank adapters in training: peft's layers, with a product that costs as little as the frozen one allows."""
+"""What is trained of a model: peft's low-rank layers, with a product that costs little, or weights themselves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from kard.adapters import PREFIX, Whole
 from kard.config import Lora
 from kard.errors import BadConfig
 
@@ -57,13 +58,31 @@ def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | No
     return made
 
 
+def thawed(model: Any, layers: Sequence[int] | None) -> Any:
+    """The model with trainable weights: those of these layers of a decoder and of its last norm, None for all."""
+    model.requires_grad_(layers is None)
+    for part in () if layers is None else (*(model.model.layers[n] for n in layers), model.model.norm):
+        part.requires_grad_(True)
+    return model
+
+
 def state_of(model: Any) -> Mapping[str, Tensor]:
-    """The adapter's weights under peft's names."""
-    return get_peft_model_state_dict(model, save_embedding_layers=False)
+    """The adapter's weights under peft's names, or every weight that is trained itself."""
+    if hasattr(model, "peft_config"):
+        return get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {PREFIX + name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def config_of(model: Any, spec: str) -> Any:
+    """What stands beside those weights, with the base that they are of."""
+    if not hasattr(model, "peft_config"):
+        return Whole(spec)
+    model.active_peft_config.base_model_name_or_path = spec
+    return model.active_peft_config
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The adapter's weights."""
+    """The weights that are trained."""
     return [p for p in model.parameters() if p.requires_grad]
 
 

@@ -6,6 +6,7 @@ import doctest
 import json
 import os
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def taught(store: Path, base: Path, *methods: str, name: str = "choice") -> dict[str, str]:
+def taught(
+    store: Path, base: Path, *methods: str, name: str = "choice", settings: StudentTraining = SETTINGS
+) -> dict[str, str]:
     """Ids of students, by method, that a store got."""
 
     def found(question: str) -> list[Passage]:
@@ -93,7 +96,7 @@ def taught(store: Path, base: Path, *methods: str, name: str = "choice") -> dict
         program = kard.finetune(
             PARTS.RetrieveThenAnswer(PARTS.Answer, found),
             [example.with_inputs("question", "options") for example in made],
-            base=str(base), method=method, settings=SETTINGS, store=store, name=name,
+            base=str(base), method=method, settings=settings, store=store, name=name,
         )  # fmt: skip
         ids[method] = program.get_lm().identity.id
         program.get_lm().close()
@@ -162,6 +165,23 @@ def test_both_forms_give_the_logits_of_the_student_itself(kind: str, tmp_path: P
     ]
     assert len(told) >= 7
     assert not any(part in text for text in told for part in (str(tmp_path), str(Path.home()), os.sep + "tmp"))
+
+
+def test_weights_that_were_trained_themselves_are_published_as_a_model(kind: str, tmp_path: Path) -> None:
+    base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
+    student = taught(store, base, "kard", settings=replace(SETTINGS, full=True, upper_half=False))["kard"]
+    refused = export(store, student, str(tmp_path / "adapter"))
+    assert refused.exit_code == 1
+    assert "were trained themselves; export it whole with: --merge" in refused.output
+    assert not (tmp_path / "adapter").exists()
+    assert export(store, student, str(tmp_path / "merged"), "--merge").exit_code == 0
+    texts: list[str] = []
+    for source in (store, tmp_path / "merged"):
+        lm = kard.load_student(source, decoding=Decoding(max_new_tokens=5), base=str(base))
+        texts += lm("Question: where\nRationale:")
+        lm.close()
+    assert len(set(texts)) == 1
+    assert "of unknown version" not in (tmp_path / "merged" / "README.md").read_text("utf-8")
 
 
 def test_a_published_folder_is_a_student_again(kind: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from kard.adapters import WEIGHTS, write
 from kard.bases import Base
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
-from kard.lora import adapted, state_of, trainable
+from kard.lora import adapted, config_of, state_of, thawed, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
 from kard.student import attention, batches, cache, decode, model, pairs, queue, render, training
@@ -647,6 +647,44 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
         assert layers == ({"2", "3"} if upper_half else {"0", "1", "2", "3"})
 
 
+@pytest.mark.parametrize("upper_half", [True, False])
+def test_weights_that_were_trained_themselves_are_a_student(
+    base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upper_half: bool
+) -> None:
+    monkeypatch.setattr(model.bases, "resolve", always(base))
+    seen: list[Any] = []
+    fit = training.fit
+
+    def noted(made: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(made)
+        return fit(made, *rest, **more)
+
+    monkeypatch.setattr(training, "fit", noted)
+    short = train(taught, task, base, tmp_path, epochs=1, full=True, upper_half=upper_half)
+    long = train(taught, task, base, tmp_path, epochs=12, full=True, upper_half=upper_half, peak_lr=3e-2)
+    losses = {row["id"]: row["loss"] for row in taught.query("select id, loss from students")}
+    assert losses[long] < 0.6 * losses[short]
+    loaded = Student.load(taught, long, tmp_path)
+    loaded.home.wear(loaded.adapter)
+    ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
+    more: dict[str, Any] = (
+        {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
+    )
+    with torch.no_grad():
+        ours = loaded.home.writer.model(input_ids=ids, **more).logits
+        seen[1].set_attn_implementation("eager")  # it attends in the way of training
+        torch.testing.assert_close(ours, seen[1].eval()(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
+        loaded.home.wear(None)
+        assert not torch.allclose(ours, loaded.home.writer.model(input_ids=ids, **more).logits, atol=1e-2)
+    kept = config_keys(tmp_path / long)
+    assert not any("lora" in key for key in kept)
+    assert any("embed_tokens" in key or "shared" in key for key in kept) == (
+        not upper_half or base.kind != "decoder"
+    )
+    samples = loaded.generate(PROMPTS, [TOWNS] * 3, Decoding(max_new_tokens=5))
+    assert all(sample.answer for sample in samples)
+
+
 def config_keys(folder: Path) -> list[str]:
     from safetensors.torch import load_file
 
@@ -986,12 +1024,17 @@ def test_students_that_share_a_pass_write_what_each_writes_alone(
     assert not any(module._forward_hooks for module in here.writer.model.modules())
 
 
-def test_many_rows_of_one_student_and_dora_have_passes_of_their_own(
+def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_own(
     every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, (one, other, third, bare) = several(every_base["decoder"], tmp_path)
     dora = Student(here, worn(every_base["decoder"], tmp_path / "dora", 5, dora=True), SETTINGS)
-    rows = [*rows_of([one, other, dora, bare]), *rows_of([third] * 6)]
+    own = thawed(model.load_model(every_base["decoder"], torch.float32), range(2, 4))
+    for weight in trainable(own):
+        torch.nn.init.normal_(weight, std=0.3)
+    write(tmp_path / "own", state_of(own), config_of(own, "x"))
+    whole = Student(here, tmp_path / "own", SETTINGS)
+    rows = [*rows_of([one, other, dora, bare, whole]), *rows_of([third] * 6)]
     decoding = Decoding(max_new_tokens=6)
     alone = [
         s.generate([r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
@@ -1005,7 +1048,7 @@ def test_many_rows_of_one_student_and_dora_have_passes_of_their_own(
 
     monkeypatch.setattr(here, "wear", noted)
     assert [s.text for s in together(rows, decoding)] == alone
-    assert worn_on == [dora.adapter, third.adapter, None]
+    assert worn_on == [dora.adapter, whole.adapter, third.adapter, None]
     assert together([], decoding) == []
 
 

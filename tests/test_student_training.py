@@ -22,7 +22,7 @@ from torch import Tensor
 from kard import adapters
 from kard.config import Lora, StudentTraining
 from kard.errors import BadConfig
-from kard.lora import adapted, state_of, trainable
+from kard.lora import adapted, config_of, state_of, thawed, trainable
 from kard.student import training
 from kard.student.checkpoint import Checkpoint
 from kard.student.losses import Example, Layers, loss_for
@@ -58,14 +58,18 @@ Weights = dict[str, Tensor]
 
 
 def fitted(config: StudentTraining = SETTINGS, **more: Any) -> tuple[Weights, training.Trained, int]:
-    """The adapter after training on seven examples, what was reached, and how many examples were shown."""
+    """What is trained, after training on seven examples, what was reached, and how many examples were shown."""
     shown: list[int] = []
     with torch.random.fork_rng():
         model = made["tiny"]()
         torch.manual_seed(0)
         loss = loss_for(model, 2, 0, decoder=True, recompute=config.recompute)
         assert isinstance(loss, Layers)
-        student = adapted(model, config.lora, spec="x", layers=range(2, 4), decoder=True).train()
+        upper = range(2, 4)
+        if config.full:
+            student = thawed(model, upper).train()
+        else:
+            student = adapted(model, config.lora, spec="x", layers=upper, decoder=True).train()
         lists = [made["examples"]()] * config.epochs
         reached = training.fit(student, loss, lists, config, shown.append, **more)
     return {name: value.detach().clone() for name, value in state_of(student).items()}, reached, sum(shown)
@@ -80,11 +84,12 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["adapter", "weights"])
 @pytest.mark.parametrize("measured", [False, True], ids=["plain", "held-out"])
 def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool, full: bool
 ) -> None:
-    config = replace(SETTINGS, epochs=5, patience=5)
+    config = replace(SETTINGS, epochs=5, patience=5, full=full)
     held_out = made["examples"](9)[7:] if measured else []
     whole, reached, shown = fitted(config, held_out=held_out)
     step, left = training._step, [0]  # pyright: ignore[reportPrivateUsage]  # where a kill is felt
@@ -233,6 +238,53 @@ def test_a_merged_adapter_gives_the_logits_it_was_trained_with(
         adapters.Worn(bare).wear(Path(folder) / "a")
     with torch.no_grad():
         torch.testing.assert_close(bare(input_ids=ids).logits, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("build", ["tiny", "turned"])
+def test_weights_of_an_upper_half_learn_as_they_do_through_the_whole_model(build: str) -> None:
+    upper = range(2, 4) if build == "tiny" else None
+    grads: list[Weights] = []
+    losses: list[float] = []
+    for every in (False, True):
+        model = thawed(made[build](), upper)
+        loss = loss_for(model, 2, 0, decoder=True, every=every)
+        assert isinstance(loss, Layers) == (build == "tiny" and not every)
+        summed = loss(made["examples"]())
+        summed.backward()
+        losses.append(summed.item())
+        grads.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert same(*grads, tolerance=1e-4)
+    assert {adapters.PREFIX + name for name in grads[0]} == set(state_of(model))
+    if upper is not None:
+        assert all(".layers.2." in name or ".layers.3." in name or name == "model.norm.weight" for name in grads[0])
+    else:
+        assert set(grads[0]) == {name for name, _ in model.named_parameters()}
+
+
+def test_weights_and_low_rank_weights_take_turns_on_one_model(tmp_path: Path) -> None:
+    ids = torch.arange(12).view(2, 6)
+    told: dict[str, Tensor] = {}
+    for name in ("weights", "adapter"):
+        torch.manual_seed(4)
+        student = made["tiny"]()
+        if name == "weights":
+            student = thawed(student, range(2, 4))
+        else:
+            student = adapted(student, Lora(rank=2), spec="x", layers=range(1, 3), decoder=True)
+        for weight in trainable(student.eval()):
+            torch.nn.init.normal_(weight, std=0.2)
+        with torch.no_grad():
+            told[name] = student(input_ids=ids).logits
+        adapters.write(tmp_path / name, state_of(student), config_of(student, "x"))
+    assert [adapters.is_whole(tmp_path / name) for name in told] == [True, False]
+    bare = made["tiny"]().eval()
+    with torch.no_grad():
+        told["none"] = bare(input_ids=ids).logits
+        worn = adapters.Worn(bare)
+        for name in ("weights", "adapter", "weights", "none", "adapter", "none"):
+            worn.wear(tmp_path / name if name != "none" else None)
+            torch.testing.assert_close(bare(input_ids=ids).logits, told[name], rtol=1e-4, atol=1e-5)
 
 
 def test_named_layers_alone_get_an_adapter_and_a_wrong_name_is_refused() -> None:

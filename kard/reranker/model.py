@@ -13,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.adapters import WEIGHTS, hash_of
+from kard.adapters import WEIGHTS, Worn, hash_of
 from kard.config import Scorer
 from kard.errors import BadConfig, Missing, NoBase
 from kard.records import Passage
 from kard.reranker.cache import Vector, VectorCache
 from kard.reranker.cross import CrossEncoder
 from kard.reranker.encoder import Encoder
-from kard.reranker.tuning import put_on
 
 if TYPE_CHECKING:
     from kard.bases import Base
@@ -119,7 +118,7 @@ class Reranker:
             model: Encoder | CrossEncoder = CrossEncoder.of(base, max_length=length)
         else:
             model = Encoder.of(base, max_length=length, projection=bool(settings.get("projection")))
-        put_on(model.model, folder)
+        Worn(model.model).wear(folder)
         apart = settings.get("side", "both") == "question"
         return cls(model, scorer, passages=partial(Encoder.of, base, max_length=length) if apart else None)
 

@@ -87,10 +87,10 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
         if merge:
             from transformers import AutoModel
 
-            from kard.reranker.tuning import put_on
+            from kard.adapters import Worn
 
             model: Any = AutoModel.from_pretrained(base.folder)
-            put_on(model, source)
+            Worn(model).wear(source)
             save_model(part, model, base)
         else:
             copy_adapter(part, source, spec)

@@ -1,28 +1,21 @@
-"""What is trained of a reranker's model, how it is written, and how it is put on again."""
+"""What is trained of a reranker's model, and how it is written."""
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from kard.adapters import CONFIG, WEIGHTS, Worn, write
+from kard.adapters import write
 from kard.config import RerankerTraining
 from kard.errors import BadConfig, NoBase
-from kard.lora import state_of
+from kard.lora import config_of, state_of
 from kard.reranker.encoder import TextModel
 
 if TYPE_CHECKING:
     from kard.bases import Base
-
-PREFIX = "base_model.model."  # peft's, before the name of a module
-LOW_RANK = ".lora_"  # in the name of every low-rank weight
 
 
 def prepare(encoder: TextModel, base: Base, settings: RerankerTraining) -> None:
@@ -90,30 +83,4 @@ def _with_lora(encoder: TextModel, base: Base, settings: RerankerTraining) -> An
 
 def save(folder: Path, encoder: TextModel, base: Base) -> str:
     """Write what was trained, in one stroke; the sha256 of the weights."""
-    if hasattr(encoder.model, "peft_config"):
-        return write(folder, state_of(encoder.model), encoder.model.peft_config["default"])
-    whole: Mapping[str, Tensor] = {PREFIX + name: value for name, value in encoder.model.named_parameters()}
-    return write(folder, whole, _Whole(base.spec))
-
-
-class _Whole:
-    """Stands where peft's configuration stands when every weight was trained."""
-
-    def __init__(self, spec: str) -> None:
-        self.spec = spec
-
-    def save_pretrained(self, folder: str) -> None:
-        """Write the file that names the base."""
-        text = json.dumps({"base_model_name_or_path": self.spec, "peft_type": None}, indent=2)
-        Path(folder, CONFIG).write_text(text + "\n", "utf-8")
-
-
-@torch.no_grad()
-def put_on(model: Any, folder: Path) -> None:
-    """Put on what `save` wrote: low-rank weights are folded into the model's, the others take their place."""
-    weights = load_file(folder / WEIGHTS)
-    if any(LOW_RANK in name for name in weights):
-        Worn(model).wear(folder)
-    for name, value in weights.items():
-        if LOW_RANK not in name:
-            model.get_parameter(name.removeprefix(PREFIX)).copy_(value)
+    return write(folder, state_of(encoder.model), config_of(encoder.model, base.spec))

@@ -21,7 +21,7 @@ from kard.card import Form
 from kard.config import METHODS, Decoding, Method, StudentTraining
 from kard.db import now, open_store, writing
 from kard.errors import BadConfig, BadInput
-from kard.lora import state_of
+from kard.lora import config_of, state_of
 from kard.progress import SILENT, Progress
 from kard.publishing import public, whole
 from kard.records import canonical, digest
@@ -91,8 +91,8 @@ def finetune(
         }
 
         def fill(part: Path) -> None:
-            model.active_peft_config.base_model_name_or_path = public(found.spec)
-            sha256 = disk.write(part / "adapter", state_of(model), model.active_peft_config)
+            config = config_of(model, public(found.spec))
+            sha256 = disk.write(part / "adapter", state_of(model), config)
             for file in (part / "adapter").iterdir():
                 file.rename(part / file.name)
             (part / "adapter").rmdir()

@@ -133,12 +133,15 @@ class Whole:
         return ids.to(self.device), mask.to(self.device)
 
 
-def loss_for(model: Any, start: int, pad: int, *, decoder: bool, recompute: bool = False) -> Loss:
+def loss_for(
+    model: Any, start: int, pad: int, *, decoder: bool, recompute: bool = False, every: bool = False
+) -> Loss:
     """`Layers` where it gives the model's own logits, checked on a probe; `Whole` for every other model.
 
-    With `recompute` a layer's inner states are computed again in the backward pass instead of being kept.
+    `Whole` too when `every` weight is trained: `Layers` gives embeddings and head no gradient. With `recompute` a
+    layer's inner states are computed again in the backward pass instead of being kept.
     """
-    if decoder and fits(model, start):
+    if decoder and not every and fits(model, start):
         return Layers(model, start, recompute=recompute)
     if recompute:
         model.gradient_checkpointing_enable({"use_reentrant": False})

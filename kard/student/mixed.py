@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kard.adapters import LowRank
+from kard.adapters import LowRank, is_whole
 from kard.config import Decoding
 from kard.records import Sample
 from kard.student.batches import Row, answered
@@ -36,8 +36,8 @@ def together(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     for i, row in enumerate(rows):
         places.setdefault(row.student.adapter, []).append(i)
     small = [adapter for adapter, own in places.items() if len(own) <= FEW] if len(places) > 1 else []
-    few = {adapter: LowRank.read(adapter) if adapter else None for adapter in small}
-    few = {adapter: read for adapter, read in few.items() if read is None or not read.lengths}  # DoRA is no sum
+    few = {adapter: LowRank.read(adapter) if adapter else None for adapter in small if not _whole(adapter)}
+    few = {adapter: read for adapter, read in few.items() if read is None or not read.alone}  # DoRA is no sum
     home = rows[0].student.home
     samples: dict[int, Sample] = {}
     with home.lock:
@@ -54,6 +54,10 @@ def together(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
                     made = answered(home.writer, [rows[i] for i in some], decoding, mixed.telling)
             samples.update(zip(some, made, strict=True))
     return [samples[i] for i in range(len(rows))]
+
+
+def _whole(adapter: Path | None) -> bool:
+    return adapter is not None and is_whole(adapter)
 
 
 class Mixed:

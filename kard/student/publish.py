@@ -11,11 +11,11 @@ import dspy
 
 import kard
 from kard import tasks
-from kard.adapters import CONFIG, Worn, checked
+from kard.adapters import CONFIG, Worn, checked, is_whole
 from kard.card import PAPER, Card, Form, Result, markdown
 from kard.config import METHODS, Method, StudentTraining
 from kard.db import rows
-from kard.errors import BadInput, NoTask
+from kard.errors import BadConfig, BadInput, NoTask
 from kard.evaluation.intervals import wilson
 from kard.publishing import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
 from kard.student import render
@@ -46,10 +46,13 @@ def export_student(
         raise BadInput(f"student {known.id} is a base that is only prompted; there is no adapter to export")
     source = checked(adapters / Path(str(row["path"])).name, known.sha256, known.task)
     config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
+    if is_whole(source) and not merge:
+        raise BadConfig(f"weights of student {known.id} were trained themselves; export it whole with: --merge")
     prompts = _forms(source, known.task, METHODS[known.method], known.settings, task)
     base = same_base(known.base, known.base_sha256, f"student {known.id}")
     settings = cast("dict[str, Any]", json.loads(str(row["settings"])))  # as kept: later versions know more
     seen = f"{row['examples']} examples, {row['tokens']} tokens seen; last loss a token {float(row['loss']):.3f}"
+    peft = "" if is_whole(source) else f", peft {config.get('peft_version', 'of unknown version')}"
     facts = {
         "student": known.id,
         "task": known.task,
@@ -61,7 +64,7 @@ def export_student(
         "training data": row["data_sha256"],
         "trained on": seen,
         "seed": known.settings.seed,
-        "made with": f"kard {kard.__version__}, peft {config.get('peft_version', 'of unknown version')}",
+        "made with": f"kard {kard.__version__}{peft}",
     }
     card = Card(
         title=f"{known.task} student, {known.size}, {known.method}",
@@ -86,7 +89,7 @@ def export_student(
             for one in rows(db, "student_results", student=known.id)
         ],
         forms=prompts,
-        rank=int(config["r"]),
+        rank=int(config.get("r", 0)),
     )
     told = {
         "kard": kard.__version__,

@@ -18,7 +18,7 @@ from kard.config import Method, StudentTraining
 from kard.db import now, writing
 from kard.devices import Devices
 from kard.errors import BadConfig
-from kard.lora import adapted, state_of, trainable
+from kard.lora import adapted, config_of, state_of, thawed, trainable
 from kard.machine import dtype, keep_memory
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
@@ -88,7 +88,7 @@ def train_student(
     if not devices.leads:
         devices.wait()
         return student_id
-    sha256 = disk.write(adapters / student_id, state_of(model), model.active_peft_config)
+    sha256 = disk.write(adapters / student_id, state_of(model), config_of(model, base.spec))
     with writing(db):
         db.table("students").insert(
             {
@@ -135,21 +135,24 @@ def example(
 
 
 def prepared(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[torch.nn.Module, Loss]:
-    """A fresh model with an adapter, ready to train, and its loss.
+    """A fresh model with an adapter, or with trainable weights of its own, and its loss.
 
-    With `upper_half` a decoder of known build gets adapters in the upper half of its layers only, and the
+    With `upper_half` a decoder of known build is trained in the upper half of its layers only, and the
     lower half runs once an example: 1.9 times as fast at nearly the same accuracy.
     """
     keep_memory()
-    model = load_model(base, dtype(settings.precision))
+    # Steps on weights themselves are lost in bfloat16's seven bits.
+    precision = "float32" if settings.full and settings.precision == "auto" else settings.precision
+    model = load_model(base, dtype(precision))
     decoder = base.kind == "decoder"
     layers = getattr(getattr(model, "model", None), "layers", ()) if decoder else ()
     start = len(layers) // 2 if settings.upper_half else 0
-    loss = loss_for(model, start, tokens.pad, decoder=decoder, recompute=settings.recompute)
-    known = isinstance(loss, Layers)
-    made = adapted(
-        model, settings.lora, spec=base.spec, layers=range(start, len(layers)) if known else None, decoder=decoder
-    )
+    every = settings.full and not settings.upper_half
+    loss = loss_for(model, start, tokens.pad, decoder=decoder, recompute=settings.recompute, every=every)
+    trained = range(start, len(layers)) if isinstance(loss, Layers) else None
+    if settings.full:
+        return thawed(model, trained).train(), loss
+    made = adapted(model, settings.lora, spec=base.spec, layers=trained, decoder=decoder)
     return made.train(), loss
 
 
