@@ -184,8 +184,9 @@ class StudentTraining(Settings):
     shuffle: bool = False  # hold them in a random order: a student that saw the best one first reads no further
     full: bool = False  # weights themselves are trained instead of adapters; they bear smaller steps only
     upper_half: bool = True  # train the upper half only, over a lower half that runs once (decoders)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the base; what is trained is float32
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; what is trained is float32
     recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory
+    pass_tokens: int = 16_384  # padded, in one pass: a step of more is several passes whose gradients are summed
     held_out: float = 0.0  # share of the training questions that only measure; the best epoch's weights stay
     patience: int = 1  # epochs without a better loss on them before training ends
     max_length: int = 512  # tokens of prompt and target; longer prompts lose passage text from the end
@@ -200,16 +201,25 @@ class StudentTraining(Settings):
         require(self.k >= 1, f"k must be at least 1, not {self.k}")
         require(self.max_length >= 32, f"max_length must be at least 32, not {self.max_length}")
         require(
-            self.precision in ("auto", "float32", "bfloat16"),
-            f"precision must be auto, float32 or bfloat16, not {self.precision}",
+            self.precision in ("auto", "float32", "bfloat16", "float16"),
+            f"precision must be auto, float32, bfloat16 or float16, not {self.precision}",
         )
+        require(
+            not self.full or self.precision in ("auto", "float32"),
+            f"with full=true the base's own weights are trained, in float32 and not in {self.precision}",
+        )
+        require(self.pass_tokens >= 1, f"pass_tokens must be at least 1, not {self.pass_tokens}")
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
 
     def hash(self) -> str:
-        """As of all settings. Students from before weights could be trained themselves keep their ids."""
+        """As of all settings but `pass_tokens`, of which the result does not depend.
+
+        Students from before weights could be trained themselves keep their ids.
+        """
         values = self.values()
+        del values["pass_tokens"]
         if not self.full:
             del values["full"]
         return digest(canonical(values))

@@ -17,15 +17,18 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def dtype(wanted: str = "auto") -> torch.dtype:
+def dtype(wanted: str = "auto", *, decoder: bool = True) -> torch.dtype:
     """The precision of that name; by default bfloat16 where the hardware multiplies it, float32 elsewhere.
 
-    Emulated bfloat16 is slower and no better.
+    Emulated bfloat16 is slower and no better. An accelerator without it gets float16, but for encoder-decoders:
+    T5's states leave its range.
     """
     if wanted != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if not native and decoder:
+            return torch.float16
     else:
         # torch says it nowhere else, and the names differ between platforms: absent means no.
         asked = [getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile")]

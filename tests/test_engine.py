@@ -86,7 +86,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: make_base(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
 
 
-def float32(*_: object) -> torch.dtype:
+def float32(*_: object, **__: object) -> torch.dtype:
     return torch.float32
 
 

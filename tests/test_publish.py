@@ -62,7 +62,7 @@ def make_base(folder: Path, kind: str) -> Path:
     return folder
 
 
-def float32(*_: object) -> torch.dtype:
+def float32(*_: object, **__: object) -> torch.dtype:
     return torch.float32
 
 

@@ -23,6 +23,7 @@ from kard import adapters
 from kard.config import Lora, StudentTraining
 from kard.errors import BadConfig
 from kard.lora import adapted, config_of, state_of, thawed, trainable
+from kard.machine import dtype
 from kard.student import training
 from kard.student.checkpoint import Checkpoint
 from kard.student.losses import Example, Layers, loss_for
@@ -62,6 +63,8 @@ def fitted(config: StudentTraining = SETTINGS, **more: Any) -> tuple[Weights, tr
     shown: list[int] = []
     with torch.random.fork_rng():
         model = made["tiny"]()
+        if config.precision == "float16":
+            model = model.half()
         torch.manual_seed(0)
         loss = loss_for(model, 2, 0, decoder=True, recompute=config.recompute)
         assert isinstance(loss, Layers)
@@ -84,15 +87,18 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["adapter", "weights"])
+@pytest.mark.parametrize("kind", ["adapter", "weights", "float16"])
 @pytest.mark.parametrize("measured", [False, True], ids=["plain", "held-out"])
 def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool, full: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool, kind: str
 ) -> None:
-    config = replace(SETTINGS, epochs=5, patience=5, full=full)
+    config = replace(SETTINGS, epochs=5, patience=5, full=kind == "weights")
+    if kind == "float16":
+        config = replace(config, precision="float16")
+        monkeypatch.setattr(training, "FIRST_SCALE", 2.0**60)  # far too much: the first steps find out
     held_out = made["examples"](9)[7:] if measured else []
     whole, reached, shown = fitted(config, held_out=held_out)
-    step, left = training._step, [0]  # pyright: ignore[reportPrivateUsage]  # where a kill is felt
+    step, left = training.Stepper.step, [0]  # where a kill is felt
 
     def cut(*args: Any, **more: Any) -> float:
         left[0] -= 1
@@ -100,7 +106,7 @@ def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
             raise Killed
         return step(*args, **more)
 
-    monkeypatch.setattr(training, "_step", cut)
+    monkeypatch.setattr(training.Stepper, "step", cut)
     draw = random.Random(4)
     for _ in range(5):
         left[0] = draw.randint(2, 5)
@@ -111,6 +117,32 @@ def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
     assert same(again, whole)
     assert (restored.loss, restored.tokens, seen) == (reached.loss, reached.tokens, shown)
     assert [f.name for f in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("most", [1, 12, 20])
+def test_a_step_in_several_passes_is_one_step(most: int) -> None:
+    config = replace(SETTINGS, lora=Lora(rank=2, alpha=4), batch=4)
+    whole, reached, _ = fitted(config)
+    parts, found, _ = fitted(replace(config, pass_tokens=most))
+    assert same(parts, whole, tolerance=1e-4)
+    assert found.loss == pytest.approx(reached.loss, rel=1e-5)
+    assert replace(config, pass_tokens=most).hash() == config.hash()
+
+
+def test_float16_learns_what_float32_does() -> None:
+    config = replace(SETTINGS, lora=Lora(rank=2, alpha=4), epochs=12)
+    (_, full, _), (weights, half, _) = fitted(config), fitted(replace(config, precision="float16"))
+    assert half.loss == pytest.approx(full.loss, rel=0.05)
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+    assert full.loss < 0.8 * fitted(replace(config, epochs=1))[1].loss
+
+
+def test_settings_that_cannot_be_trained_are_refused() -> None:
+    with pytest.raises(BadConfig, match="in float32 and not in float16"):
+        StudentTraining(full=True, precision="float16")
+    with pytest.raises(BadConfig, match="pass_tokens must be at least 1"):
+        StudentTraining(pass_tokens=0)
+    assert StudentTraining(full=True).hash() != StudentTraining().hash()
 
 
 def test_a_checkpoint_says_when_it_is_due(tmp_path: Path) -> None:
@@ -297,3 +329,23 @@ def test_named_layers_alone_get_an_adapter_and_a_wrong_name_is_refused() -> None
     }
     with pytest.raises(BadConfig, match="no layer of x is called w_proj"):
         adapted(made["tiny"](), Lora(targets="w_proj"), spec="x", layers=[3], decoder=True)
+
+
+@pytest.mark.parametrize(
+    ("native", "decoder", "wanted"),
+    [(True, True, "bfloat16"), (True, False, "bfloat16"), (False, True, "float16"), (False, False, "float32")],
+)
+def test_the_precision_is_what_an_accelerator_multiplies(
+    native: bool, decoder: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def there() -> bool:
+        return True
+
+    def supported(*, including_emulation: bool = True) -> bool:
+        return native or including_emulation  # torch counts emulated bfloat16 when it is not told otherwise
+
+    monkeypatch.setattr(torch.cuda, "is_available", there)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert dtype(decoder=decoder) == getattr(torch, wanted)
+    for name in ("float32", "bfloat16", "float16"):
+        assert dtype(name, decoder=decoder) == getattr(torch, name)

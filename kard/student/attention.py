@@ -93,7 +93,8 @@ class _CausalSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, scale: float) -> Tensor:
         length = scores.shape[-1]
-        ahead = torch.full((length, length), -1e9, dtype=scores.dtype, device=scores.device).triu_(1)
+        least = torch.finfo(scores.dtype).min
+        ahead = torch.full((length, length), least, dtype=scores.dtype, device=scores.device).triu_(1)
         weights = scores.mul_(scale).add_(ahead).softmax(-1)
         ctx.save_for_backward(weights)
         ctx.scale = scale

@@ -33,6 +33,7 @@ class Place:
     waited: int = 0  # epochs since
     loss: float = 0.0  # of the last whole epoch
     over: bool = False  # ended early
+    scaler: dict[str, Any] = field(default_factory=lambda: dict[str, Any]())  # of gradients in float16
 
 
 @dataclass

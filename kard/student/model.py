@@ -73,7 +73,8 @@ class Resident:
 def resident(base: Base) -> Resident:
     """The base in memory: the last one that was asked for stays there, for all of its students."""
     decoder = base.kind == "decoder"
-    return Resident(load_model(base, dtype()), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+    precision = dtype(decoder=decoder)
+    return Resident(load_model(base, precision), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
 
 
 class Student:

@@ -22,6 +22,7 @@ from kard.lora import adapted, config_of, state_of, thawed, trainable
 from kard.machine import dtype, keep_memory
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
+from kard.student.cache import pieces
 from kard.student.checkpoint import Checkpoint, Place
 from kard.student.losses import Example, Layers, Loss, loss_for
 from kard.student.model import load_model
@@ -31,6 +32,7 @@ from kard.student.tokens import Tokens
 from kard.tasks import Task
 
 WARM_UP = 0.05  # share of the steps
+FIRST_SCALE = 4096.0  # of gradients in float16; halved where it was too much, doubled after 2,000 steady steps
 POOL = 16  # batches that are shuffled together and sorted by length
 
 
@@ -141,10 +143,9 @@ def prepared(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[tor
     lower half runs once an example: 1.9 times as fast at nearly the same accuracy.
     """
     keep_memory()
-    # Steps on weights themselves are lost in bfloat16's seven bits.
-    precision = "float32" if settings.full and settings.precision == "auto" else settings.precision
-    model = load_model(base, dtype(precision))
     decoder = base.kind == "decoder"
+    # Steps on weights themselves are lost in bfloat16's seven bits.
+    model = load_model(base, dtype("float32" if settings.full else settings.precision, decoder=decoder))
     layers = getattr(getattr(model, "model", None), "layers", ()) if decoder else ()
     start = len(layers) // 2 if settings.upper_half else 0
     every = settings.full and not settings.upper_half
@@ -180,6 +181,12 @@ def fit(
     weights = trainable(model)
     optimizer = torch.optim.AdamW(weights, lr=settings.peak_lr, weight_decay=0.0)
     at, best = saved.restore(weights, optimizer)
+    # Gradients on their way through float16 are scaled up, or small ones would be lost.
+    halves = any(p.dtype == torch.float16 for p in model.parameters())
+    scaler = torch.amp.GradScaler(weights[0].device.type, init_scale=FIRST_SCALE, enabled=halves)
+    if at.scaler:
+        scaler.load_state_dict(at.scaler)
+    stepper = Stepper(loss, weights, optimizer, scaler, devices, settings.pass_tokens)
     devices.wait()  # with no step left, the leader would drop the file before the others have read it
     advance(at.seen)
     first = 0  # step of the epoch
@@ -191,13 +198,17 @@ def fit(
                 at.total, at.count = 0.0, 0
             for group in optimizer.param_groups:
                 group["lr"] = settings.peak_lr * rate(step, steps)
-            total = _step(loss, batch, weights, optimizer, devices, seed=settings.seed + 7919 * step)
+            total = stepper.step(batch, seed=settings.seed + 7919 * step)
             at.total, at.count = at.total + total, at.count + sum(len(e.target) for e in batch)
             at.step, at.seen, at.tokens = step + 1, at.seen + len(batch), at.tokens + sum(map(len, batch))
             if not math.isfinite(at.total):
-                raise BadConfig(f"the loss is no number any more; lower peak_lr from {settings.peak_lr}")
+                raise BadConfig(
+                    f"the loss is no number any more; lower peak_lr from {settings.peak_lr}"
+                    + (", or set precision=float32" if halves else "")
+                )
             advance(len(batch))
             if devices.leads and saved.due():
+                at.scaler = scaler.state_dict()
                 saved.save(at, weights, optimizer, best)
         first += len(epoch)
         if at.epoch == number and at.step == first and not at.over:
@@ -211,27 +222,34 @@ def fit(
     return Trained(len(shown), at.tokens, at.best if held_out else at.loss)
 
 
-def _step(
-    loss: Loss,
-    batch: Sequence[Example],
-    weights: Sequence[torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    devices: Devices,
-    *,
-    seed: int,
-) -> float:
-    """One step on the mean over the batch's target tokens; their summed loss."""
-    torch.manual_seed(seed)
-    targets = sum(len(e.target) for e in batch)
-    share = devices.share(batch)
-    summed = loss(share) if share else torch.zeros(())
-    if share:
-        (summed / targets).backward()
-    total = devices.sum_gradients(weights, summed)
-    torch.nn.utils.clip_grad_norm_(weights, 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    return total
+@dataclass(frozen=True, slots=True)
+class Stepper:
+    """What a step needs, whichever it is."""
+
+    loss: Loss
+    weights: Sequence[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    devices: Devices
+    pass_tokens: int
+
+    def step(self, batch: Sequence[Example], *, seed: int) -> float:
+        """One step on the mean over the batch's target tokens; their summed loss."""
+        torch.manual_seed(seed)
+        targets = sum(len(e.target) for e in batch)
+        share = self.devices.share(batch)
+        summed = torch.zeros(())
+        for rows in pieces([len(e) for e in share], self.pass_tokens):
+            part = self.loss([share[row] for row in rows])
+            self.scaler.scale(part / targets).backward()
+            summed = summed + part.detach()
+        total = self.devices.sum_gradients(self.weights, summed)
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return total
 
 
 def _judge(
