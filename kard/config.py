@@ -213,16 +213,16 @@ class StudentTraining(Settings):
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
 
-    def hash(self) -> str:
-        """As of all settings but `pass_tokens`, of which the result does not depend.
+    def values(self) -> dict[str, object]:
+        """All but `pass_tokens`, of which no result depends, and `full` where it is not set.
 
-        Students from before weights could be trained themselves keep their ids.
+        So students from before these existed are still found.
         """
-        values = self.values()
+        values = asdict(self)
         del values["pass_tokens"]
         if not self.full:
             del values["full"]
-        return digest(canonical(values))
+        return values
 
     @classmethod
     def paper(cls) -> StudentTraining:

@@ -143,6 +143,7 @@ def test_settings_that_cannot_be_trained_are_refused() -> None:
     with pytest.raises(BadConfig, match="pass_tokens must be at least 1"):
         StudentTraining(pass_tokens=0)
     assert StudentTraining(full=True).hash() != StudentTraining().hash()
+    assert not {"full", "pass_tokens"} & set(StudentTraining().values())  # students from before them are found
 
 
 def test_a_checkpoint_says_when_it_is_due(tmp_path: Path) -> None:
