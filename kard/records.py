@@ -13,7 +13,7 @@ LETTERS = ascii_uppercase  # option 0 is A, option 1 is B, ...
 
 def digest(*parts: str, length: int = 16) -> str:
     """The first `length` hex digits of sha256 over `parts`, each ended by a NUL."""
-    return hashlib.sha256("".join(f"{part}\0" for part in parts).encode()).hexdigest()[:length]
+    return hashlib.sha256("\0".join((*parts, "")).encode()).hexdigest()[:length]
 
 
 def canonical(value: Mapping[str, object]) -> str:
