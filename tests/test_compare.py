@@ -508,6 +508,9 @@ def test_all_pairs_are_corrected_and_a_base_is_compared_with_each(kard: Any) -> 
     assert len(table) == 1 + 3
     assert "kard/reranker" in kard("compare", "--to", "none", "--markdown").output
     assert len(kard("compare", "--to", "none", "--csv").output.splitlines()) == 1 + 2
+    named = kard("compare", "reranker", "bm25", "none", "--csv").output
+    assert named.splitlines() == table  # every pair of those, in the order of the table
+    assert len(kard("compare", "none", "bm25", "reranker", "--to", "none", "--csv").output.splitlines()) == 1 + 2
     wide = max(len(line.rstrip()) for line in kard("compare").output.splitlines())
     assert wide <= 120
     assert "not distinguishable" in kard("compare").output
@@ -518,8 +521,9 @@ def test_names_that_mean_nothing_or_themselves_are_refused_in_a_line(kard: Any) 
         (("kard", "none"), "'kard' may mean 9m/kard/none, 9m/kard/bm25, 9m/kard/reranker; name one", 1),
         (("x", "none"), "no condition 'x'; there are 9m/kard/none", 1),
         (("none", "none"), "are the same condition", 2),
-        (("none",), "name two conditions A and B", 2),
-        (("none", "bm25", "--to", "none"), "name two conditions A and B", 2),
+        (("none", "none", "bm25"), "two of these are the same condition", 2),
+        (("none",), "name two conditions or more", 2),
+        (("none", "bm25", "--to", "none"), "leave out --to", 2),
         (("none", "bm25", "--split", "dev"), "no answers for tiny/dev; make them with: kard run", 1),
     ):
         assert part in kard("compare", *words, code=code).output
@@ -533,6 +537,9 @@ def test_the_report_fits_a_terminal_and_the_file_gives_the_same_table(kard: Any,
     kard("export", str(file), "--answers")
     assert accuracy_of(file) in kard("report", "--markdown").output
     assert comparisons_of(file).strip() == kard("compare", "--markdown").output.strip()
+    pair = comparisons_of(file, "bm25", "reranker")
+    assert len(pair.strip().splitlines()) == 2 + 1
+    assert pair != comparisons_of(file, "bm25", "none")
     found = json.loads(kard("report", "--json").output)["accuracy"]
     assert [row["accuracy"] for row in found if row["retriever"] == "bm25"] == [pytest.approx(11 / 12)]
     assert found[-2]["unread"] == 1

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("task")
-@click.argument("a", required=False)
-@click.argument("b", required=False)
+@click.argument("conditions", nargs=-1, metavar="[CONDITION]...")
 @click.option("--to", "base", metavar="BASE", help="Compare every other condition to this one.")
 @click.option("--by", type=click.Choice(["kind"]), help="Compare within each kind of question too.")
 @click.option("--split", help="Split whose answers are compared. [default: test, else dev, else validation]")
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 @options.store
 def compare(
     task: str,
-    a: str | None,
-    b: str | None,
+    conditions: tuple[str, ...],
     base: str | None,
     by: str | None,
     split: str | None,
@@ -40,11 +38,13 @@ def compare(
     form: str,
     store: Path,
 ) -> None:
-    """Say whether condition A of TASK is better than B, on the questions that both answered.
+    """Say whether one condition of TASK is better than another, on the questions that both answered.
 
-    A and B are names such as kard/reranker, 135m/kard/bm25 or rd, or their beginnings. Without them, every pair
-    is compared, and p is corrected for their number (Holm). The interval of a difference is a paired bootstrap's,
-    p is McNemar's exact one; with several seeds both are over questions, each with the mean of its seeds.
+    Conditions are names such as kard/reranker, 135m/kard/bm25 or rd, or their beginnings. Of two, the first is
+    compared to the second; of more, or without any of all, every pair is compared, and p is corrected for the
+    number of pairs (Holm): name those that a question was asked about before it was answered. The interval of a
+    difference is a paired bootstrap's, p is McNemar's exact one; with several seeds both are over questions, each
+    with the mean of its seeds.
     """
     from kard.errors import Missing
     from kard.evaluation import compare as step
@@ -52,19 +52,25 @@ def compare(
     from kard.evaluation.report import Graded, as_markdown
     from kard.evaluation.variants import graded_rows
 
-    if (a is None) != (b is None) or (a is not None and base is not None):
-        raise click.UsageError("name two conditions A and B, or none, or one with --to")
+    if len(conditions) == 1:
+        raise click.UsageError("name two conditions or more, or none, or one with --to")
+    if len(conditions) == 2 and base is not None:
+        raise click.UsageError("two conditions are compared to each other; leave out --to, or name more")
     work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
     graded = [Graded.of(row) for row in graded_rows(work.db, work.task.name, work.split)]
     if not graded:
         raise Missing(f"no answers for {work.task.name}/{work.split}; make them with: kard run {task}")
     parts = step.conditions_of(graded)
-    if a is not None and b is not None:
-        pairs = [(one_of(a, parts, "condition"), one_of(b, parts, "condition"))]
-        if pairs[0][0] == pairs[0][1]:
-            raise click.UsageError(f"{a} and {b} are the same condition")
+    named = {one_of(name, parts, "condition"): name for name in conditions}
+    if len(named) < len(conditions):
+        same = " and ".join(conditions) if len(conditions) == 2 else "two of these"
+        raise click.UsageError(f"{same} are the same condition")
+    if len(named) == 2:
+        first, second = named
+        pairs = [(first, second)]
     else:
-        pairs = step.all_pairs(list(parts), one_of(base, parts, "condition") if base else None)
+        keys = [key for key in parts if key in named or not named]
+        pairs = step.all_pairs(keys, one_of(base, parts, "condition") if base else None)
     if not pairs:
         raise Missing(f"{work.task.name}/{work.split} has one condition; answer others with: kard evaluate {task}")
     found = step.compare(graded, pairs, by_kind=by == "kind", seed=seed)

@@ -12,6 +12,7 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.compare import all_pairs, compare, conditions_of, pairs_table
 from kard.evaluation.intervals import wilson
+from kard.evaluation.naming import one_of
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
 from kard.evaluation.variants import graded_rows
 from kard.files import Row, read_rows, write_lines
@@ -40,10 +41,15 @@ def accuracy_of(path: Path) -> str:
     return as_markdown(*as_table(accuracy_lines(graded)))
 
 
-def comparisons_of(path: Path) -> str:
-    """Every condition against every other in Markdown, from exported answers. Raises BadInput, Missing."""
+def comparisons_of(path: Path, *names: str) -> str:
+    """Every condition, or every one that is named, against every other in Markdown, from exported answers.
+
+    Raises BadInput, for a name that fits none or several too, and Missing.
+    """
     graded = [Graded.of(row) for _, row in read_rows(path)]
-    return as_markdown(*pairs_table(compare(graded, all_pairs(list(conditions_of(graded))))))
+    parts = conditions_of(graded)
+    named = [one_of(name, parts, "condition") for name in names]
+    return as_markdown(*pairs_table(compare(graded, all_pairs([k for k in parts if k in named or not named]))))
 
 
 def hits_of(path: Path) -> str:
