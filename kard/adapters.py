@@ -28,7 +28,7 @@ _PART, _STALE = ".part", 3600  # seconds; a folder is written in a few
 
 @dataclass(frozen=True)
 class LowRank:
-    """What an adapter adds to the weights of linear layers: `scale` x B A, by the layer's name.
+    """What was trained: what an adapter adds to the weights of linear layers, `scale` x B A, by the layer's name.
 
     With `lengths` (DoRA), each row of the sum is then given the length that was learned for it. What was trained
     `whole` takes the place of the model's own weight of that name.
@@ -41,8 +41,8 @@ class LowRank:
     whole: Mapping[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())  # by the weight's name
 
     @property
-    def alone(self) -> bool:
-        """Whether it adds anything else than products to the outputs of layers."""
+    def merged_only(self) -> bool:
+        """Whether it is more than a product that can be added to the outputs of layers."""
         return bool(self.lengths or self.whole)
 
     @classmethod
@@ -92,7 +92,7 @@ def checked(folder: Path, sha256: str, task: str) -> Path:
 def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     """Write an adapter in one stroke, in place of what a killed run left; the sha256 of its weights.
 
-    `config` is peft's, or `Whole`. Leftovers of runs that died while writing go first.
+    `config` is peft's, or `WholeConfig`. Leftovers of runs that died while writing go first.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.glob(f".*{_PART}"):
@@ -111,7 +111,7 @@ def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     return hash_of(folder / WEIGHTS)
 
 
-class Whole:
+class WholeConfig:
     """Stands where peft's configuration stands when weights themselves were trained."""
 
     def __init__(self, spec: str) -> None:
@@ -123,9 +123,9 @@ class Whole:
         Path(folder, CONFIG).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
 
 
-def is_whole(folder: Path) -> bool:
+def is_whole(folder: Path | None) -> bool:
     """Whether the folder holds weights that were trained themselves, which only kard puts on."""
-    return json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type") is None
+    return folder is not None and json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type") is None
 
 
 def hash_of(file: Path) -> str:
@@ -145,15 +145,15 @@ class Worn:
         self._model = model
         self._own: dict[str, Tensor] = {}  # weights that an adapter ever changed, by name
         self._on: Path | None = None
-        self._whole = True  # false while weights change: whoever stops that leaves neither base nor adapter
+        self._settled = True  # false while weights change: whoever stops that leaves neither base nor adapter
 
     @torch.no_grad()
     def wear(self, folder: Path | None) -> None:
         """Put on the adapter in the folder in place of the one that is on; None is the base alone."""
-        if folder == self._on and self._whole:
+        if folder == self._on and self._settled:
             return
         adapter = LowRank.read(folder) if folder is not None else LowRank(0.0, {}, {})
-        self._on, self._whole = None, False
+        self._on, self._settled = None, False
         for name, own in self._own.items():
             self._model.get_parameter(name).copy_(own)
         for name, value in adapter.whole.items():
@@ -163,7 +163,7 @@ class Worn:
             # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square shape says nothing.
             turned = not isinstance(self._model.get_submodule(name), nn.Linear)
             weight.copy_(adapter.merged(name, own, turned=turned))
-        self._on, self._whole = folder, True
+        self._on, self._settled = folder, True
 
     def _kept(self, name: str) -> tuple[Tensor, Tensor]:
         """The weight of that name, and what it is without any adapter."""

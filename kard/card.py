@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kard import __version__
 from kard.evaluation.intervals import Share
 
 PAPER = "https://arxiv.org/abs/2305.18395"
@@ -47,6 +48,12 @@ class Card:
     results: Sequence[Result] = ()
     forms: Sequence[Form] = ()
     rank: int = 0
+
+
+def made_with(config: Mapping[str, Any]) -> str:
+    """The versions that wrote a folder, by the configuration in it; peft's where it is an adapter."""
+    peft = f", peft {config.get('peft_version', 'of unknown version')}" if config.get("peft_type") else ""
+    return f"kard {__version__}{peft}"
 
 
 def markdown(card: Card) -> str:

@@ -183,7 +183,7 @@ class StudentTraining(Settings):
     k: int = 1  # silver passages that a training prompt holds
     shuffle: bool = False  # hold them in a random order: a student that saw the best one first reads no further
     full: bool = False  # weights themselves are trained instead of adapters; they bear smaller steps only
-    upper_half: bool = True  # train the upper half only, over a lower half that runs once (decoders)
+    upper_half: bool = True  # train the upper half only, over a lower half that runs once (decoders of known build)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; what is trained is float32
     recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory
     pass_tokens: int = 16_384  # padded, in one pass: a step of more is several passes whose gradients are summed
@@ -214,7 +214,7 @@ class StudentTraining(Settings):
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
 
     def values(self) -> dict[str, object]:
-        """All but `pass_tokens`, of which no result depends, and `full` where it is not set.
+        """All but `pass_tokens`, which changes rounding and the draws of dropout alone, and `full` where not set.
 
         So students from before these existed are still found.
         """

@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from kard.adapters import PREFIX, Whole
+from kard.adapters import PREFIX, WholeConfig
 from kard.config import Lora
 from kard.errors import BadConfig
 
@@ -50,7 +50,6 @@ def adapted(model: Any, settings: Lora, *, spec: str, layers: Sequence[int] | No
             made = get_peft_model(model, config)
         except ValueError as error:
             raise BadConfig(f"no layer of {spec} is called {settings.targets}: give other lora targets") from error
-    made.active_peft_config.base_model_name_or_path = spec  # never a path of this machine
     for module in made.modules():
         plain = type(module) is LoraLinear and type(module.get_base_layer()) is nn.Linear
         if plain and not settings.dora:
@@ -76,8 +75,8 @@ def state_of(model: Any) -> Mapping[str, Tensor]:
 def config_of(model: Any, spec: str) -> Any:
     """What stands beside those weights, with the base that they are of."""
     if not hasattr(model, "peft_config"):
-        return Whole(spec)
-    model.active_peft_config.base_model_name_or_path = spec
+        return WholeConfig(spec)
+    model.active_peft_config.base_model_name_or_path = spec  # never a path of this machine
     return model.active_peft_config
 
 

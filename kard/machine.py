@@ -36,6 +36,14 @@ def dtype(wanted: str = "auto", *, decoder: bool = True) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def cache_bytes() -> int:
+    """Bytes that keys and values of a batch may take: 1.5 GiB, or a sixteenth of a larger accelerator's memory."""
+    least = 3 << 29
+    if not torch.cuda.is_available():
+        return least
+    return max(least, torch.cuda.get_device_properties(device()).total_memory // 16)
+
+
 @cache
 def keep_memory() -> None:
     """Let glibc keep freed memory for the next tensor, for the rest of the process.

@@ -353,6 +353,12 @@ def test_what_was_chosen_differently_stands_in_the_label() -> None:
     }
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_weights_that_were_trained_themselves_are_another_condition_than_an_adapter(seed: int) -> None:
+    full = json.dumps({"epochs": 3, "full": True, "lora": {"rank": 16}, "seed": seed})
+    assert variants([run(1), run(2, training=full, seed=seed)]) == {1: "full=False", 2: "full=True"}
+
+
 def test_two_runs_of_one_seed_never_share_a_label() -> None:
     found = variants([run(1), run(2, index_id="bbbbbbbb"), run(3, seed=1)])
     assert found[1] == found[3] == "index=aaaaaa"

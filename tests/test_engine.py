@@ -28,7 +28,7 @@ from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
 from kard.records import Passage
 from kard.student import finetune as finetuning
-from kard.student import model, queue, training
+from kard.student import model, queue
 from kard.student.engine import StudentEngine
 from kard.student.lessons import lessons
 from kard.student.lm import StudentLM, StudentPredict
@@ -93,8 +93,7 @@ def float32(*_: object, **__: object) -> torch.dtype:
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Float32, so that two ways to the same text may be compared, and a cache of the test's own."""
-    for module in (model, training):
-        monkeypatch.setattr(module, "dtype", float32)
+    monkeypatch.setattr(model, "dtype", float32)
     monkeypatch.setenv("KARD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
@@ -204,9 +203,9 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
     seen: list[Ids] = []
     read = writer.read
 
-    def noted(prompts: Sequence[Ids], *rest: Any) -> Any:
+    def noted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         seen.extend(prompts)
-        return read(prompts, *rest)
+        return read(prompts, *rest, **more)
 
     monkeypatch.setattr(writer, "read", noted)
     for example in labelled():

@@ -26,7 +26,7 @@ from kard.config import Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import Missing, NoBase
 from kard.records import Document, Passage
-from kard.student import model, publish, render, training
+from kard.student import model, publish, render
 
 PARTS = import_module("kard.programs._common")
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
@@ -68,8 +68,7 @@ def float32(*_: object, **__: object) -> torch.dtype:
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for module in (model, training):
-        monkeypatch.setattr(module, "dtype", float32)
+    monkeypatch.setattr(model, "dtype", float32)
     monkeypatch.setenv("KARD_CACHE", str(tmp_path / "cache"))
 
 

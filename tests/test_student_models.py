@@ -31,10 +31,12 @@ from kard.errors import Missing, NoBase
 from kard.lora import adapted, config_of, state_of, thawed, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import attention, batches, cache, decode, model, pairs, queue, render, training
+from kard.student import attention, cache, decode, encoded, model, pairs, queue, render, training, writing
 from kard.student.batches import Row, answered
-from kard.student.decode import Decoder, Drawing, EncoderDecoder
+from kard.student.decode import Decoder
+from kard.student.encoded import EncoderDecoder
 from kard.student.engine import StudentEngine, load_lm
+from kard.student.groups import grouped
 from kard.student.losses import Example, Layers, Whole, loss_for
 from kard.student.mixed import together
 from kard.student.model import Resident, Student
@@ -42,6 +44,7 @@ from kard.student.queue import Queue
 from kard.student.render import signature_for
 from kard.student.tokens import Ids, Tokens
 from kard.student.training import train_student
+from kard.student.writing import Drawing
 from kard.tasks import Task
 
 ANSWER: type[dspy.Signature] = import_module("kard.programs._common").Answer
@@ -128,7 +131,6 @@ def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32, so that two ways to the same number may be compared."""
     monkeypatch.setattr(model, "dtype", always(torch.float32))
-    monkeypatch.setattr(training, "dtype", always(torch.float32))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
 
 def reads(here: Student) -> type[Any]:
     """What the student's writer makes of prompts."""
-    return decode.Read if isinstance(here.home.writer, Decoder) else decode.Encoded
+    return decode.Read if isinstance(here.home.writer, Decoder) else encoded.Encoded
 
 
 def always(value: Any) -> Callable[..., Any]:
@@ -256,9 +258,9 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
     seen: list[Ids] = []
     read = answering.home.writer.read
 
-    def noted(prompts: Sequence[Ids], *rest: Any) -> Any:
+    def noted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         seen.extend(prompts)
-        return read(prompts, *rest)
+        return read(prompts, *rest, **more)
 
     monkeypatch.setattr(answering.home.writer, "read", noted)
 
@@ -356,6 +358,38 @@ def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
     assert seen == [*([row] for row in rows), rows, [row for row in rows for _ in TOWNS]]
 
 
+def test_prompts_are_continued_once_and_scored_whenever(base: Base) -> None:
+    here = home(base)
+    ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
+    choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
+    seen: list[list[int]] = []
+    one, other = (here.writer.read(ids, lambda rows: seen.append(rows.tolist())) for _ in range(2))
+    before = other.score([0, 1, 2], [[]] * 3, choices)
+    seen.clear()
+    assert one.generate(Drawing(12)) == other.generate(Drawing(12))
+    assert seen[0] == [0, 1, 2]  # whatever was scored before
+    assert torch.allclose(torch.tensor(one.score([0, 1, 2], [[]] * 3, choices)), torch.tensor(before), atol=1e-4)
+    if isinstance(here.writer, Decoder):
+        with pytest.raises(RuntimeError, match="continued before"):
+            one.generate(Drawing(12))
+        unkept = here.writer.read(ids, scored=False).score([0, 1, 2], [[]] * 3, choices)
+        assert torch.allclose(torch.tensor(unkept), torch.tensor(before), atol=1e-4)
+
+
+def test_a_batch_has_room_for_the_keys_and_values_that_a_base_makes(
+    every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("decoder", "gpt2", "opt"):
+        writer = home(every_base[name]).writer
+        assert isinstance(writer, Decoder)
+        _, _, kept = writer.pass_over([[5, 6, 7]], writing.nobody)
+        layers = cast("list[Any]", kept.layers)
+        held = sum(layer.keys[:, :, :3].nbytes + layer.values[:, :, :3].nbytes for layer in layers)
+        assert writer.room == (3 << 29) // (held // 3)
+    encoded = home(every_base["encoder-decoder"]).writer
+    assert encoded.room > 0
+
+
 @pytest.mark.parametrize("most", [1, 6])
 def test_options_are_scored_in_passes_of_few(base: Base, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     here = home(base)
@@ -363,7 +397,7 @@ def test_options_are_scored_in_passes_of_few(base: Base, most: int, monkeypatch:
     begun = [here.tokens.ids(" so")] * 3
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:many]] for many in (2, 3, 1)]
     whole = prompts.score([2, 0, 1], begun, choices)
-    monkeypatch.setattr(decode, "SCORED", most)
+    monkeypatch.setattr(writing, "SCORED", most)
     for one, other in zip(prompts.score([2, 0, 1], begun, choices), whole, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 
@@ -374,19 +408,19 @@ def test_long_prompts_make_small_batches(base: Base, monkeypatch: pytest.MonkeyP
     sizes: list[int] = []
     read = here.home.writer.read
 
-    def counted(prompts: Sequence[Ids], *rest: Any) -> Any:
+    def counted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         sizes.append(len(prompts))
-        assert max(map(len, prompts)) * len(prompts) <= batches.TOKENS or len(prompts) == 1
-        return read(prompts, *rest)
+        assert (max(map(len, prompts)) + 3) * len(prompts) <= here.home.writer.room or len(prompts) == 1
+        return read(prompts, *rest, **more)
 
     monkeypatch.setattr(here.home.writer, "read", counted)
-    monkeypatch.setattr(batches, "TOKENS", 2 * max(len(row.ids) for row in rows))
+    monkeypatch.setattr(here.home.writer, "room", 2 * (3 + max(len(row.ids) for row in rows)))
     short = Decoding(max_new_tokens=3)
     texts = [sample.text for sample in answered(here.home.writer, rows, short)]
     assert sum(sizes) == 7
     assert len(sizes) > 2
     sizes.clear()
-    monkeypatch.setattr(batches, "TOKENS", 100_000)
+    monkeypatch.setattr(here.home.writer, "room", 100_000)
     assert [sample.text for sample in answered(here.home.writer, rows, short)] == texts
     assert len(sizes) == len({row.brief for row in rows})
 
@@ -422,15 +456,17 @@ def test_a_cache_with_windows_is_read_at_once() -> None:
     assert Decoder(MistralForCausalLM(tiny), 0, 0).piece is None
 
 
-@given(lengths=st.lists(st.integers(1, 60)), most=st.integers(1, 200))
+@given(lengths=st.lists(st.integers(1, 60)), most=st.integers(1, 200), rows=st.none() | st.integers(1, 5))
 @settings(deadline=None)
-def test_pieces_are_all_rows_in_order_and_as_many_as_fit(lengths: list[int], most: int) -> None:
-    made = list(cache.pieces(lengths, most))
+def test_groups_are_all_rows_in_order_and_as_many_as_fit(lengths: list[int], most: int, rows: int | None) -> None:
+    made = list(grouped(lengths, most, rows))
+    many = rows or len(lengths)
+    assert all(len(group) <= many for group in made)
     assert [row for piece in made for row in piece] == list(range(len(lengths)))
     for piece in made:
         assert len(piece) == 1 or max(lengths[row] for row in piece) * len(piece) <= most
     for piece, after in pairwise(made):
-        assert max(lengths[row] for row in (*piece, after[0])) * (len(piece) + 1) > most
+        assert max(lengths[row] for row in (*piece, after[0])) * (len(piece) + 1) > most or len(piece) == many
 
 
 def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> None:
@@ -704,10 +740,9 @@ def test_two_students_share_a_base_and_changing_between_them_wears_nothing_down(
         return kept(base, precision)
 
     monkeypatch.setattr(model, "load_model", noted)
-    first, second = (
-        Student.load(taught, train(taught, task, base, tmp_path, method, peak_lr=0.05), tmp_path)
-        for method in ("rd", "kard")
-    )
+    ids = [train(taught, task, base, tmp_path, method, peak_lr=0.05) for method in ("rd", "kard")]
+    loads.clear()
+    first, second = (Student.load(taught, known, tmp_path) for known in ids)
     decoding = Decoding(max_new_tokens=8)
     before = [s.generate(PROMPTS, None, decoding) for s in (first, second)]
     for _ in range(2):
@@ -1162,3 +1197,22 @@ def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) 
         while not all(future.done() for future in asked):
             turn()
     assert threads[1:] == [threading.current_thread().name] * 4
+
+
+def test_a_base_whose_states_leave_float16_is_read_in_float32(
+    every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "dtype", always(torch.float16))
+    kept, large = model.load_model, [1.0]
+
+    def loaded(base: Base, precision: torch.dtype) -> Any:
+        made = kept(base, precision)
+        with torch.no_grad():
+            made.get_output_embeddings().weight.mul_(large[0])
+        return made
+
+    monkeypatch.setattr(model, "load_model", loaded)
+    assert next(model.load_in(every_base["gpt2"]).parameters()).dtype == torch.float16
+    large[0] = 1e9
+    assert next(model.load_in(every_base["gpt2"]).parameters()).dtype == torch.float32
+    assert next(model.load_in(every_base["gpt2"], "float16").parameters()).dtype == torch.float16

@@ -7,9 +7,10 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from kard import adapters
 from kard.config import Lora, StudentTraining
+from kard.devices import Devices
 from kard.errors import BadConfig
 from kard.lora import adapted, config_of, state_of, thawed, trainable
 from kard.machine import dtype
-from kard.student import training
+from kard.student import checkpoint, stepping, training
 from kard.student.checkpoint import Checkpoint
 from kard.student.losses import Example, Layers, loss_for
 
@@ -95,10 +97,10 @@ def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
     config = replace(SETTINGS, epochs=5, patience=5, full=kind == "weights")
     if kind == "float16":
         config = replace(config, precision="float16")
-        monkeypatch.setattr(training, "FIRST_SCALE", 2.0**60)  # far too much: the first steps find out
+        monkeypatch.setattr(stepping, "FIRST_SCALE", 2.0**60)  # far too much: the first steps find out
     held_out = made["examples"](9)[7:] if measured else []
     whole, reached, shown = fitted(config, held_out=held_out)
-    step, left = training.Stepper.step, [0]  # where a kill is felt
+    step, left = stepping.Stepper.step, [0]  # where a kill is felt
 
     def cut(*args: Any, **more: Any) -> float:
         left[0] -= 1
@@ -106,7 +108,7 @@ def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
             raise Killed
         return step(*args, **more)
 
-    monkeypatch.setattr(training.Stepper, "step", cut)
+    monkeypatch.setattr(stepping.Stepper, "step", cut)
     draw = random.Random(4)
     for _ in range(5):
         left[0] = draw.randint(2, 5)
@@ -350,3 +352,74 @@ def test_the_precision_is_what_an_accelerator_multiplies(
     assert dtype(decoder=decoder) == getattr(torch, wanted)
     for name in ("float32", "bfloat16", "float16"):
         assert dtype(name, decoder=decoder) == getattr(torch, name)
+
+
+def test_a_process_without_a_share_of_a_float16_batch_steps_with_the_others() -> None:
+    model = made["tiny"]().half()
+    weights = trainable(adapted(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
+
+    class Another:
+        """A process whose share is empty: the gradients are those of the others."""
+
+        def share(self, batch: Any) -> Any:
+            return batch[:0]
+
+        def sum_gradients(self, some: Any, loss: Tensor) -> float:
+            for weight in some:
+                weight.grad = torch.ones_like(weight)
+            return loss.item()
+
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    before = [weight.detach().clone() for weight in weights]
+    loss = loss_for(model, 2, 0, decoder=True)
+    scaler = stepping.scaler_for(model, weights, {})
+    stepping.Stepper(loss, weights, optimizer, scaler, cast(Any, Another()), 100).step(made["examples"](), seed=1)
+    assert not any(torch.equal(old, new) for old, new in zip(before, weights, strict=True))
+
+
+def test_gradients_that_are_no_numbers_in_float16_end_training_in_a_line() -> None:
+    def nothing(batch: Any) -> Tensor:
+        return sum((w.sum() for w in weights), torch.zeros(())) * torch.inf
+
+    model = made["tiny"]().half()
+    weights = trainable(adapted(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
+    optimizer = torch.optim.AdamW(weights, lr=1e-2)
+    scaler = stepping.scaler_for(model, weights, {})
+    stepper = stepping.Stepper(nothing, weights, optimizer, scaler, Devices(), 100)
+    scale = stepping.FIRST_SCALE
+    while scale / 2 >= stepping.LEAST_SCALE:
+        stepper.step(made["examples"](), seed=0)
+        scale /= 2
+    with pytest.raises(BadConfig, match=r"set student\.precision=float32"):
+        stepper.step(made["examples"](), seed=0)
+
+
+def test_a_held_out_loss_that_is_no_number_ends_training_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> float:
+        return float("nan")
+
+    monkeypatch.setattr(stepping.Stepper, "measure", broken)
+    with pytest.raises(BadConfig, match="held-out loss is no number"):
+        fitted(held_out=made["examples"](9)[7:])
+
+
+def test_large_checkpoints_are_written_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [time.monotonic()]
+
+    def now() -> float:
+        return clock[0]
+
+    def slow(tensors: Any, file: Path, **_: Any) -> None:
+        clock[0] += 10.0
+        file.touch()
+
+    monkeypatch.setattr(checkpoint.time, "monotonic", now)
+    monkeypatch.setattr(checkpoint, "save_file", slow)
+    saved = Checkpoint(tmp_path / "c", every=60.0)
+    clock[0] += 61
+    assert saved.due()
+    saved.save(checkpoint.Place(), [], torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]), [])
+    clock[0] += 61
+    assert not saved.due()
+    clock[0] += 140  # twenty times what one took
+    assert saved.due()

@@ -71,6 +71,8 @@ def _differences(facts: Sequence[Facts]) -> list[str]:
 def _chosen(run: Row) -> Facts:
     """What a person chose, without the seed."""
     decoding, training = _settings(run["decoding"]), _settings(run["training"])
+    if "lora.rank" in training:  # of a trained student; what is not set is not kept
+        training = {"full": "False", **training}
     samples = decoding.pop("samples", "1")
     if samples == "1":  # greedy decoding has neither
         decoding = {name: value for name, value in decoding.items() if name not in ("temperature", "top_p")}

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import kard
-from kard.adapters import CONFIG, WEIGHTS, hash_of
-from kard.card import PAPER, Card, Result, markdown
+from kard.adapters import CONFIG, WEIGHTS, Worn, hash_of, is_whole
+from kard.card import PAPER, Card, Result, made_with, markdown
 from kard.errors import BadConfig, Missing
 from kard.evaluation.intervals import wilson
 from kard.publishing import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
@@ -51,7 +50,7 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
     settings = cast("dict[str, Any]", json.loads(str(row["settings"])))
     config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
     base = same_base(str(row["base"]), str(row["base_sha256"]), f"reranker {reranker}")
-    _exportable(reranker, settings, config, base, merge=merge)
+    _exportable(reranker, settings, source, base, merge=merge)
     spec = str(row["base"])
     card = Card(
         title=f"{row['task']} reranker, {settings['scorer']}",
@@ -77,7 +76,7 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
             "seed": settings.get("seed", 0),
             "longest passage": f"{settings['max_length']} tokens",
             "passages are encoded by": "the base as it is" if _asks(settings) else "this model",
-            "made with": f"kard {kard.__version__}, peft {config.get('peft_version', 'of unknown version')}",
+            "made with": made_with(config),
         },
         settings=settings,
         results=_results(cast("Mapping[str, Any]", json.loads(str(row["metrics"])))),
@@ -86,8 +85,6 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
     def fill(part: Path) -> None:
         if merge:
             from transformers import AutoModel
-
-            from kard.adapters import Worn
 
             model: Any = AutoModel.from_pretrained(base.folder)
             Worn(model).wear(source)
@@ -99,12 +96,10 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
     return whole(folder, fill)
 
 
-def _exportable(
-    reranker: str, settings: Mapping[str, Any], config: Mapping[str, Any], base: Base, *, merge: bool
-) -> None:
+def _exportable(reranker: str, settings: Mapping[str, Any], source: Path, base: Base, *, merge: bool) -> None:
     if settings["scorer"] == "cross" or settings.get("projection"):
         raise BadConfig(f"reranker {reranker} has a head of its own, which only kard loads; export one without")
-    if config.get("peft_type") is None and not merge:
+    if is_whole(source) and not merge:
         raise BadConfig(f"all weights of reranker {reranker} were trained; export it whole with: --merge")
     if merge and base.kind != "encoder":
         raise BadConfig(f"{base.spec} is no plain encoder to merge into; leave out --merge")

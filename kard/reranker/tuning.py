@@ -77,7 +77,6 @@ def _with_lora(encoder: TextModel, base: Base, settings: RerankerTraining) -> An
         # peft asks transformers for a property that transformers has renamed.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         made: Any = get_peft_model(encoder.model, config)
-    made.peft_config["default"].base_model_name_or_path = base.spec  # never a path of this machine
     return made
 
 

@@ -13,15 +13,14 @@ from kard.config import Decoding
 from kard.evaluation.conclusion import answer_of
 from kard.records import LETTERS, Sample
 from kard.student import render
-from kard.student.cache import pieces
-from kard.student.decode import Decoder, Drawing, Encoded, EncoderDecoder, Read, Tell, nobody
+from kard.student.decode import Decoder, Read
+from kard.student.encoded import Encoded, EncoderDecoder
+from kard.student.groups import grouped
 from kard.student.tokens import Ids
+from kard.student.writing import Drawing, Tell, nobody
 
 if TYPE_CHECKING:
     from kard.student.model import Student
-
-
-TOKENS = 32_768  # of a batch's prompts, padded: a gigabyte and a half of keys and values in SmolLM2-135M
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def answered(
     samples: dict[int, Sample] = {}
     # Answers alone end after a few tokens: they do not share a batch with rationales.
     order = sorted(range(len(rows)), key=lambda i: (rows[i].brief, -len(rows[i].ids)))
-    for places in _batches(order, rows, decoding.batch):
+    for places in _batches(order, rows, decoding, writer.room):
         start = time.perf_counter()
         batch = [rows[i] for i in places]
         made = _written(writer, batch, decoding, telling(batch) if telling else nobody)
@@ -80,7 +79,7 @@ def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: De
     if decoding.samples > 1:
         drawing = Drawing(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
     samples: list[Sample] = []
-    prompts = writer.read([row.ids for row in rows], tell)
+    prompts = writer.read([row.ids for row in rows], tell, scored=any(row.options for row in rows))
     for row, out in zip(rows, prompts.generate(drawing), strict=True):
         text = row.student.kept(row.prompt, tokens.text(out))
         read = render.reading(row.prompt, text)
@@ -119,11 +118,11 @@ def _forced(
     return made
 
 
-def _batches(order: Sequence[int], rows: Sequence[Row], size: int) -> list[list[int]]:
-    """Consecutive slices of `order`, each of one kind, with `size` rows and TOKENS of prompts at most."""
+def _batches(order: Sequence[int], rows: Sequence[Row], decoding: Decoding, room: int) -> list[list[int]]:
+    """Consecutive slices of `order`, each of one kind, whose tokens, written ones too, have room at a time."""
     batches: list[list[int]] = []
     for _, kind in groupby(order, key=lambda i: rows[i].brief):
         own = list(kind)
-        for piece in pieces([len(rows[i].ids) for i in own], TOKENS):
-            batches += [own[start : min(start + size, piece.stop)] for start in piece[::size]]
+        lengths = [len(rows[i].ids) + decoding.max_new_tokens for i in own]
+        batches += [[own[place] for place in some] for some in grouped(lengths, room, decoding.batch)]
     return batches

@@ -8,7 +8,7 @@ new token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor
@@ -22,18 +22,6 @@ ROOM = 64  # tokens that can follow before keys and values are copied again, if 
 def growing(model: Any) -> bool:
     """Whether every layer of the model's cache holds all tokens, none a window or a state."""
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
-
-
-def pieces(lengths: Sequence[int], most: int) -> Iterator[range]:
-    """Consecutive rows, as many as hold `most` tokens when padded to the longest of them, at least one."""
-    start = longest = 0
-    for row, length in enumerate(lengths):
-        if row > start and max(longest, length) * (row + 1 - start) > most:
-            yield range(start, row)
-            start, longest = row, 0
-        longest = max(longest, length)
-    if lengths:
-        yield range(start, len(lengths))
 
 
 def joined(parts: Sequence[DynamicCache]) -> DynamicCache:
@@ -57,7 +45,8 @@ class Kept:
         for keys, values in self._layers:
             layer = DynamicLayer()
             if keys is not None and values is not None:
-                layer.update(keys[rows], values[rows])
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values = keys[rows], values[rows]
             cache.layers.append(layer)
         return cache
 
@@ -94,7 +83,7 @@ class Roomy(DynamicLayer):
         return cast(Tensor, self.keys), cast(Tensor, self.values)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Go on with these rows. The room of the others is given back at once."""
+        """Go on with these rows. Nothing is held here of the others."""
         super().batch_select_indices(indices)
         if self._rooms:
             self._rooms = [cast(Tensor, self.keys), cast(Tensor, self.values)]  # full: the next update makes room

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-EVERY = 60.0  # seconds between two checkpoints; one of a 135M student takes 0.1 s
+EVERY = 60.0  # seconds between two checkpoints; one of a 135M student's adapter takes 0.1 s
+SHARE = 0.05  # of the time at most that goes into checkpoints: those of whole weights are large
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam keeps of a weight
 
 
@@ -43,10 +44,12 @@ class Checkpoint:
     path: Path | None = None
     every: float = EVERY
     _saved: float = field(default_factory=time.monotonic)
+    _took: float = 0.0  # seconds, the last one
 
     def due(self) -> bool:
         """Whether it is time for another one."""
-        return self.path is not None and time.monotonic() - self._saved >= self.every
+        wait = max(self.every, self._took / SHARE) if self.every else 0.0
+        return self.path is not None and time.monotonic() - self._saved >= wait
 
     def save(
         self,
@@ -58,6 +61,7 @@ class Checkpoint:
         """Replace the file. A kill leaves the old one or the new one."""
         if self.path is None:
             return
+        start = time.monotonic()
         tensors: dict[str, Tensor] = {}
         for number, weight in enumerate(weights):
             tensors[f"weight.{number}"] = weight.detach().cpu().contiguous()
@@ -69,6 +73,7 @@ class Checkpoint:
         save_file(tensors, part, metadata={"place": json.dumps(asdict(place))})
         part.replace(self.path)
         self._saved = time.monotonic()
+        self._took = self._saved - start
 
     def restore(
         self, weights: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer

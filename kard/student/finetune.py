@@ -55,13 +55,13 @@ def finetune(
 ) -> Program:
     """A copy of the program that a student answers, which was trained on what its predictors are given and say.
 
-    One LoRA adapter over `base` (a spec as in `kard models fetch`; decoder or encoder-decoder) learns every
-    predictor's calls. Without a teacher, each example is run through the program with its own labels as every
-    predictor's outputs, so that inputs are what the program's code makes of it; a label that bears the name of a
-    predictor's input (passages found with the rationale, say) is trained on in place of what the code found. With a
-    `teacher`, an LM or a program of the same predictors, its calls are learnt where `metric(example, prediction,
-    trace)` holds, all of them without a metric. `method` leaves passages out of prompts or rationales out of
-    targets: ft, ka-ft, rd, kard.
+    One LoRA adapter over `base` (a spec as in `kard models fetch`; decoder or encoder-decoder), or with settings
+    that say `full` its weights themselves, learns every predictor's calls. Without a teacher, each example is run
+    through the program with its own labels as every predictor's outputs, so that inputs are what the program's code
+    makes of it; a label that bears the name of a predictor's input (passages found with the rationale, say) is
+    trained on in place of what the code found. With a `teacher`, an LM or a program of the same predictors, its
+    calls are learnt where `metric(example, prediction, trace)` holds, all of them without a metric. `method` leaves
+    passages out of prompts or rationales out of targets: ft, ka-ft, rd, kard.
 
     The adapter goes into the folder `out`, the `store`, or both (there under the task `name`). The same program,
     examples, base and settings train once; a killed training leaves nothing that counts. Raises BadInput for an

@@ -22,7 +22,7 @@ from kard.adapters import LowRank, is_whole
 from kard.config import Decoding
 from kard.records import Sample
 from kard.student.batches import Row, answered
-from kard.student.decode import Tell
+from kard.student.writing import Tell
 
 FEW = 16  # rows of one student up to which they join those of others
 MOST = 8  # adapters in one pass: each adds 4% to its products (rank 16 in SmolLM2-135M)
@@ -36,8 +36,8 @@ def together(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     for i, row in enumerate(rows):
         places.setdefault(row.student.adapter, []).append(i)
     small = [adapter for adapter, own in places.items() if len(own) <= FEW] if len(places) > 1 else []
-    few = {adapter: LowRank.read(adapter) if adapter else None for adapter in small if not _whole(adapter)}
-    few = {adapter: read for adapter, read in few.items() if read is None or not read.alone}  # DoRA is no sum
+    few = {adapter: LowRank.read(adapter) if adapter else None for adapter in small if not is_whole(adapter)}
+    few = {adapter: read for adapter, read in few.items() if read is None or not read.merged_only}  # DoRA is no sum
     home = rows[0].student.home
     samples: dict[int, Sample] = {}
     with home.lock:
@@ -54,10 +54,6 @@ def together(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
                     made = answered(home.writer, [rows[i] for i in some], decoding, mixed.telling)
             samples.update(zip(some, made, strict=True))
     return [samples[i] for i in range(len(rows))]
-
-
-def _whole(adapter: Path | None) -> bool:
-    return adapter is not None and is_whole(adapter)
 
 
 class Mixed:

@@ -21,7 +21,8 @@ from kard.machine import device, dtype, keep_memory
 from kard.records import LETTERS, Sample
 from kard.student import render
 from kard.student.batches import Row
-from kard.student.decode import Decoder, EncoderDecoder
+from kard.student.decode import Decoder
+from kard.student.encoded import EncoderDecoder
 from kard.student.mixed import together
 from kard.student.queue import Queue
 from kard.student.tokens import Ids, Tokens
@@ -43,6 +44,22 @@ def load_model(base: Base, precision: torch.dtype) -> Any:
         if bars:
             logging.enable_progress_bar()
     return cast(Any, model).to(device()).eval()
+
+
+def load_in(base: Base, wanted: str = "auto") -> Any:
+    """The base model in the precision of that name; by default in float32 where its states leave float16."""
+    precision = dtype(wanted, decoder=base.kind == "decoder")
+    model = load_model(base, precision)
+    if wanted == "auto" and precision == torch.float16 and not _in_range(model):
+        return load_model(base, torch.float32)
+    return model
+
+
+@torch.inference_mode()
+def _in_range(model: Any) -> bool:
+    """Whether a decoder's logits are numbers."""
+    probe = torch.arange(1, 65, device=model.device)[None] % model.config.vocab_size
+    return bool(model(input_ids=probe, use_cache=False).logits.isfinite().all())
 
 
 def parameters_without_embedding(model: Any) -> int:
@@ -73,8 +90,7 @@ class Resident:
 def resident(base: Base) -> Resident:
     """The base in memory: the last one that was asked for stays there, for all of its students."""
     decoder = base.kind == "decoder"
-    precision = dtype(decoder=decoder)
-    return Resident(load_model(base, precision), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+    return Resident(load_in(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
 
 
 class Student:

@@ -12,7 +12,7 @@ import dspy
 import kard
 from kard import tasks
 from kard.adapters import CONFIG, Worn, checked, is_whole
-from kard.card import PAPER, Card, Form, Result, markdown
+from kard.card import PAPER, Card, Form, Result, made_with, markdown
 from kard.config import METHODS, Method, StudentTraining
 from kard.db import rows
 from kard.errors import BadConfig, BadInput, NoTask
@@ -38,7 +38,8 @@ def export_student(
 
     `student` is an id or the beginning of one. `task` is needed for the prompts when the student's task is not one
     that comes with kard. No path of this machine is written. The folder appears when it is whole. Raises BadInput
-    when it is there and not empty, Missing when the student is not, NoBase when its base cannot be had, NoTask.
+    when it is there and not empty, BadConfig when weights themselves were trained and it is not merged, Missing
+    when the student is not there, NoBase when its base cannot be had, NoTask.
     """
     row = find(db, student, task=None, size=None, method=None)
     known = identity_of(row)
@@ -46,13 +47,14 @@ def export_student(
         raise BadInput(f"student {known.id} is a base that is only prompted; there is no adapter to export")
     source = checked(adapters / Path(str(row["path"])).name, known.sha256, known.task)
     config = cast("dict[str, Any]", json.loads((source / CONFIG).read_text("utf-8")))
-    if is_whole(source) and not merge:
+    trained_whole = is_whole(source)
+    if trained_whole and not merge:
         raise BadConfig(f"weights of student {known.id} were trained themselves; export it whole with: --merge")
     prompts = _forms(source, known.task, METHODS[known.method], known.settings, task)
     base = same_base(known.base, known.base_sha256, f"student {known.id}")
     settings = cast("dict[str, Any]", json.loads(str(row["settings"])))  # as kept: later versions know more
+    said = {name: value for name, value in settings.items() if name != "lora" or not trained_whole}
     seen = f"{row['examples']} examples, {row['tokens']} tokens seen; last loss a token {float(row['loss']):.3f}"
-    peft = "" if is_whole(source) else f", peft {config.get('peft_version', 'of unknown version')}"
     facts = {
         "student": known.id,
         "task": known.task,
@@ -60,11 +62,12 @@ def export_student(
         "size": known.size,
         "base": public(known.base),
         "base weights": known.base_sha256,
-        "adapter weights": known.sha256,
+        "trained": "the model's own weights" if trained_whole else "a low-rank adapter",
+        "trained weights": known.sha256,
         "training data": row["data_sha256"],
         "trained on": seen,
         "seed": known.settings.seed,
-        "made with": f"kard {kard.__version__}{peft}",
+        "made with": made_with(config),
     }
     card = Card(
         title=f"{known.task} student, {known.size}, {known.method}",
@@ -78,7 +81,7 @@ def export_student(
         base_id=hub_id(known.base),
         task=known.task,
         facts=facts,
-        settings=settings,
+        settings=said,
         results=[
             Result(
                 str(one["split"]),
@@ -150,11 +153,15 @@ def _forms(source: Path, name: str, method: Method, settings: StudentTraining, t
 
 
 def _merge(part: Path, base: Base, source: Path) -> str:
-    """The base with the adapter in its weights, in the precision that the base is kept in; the weights' hash."""
+    """The base with what was trained in its weights; the weights' hash.
+
+    In the precision that the base is kept in, or float32 where weights themselves were trained in that.
+    """
     import torch
 
     kept = json.loads((base.folder / "config.json").read_text("utf-8"))
-    model = load_model(base, getattr(torch, str(kept.get("dtype") or kept.get("torch_dtype")), torch.float32))
+    precision = getattr(torch, str(kept.get("dtype") or kept.get("torch_dtype")), torch.float32)
+    model = load_model(base, torch.float32 if is_whole(source) else precision)
     Worn(model).wear(source)
     save_model(part, model, base)
     return measure(part)[0]

@@ -1,4 +1,4 @@
-"""Training a student: LoRA on question (and passages) to rationale and answer (section 3.2)."""
+"""Training a student, from question (and passages) to rationale and answer (section 3.2)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from kard.db import now, writing
 from kard.devices import Devices
 from kard.errors import BadConfig
 from kard.lora import adapted, config_of, state_of, thawed, trainable
-from kard.machine import dtype, keep_memory
+from kard.machine import keep_memory
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
-from kard.student.cache import pieces
 from kard.student.checkpoint import Checkpoint, Place
 from kard.student.losses import Example, Layers, Loss, loss_for
-from kard.student.model import load_model
+from kard.student.model import load_in
 from kard.student.pairs import Pair, data_hash, rendered, schedule, training_pairs
 from kard.student.render import signature_for
+from kard.student.stepping import Stepper, scaler_for
 from kard.student.tokens import Tokens
 from kard.tasks import Task
 
 WARM_UP = 0.05  # share of the steps
-FIRST_SCALE = 4096.0  # of gradients in float16; halved where it was too much, doubled after 2,000 steady steps
 POOL = 16  # batches that are shuffled together and sorted by length
 
 
@@ -145,7 +144,7 @@ def prepared(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[tor
     keep_memory()
     decoder = base.kind == "decoder"
     # Steps on weights themselves are lost in bfloat16's seven bits.
-    model = load_model(base, dtype("float32" if settings.full else settings.precision, decoder=decoder))
+    model = load_in(base, "float32" if settings.full else settings.precision)
     layers = getattr(getattr(model, "model", None), "layers", ()) if decoder else ()
     start = len(layers) // 2 if settings.upper_half else 0
     every = settings.full and not settings.upper_half
@@ -168,7 +167,7 @@ def fit(
     devices: Devices | None = None,
     saved: Checkpoint | None = None,
 ) -> Trained:
-    """Train the adapter in place. Each step is the mean over its target tokens; `advance` counts examples.
+    """Train what is trainable, in place. Each step is the mean over its target tokens; `advance` counts examples.
 
     Goes on from what was `saved` and ends as an unbroken run would: the order of the batches and each step's
     random numbers depend on the seed alone. With `held_out` examples the weights of the epoch that is best on
@@ -181,12 +180,9 @@ def fit(
     weights = trainable(model)
     optimizer = torch.optim.AdamW(weights, lr=settings.peak_lr, weight_decay=0.0)
     at, best = saved.restore(weights, optimizer)
-    # Gradients on their way through float16 are scaled up, or small ones would be lost.
-    halves = any(p.dtype == torch.float16 for p in model.parameters())
-    scaler = torch.amp.GradScaler(weights[0].device.type, init_scale=FIRST_SCALE, enabled=halves)
-    if at.scaler:
-        scaler.load_state_dict(at.scaler)
-    stepper = Stepper(loss, weights, optimizer, scaler, devices, settings.pass_tokens)
+    stepper = Stepper(
+        loss, weights, optimizer, scaler_for(model, weights, at.scaler), devices, settings.pass_tokens
+    )
     devices.wait()  # with no step left, the leader would drop the file before the others have read it
     advance(at.seen)
     first = 0  # step of the epoch
@@ -202,18 +198,16 @@ def fit(
             at.total, at.count = at.total + total, at.count + sum(len(e.target) for e in batch)
             at.step, at.seen, at.tokens = step + 1, at.seen + len(batch), at.tokens + sum(map(len, batch))
             if not math.isfinite(at.total):
-                raise BadConfig(
-                    f"the loss is no number any more; lower peak_lr from {settings.peak_lr}"
-                    + (", or set precision=float32" if halves else "")
-                )
+                raise BadConfig(f"the loss is no number any more; lower peak_lr from {settings.peak_lr}")
             advance(len(batch))
             if devices.leads and saved.due():
-                at.scaler = scaler.state_dict()
+                at.scaler = stepper.scaler.state_dict()
                 saved.save(at, weights, optimizer, best)
         first += len(epoch)
         if at.epoch == number and at.step == first and not at.over:
             at.epoch, at.loss = number + 1, at.total / max(at.count, 1)
-            best = _judge(model, loss, held_out, weights, at, best, settings, devices) if held_out else best
+            if held_out:
+                best = _judge(stepper, model, held_out, at, best, settings.patience)
     if best:
         with torch.no_grad():
             for weight, value in zip(weights, best, strict=True):
@@ -222,62 +216,28 @@ def fit(
     return Trained(len(shown), at.tokens, at.best if held_out else at.loss)
 
 
-@dataclass(frozen=True, slots=True)
-class Stepper:
-    """What a step needs, whichever it is."""
-
-    loss: Loss
-    weights: Sequence[torch.nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    devices: Devices
-    pass_tokens: int
-
-    def step(self, batch: Sequence[Example], *, seed: int) -> float:
-        """One step on the mean over the batch's target tokens; their summed loss."""
-        torch.manual_seed(seed)
-        targets = sum(len(e.target) for e in batch)
-        share = self.devices.share(batch)
-        summed = torch.zeros(())
-        for rows in pieces([len(e) for e in share], self.pass_tokens):
-            part = self.loss([share[row] for row in rows])
-            self.scaler.scale(part / targets).backward()
-            summed = summed + part.detach()
-        total = self.devices.sum_gradients(self.weights, summed)
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
-        return total
-
-
 def _judge(
+    stepper: Stepper,
     model: torch.nn.Module,
-    loss: Loss,
     held_out: Sequence[Example],
-    weights: Sequence[torch.nn.Parameter],
     at: Place,
     best: list[torch.Tensor],
-    settings: StudentTraining,
-    devices: Devices,
+    patience: int,
 ) -> list[torch.Tensor]:
     """The weights to keep after an epoch: its own when it is the best on the held-out examples so far.
 
     The processes judge by one number, each having measured its share: where one ended early, the others would wait.
     """
-    mine = devices.share(held_out)
     model.eval()
-    with torch.no_grad():
-        sums = [loss(mine[i : i + settings.batch]).item() for i in range(0, len(mine), settings.batch)]
+    found = stepper.measure(held_out)
     model.train()
-    total = devices.sum(torch.tensor(sum(sums), dtype=torch.float64, device=weights[0].device)).item()
-    found = total / sum(len(e.target) for e in held_out)
+    if not math.isfinite(found):
+        raise BadConfig("the held-out loss is no number; set student.precision=float32 or lower peak_lr")
     if found < at.best:
         at.best, at.waited = found, 0
-        return [weight.detach().clone() for weight in weights]
+        return [weight.detach().clone() for weight in stepper.weights]
     at.waited += 1
-    at.over = at.waited >= settings.patience
+    at.over = at.waited >= patience
     return best
 
 
