@@ -61,7 +61,7 @@ def markdown(card: Card) -> str:
     parts = [
         f"---\n{_front(card)}---",
         f"# {_line(card.title)}",
-        _line(card.about),
+        _paragraph(card.about),
         "## What it is",
         _table(("", ""), [(name, _code(value)) for name, value in card.facts.items()]),
         "Every hash is a sha256. Settings of the training:",
@@ -204,6 +204,12 @@ def _block(text: str, language: str = "") -> str:
     while fence in text:
         fence += "`"
     return f"{fence}{language}\n{_printable(text)}\n{fence}"
+
+
+def _paragraph(text: str) -> str:
+    """A line of prose: what would make it a heading, a list or the beginning of a block is taken literally."""
+    line = _line(text)
+    return f"\\{line}" if line[:1] and line[0] in "#>*+-=~`|_" else line
 
 
 def _line(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sqlite_utils import Database
 
 from kard.db import open_store
@@ -20,6 +21,10 @@ from kard.records import Question
 from kard.tasks import Task
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tiny models: the processor is faster, and the same everywhere
+# The same examples in every run, so that a run says something of a change; look for others with
+# HYPOTHESIS_PROFILE=default.
+settings.register_profile("steady", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 Reply = str | Exception | tuple[str, str | Exception]
 
 

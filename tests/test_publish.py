@@ -301,7 +301,22 @@ anything = st.text(max_size=40) | st.sampled_from(
 )
 
 
-@given(title=anything, value=anything, prompt=anything)
+def outside_blocks(text: str) -> list[str]:
+    """The lines that Markdown reads: those in no fenced block, which ends with the fence that it began with."""
+    lines: list[str] = []
+    fence = ""
+    for line in text.split("\n"):
+        if not fence and line.startswith("```"):
+            fence = line[: len(line) - len(line.lstrip("`"))]
+        elif fence:
+            fence = "" if line.rstrip() == fence else fence
+        else:
+            lines.append(line)
+    assert not fence
+    return lines
+
+
+@given(title=anything, value=anything, prompt=anything | st.just("# "))
 def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str, prompt: str) -> None:
     text = card.markdown(
         Card(
@@ -318,11 +333,12 @@ def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str
         )
     )
     front, _, body = text.removeprefix("---\n").partition("\n---")
+    prose = outside_blocks(body)
     assert "license" not in front
-    assert "<script" not in body.replace(f"{json.dumps(value, ensure_ascii=False)}", "").replace(prompt, "")
+    assert not any("<script" in line for line in prose)
     assert all(c.isprintable() or c == "\n" for c in text)
-    assert text.count("\n# ") == 1
-    row = next(line for line in body.split("\n") if line.startswith("| task |"))
+    assert sum(line.startswith("# ") for line in prose) == 1
+    row = next(line for line in prose if line.startswith("| task |"))
     assert row.replace("\\|", "").count("|") == 3
 
 
