@@ -402,6 +402,31 @@ def test_options_are_scored_in_passes_of_few(base: Base, most: int, monkeypatch:
         assert one == pytest.approx(other, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["decoder", "encoder-decoder"])
+def test_options_of_long_prompts_are_scored_in_passes_that_have_room(
+    name: str, every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = home(every_base[name])
+    prompts: Any = here.writer.read([here.tokens.prompt(text, 160) for text in PROMPTS])
+    choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:2]]] * 3
+    together: list[int] = []
+    score = prompts.score_together
+
+    def counted(rows: Sequence[int], *rest: Any) -> Any:
+        together.append(len(rows))
+        return score(rows, *rest)
+
+    monkeypatch.setattr(prompts, "score_together", counted)
+    longest = max(len(here.tokens.prompt(text, 160)) for text in PROMPTS) + max(map(len, choices[0]))
+    found: list[list[list[float]]] = []
+    for options in (6, 4, 1):  # that have room
+        monkeypatch.setattr(here.writer, "room", options * longest + longest - 1)
+        found.append(prompts.score([0, 1, 2], [[]] * 3, choices))
+    assert together == [3, 2, 1, 1, 1, 1]
+    assert torch.allclose(torch.tensor(found[0]), torch.tensor(found[1]), atol=1e-4)
+    assert torch.allclose(torch.tensor(found[0]), torch.tensor(found[2]), atol=1e-4)
+
+
 def test_long_prompts_make_small_batches(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = student(base)
     rows = [Row(here, PROMPTS[i % 3], (), i) for i in range(7)]

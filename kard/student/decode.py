@@ -119,8 +119,8 @@ class Read:
 
         The prompt is not read again where all of its keys are there; nor is what was begun, for each choice.
         """
-        length = self._mask.shape[1] + max(map(len, begun)) + max(len(c) for row in choices for c in row)
-        return in_passes(self.score_together, rows, begun, choices, self._decoder.room // length)
+        read, room = self._mask.shape[1], self._decoder.room
+        return in_passes(self.score_together, rows, begun, choices, read=read, room=room)
 
     def score_together(
         self, places: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]

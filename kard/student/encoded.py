@@ -75,8 +75,8 @@ class Encoded:
         self, rows: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]
     ) -> list[list[float]]:
         """As of `Read`; but what was begun is run for each choice."""
-        length = self._mask.shape[1] + max(map(len, begun)) + max(len(c) for row in choices for c in row)
-        return in_passes(self.score_together, rows, begun, choices, self._model.room // length)
+        read, room = self._mask.shape[1], self._model.room
+        return in_passes(self.score_together, rows, begun, choices, read=read, room=room)
 
     def score_together(
         self, rows: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]

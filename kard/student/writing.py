@@ -82,11 +82,14 @@ def in_passes(
     rows: Sequence[int],
     begun: Sequence[Ids],
     choices: Sequence[Sequence[Ids]],
-    most: int,
+    *,
+    read: int,
+    room: int,
 ) -> list[list[float]]:
-    """The scores of all rows, of at most so many options at a time."""
+    """The scores of all rows, so many options a pass that their tokens have room, `read` of each in the prompt."""
+    length = read + max(map(len, begun)) + max(len(choice) for row in choices for choice in row)
     scores: list[list[float]] = []
-    for some in grouped([len(row) for row in choices], min(SCORED, most)):
+    for some in grouped([len(row) for row in choices], min(SCORED, room // length)):
         scores += score([rows[i] for i in some], [begun[i] for i in some], [choices[i] for i in some])
     return scores
 

@@ -63,8 +63,8 @@ def questions(names: Names, *, passages: int, train: int, test: int, seed: int) 
         chosen = rng.sample(numbers, min(len(numbers), MOST_LANDS))
         lands = [land(names, seed, number) for number in chosen]
         try:
-            asked += _asked(lands, split, count, rng)
-        except _Exhausted:
+            asked += asked_of(lands, split, count, rng)
+        except Exhausted:
             raise BadConfig(
                 f"{passages} passages are too few for {count} {split} questions; "
                 "ask for more passages or for fewer questions"
@@ -82,11 +82,12 @@ def shares(count: int) -> dict[str, int]:
     return found
 
 
-class _Exhausted(Exception):
+class Exhausted(Exception):
     """The lands hold no further question of a kind."""
 
 
-def _asked(lands: Sequence[Land], split: str, count: int, rng: Random) -> list[Asked]:
+def asked_of(lands: Sequence[Land], split: str, count: int, rng: Random) -> list[Asked]:
+    """So many different questions about these lands, in the wordings of the split. Raises Exhausted."""
     known: set[object] = set()
     asked: list[Asked] = []
     for name, number in shares(count).items():
@@ -97,13 +98,13 @@ def _asked(lands: Sequence[Land], split: str, count: int, rng: Random) -> list[A
             start = len(asked) % max(len(lands), 1)
             turns = [*lands[start:], *lands[:start]]
             draft = _draft(turns, kind.makes[i % len(kind.makes)], split, letter, known, rng)
-            asked.append(Asked(_question(draft, split, letter, name), draft))
+            asked.append(asked_with(draft, split, letter, name))
     rng.shuffle(asked)
     return asked
 
 
 def _draft(lands: Sequence[Land], make: Make, split: str, letter: str, known: set[object], rng: Random) -> Draft:
-    """A question that nobody asked yet, of the first land that has one. Raises _Exhausted when none has."""
+    """A question that nobody asked yet, of the first land that has one. Raises Exhausted when none has."""
     for some in lands:
         for _ in range(TRIES):
             draft = make(some, split, letter, rng)
@@ -112,11 +113,12 @@ def _draft(lands: Sequence[Land], make: Make, split: str, letter: str, known: se
             if draft.about not in known and draft.text not in known:
                 known.update((draft.about, draft.text))
                 return draft
-    raise _Exhausted
+    raise Exhausted
 
 
-def _question(draft: Draft, split: str, letter: str, kind: str) -> Question:
-    return Question(
+def asked_with(draft: Draft, split: str, letter: str, kind: str) -> Asked:
+    """The draft's question, with the letter of its right answer."""
+    question = Question(
         key=digest(draft.text, *draft.options),
         split=split,
         text=draft.text,
@@ -126,3 +128,4 @@ def _question(draft: Draft, split: str, letter: str, kind: str) -> Question:
         facts=draft.facts,
         kind=kind,
     )
+    return Asked(question, draft)
