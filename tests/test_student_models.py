@@ -21,7 +21,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import Gemma3TextConfig, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
 from kard.adapters import WEIGHTS, write
@@ -466,6 +466,17 @@ def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatc
         for ours, theirs in zip(roomy.update(fresh, -fresh), plain.update(fresh, -fresh), strict=True):
             assert torch.equal(ours, theirs)
         assert roomy.get_seq_length() == plain.get_seq_length()
+
+
+def test_what_is_turned_by_the_longest_row_of_a_batch_is_read_at_once() -> None:
+    for kind, read_at_once in (("default", False), ("dynamic", True)):
+        turned = {"rope_type": kind, "factor": 2.0, "rope_theta": 10_000.0}
+        plain = MistralConfig(num_hidden_layers=2, sliding_window=None, rope_parameters=turned)
+        by_layer = Gemma3TextConfig(
+            num_hidden_layers=1, layer_types=["full_attention"], rope_parameters={"full_attention": turned}
+        )
+        for config in (plain, by_layer):
+            assert cache.growing(SimpleNamespace(config=config)) is not read_at_once
 
 
 def test_a_cache_with_windows_is_read_at_once() -> None:

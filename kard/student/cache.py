@@ -8,7 +8,7 @@ new token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor
@@ -16,12 +16,16 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 PIECE = 2048  # tokens read at once: what comes between two products of a small model stays near the processor
+BY_LONGEST = ("dynamic", "longrope")  # rotary embeddings whose frequencies follow the longest row of a batch
 ROOM = 64  # tokens that can follow before keys and values are copied again, if no row leaves
 
 
 def growing(model: Any) -> bool:
-    """Whether every layer of the model's cache holds all tokens, none a window or a state."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+    """Whether every layer's cache holds all tokens, none a window or a state, whatever else is in the batch."""
+    ropes = getattr(model.config, "rope_parameters", None) or {}
+    kinds = {each.get("rope_type") for each in (ropes, *ropes.values()) if isinstance(each, Mapping)}
+    layers = DynamicCache(config=model.config).layers
+    return kinds.isdisjoint(BY_LONGEST) and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def joined(parts: Sequence[DynamicCache]) -> DynamicCache:
