@@ -606,6 +606,19 @@ def test_padding_and_batching_change_no_loss(base: Base) -> None:
     assert ways[0](short).item() < one_by_one[0]
 
 
+def test_the_head_reads_no_more_than_it_must(every_base: dict[str, Base]) -> None:
+    seen: list[int] = []
+
+    def note(_head: Any, given: tuple[torch.Tensor, ...]) -> None:
+        seen.append(given[0].shape[1])
+
+    for name in ("decoder", "gpt2", "opt"):
+        loaded = model.load_model(every_base[name], torch.float32)
+        loaded.get_output_embeddings().register_forward_pre_hook(note)
+        Whole(loaded, 1, decoder=True)([Example(0, [5, 6, 7, 8], [9, 1]), Example(1, [5, 6, 7], [8, 9, 4, 1])])
+    assert seen == [7 - 2] * 3  # of seven tokens, from the shorter prompt's last on
+
+
 def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Base]) -> None:
     base = every_base["decoder"]
     tokens = Tokens.load(base.folder, decoder=True)

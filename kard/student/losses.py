@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any, Protocol, cast
 
 import torch
@@ -108,13 +109,17 @@ class Whole:
     def __init__(self, model: Any, pad: int, *, decoder: bool) -> None:
         self.model, self.pad, self.decoder = model, pad, decoder
         self.device = next(model.parameters()).device
+        self._keeps = decoder and "logits_to_keep" in signature(model.forward).parameters
 
     def __call__(self, batch: Sequence[Example]) -> Tensor:
         """The summed loss of the batch's target tokens."""
         if self.decoder:
             ids, mask = self._padded([[*e.prompt, *e.target] for e in batch])
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             starts = [len(e.prompt) - 1 for e in batch]
+            first = min(starts) if self._keeps else 0  # the head, often the largest product, is left out before
+            kept = {"logits_to_keep": ids.shape[1] - first} if first else {}
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
+            starts = [start - first for start in starts]
         else:
             ids, mask = self._padded([e.prompt for e in batch])
             begun, _ = self._padded([[self.model.config.decoder_start_token_id, *e.target[:-1]] for e in batch])
