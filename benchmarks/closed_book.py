@@ -1,6 +1,6 @@
 """Does a small student that reads beat larger ones that were told every fact?
 
-    python benchmarks/closed_book.py FOLDER [--lands 3] [--examples 30000]
+    python benchmarks/closed_book.py FOLDER [--lands 3 --lands 64 ...] [--examples 30000]
 
 In the demo's world students that do not read are at chance by construction: nothing told them of the things that
 they are asked about. Here they are told everything. Reader and rivals are bases trained from nothing, so that what
@@ -14,7 +14,8 @@ more lands than the test's has more to learn, at the same cost. The rerankers' b
 parameters) is not from nothing: `kard` with `bm25` is the reader that owes nothing to anybody.
 
 Everything lies in FOLDER: a store for the reader and one for each rival, and in test.jsonl.gz and dev.jsonl.gz the
-answers of all, from which the tables come. A killed run goes on where it was.
+answers of all, from which the tables come. A killed run goes on where it was, and a later one may add rivals; with
+other numbers than those in FOLDER's `MADE` none does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict
 from importlib import import_module
 from itertools import count, islice
 from pathlib import Path
@@ -39,7 +41,7 @@ from kard import bases
 from kard.config import StudentTraining
 from kard.db import read_store
 from kard.evaluation.export import accuracy_of, comparisons_of
-from kard.records import Question
+from kard.records import LETTERS, Question
 
 asking: Any = import_module("kard.programs.atlas.questions")
 attributes: Any = import_module("kard.programs.atlas.attributes")
@@ -58,8 +60,9 @@ TEXTS = 28_000  # of the reader's base: a page or two, and one of them again in 
 PAGES = 70_000  # of a rival's base: as many pages as stand in the reader's texts
 PRETRAINING = StudentTraining(full=True, upper_half=False, epochs=1, batch=16, peak_lr=3e-3)
 RETRIEVERS = "bm25,reranker,fused,silver"
-LETTERS = "ABCD"
+FOUR = LETTERS[:4]
 PLAIN = "four options, one hop"
+MADE = "made.json"  # the numbers above and the task below, as a folder was made with them
 
 TASK = """from dataclasses import replace
 
@@ -101,6 +104,7 @@ TASK = replace(
 def main(folder: Path, lands: Sequence[int], examples: int) -> None:
     """Train and ask all of them, then print the tables."""
     (folder / "bases").mkdir(parents=True, exist_ok=True)
+    remember(folder, examples)
     learning = [land(n) for n in range(WORLD) if n % 3 != 2]
     closed = [land(n) for n in range(WORLD) if n % 3 == 2]
     lessons = asking.asked_of(learning, "train", LESSONS, Random(f"closed book read {SEED}"))
@@ -113,7 +117,7 @@ def main(folder: Path, lands: Sequence[int], examples: int) -> None:
     base(folder, "1m", "1m", tokenizer, islice(twice(learning, Random("reader")), TEXTS))
     reader(folder, [*rows(lessons, "train"), *asked])
     stores = [folder / "reader.db"]
-    for known in (closed[:number] for number in sorted(set(lands))):
+    for known in (closed[:number] for number in dict.fromkeys(lands)):
         name = f"3m-{len(known)}"
         base(folder, "3m", name, tokenizer, islice(pages(known), PAGES))
         stores.append(rival(folder, name, known, asked, examples))
@@ -122,6 +126,15 @@ def main(folder: Path, lands: Sequence[int], examples: int) -> None:
     for split in ("test", "dev"):
         answers = exported(folder, stores, split)
         print(f"{split}:\n", accuracy_of(answers), comparisons_of(answers), sep="\n\n")
+
+
+def remember(folder: Path, examples: int) -> None:
+    """Write down what the folder is made with, or refuse one that was made with something else."""
+    numbers = (SEED, WORLD, TESTED, LESSONS, TEST, WORDS, SIZES, TEXTS, PAGES, asdict(PRETRAINING), TASK, examples)
+    made, note = json.dumps(numbers, indent=1), folder / MADE
+    if note.exists() and note.read_text(encoding="utf-8") != made:
+        raise click.ClickException(f"{note} tells of other numbers than these; name a new folder")
+    note.write_text(made, encoding="utf-8")
 
 
 def reader(folder: Path, questions: Sequence[Any]) -> None:
@@ -203,7 +216,7 @@ def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
     wanted = Counter[tuple[str, str, str]]()
     for some in lands:
         for name, attribute in attributes.ATTRIBUTES.items():
-            most = len(some.pools[attribute.pool]) - len(LETTERS) + 1
+            most = len(some.pools[attribute.pool]) - len(FOUR) + 1
             fit = [e for e in some.of(attribute.kind) if len(e.values[name]) <= most]
             wanted.update((e.name, name, value) for e in fit for value in e.values[name])
     shares = asking.shares(examples)
@@ -214,10 +227,10 @@ def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
             mine = {e.name for e in some.of(attributes.ATTRIBUTES[name].kind)}
             missing = {key: tellings for key in wanted if key[0] in mine and key[1] == name}
             while any(missing.values()):
-                letter = rng.choice(LETTERS)
+                letter = rng.choice(FOUR)
                 draft = single.four_options(name, some, "train", letter, rng)
                 one = asking.asked_with(draft, "train", letter, PLAIN)
-                key = (draft.needs[0], name, draft.options[LETTERS.index(letter)])
+                key = (draft.needs[0], name, draft.options[FOUR.index(letter)])
                 if missing[key] and one.question.key not in made:
                     made[one.question.key] = one
                     missing[key] -= 1
