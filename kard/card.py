@@ -48,6 +48,7 @@ class Card:
     results: Sequence[Result] = ()
     forms: Sequence[Form] = ()
     rank: int = 0
+    dora: bool = False
 
 
 def made_with(config: Mapping[str, Any]) -> str:
@@ -170,7 +171,9 @@ def _loading(card: Card) -> list[str]:
         )
         return parts
     parts.append('With its prompts, batching and answers, as a `dspy.LM`: `kard.load_student("DIR")`.')
-    if card.kind == "decoder":
+    if card.kind == "decoder" and not card.merged and card.dora:
+        parts.append("vLLM serves no DoRA adapters: write the whole model with `kard models export --merge`.")
+    elif card.kind == "decoder":
         served = (
             "DIR"
             if card.merged

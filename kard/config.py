@@ -182,7 +182,7 @@ class StudentTraining(Settings):
     rationales: int = 1  # a question and epoch: each epoch takes the next ones
     k: int = 1  # silver passages that a training prompt holds
     shuffle: bool = False  # hold them in a random order: a student that saw the best one first reads no further
-    full: bool = False  # weights themselves are trained instead of adapters; they bear smaller steps only
+    full: bool = False  # weights themselves are trained instead of adapters, at smaller steps: 3e-4 for 135M
     upper_half: bool = True  # train the upper half only, over a lower half that runs once (decoders of known build)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; what is trained is float32
     recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kard import steps
-from kard.config import METHODS, RETRIEVERS, require
+from kard.config import METHODS, RERANKED, RETRIEVERS, require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
 from kard.evaluation.answering import Condition, answer, unanswered
-from kard.evaluation.asking import Source
+from kard.evaluation.asking import Source, fusion_for
 from kard.evaluation.naming import listed, meant
 from kard.plan import Work
 from kard.stages.contract import State, Step, tested_ids
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 ALL, PROMPTED = "all", "prompted"  # words among the names of students
 NOT_HERE = ("teach", "reranker", "student", "answer")  # steps that an evaluation does not do by the way
-NEWEST_RERANKER = """
-select id from rerankers where task = ? and index_id = ? and experiment = ''
-order by json_extract(settings, '$.seed') = ? desc, created desc, rowid desc limit 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +37,7 @@ class Chosen:
     size: str
     method: str
     seed: int
+    base: str
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -62,8 +59,8 @@ class Evaluation(Work):
         if found := super().reranker_id():
             return found
         seed = self.choices.settings.reranker.seed
-        row = self.db.execute(NEWEST_RERANKER, [self.task.name, self.index_id, seed]).fetchone()
-        return None if row is None else str(row[0])
+        newest = rows(self.db, "newest_reranker", task=self.task.name, index=self.index_id, seed=seed)
+        return str(newest[0]["id"]) if newest else None
 
 
 def choose(
@@ -75,9 +72,15 @@ def choose(
     Raises BadInput for a name that means none, Missing when none is trained and all are asked for.
     """
     trained = [_chosen(row) for row in rows(work.db, "stored_students", task=work.task.name)]
-    asked = sizes or list(dict.fromkeys(student.size for student in trained)) or work.choices.sizes
+    known = [student.size for student in trained if student.size in work.task.students]
+    asked = sizes or list(dict.fromkeys(known)) or work.choices.sizes
     shown = work.choices.settings.prompting.seed if seed is None else seed
-    bases = [Chosen("", size, m.name, shown) for size in asked for m in METHODS.values() if not m.trained]
+    bases = [
+        Chosen("", size, m.name, shown, work.base_of(size))
+        for size in asked
+        for m in METHODS.values()
+        if not m.trained
+    ]
     parts = {student: student.parts for student in [*trained, *bases]}
     found: dict[Chosen, None] = {}
     for name in names:
@@ -86,8 +89,8 @@ def choose(
             task = work.task.name
             raise Missing(f"no student of {task} is trained; train them with: kard train student {task}")
         if not some:
-            known = listed(dict.fromkeys(own[:3] for own in parts.values()))
-            raise BadInput(f"no student {name!r}; there are {known}, and the words {ALL} and {PROMPTED}")
+            there = listed(dict.fromkeys(own[:3] for own in parts.values()))
+            raise BadInput(f"no student {name!r}; there are {there}, and the words {ALL} and {PROMPTED}")
         found.update(dict.fromkeys(some))
     return list(found)
 
@@ -130,7 +133,7 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
     """Where a student of that method finds passages for a new question, and the reranker's id if one orders them.
 
     Without a retriever: the reranker if there is one, else BM25. Raises BadConfig for a method that reads nothing,
-    Missing without knowledge base or reranker.
+    Missing without knowledge base, reranker or the order that was asked for.
     """
     reads = METHODS[method].reads
     require(
@@ -140,8 +143,9 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
     if not reads or retriever == "none":
         return None, None
     found = None if retriever == "bm25" else work.reranker_id()
-    if found is None and retriever == "reranker":
+    if found is None and retriever in RERANKED:
         raise no_reranker(work)
+    fusion = fusion_for(work.db, work.task.name, found) if found and retriever == "fused" else None
     model = vectors = None
     if found is not None:
         from kard.reranker.model import Reranker
@@ -150,7 +154,7 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
         model = Reranker.load(work.db, found, work.adapters)
         if model.scorer == "pooled":  # the token vectors of a question's candidates would take megabytes
             vectors = encodings_of(work.db, model, found, work.knowledge)
-    return Source(work.base, model, work.choices.settings.retrieval, vectors), found
+    return Source(work.base, model, work.choices.settings.retrieval, vectors, fusion), found
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ class Plan:
             if not (left := self._left(condition)):
                 continue
             # The base stays in memory from one student to the next, and leaves it before another one comes.
-            base = work.base_of(student.size)
+            base = student.base
             if left > FEW or base != resident or any(condition.student_id == c.student_id for _, c in waiting):
                 added, waiting, resident = added + self._answer(waiting), [], base
             loaded = Student.load(work.db, condition.student_id, work.adapters)
@@ -206,10 +210,8 @@ class Plan:
 
     def _in_turn(self) -> list[tuple[Evaluation, Chosen, str]]:
         """Base by base, and retriever by retriever: students with few questions left answer them together."""
-        bases = list(dict.fromkeys(self.work.base_of(student.size) for _, student, _ in self.pairs))
-        return sorted(
-            self.pairs, key=lambda pair: (bases.index(self.work.base_of(pair[1].size)), RETRIEVERS.index(pair[2]))
-        )
+        bases = list(dict.fromkeys(student.base for _, student, _ in self.pairs))
+        return sorted(self.pairs, key=lambda pair: (bases.index(pair[1].base), RETRIEVERS.index(pair[2])))
 
     def _answer(self, asked: Sequence[tuple[Student, Condition]]) -> int:
         work = self.work
@@ -237,7 +239,7 @@ def plan(work: Work, students: Sequence[Chosen], retrievers: Sequence[str], rera
     for over in works.values():
         if over.choices.reranks and over.reranker_id() is None:
             raise no_reranker(work)
-    by_base = sorted(students, key=lambda student: (work.base_of(student.size), student.size))
+    by_base = sorted(students, key=lambda student: (student.base, student.size))
     return Plan(
         work,
         tuple(
@@ -312,4 +314,4 @@ def _check_silver(work: Work) -> None:
 
 
 def _chosen(row: Mapping[str, object]) -> Chosen:
-    return Chosen(str(row["id"]), str(row["size"]), str(row["method"]), int(str(row["seed"])))
+    return Chosen(str(row["id"]), str(row["size"]), str(row["method"]), int(str(row["seed"])), str(row["base"]))

@@ -1,7 +1,8 @@
-"""Settings from text: `student.lora.rank=8` changes one field of a task's settings, whatever its depth and type."""
+"""What a command line changes of a task: `student.lora.rank=8` a setting, `360m=BASE` the base of a size."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -9,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from kard.errors import BadConfig
 
 Made = TypeVar("Made")  # a settings dataclass
+SIZE = re.compile(r"[\w.-]+")  # sizes stand in lists and in names like 135m/kard
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -24,6 +26,15 @@ def overridden(settings: Made, assignments: Sequence[str]) -> Made:
             raise BadConfig(f"{text!r} sets nothing; write NAME=VALUE, like student.peak_lr=0.0005")
         _note(changes, settings, name.strip(), name.strip().split("."), value.strip())
     return _replaced(settings, changes)
+
+
+def based(students: Mapping[str, str], assignments: Sequence[str]) -> Mapping[str, str]:
+    """The bases of all sizes with every SIZE=BASE in place. Raises BadConfig for one that is no such pair."""
+    pairs = [text.partition("=") for text in assignments]
+    for text, (size, _, base) in zip(assignments, pairs, strict=True):
+        if not (SIZE.fullmatch(size.strip()) and base.strip()):
+            raise BadConfig(f"{text!r} names no base; write SIZE=BASE, like 360m=HuggingFaceTB/SmolLM2-360M")
+    return {**students, **{size.strip(): base.strip() for size, _, base in pairs}}
 
 
 def _note(changes: dict[str, Any], settings: Any, whole: str, path: Sequence[str], value: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from kard.files import write_lines
 from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.indexing import index_source
 from kard.records import Passage, Sample, digest
+from kard.reranker.fusion import Fusion
 from kard.student.queue import Queue
 from kard.tasks import Task
 
@@ -116,6 +118,7 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
     found = reply.found
     assert [one.place for one in found] == [1, 2, 3, 4]
     assert [one.hit.rank for one in found] == [4, 3, 2, 1]
+    assert [one.reranked for one in found] == [1, 2, 3, 4]
     assert [one.score for one in found] == [3.0, 2.0, 1.0, 0.0]
     assert [one.read for one in found] == [True, True, False, False]
     first, second = (f"{one.hit.passage.title}: {one.hit.passage.text}" for one in found[:2])
@@ -123,6 +126,22 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
         f"Question: {QUESTION}\nOptions: (A) red (B) blue\n[1] {first}\n[2] {second}\nRationale:"
     ]
     assert (reply.answer, reply.letter, reply.written[0].rationale) == ("blue", "B", "Brack's gate is blue.")
+
+
+def test_both_as_one_order_decide_what_is_read_and_each_keeps_its_ranks(
+    base: KnowledgeBase, tiny_task: Task
+) -> None:
+    source = Source(base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0), fusion=Fusion("ranks", 0.25))
+    found = source.find(QUESTION)
+    assert [(one.place, one.hit.rank, one.reranked) for one in found] == [
+        (1, 1, 4),
+        (2, 2, 3),
+        (3, 3, 2),
+        (4, 4, 1),
+    ]
+    assert [one.score for one in found] == [0.0, 1.0, 2.0, 3.0]
+    assert [one.read for one in found] == [True, True, False, False]
+    assert [replace(source, fusion=None).name, source.name] == ["reranker", "fused"]
 
 
 def test_without_a_reranker_bm25_decides(base: KnowledgeBase, tiny_task: Task) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,8 +28,8 @@ from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
 from kard.records import Passage
+from kard.student import checkpoint, model, queue, stepping
 from kard.student import finetune as finetuning
-from kard.student import model, queue
 from kard.student.engine import StudentEngine
 from kard.student.lessons import lessons
 from kard.student.lm import StudentLM, StudentPredict
@@ -504,6 +505,36 @@ def test_a_student_inside_a_larger_program_is_saved_and_checked_with_it(
 # The store
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_finetuning_goes_on_where_it_was(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps, fatal = stepping.Stepper.step, [0], [0]
+
+    def counted(*args: Any, **more: Any) -> float:
+        steps[0] += 1
+        if steps[0] == fatal[0]:
+            raise Killed
+        return step(*args, **more)
+
+    monkeypatch.setattr(stepping.Stepper, "step", counted)
+    monkeypatch.setattr(finetuning, "Checkpoint", partial(checkpoint.Checkpoint, every=0.0))
+    longer: dict[str, Any] = {"settings": replace(SETTINGS, epochs=3, batch=2)}
+    whole = taught(base, tmp_path / "whole", **longer).get_lm().identity
+    assert steps == [6]
+    steps[0], fatal[0] = 0, 5
+    with pytest.raises(Killed):
+        taught(base, tmp_path / "again", **longer)
+    assert [f.suffix for f in (tmp_path / "again").iterdir()] == [".checkpoint"]
+    steps[0], fatal[0] = 0, 0
+    assert taught(base, tmp_path / "again", **longer).get_lm().identity == whole
+    assert steps == [2]
+    assert [f.name for f in (tmp_path / "again").iterdir()] == ["kard"]
+
+
 @pytest.fixture
 def store(base: Base, tmp_path: Path) -> Path:
     """A store with students of three methods of a task that comes with kard."""
@@ -545,7 +576,7 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
     assert "\n[1] P4: P4 was born in Dorn.\n[2] " in batches[0][0]
     assert kard.load_program(store, "choice", method="rd", decoding=FEW)(question="a", options=TOWNS).passages == []
     wrongs: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"retriever": "silver"}, "retriever must be one of none, bm25, reranker for a new question"),
+        ({"retriever": "silver"}, "retriever must be one of none, bm25, reranker, fused for a new question"),
         ({"retriever": "reranker"}, "kard train reranker choice"),
         ({"retriever": "bm25", "method": "ft"}, "method ft reads no passages"),
     )

@@ -25,6 +25,7 @@ from kard.evaluating import choose as chosen_students
 from kard.evaluation import rescoring
 from kard.records import LETTERS
 from kard.student import render
+from kard.student.loading import load_program
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
 TESTED = ("Moss", "Fenn")
@@ -289,6 +290,25 @@ def test_an_evaluation_that_is_cut_off_goes_on_where_it_was(
     assert answers(folder) == answers(whole)
 
 
+def test_a_size_may_have_another_base_than_the_task_declares(trained: Path, folder: Path) -> None:
+    shutil.copytree(trained / "decoder", folder / "mine")
+    mine = ("--base", f"mine={folder / 'mine'}")
+    refused = kard(folder, "train", "student", "--method", "ft", "--size", "mine", code=1).output
+    assert "gates has no size 'mine'; it declares tiny" in refused
+    kard(folder, "train", "student", "--method", "ft", "--size", "mine", *mine, "--quiet")
+    kard(folder, "evaluate", "--students", "mine/ft,tiny/ft", "--retrievers", "none", "--quiet")
+    kard(folder, "evaluate", "--students", "zero-shot", "--size", "mine", *mine, "--retrievers", "none", "--quiet")
+    lines = json.loads(kard(folder, "report", "--json").output)["accuracy"]
+    assert [(row["size"], row["method"]) for row in lines[2:]] == [
+        ("mine", "zero-shot"), ("mine", "ft"), ("tiny", "ft"),
+    ]  # fmt: skip
+    bases = {row["size"]: row["base"] for row in database(folder).query("select size, base from students")}
+    assert bases["mine"] == str(folder / "mine")
+    for wrong in ("mine", "=x", "a/b=x", "mine="):
+        refused = kard(folder, "train", "student", "--base", wrong, code=1).output
+        assert f"{wrong!r} names no base; write SIZE=BASE" in refused
+
+
 def test_votes_are_over_stored_samples_and_stand_apart_from_greedy_answers(folder: Path) -> None:
     for more in ((), ("-n", "3")):
         kard(folder, "evaluate", "--students", "ft,kard/seed=1", "--retrievers", "bm25", "--quiet", *more)
@@ -474,6 +494,41 @@ def test_a_question_shows_passages_with_both_ranks_then_the_texts_then_the_answe
     assert sum(p["read"] for p in record["passages"]) == 2
     assert record["student"]["seed"] == 1  # the newest `kard`
     assert record["reranker"]
+
+
+def test_a_question_is_answered_from_bm25_and_reranker_as_one_order(folder: Path) -> None:
+    question = "Which colour has the gate of Brack?"
+    refused = asked(folder, question, "--retriever", "fused", code=1).output
+    assert "as one was chosen for gates; choose it with: kard evaluate gates --retrievers fused" in refused
+    kard(folder, "evaluate", "--students", "kard", "--retrievers", "fused", "--limit", "1", "--quiet")
+    record = json.loads(asked(folder, question, "--retriever", "fused", "--json").output)
+    ranks = [(p["bm25_rank"], p["reranker_rank"]) for p in record["passages"]]
+    assert record["retriever"] == "fused"
+    assert sorted(rank for _, rank in ranks) == [1, 2, 3, 4]
+    shares = [1 / (60 + bm25) + 1 / (60 + reranked) for bm25, reranked in ranks]  # few questions: both count alike
+    assert shares == sorted(shares, reverse=True)
+    program: Any = load_program(folder / "kard.db", str(folder / "gates.py"), retriever="fused")
+    read = program(question=question, options=list(TOWNS.values())).passages
+    assert [p.id for p in read] == [p["id"] for p in record["passages"][:2]]
+
+
+def test_a_program_reads_by_the_reranker_of_its_students_seed_and_by_no_ablations(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = database(folder)
+    rerankers = {json.loads(row["settings"])["seed"]: row for row in db.query("select * from rerankers")}
+    students = {row["seed"]: row["id"] for row in db.query("select * from students where method = 'kard'")}
+    db.table("rerankers").insert({**rerankers[1], "id": "ablated", "experiment": "x", "created": "2999"})
+    db.close()
+    loaded: list[str] = []
+
+    def load(_db: Database, reranker: str, *_: object) -> Any:
+        loaded.append(reranker)
+
+    monkeypatch.setattr("kard.reranker.model.Reranker.load", load)
+    for seed in (0, 1):
+        load_program(folder / "kard.db", str(folder / "gates.py"), student=students[seed])
+    assert loaded == [rerankers[0]["id"], rerankers[1]["id"]]
 
 
 def test_what_has_a_vector_on_disk_is_not_encoded_for_a_question(

@@ -166,6 +166,17 @@ def test_both_forms_give_the_logits_of_the_student_itself(kind: str, tmp_path: P
     assert not any(part in text for text in told for part in (str(tmp_path), str(Path.home()), os.sep + "tmp"))
 
 
+def test_who_serves_with_vllm_is_told_what_it_takes(tmp_path: Path) -> None:
+    base, store = make_base(tmp_path / "base", "decoder"), tmp_path / "kard.db"
+    for dora in (False, True):
+        lora = replace(SETTINGS.lora, dora=dora)
+        student = taught(store, base, "kard", settings=replace(SETTINGS, lora=lora))["kard"]
+        assert export(store, student, str(tmp_path / f"{dora}")).exit_code == 0
+        card = (tmp_path / f"{dora}" / "README.md").read_text("utf-8")
+        assert ("--lora-modules student=DIR" in card) is not dora
+        assert ("vLLM serves no DoRA adapters: write the whole model with" in card) is dora
+
+
 def test_weights_that_were_trained_themselves_are_published_as_a_model(kind: str, tmp_path: Path) -> None:
     base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
     student = taught(store, base, "kard", settings=replace(SETTINGS, full=True, upper_half=False))["kard"]

@@ -24,6 +24,7 @@ from sqlite_utils import Database
 from transformers import Gemma3TextConfig, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
+from kard import tasks
 from kard.adapters import WEIGHTS, write
 from kard.bases import Base
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
@@ -239,9 +240,17 @@ def train(db: Database, task: Task, base: Base, folder: Path, method: str = "kar
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+@pytest.mark.parametrize(
+    ("kind", "of"), [*((kind, None) for kind in KINDS), *(("decoder", name) for name in tasks.names())]
+)
 def test_a_student_is_trained_on_the_ids_it_will_see(
-    base: Base, method: Method, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    every_base: dict[str, Base], kind: str, of: str | None, method: Method, taught: Database, task: Task,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    base = every_base[kind]
+    if of is not None:  # the signatures and the program of every task that comes with kard
+        declared = tasks.load(of)
+        task = replace(task, answer=declared.answer, program=declared.program)
     trained: list[Ids] = []
     fit = training.fit
 
@@ -324,6 +333,60 @@ def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
     assert writer.read(ids).generate(drawn) != writer.read(ids).generate(replace(drawn, seeds=(4, 5, 6)))
 
 
+@pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt", "encoder-decoder"])
+def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], architecture: str) -> None:
+    here = home(every_base[architecture])
+    long, other = (here.tokens.prompt(text, 160) for text in PROMPTS[:2])
+    rows, seeds = [long, long, other, long], (1, 2, 3, 4)
+    drawn, begun = Drawing(12, 1.5, 0.9, seeds), [here.tokens.ids(" so it is"), [], []]
+    choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
+    passed: list[int] = []
+    seen: list[list[int]] = []
+
+    def count(_layer: Any, given: tuple[torch.Tensor], _out: torch.Tensor) -> None:
+        passed.append(len(given[0]))
+
+    reader = here.writer.model if isinstance(here.writer, Decoder) else here.writer.model.get_encoder()
+    reader.get_input_embeddings().register_forward_hook(count)
+    read = here.writer.read(rows, lambda places: seen.append(places.tolist()))
+    assert (passed, seen[0]) == ([2], [0, 2])  # the rows that are read, whoever adds something to them
+    apart = [
+        here.writer.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
+        for row, seed in zip(rows, seeds, strict=True)
+    ]
+    assert len({tuple(row) for row in apart}) == 4
+    assert read.generate(drawn) == apart
+    alone = [
+        here.writer.read([rows[place]]).score([0], [start], [choice])[0]
+        for place, start, choice in zip((3, 2, 1), begun, choices, strict=True)
+    ]
+    assert torch.allclose(torch.tensor(read.score([3, 2, 1], begun, choices)), torch.tensor(alone), atol=1e-4)
+    passed.clear()
+    seen.clear()
+    here.writer.read(rows, lambda places: seen.append(places.tolist()), whose=["one", "one", "one", "other"])
+    assert (passed, seen[0]) == ([3], [0, 2, 3])
+    if isinstance(here.writer, Decoder):
+        here.writer.growing = False  # as if a cache had windows
+        passed.clear()
+        windowed = here.writer.read(rows)
+        assert sum(passed) == 4
+        assert windowed.generate(drawn) == apart
+
+
+def test_samples_of_students_that_share_a_pass_are_each_students_own(
+    every_base: dict[str, Base], tmp_path: Path
+) -> None:
+    here, students = several(every_base["decoder"], tmp_path)
+    rows = [replace(row, seed=seed) for row in rows_of(students) for seed in (1, 2)]
+    decoding = Decoding(max_new_tokens=12, batch=len(rows), samples=2, temperature=1.5)
+    alone = [together([row], decoding)[0].text for row in rows]
+    writer = here.writer
+    assert isinstance(writer, Decoder)
+    for piece in (writer.piece, 100):
+        writer.piece = piece
+        assert [sample.text for sample in together(rows, decoding)] == alone
+
+
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt"])
 @pytest.mark.parametrize("room", [0, 3, cache.ROOM])
 def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
@@ -382,7 +445,7 @@ def test_a_batch_has_room_for_the_keys_and_values_that_a_base_makes(
     for name in ("decoder", "gpt2", "opt"):
         writer = home(every_base[name]).writer
         assert isinstance(writer, Decoder)
-        _, _, kept = writer.pass_over([[5, 6, 7]], writing.nobody)
+        _, _, kept = writer.pass_over([[5, 6, 7]], writing.nobody, [None])
         layers = cast("list[Any]", kept.layers)
         held = sum(layer.keys[:, :, :3].nbytes + layer.values[:, :, :3].nbytes for layer in layers)
         assert writer.room == (3 << 29) // (held // 3)
@@ -469,8 +532,13 @@ def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatc
 
 
 def test_what_is_turned_by_the_longest_row_of_a_batch_is_read_at_once() -> None:
-    for kind, read_at_once in (("default", False), ("dynamic", True)):
-        turned = {"rope_type": kind, "factor": 2.0, "rope_theta": 10_000.0}
+    half = 64 * [1.0]  # a factor for each pair of a head's states
+    for kind, more, read_at_once in (
+        ("default", {}, False),
+        ("dynamic", {}, True),
+        ("longrope", {"short_factor": half, "long_factor": half, "original_max_position_embeddings": 64}, True),
+    ):
+        turned: dict[str, Any] = {"rope_type": kind, "factor": 2.0, "rope_theta": 10_000.0, **more}
         plain = MistralConfig(num_hidden_layers=2, sliding_window=None, rope_parameters=turned)
         by_layer = Gemma3TextConfig(
             num_hidden_layers=1, layer_types=["full_attention"], rope_parameters={"full_attention": turned}

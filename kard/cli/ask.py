@@ -25,7 +25,7 @@ WIDTH, INDENT, SHORT = 100, "    ", 60  # columns of a passage's text, what it b
 @click.option("--student", help="An id, or a name like 135m/kard. [default: kard, the newest]")
 @click.option(
     "--retriever",
-    type=click.Choice(["none", "bm25", "reranker"]),
+    type=click.Choice(["none", "bm25", "reranker", "fused"]),
     help="Where passages come from. [default: the reranker where there is one, else bm25]",
 )
 @click.option("-k", type=click.IntRange(min=1), help="Passages that the student reads. [default: the task's]")
@@ -85,7 +85,7 @@ def ask(
         decoding=work.choices.settings.decoding,
         heard=heard,
     )
-    by = "none" if source is None else "bm25" if reranker is None else "reranker"
+    by = "none" if source is None else source.name
     if as_json:
         show.as_json(_record(question, answers, chosen, by, reranker, reply))
     else:
@@ -101,7 +101,7 @@ def _print_passages(found: list[Found], of: int) -> None:
         passage = one.hit.passage
         places = f"BM25 {one.hit.rank} ({one.hit.bm25:.2f})"
         if one.score is not None:
-            places = f"reranker {one.place} ({one.score:.3f}), {places}"
+            places = f"reranker {one.reranked} ({one.score:.3f}), {places}"
         if one.read:
             click.echo(show.clean(f"[{one.place}] {passage.title or passage.document}: {places}"))
             text = click.wrap_text(show.clean(passage.text), WIDTH, INDENT, INDENT)
@@ -149,7 +149,7 @@ def _record(
         "passages": [
             {
                 "read": one.read,
-                "reranker_rank": None if one.score is None else one.place,
+                "reranker_rank": one.reranked,
                 "reranker_score": one.score,
                 "bm25_rank": one.hit.rank,
                 "bm25": one.hit.bm25,

@@ -21,6 +21,22 @@ def listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+base_of_size = click.option(
+    "--base",
+    "bases",
+    multiple=True,
+    metavar="SIZE=BASE",
+    help="Another base for a size, or a size of your own, like 360m=HuggingFaceTB/SmolLM2-360M; repeatable.",
+)
+setting = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any setting of docs/settings.md, like student.lora.rank=8 or reranker.loss=ce; repeatable.",
+)
+
+
 def choices(command: Command) -> Command:
     """The options that choose what a run is made of."""
     for option in reversed(
@@ -47,13 +63,8 @@ def choices(command: Command) -> Command:
             click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy."),
             click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions."),
             click.option("--seed", type=click.IntRange(min=0), help="Seed of every training."),
-            click.option(
-                "--set",
-                "overrides",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="Any setting of docs/settings.md, like student.lora.rank=8 or reranker.loss=ce; repeatable.",
-            ),
+            base_of_size,
+            setting,
             options.store,
             options.knowledge,
             options.quiet,
@@ -83,14 +94,16 @@ def work(
     epochs: int | None = None,
     seed: int | None = None,
     encoder: str | None = None,
+    bases: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
     create: bool = False,
 ) -> Work:
     """Open the store and settle the choices; what was not chosen is the task's own."""
     from kard import tasks
-    from kard.overrides import overridden
+    from kard.overrides import based, overridden
 
     loaded = tasks.load(task)
+    loaded = replace(loaded, students=based(loaded.students, bases))
     settings = overridden(loaded.settings, overrides)
     retrieval: dict[str, Any] = {"kappa": kappa, "k": k, "encoder": dense_encoder}
     chosen_retrieval = {name: value for name, value in retrieval.items() if value is not None}

@@ -35,6 +35,8 @@ from kard.plan import DEFAULT_RETRIEVERS
 @click.option("--split", help="Split to answer. [default: test, else dev, else validation]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first questions, the same for all.")
 @click.option("--teacher", help="Whose rationales prompted bases are shown, when the store has several teachers'.")
+@choose.base_of_size
+@choose.setting
 @options.dry_run
 @options.store
 @options.knowledge
@@ -51,6 +53,8 @@ def evaluate(
     split: str | None,
     limit: int | None,
     teacher: str | None,
+    bases: tuple[str, ...],
+    overrides: tuple[str, ...],
     dry_run: bool,
     store: Path,
     knowledge: Path | None,
@@ -77,6 +81,8 @@ def evaluate(
         teacher=teacher,
         k=k,
         samples=samples,
+        bases=bases,
+        overrides=overrides,
     )
     students = evaluating.choose(work, names, sizes=sizes, seed=seed)
     planned = evaluating.plan(work, students, retrievers, reranker)

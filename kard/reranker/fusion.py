@@ -6,9 +6,9 @@ by the question's best so that questions compare. Which one, and with what weigh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,11 @@ class Fusion(Settings):
         require(self.kind in ("ranks", "scores"), f"kind must be ranks or scores, not {self.kind}")
         require(0 <= self.weight <= 1, f"weight must be in [0, 1], not {self.weight}")
         require(self.unit > 0, f"unit must be positive, not {self.unit}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Fusion:
+        """The one that a retriever's `settings` name among others."""
+        return cls(**{name: settings[name] for name in ("kind", "weight", "unit")})
 
 
 def fused(fusion: Fusion, bm25: Floats, scores: Floats) -> Floats:

@@ -146,8 +146,7 @@ def fusion_of(db: Database, retriever_id: str) -> Fusion:
     from kard.reranker.fusion import Fusion
 
     row = db.execute("select settings from retrievers where id = ?", [retriever_id]).fetchone()
-    settings = json.loads(row[0])
-    return Fusion(**{name: settings[name] for name in ("kind", "weight", "unit")})
+    return Fusion.of(json.loads(row[0]))
 
 
 def _choose_fusion(work: Work, reranker_id: str) -> str:

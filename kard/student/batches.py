@@ -79,7 +79,8 @@ def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: De
     if decoding.samples > 1:
         drawing = Drawing(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
     samples: list[Sample] = []
-    prompts = writer.read([row.ids for row in rows], tell, scored=any(row.options for row in rows))
+    whose, scored = [row.student.adapter for row in rows], any(row.options for row in rows)
+    prompts = writer.read([row.ids for row in rows], tell, scored=scored, whose=whose)
     for row, out in zip(rows, prompts.generate(drawing), strict=True):
         text = row.student.kept(row.prompt, tokens.text(out))
         read = render.reading(row.prompt, text)

@@ -28,11 +28,14 @@ def growing(model: Any) -> bool:
     return kinds.isdisjoint(BY_LONGEST) and all(type(layer) is DynamicLayer for layer in layers)
 
 
-def joined(parts: Sequence[DynamicCache]) -> DynamicCache:
-    """One cache of the rows of all parts, each padded on the left to the longest. The parts are emptied."""
+def joined(parts: Sequence[DynamicCache], rows: Tensor | None = None) -> DynamicCache:
+    """One cache of the rows of all parts, each padded on the left to the longest. The parts are emptied.
+
+    With `rows` it holds these of them, in their order, as often as they are named.
+    """
     whole = DynamicCache()
     for some in zip(*(part.layers for part in parts), strict=True):
-        whole.layers.append(Roomy(cast("list[DynamicLayer]", list(some))))
+        whole.layers.append(Roomy(cast("list[DynamicLayer]", list(some)), rows))
     return whole
 
 
@@ -58,7 +61,7 @@ class Kept:
 class Roomy(DynamicLayer):
     """A layer's keys and values (rows, heads, T, D), with room for more tokens behind them."""
 
-    def __init__(self, parts: Sequence[DynamicLayer]) -> None:
+    def __init__(self, parts: Sequence[DynamicLayer], rows: Tensor | None = None) -> None:
         super().__init__()
         self._rooms: list[Tensor] = []
         if parts[0].keys is None:  # nothing was written to it
@@ -67,6 +70,7 @@ class Roomy(DynamicLayer):
         for name in ("keys", "values"):
             some: list[Tensor] = [getattr(part, name) for part in parts]
             room, length = _beside(some)
+            room = room if rows is None else room[rows]
             self._rooms.append(room)
             setattr(self, name, room[:, :, :length])
         for part in parts:

@@ -6,7 +6,7 @@ from what was written, options are scored over the same keys and values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from kard.student.attention import write_with
 from kard.student.cache import PIECE, Kept, growing, joined
-from kard.student.groups import grouped
+from kard.student.groups import distinct, grouped
 from kard.student.tokens import Ids
 from kard.student.writing import (
     Drawing,
@@ -45,25 +45,51 @@ class Decoder:
         self.piece = PIECE if self.device.type == "cpu" and self.growing else None  # tokens, None for all at once
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[Ids], tell: Tell = nobody, *, scored: bool = True) -> Read:
-        """The prompts, read: what they are continued from. Their keys are kept for options that may be `scored`."""
-        return Read(self, prompts, tell, *self.pass_over(prompts, tell), scored=scored)
+    def read(
+        self,
+        prompts: Sequence[Ids],
+        tell: Tell = nobody,
+        *,
+        scored: bool = True,
+        whose: Sequence[Hashable] | None = None,
+    ) -> Read:
+        """The prompts, read: what they are continued from. Their keys are kept for options that may be `scored`.
 
-    def pass_over(self, prompts: Sequence[Ids], tell: Tell) -> tuple[Tensor, Tensor, DynamicCache]:
+        Equal prompts of one student (`whose`, by default all) are read once, where a cache holds all tokens.
+        """
+        owners = [None] * len(prompts) if whose is None else whose
+        return Read(self, prompts, tell, owners, *self.pass_over(prompts, tell, owners), scored=scored)
+
+    def pass_over(
+        self, prompts: Sequence[Ids], tell: Tell, whose: Sequence[Hashable]
+    ) -> tuple[Tensor, Tensor, DynamicCache]:
         """Logits of the token after each prompt (B, vocabulary), the mask (B, longest) and the cache of all."""
-        lengths = [len(prompt) for prompt in prompts]
-        some = grouped(lengths, self.piece) if self.piece else [range(len(prompts))]
+        places, own = list(range(len(prompts))), None
+        if self.growing:
+            places, own = distinct([(owner, *prompt) for owner, prompt in zip(whose, prompts, strict=True)])
+        lengths = [len(prompts[place]) for place in places]
+        some = grouped(lengths, self.piece) if self.piece else [range(len(places))]
         logits: list[Tensor] = []
         caches: list[DynamicCache] = []
-        for rows in some:
+        for part in some:
+            rows = [places[i] for i in part]
             ids, mask = padded([prompts[row] for row in rows], self.pad, self.device, left=True)
             caches.append(DynamicCache(config=self.model.config))
             tell(torch.tensor(rows))
             logits.append(self.forward(ids, mask, positions_of(mask), caches[-1]).logits[:, -1])
-        ends = torch.tensor(lengths, device=self.device)[:, None]
-        places = torch.arange(max(lengths), 0, -1, device=self.device)
+        last = torch.cat(logits)
+        again = torch.tensor(own, device=self.device) if len(places) < len(prompts) else None
+        last = last if again is None else last[again]
+        if self.piece:
+            cache = joined(caches, again)
+        else:
+            [cache] = caches
+            if again is not None:
+                cache.batch_select_indices(again)
+        ends = torch.tensor([len(prompt) for prompt in prompts], device=self.device)[:, None]
+        mask = torch.arange(int(ends.max()), 0, -1, device=self.device) <= ends
         tell(torch.arange(len(prompts)))
-        return torch.cat(logits), (places <= ends).long(), joined(caches) if self.piece else caches[0]
+        return last, mask.long(), cache
 
     def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int = 1) -> Any:
         """One pass over new ids; `mask` covers the cache too. `keep` logits at the end, 0 for all."""
@@ -89,13 +115,14 @@ class Read:
         decoder: Decoder,
         prompts: Sequence[Ids],
         tell: Tell,
+        whose: Sequence[Hashable],
         logits: Tensor,
         mask: Tensor,
         cache: DynamicCache,
         *,
         scored: bool,
     ) -> None:
-        self._decoder, self._prompts, self._tell = decoder, prompts, tell
+        self._decoder, self._prompts, self._tell, self._whose = decoder, prompts, tell, whose
         self._logits, self._mask = logits, mask
         self._kept = Kept(cache) if decoder.growing and scored else None
         self._rows: _Rows | None = _Rows(decoder, logits, mask, cache)
@@ -145,7 +172,8 @@ class Read:
         decoder = self._decoder
         if self._kept is None:
             prefixes = [[*self._prompts[row], *ids] for row, ids in zip(rows.tolist(), begun, strict=True)]
-            return decoder.pass_over(prefixes, lambda within: self._tell(rows[within]))
+            whose = [self._whose[row] for row in rows.tolist()]
+            return decoder.pass_over(prefixes, lambda within: self._tell(rows[within]), whose)
         self._tell(rows)
         own = rows.to(decoder.device)
         logits, mask, cache = self._logits[own], self._mask[own], self._kept.rows(own)

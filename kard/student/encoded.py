@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
+from kard.student.groups import distinct
 from kard.student.tokens import Ids
 from kard.student.writing import (
     Drawing,
@@ -35,11 +36,22 @@ class EncoderDecoder:
         self._cache_name = cache_name(model)
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[Ids], tell: Tell = nobody, *, scored: bool = True) -> Encoded:
-        """The prompts, encoded: what the decoder writes from, and scores."""
+    def read(
+        self,
+        prompts: Sequence[Ids],
+        tell: Tell = nobody,
+        *,
+        scored: bool = True,
+        whose: Sequence[Hashable] | None = None,
+    ) -> Encoded:
+        """The prompts, encoded: what the decoder writes from. Equal ones of a student are encoded once."""
         del scored  # the encoder's states are held anyway
-        tell(torch.arange(len(prompts)))
-        return Encoded(self, tell, *self.encode(prompts))
+        owners = [None] * len(prompts) if whose is None else whose
+        places, own = distinct([(owner, *prompt) for owner, prompt in zip(owners, prompts, strict=True)])
+        tell(torch.tensor(places))
+        encoded, mask = self.encode([prompts[place] for place in places])
+        again = torch.tensor(own, device=self.device)
+        return Encoded(self, tell, encoded[again], mask[again])
 
     def encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """The encoder's states (B, S, D) and the mask (B, S)."""

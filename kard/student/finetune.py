@@ -25,6 +25,7 @@ from kard.lora import config_of, state_of
 from kard.progress import SILENT, Progress
 from kard.publishing import public, whole
 from kard.records import canonical, digest
+from kard.student.checkpoint import Checkpoint
 from kard.student.lessons import Lesson, Metric, lessons
 from kard.student.lm import Identity, StudentLM, with_student
 from kard.student.loading import FACTS, decoding_for
@@ -64,7 +65,7 @@ def finetune(
     passages out of prompts or rationales out of targets: ft, ka-ft, rd, kard.
 
     The adapter goes into the folder `out`, the `store`, or both (there under the task `name`). The same program,
-    examples, base and settings train once; a killed training leaves nothing that counts. Raises BadInput for an
+    examples, base and settings train once; a killed training goes on where it was. Raises BadInput for an
     example that lacks a field, BadConfig for a setting, NoBase for a base that cannot be had or writes no text.
     """
     chosen, wanted = _method(method), settings or StudentTraining()
@@ -80,7 +81,8 @@ def finetune(
     if not (folder / disk.WEIGHTS).exists():
         forms = _forms(made, wanted)
         start = time.perf_counter()
-        model, trained = _train(found, tokens, made, examples, wanted, progress)
+        saved = Checkpoint(folder.with_name(f".{known}.checkpoint"))
+        model, trained = _train(found, tokens, made, examples, wanted, progress, saved)
         training = {
             "data_sha256": data,
             "examples": trained.examples,
@@ -100,6 +102,7 @@ def finetune(
             (part / FACTS).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
         whole(folder, fill)
+        saved.discard()
     told = _checked(folder, known)
     if store is not None:
         _record(Path(store), folder, told, found)
@@ -117,6 +120,7 @@ def _train(
     examples: Sequence[Example],
     settings: StudentTraining,
     progress: Progress,
+    saved: Checkpoint,
 ) -> tuple[Any, Trained]:
     """The model with the adapter that the lessons taught, and what training saw."""
     # Calls of one example stay together: what only measures must not stand in another predictor's lesson.
@@ -126,7 +130,7 @@ def _train(
         torch.manual_seed(settings.seed)
         model, loss = prepared(base, tokens, settings)
         with progress.bar("finetune", sum(map(len, lists))) as advance:
-            trained = fit(model, loss, lists, settings, advance, held_out=held_out)
+            trained = fit(model, loss, lists, settings, advance, held_out=held_out, saved=saved)
     return model, trained
 
 

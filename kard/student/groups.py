@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 
 def grouped(lengths: Sequence[int], most: int, rows: int | None = None) -> Iterator[range]:
@@ -16,3 +16,12 @@ def grouped(lengths: Sequence[int], most: int, rows: int | None = None) -> Itera
         longest = max(longest, length)
     if lengths:
         yield range(start, len(lengths))
+
+
+def distinct(rows: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """The place of the first of equal rows, and for each row which of these it equals."""
+    first: dict[Hashable, int] = {}
+    for place, row in enumerate(rows):
+        first.setdefault(row, place)
+    number = {row: i for i, row in enumerate(first)}
+    return list(first.values()), [number[row] for row in rows]

@@ -15,7 +15,7 @@ from kard.adapters import WEIGHTS, hash_of
 from kard.config import METHODS, Decoding, Retrieval
 from kard.db import open_store, rows
 from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
-from kard.evaluation.asking import Source
+from kard.evaluation.asking import Source, fusion_for
 from kard.records import Passage
 from kard.student.engine import StudentEngine
 from kard.student.lm import Identity, StudentLM, reduced, with_student
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.knowledge.base import KnowledgeBase
-    from kard.reranker.model import Reranker
 
 FACTS = "kard.json"  # in a published folder: which student it is
-READERS = ("none", "bm25", "reranker")  # retrievers that a new question can be given
+READERS = ("none", "bm25", "reranker", "fused")  # retrievers that a new question can be given
 
 
 def load_student(
@@ -85,9 +84,10 @@ def load_program(
     """The task's inference program (section 3.4) over a student: `program(question=..., options=[...])`.
 
     It retrieves from the knowledge base beside the store, reranks, lets the student reason and answer. `retriever`
-    is `bm25` or `reranker`; by default the reranker where the store has one for this knowledge base. A method
-    that reads nothing retrieves nothing. `task` is a name, the path of a task's file, or a `Task`. The program is
-    an ordinary dspy.Module; see `with_student` for what it saves. Raises as `load_student` does.
+    is `bm25`, `reranker` or `fused`; by default the reranker where the store has one for this knowledge base, of
+    the student's seed where it has that. A method that reads nothing retrieves nothing. `task` is a name, the path
+    of a task's file, or a `Task`. The program is an ordinary dspy.Module; see `with_student` for what it saves.
+    Raises as `load_student` does.
     """
     path, known = Path(store), task if isinstance(task, Task) else tasks.load(task)
     lm = load_student(
@@ -113,6 +113,7 @@ def load_program(
             known,
             settings if k is None else Retrieval(**{**settings.values(), "k": k}),  # pyright: ignore[reportArgumentType]  # its own values
             retriever,
+            lm.identity.settings.seed,
             knowledge or path.with_suffix(".knowledge"),
             adapters or path.with_suffix(".adapters"),
         )
@@ -237,38 +238,43 @@ def _known_task(name: str) -> Task | None:
 
 
 def _retrieve(
-    store: Path, task: Task, settings: Retrieval, retriever: str | None, knowledge: Path, adapters: Path
+    store: Path,
+    task: Task,
+    settings: Retrieval,
+    retriever: str | None,
+    seed: int,
+    knowledge: Path,
+    adapters: Path,
 ) -> _Reading:
     """From a question to the passages that are read. Raises Missing."""
     from kard.knowledge.base import KnowledgeBase
 
     base = KnowledgeBase.open(knowledge)
-    reranker = None
+    reranker = fusion = None
     if retriever != "bm25":
         db = open_store(store, create=False)
         try:
-            row = db.execute(
-                "select id from rerankers where task = ? and index_id = ? order by created desc limit 1",
-                [task.name, base.id],
-            ).fetchone()
-            if row is not None:
+            newest = rows(db, "newest_reranker", task=task.name, index=base.id, seed=seed)
+            if newest:
                 from kard.reranker.model import Reranker
 
-                reranker = Reranker.load(db, str(row[0]), adapters)
-            elif retriever == "reranker":
+                reranker_id = str(newest[0]["id"])
+                fusion = fusion_for(db, task.name, reranker_id) if retriever == "fused" else None
+                reranker = Reranker.load(db, reranker_id, adapters)
+            elif retriever is not None:
                 train = f"train one with: kard train reranker {task.name}"
                 raise Missing(f"no reranker for {task.name} on this knowledge base; {train}")
         finally:
             db.close()
-    return _Reading(base, reranker, settings)
+    return _Reading(base, Source(base, reranker, settings, fusion=fusion))
 
 
 class _Reading:
-    """BM25, then the reranker, then the first k. A copy of it is itself: it holds a base and a model."""
+    """The first k passages of a source. A copy of it is itself: it holds a base and a model."""
 
-    def __init__(self, base: KnowledgeBase, reranker: Reranker | None, settings: Retrieval) -> None:
+    def __init__(self, base: KnowledgeBase, source: Source) -> None:
         self.index_id = base.id
-        self._source = Source(base, reranker, settings)
+        self._source = source
         self._lock = threading.Lock()
 
     def __call__(self, question: str) -> list[Passage]:

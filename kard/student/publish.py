@@ -93,6 +93,7 @@ def export_student(
         ],
         forms=prompts,
         rank=int(config.get("r", 0)),
+        dora=bool(config.get("use_dora")),
     )
     told = {
         "kard": kard.__version__,
