@@ -103,8 +103,8 @@ TASK = replace(
 @click.option("--examples", type=click.IntRange(min=1), default=30_000, show_default=True, help="Of each rival.")
 def main(folder: Path, lands: Sequence[int], examples: int) -> None:
     """Train and ask all of them, then print the tables."""
-    (folder / "bases").mkdir(parents=True, exist_ok=True)
     remember(folder, examples)
+    (folder / "bases").mkdir(exist_ok=True)
     learning = [land(n) for n in range(WORLD) if n % 3 != 2]
     closed = [land(n) for n in range(WORLD) if n % 3 == 2]
     lessons = asking.asked_of(learning, "train", LESSONS, Random(f"closed book read {SEED}"))
@@ -132,9 +132,11 @@ def remember(folder: Path, examples: int) -> None:
     """Write down what the folder is made with, or refuse one that was made with something else."""
     numbers = (SEED, WORLD, TESTED, LESSONS, TEST, WORDS, SIZES, TEXTS, PAGES, asdict(PRETRAINING), TASK, examples)
     made, note = json.dumps(numbers, indent=1), folder / MADE
-    if note.exists() and note.read_text(encoding="utf-8") != made:
-        raise click.ClickException(f"{note} tells of other numbers than these; name a new folder")
-    note.write_text(made, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        note.write_text(made, encoding="utf-8")
+    elif not note.exists() or note.read_text(encoding="utf-8") != made:
+        raise click.ClickException(f"{folder} was made with other numbers than these; name a new folder")
 
 
 def reader(folder: Path, questions: Sequence[Any]) -> None:

@@ -1,12 +1,14 @@
-"""Students, side by side in one run: training against the plain recipe and the processor's ceiling; answering many
-adapters against loading each anew, and few questions of each in one batch against batch by batch.
+"""Students, side by side in one run: training against the plain recipe and the processor's ceiling; answering with
+many adapters against loading each anew, few questions of each in one batch against batch by batch, and samples to
+vote on against reading their prompt for each.
 
     python benchmarks/students.py [--steps 6] [--questions 16]
 
 Everything is made here (the demo's world and teacher). Tokens are real ones, prompt and target, never padding. The
 plain recipe is `transformers.Trainer` over a peft model with the same LoRA on every layer, rows padded to the
-longest length that is allowed, as the authors' code does it. The ceiling is what a bfloat16 product of the shape of
-the model's own reaches in this run.
+longest length that is allowed, as the authors' code does it, and a model that is loaded for each adapter, peft's
+merged into it, and generates question by question, as theirs does with a checkpoint. The ceiling is what a product
+of the shape of the model's own reaches in this run, in the precision that students have here.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from kard import adapters, bases, demo, steps, tasks
 from kard.cli import choose
 from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.lora import adapted, state_of
-from kard.machine import dtype
+from kard.machine import device, dtype
 from kard.plan import Teacher
 from kard.records import Sample
 from kard.student.batches import Row
@@ -38,9 +40,11 @@ from kard.student.pairs import rendered, schedule, training_pairs
 from kard.student.render import signature_for
 from kard.student.tokens import Tokens
 from kard.student.training import example, fit, prepared
+from kard.student.writing import Drawing
 
 SETTINGS = StudentTraining(lora=Lora(rank=16, alpha=32), epochs=2, batch=8, k=2)
 IGNORED = -100
+WRITTEN = 32  # tokens at most
 
 
 @click.command()
@@ -55,8 +59,9 @@ def main(count: int, questions: int, threads: int) -> None:
         mean = sum(map(len, examples)) / len(examples)
         print(f"{len(examples)} examples, {mean:.0f} tokens each, {threads} threads, {dtype()}")
         training(base, tokens, examples, Path(folder))
-        answering(base, tokens, asked[:questions], Path(folder))
+        answering(base, tokens, [prompt for prompt, _ in asked[:questions]], Path(folder))
         few(base, tokens, asked[:4], Path(folder))
+        voting(base, tokens, [prompt for prompt, _ in asked[:8]], Path(folder))
 
 
 def material(folder: Path, count: int) -> tuple[bases.Base, Tokens, list[Example], list[tuple[str, list[str]]]]:
@@ -149,44 +154,54 @@ def base_flops(model: Any) -> float:
 
 def gemm(rows: int = 1448, inner: int = 576, outer: int = 1536) -> float:
     """Floating-point operations a second of a product of the model's own shape."""
-    a, b = torch.randn(rows, inner).to(dtype()), torch.randn(inner, outer).to(dtype())
+    a, b = (torch.randn(*shape).to(device(), dtype()) for shape in ((rows, inner), (inner, outer)))
     torch.mm(a, b)  # warm
     times = 50
     return 2.0 * rows * inner * outer * times / timed(lambda: [a @ b for _ in range(times)])
 
 
-def answering(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]], folder: Path) -> None:
-    """Four adapters, the same questions: one resident base, or a base loaded for each, question by question."""
+def answering(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: Path) -> None:
+    """Four adapters, the same questions: one resident base in batches, or peft's model for each, one by one."""
     folders = [adapter(base, folder / f"adapter-{i}", seed=i) for i in range(4)]
-    decoding = Decoding(max_new_tokens=32, batch=64)
-    prompts, options = [p for p, _ in asked], [o for _, o in asked]
+    decoding = Decoding(max_new_tokens=WRITTEN, batch=64)
     home = Resident(load_model(base, dtype()), tokens, decoder=True)
-    together: list[list[str]] = []
-    alone: list[list[str]] = []
+    together: list[str] = []
+    alone: list[str] = []
 
     def resident() -> None:
         for path in folders:
-            made = Student(home, path, SETTINGS).generate(prompts, options, decoding)
-            together.append([s.text for s in made])
+            together.extend(s.text for s in Student(home, path, SETTINGS).generate(prompts, None, decoding))
 
+    @torch.inference_mode()
     def reloading() -> None:
         for path in folders:
-            student = Student(Resident(load_model(base, dtype()), tokens, decoder=True), path, SETTINGS)
-            made = [student.generate([p], [o], decoding)[0] for p, o in zip(prompts, options, strict=True)]
-            alone.append([s.text for s in made])
+            model: Any = PeftModel.from_pretrained(load_model(base, dtype()), path).merge_and_unload()
+            for prompt in prompts:
+                ids = torch.tensor([tokens.prompt(prompt, SETTINGS.max_length)], device=model.device)
+                made = model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=WRITTEN,
+                    do_sample=False,
+                    pad_token_id=tokens.pad,
+                    eos_token_id=tokens.eos,
+                )
+                alone.append(tokens.text(made[0, ids.shape[1] :].tolist()))
 
     fast, slow = timed(resident), timed(reloading)
-    equal = sum(a == b for x, y in zip(together, alone, strict=True) for a, b in zip(x, y, strict=True))
-    count = 4 * len(asked)
-    print(f"4 adapters x {len(asked)} questions     {fast:7.1f} s on a resident base, in batches")
+    equal = sum(a == b for a, b in zip(together, alone, strict=True))
+    read = 4 * sum(len(tokens.prompt(prompt, SETTINGS.max_length)) for prompt in prompts)
+    floor = read * base_flops(home.writer.model) / gemm()
+    print(f"4 adapters x {len(prompts)} questions     {fast:7.1f} s on a resident base, in batches")
+    print(f"                                {floor:7.1f} s would be the products of reading {read} tokens alone")
     print(f"                                {slow:7.1f} s loading each, one by one: {slow / fast:.1f} times")
-    print(f"equal texts                     {equal} of {count} (bfloat16 rounds by the batch; float32 gives all)")
+    print(f"equal texts                     {equal} of {len(alone)} in {dtype()}")
 
 
 def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]], folder: Path) -> None:
     """Four adapters, four questions each: in one batch, or batch by batch with peft's `set_adapter`, or merged."""
     folders = [folder / f"adapter-{i}" for i in range(4)]
-    decoding = Decoding(max_new_tokens=32, batch=64)
+    decoding = Decoding(max_new_tokens=WRITTEN, batch=64)
     home = Resident(load_model(base, dtype()), tokens, decoder=True)
     students = [Student(home, path, SETTINGS) for path in folders]
     rows = [Row(student, prompt, options, 0) for student in students for prompt, options in asked]
@@ -221,6 +236,21 @@ def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]]
         print(f"                                {slow:7.1f} s grouped, {name}: {times}")
 
 
+def voting(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: Path) -> None:
+    """Eight samples of each of eight questions: what is asked is read once, or for each sample."""
+    home = Resident(load_model(base, dtype()), tokens, decoder=True)
+    home.wear(folder / "adapter-0")
+    drawing = Drawing(WRITTEN, 1.0, 0.95, tuple(range(8 * len(prompts))))
+    ids = sorted((tokens.prompt(prompt, SETTINGS.max_length) for prompt in prompts for _ in range(8)), key=len)
+    made: list[list[list[int]]] = []
+    once = timed(lambda: made.append(home.writer.read(ids).generate(drawing)))
+    each = timed(lambda: made.append(home.writer.read(ids, whose=range(len(ids))).generate(drawing)))
+    equal = sum(a == b for a, b in zip(*made, strict=True))
+    print(f"{len(prompts)} questions x 8 samples        {once:7.1f} s, each prompt read once")
+    print(f"                                {each:7.1f} s read for each sample: {each / once:.1f} times")
+    print(f"equal texts                     {equal} of {len(ids)}")
+
+
 def adapter(base: bases.Base, folder: Path, *, seed: int) -> Path:
     """A small random adapter: enough to make four students that differ."""
     torch.manual_seed(seed)
@@ -238,6 +268,8 @@ def timed(work: Callable[[], object]) -> float:
     """Seconds."""
     start = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
