@@ -22,7 +22,8 @@ A task of your own is a file anywhere, given by its path: `kard load ./capitals.
 
 `kard run ./capitals.py` then does with it what it does with a task of its own. `parse` gets one row of the
 file, gives a `kard.records.Question` (or None for a row that is none) and raises ValueError with what is
-wrong. Fields may be added to the signatures; those that `Teach` and `Answer` have must stay.
+wrong. Instructions and descriptions of the signatures may be others; the fields that `Teach` and `Answer` have must
+stay, and what is asked in another way, by a `program` of your own, is taught with `kard.finetune` (docs/python.md).
 """
 
 from __future__ import annotations

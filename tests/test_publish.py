@@ -30,13 +30,21 @@ from kard.student import model, publish, render
 
 PARTS = import_module("kard.programs._common")
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
+OWN: dict[str, dict[str, Any]] = {  # what a family calls otherwise
+    "qwen2": {"num_key_value_heads": 2},
+    "gemma": {"head_dim": 8, "num_key_value_heads": 1},
+    "gemma3_text": {"head_dim": 8, "num_key_value_heads": 1, "sliding_window": 16},
+    "opt": {"ffn_dim": 24, "word_embed_proj_dim": 16, "init_std": 0.3},
+}
 PROMPT = "[1] a: b\nQuestion: where\nOptions: (A) Ilm (B) Dorn\nRationale:"
+# Llama, four families by transformers' names, T5.
+FAMILIES = ("decoder", "qwen2", "gemma", "gemma3_text", "opt", "gpt2", "encoder-decoder")
 
 
-def make_base(folder: Path, kind: str) -> Path:
+def make_base(folder: Path, family: str) -> Path:
     """A random model of a few thousand weights with a byte-level tokenizer, saved as a base is."""
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, T5Config
     from transformers import T5ForConditionalGeneration as T5
 
     bpe = ByteLevelBPETokenizer()
@@ -50,14 +58,16 @@ def make_base(folder: Path, kind: str) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(5)
     sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1}
-    if kind == "encoder-decoder":
+    if family == "encoder-decoder":
         shape: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
         config = T5Config(**sizes, **shape, initializer_factor=3.0)
         config.decoder_start_token_id = 0  # pyright: ignore[reportAttributeAccessIssue]  # of every config
         made: Any = T5(config)
     else:
         shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-        made = LlamaForCausalLM(LlamaConfig(**sizes, **shape, max_position_embeddings=256, initializer_range=0.3))
+        shape |= {"max_position_embeddings": 256, "initializer_range": 0.3, **OWN.get(family, {})}
+        config = AutoConfig.for_model("llama" if family == "decoder" else family, **sizes, **shape)
+        made = AutoModelForCausalLM.from_config(config)
     made.save_pretrained(folder)
     return folder
 
@@ -133,11 +143,13 @@ def logits(loaded: Any, ids: torch.Tensor, kind: str) -> torch.Tensor:
         return loaded(input_ids=ids, **more).logits
 
 
-def test_both_forms_give_the_logits_of_the_student_itself(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_forms_give_the_logits_of_the_student_itself(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
+    base, store = make_base(tmp_path / "base", family), tmp_path / "kard.db"
+    kind = "encoder-decoder" if family == "encoder-decoder" else "decoder"
     student = taught(store, base, "kard")["kard"]
     for words in (("adapter",), ("merged", "--merge")):
         done = export(store, student[:8], str(tmp_path / words[0]), *words[1:])

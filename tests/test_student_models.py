@@ -1090,6 +1090,12 @@ def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[s
     loaded = here.home.writer.model
     total = sum(p.numel() for p in loaded.parameters())
     assert here.flops(10, 5) == 2 * (total - embedding) * 15
+    here = student(every_base["encoder-decoder"])
+    sizes = {name: p.numel() for name, p in here.home.writer.model.named_parameters()}
+    reading = sum(size for name, size in sizes.items() if name.startswith("encoder."))
+    writing = sum(size for name, size in sizes.items() if name.startswith(("decoder.", "lm_head.")))
+    assert 0 < reading < writing
+    assert here.flops(10, 5) == 2 * (reading * 10 + writing * 5)
 
 
 def test_an_encoder_decoder_writes_with_its_own_writer(every_base: dict[str, Base]) -> None:

@@ -62,10 +62,17 @@ def _in_range(model: Any) -> bool:
     return bool(model(input_ids=probe, use_cache=False).logits.isfinite().all())
 
 
-def parameters_without_embedding(model: Any) -> int:
-    """Parameters that multiply each token: all but the input embedding's."""
+def meeting(model: Any, *, decoder: bool) -> tuple[int, int]:
+    """How many parameters multiply each token that is read, and each that is written.
+
+    All but the input embedding's; of an encoder-decoder the encoder's read, the others write.
+    """
     embedding = model.get_input_embeddings().weight
-    return sum(p.numel() for p in model.parameters() if p is not embedding)
+    every = sum(p.numel() for p in model.parameters() if p is not embedding)
+    if decoder:
+        return every, every
+    reading = sum(p.numel() for p in model.get_encoder().parameters() if p is not embedding)
+    return reading, every - reading
 
 
 class Resident:
@@ -76,7 +83,7 @@ class Resident:
         self.tokens = tokens
         self.lock = threading.RLock()  # held from `wear` to the end of what is generated under it
         self.queue = Queue()
-        self.parameters = parameters_without_embedding(model)
+        self.reading, self.writing = meeting(model, decoder=decoder)
         self._worn = Worn(model)
         make = Decoder if decoder else EncoderDecoder
         self.writer: Decoder | EncoderDecoder = make(model, tokens.eos, tokens.pad)
@@ -132,8 +139,8 @@ class Student:
         return text
 
     def flops(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Floating-point operations of one sample: 2 x parameters (without embedding) x tokens."""
-        return 2.0 * self.home.parameters * (prompt_tokens + completion_tokens)
+        """Floating-point operations of one sample: 2 for each token and parameter that it meets."""
+        return 2.0 * (self.home.reading * prompt_tokens + self.home.writing * completion_tokens)
 
     def generate(
         self,
