@@ -37,10 +37,10 @@ from typing import Any
 import click
 from scratch import READ, tokenizer_of, write_base
 
-from kard import bases
 from kard.config import StudentTraining
 from kard.db import read_store
 from kard.evaluation.export import accuracy_of, comparisons_of
+from kard.models import bases
 from kard.records import LETTERS, Question
 
 asking: Any = import_module("kard.programs.atlas.questions")

@@ -23,14 +23,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from kard.bases import resolve
-from kard.knowledge.base import KnowledgeBase
+from kard.encoders.encoder import Encoder
+from kard.encoders.vector_cache import maker_of
+from kard.encoders.vector_store import Encodings
+from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.models.bases import resolve
 from kard.records import Passage
-from kard.reranker.cache import maker_of
-from kard.reranker.encoder import Encoder
-from kard.reranker.encodings import Encodings
 from kard.reranker.model import Reranker, passage_text
-from kard.reranker.rank import ahead, scores_of
+from kard.retrieval.rerank import ahead, scores_of
 from kard.tasks import ENCODER_BASE
 
 PADDED = 512  # tokens, on either side

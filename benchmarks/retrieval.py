@@ -26,10 +26,10 @@ from sqlite_utils import Database
 
 from kard.config import Retrieval
 from kard.db import open_store
-from kard.knowledge.base import KnowledgeBase
-from kard.knowledge.ground import ground
 from kard.knowledge.indexing import index_source
-from kard.knowledge.retrieve import copy_evidence, retrieve
+from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.retrieval.ground import ground
+from kard.retrieval.retrieve import copy_evidence, retrieve
 
 TASK = "benchmark"
 SAMPLES = 5  # rationales a question, as the paper's main runs

@@ -19,12 +19,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from kard import bases
 from kard.config import StudentTraining
-from kard.student.checkpoint import Checkpoint
-from kard.student.losses import Example
+from kard.models import bases
 from kard.student.tokens import Tokens
-from kard.student.training import fit, prepared
+from kard.student.training.checkpoint import Checkpoint
+from kard.student.training.loss import Example
+from kard.student.training.train import fit, prepared
 
 HEAD = 32  # states of an attention head
 ROOM = 1024  # tokens of a prompt and its target

@@ -25,22 +25,24 @@ import torch
 from peft import PeftModel
 from transformers import Trainer, TrainingArguments
 
-from kard import adapters, bases, demo, steps, tasks
+from kard import tasks
 from kard.cli import choose
 from kard.config import METHODS, Decoding, Lora, StudentTraining
-from kard.lora import adapted, state_of
-from kard.machine import device, dtype
-from kard.plan import Teacher
+from kard.models import adapters, bases
+from kard.models.hardware import device, dtype
+from kard.models.lora import adapted, state_of
+from kard.pipeline import demo, steps
+from kard.pipeline.run import Teacher
 from kard.records import Sample
-from kard.student.batches import Row
-from kard.student.losses import Example
-from kard.student.mixed import together
-from kard.student.model import Resident, Student, load_model
-from kard.student.pairs import rendered, schedule, training_pairs
-from kard.student.render import signature_for
+from kard.student.examples import rendered, schedule, training_pairs
+from kard.student.generation.batch import Row
+from kard.student.generation.multi_adapter import together
+from kard.student.generation.sampling import Drawing
+from kard.student.generation.student import Resident, Student, load_model
+from kard.student.prompt import signature_for
 from kard.student.tokens import Tokens
-from kard.student.training import example, fit, prepared
-from kard.student.writing import Drawing
+from kard.student.training.loss import Example
+from kard.student.training.train import example, fit, prepared
 
 SETTINGS = StudentTraining(lora=Lora(rank=16, alpha=32), epochs=2, batch=8, k=2)
 IGNORED = -100

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kard.api.finetune import finetune
+    from kard.api.lm import StudentLM, with_student
+    from kard.api.load import load_program, load_student
     from kard.config import Decoding, Lora, StudentTraining
-    from kard.student.finetune import finetune
-    from kard.student.lm import StudentLM, with_student
-    from kard.student.loading import load_program, load_student
 
 __version__ = version("kard")
 __all__ = [
@@ -33,11 +33,11 @@ _HOMES = {
     "Decoding": "kard.config",
     "Lora": "kard.config",
     "StudentTraining": "kard.config",
-    "StudentLM": "kard.student.lm",
-    "with_student": "kard.student.lm",
-    "finetune": "kard.student.finetune",
-    "load_program": "kard.student.loading",
-    "load_student": "kard.student.loading",
+    "StudentLM": "kard.api.lm",
+    "with_student": "kard.api.lm",
+    "finetune": "kard.api.finetune",
+    "load_program": "kard.api.load",
+    "load_student": "kard.api.load",
 }
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from kard.config import Decoding, Retrieval
 from kard.errors import BadInput
-from kard.evaluation.asking import Found, Reply, Source, ask, check
+from kard.evaluation.ask import Found, Reply, Source, ask, check
 from kard.files import write_lines
-from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.indexing import index_source
+from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Passage, Sample, digest
-from kard.reranker.fusion import Fusion
-from kard.student.queue import Queue
+from kard.retrieval.fusion import Fusion
+from kard.student.generation.queue import Queue
 from kard.tasks import Task
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white"}

@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kard import tasks
+from kard.answers.parsing import conclusion
 from kard.errors import BadConfig
-from kard.evaluation.conclusion import conclusion
-from kard.knowledge.postings import Postings, PostingsWriter, indexed_text
+from kard.knowledge.bm25 import Postings, PostingsWriter, indexed_text
 from kard.records import LETTERS, Document, Question
 
 atlas: Any = import_module("kard.programs.atlas")

@@ -23,12 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
-from kard import bases, convert, wheels
-from kard.bases import resolve
 from kard.cli import main
 from kard.errors import NoBase
-from kard.weights import kind_of, measure, tensors
-from kard.wheels import WHEELS, Wheel, pip_download
+from kard.models import bases, wheels
+from kard.models import gguf as convert
+from kard.models.bases import resolve
+from kard.models.weights import kind_of, measure, tensors
+from kard.models.wheels import WHEELS, Wheel, pip_download
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
 TENSORS = {"b.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.weight": np.ones(4, np.float32)}

@@ -20,15 +20,15 @@ from kard.cli import main
 from kard.config import RERANKED
 from kard.db import open_store
 from kard.errors import BadInput, Missing
-from kard.evaluation.bootstrap import bootstrap
 from kard.evaluation.compare import Compared, all_pairs, compare, conditions_of, short_names
 from kard.evaluation.export import accuracy_of, comparisons_of
-from kard.evaluation.intervals import spread, wilson
-from kard.evaluation.naming import meant, one_of
+from kard.evaluation.labels import variants
+from kard.evaluation.name_matching import meant, one_of
 from kard.evaluation.report import Graded, Line, accuracy_lines, as_table
-from kard.evaluation.significance import holm, mcnemar, p_text, sign_flips
 from kard.evaluation.summary import Lessons, as_records, by_kind, summary
-from kard.evaluation.variants import variants
+from kard.metrics.bootstrap import bootstrap
+from kard.metrics.intervals import spread, wilson
+from kard.metrics.significance import holm, mcnemar, p_text, sign_flips
 
 counts = st.integers(0, 12)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kard.evaluation.conclusion import answer_of, conclusion, without_closing
+from kard.answers.parsing import answer_of, conclusion, without_closing
 from kard.records import LETTERS
 
 YES_NO = ("yes", "no")

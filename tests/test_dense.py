@@ -17,23 +17,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard import bases
-from kard.bases import Base
 from kard.cli import main
 from kard.config import Settled
+from kard.encoders.encoder import Encoder
+from kard.encoders.families import OWN, PLAIN, Embedder, Habit, habit_of, question_twin, read_passage
+from kard.encoders.vector_cache import encode_with, maker_of
+from kard.encoders.vector_store import Maker, Vector
 from kard.errors import BadConfig, Missing
-from kard.knowledge import asking, dense
-from kard.knowledge.base import KnowledgeBase
-from kard.knowledge.dense import Dense, nearest
-from kard.knowledge.embedding import OWN, PLAIN, Embedder, Habit, habit_of, question_twin, read_passage
 from kard.knowledge.indexing import index_documents
-from kard.knowledge.vectors import reader_of
-from kard.plan import Choices, Work
+from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.models import bases
+from kard.models.bases import Base
+from kard.pipeline.run import Choices, Work
 from kard.records import Document, Passage, Question
-from kard.reranker.cache import encode_with, maker_of
-from kard.reranker.encoder import Encoder
-from kard.reranker.encodings import Maker, Vector
 from kard.reranker.model import passage_text
+from kard.retrieval import dense
+from kard.retrieval import search as asking
+from kard.retrieval.dense import Dense, nearest
+from kard.retrieval.dense_rankings import reader_of
 from kard.tasks import Task
 
 WriteEncoder = Callable[..., Path]
@@ -135,7 +136,7 @@ def test_a_passage_that_left_the_base_is_not_found_though_its_vector_stays(kb: K
 
 
 def test_no_room_on_the_disk_is_said(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kard.reranker.encodings.KEEP_FREE", 1 << 62)
+    monkeypatch.setattr("kard.encoders.vector_store.KEEP_FREE", 1 << 62)
     with pytest.raises(Missing, match="40 passages could not be encoded"):
         searcher(kb)[0].fill()
 
@@ -256,10 +257,10 @@ def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, ba
 
 
 def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Work) -> None:
-    from kard import steps
-    from kard.evaluation.reading import reading
-    from kard.stages.find import RETRIEVE
-    from kard.stages.nearest import DENSE, HYBRID
+    from kard.evaluation.passages_read import reading
+    from kard.pipeline import steps
+    from kard.pipeline.dense import DENSE, HYBRID
+    from kard.pipeline.retrieve import RETRIEVE
 
     assert [s.name for s in steps.wanted(work)][-4:] == ["dense", "hybrid", "student", "answer"]
     assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (10, 10)
@@ -286,8 +287,8 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Work) -> None:
 
 
 def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Work) -> None:
-    from kard.stages.find import RETRIEVE
-    from kard.stages.nearest import DENSE, HYBRID
+    from kard.pipeline.dense import DENSE, HYBRID
+    from kard.pipeline.retrieve import RETRIEVE
 
     for step in (RETRIEVE, DENSE, HYBRID):
         step.run(work)
@@ -298,7 +299,7 @@ def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Work) -> None
 
 
 def test_a_condition_says_which_encoder_found_its_passages(work: Work) -> None:
-    from kard.stages.nearest import DENSE
+    from kard.pipeline.dense import DENSE
 
     before = work.condition("s", "kard", "dense").row("tiny")
     DENSE.run(work)

@@ -7,18 +7,20 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import click
+import generate as docs
 import pytest
+import worked_example as worked
 from click.testing import CliRunner
 from cogapp import Cog
 from sqlite_utils import Database
 
-from kard import config, docs, tasks, worked
+from kard import config, tasks
 from kard.cli import main
 from kard.db import query_names
 from kard.errors import KardError
 
 README = (docs.ROOT / "README.md").read_text(encoding="utf-8")
-AGAIN = "write it again with: python -m kard.docs"
+AGAIN = "write it again with: python docs/generate.py"
 
 
 def test_the_schema_that_is_shown_is_the_one_that_is_made() -> None:

@@ -22,19 +22,22 @@ import torch
 from dspy.lm15 import Config, Message, Request
 
 import kard
-from kard import bases
-from kard.bases import Base
+from kard.api import finetune as finetuning
+from kard.api.demonstrations import lessons
+from kard.api.lm import StudentLM, StudentPredict
 from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
+from kard.models import bases
+from kard.models.bases import Base
 from kard.records import Passage
-from kard.student import checkpoint, model, queue, stepping
-from kard.student import finetune as finetuning
-from kard.student.engine import StudentEngine
-from kard.student.lessons import lessons
-from kard.student.lm import StudentLM, StudentPredict
-from kard.student.losses import Example
+from kard.student.generation import queue
+from kard.student.generation import student as model
+from kard.student.generation.engine import StudentEngine
 from kard.student.tokens import Ids
+from kard.student.training import checkpoint
+from kard.student.training import step as stepping
+from kard.student.training.loss import Example
 
 PARTS = import_module("kard.programs._common")
 ANSWER: type[dspy.Signature] = PARTS.Answer
@@ -590,7 +593,7 @@ def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(base: Ba
     from kard.config import Prompting
     from kard.questions import store_questions
     from kard.records import Question
-    from kard.student.prompted import register
+    from kard.student.generation.prompted import register
 
     task = tasks.load("choice")
     db = open_store(tmp_path / "kard.db")

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard import tasks
+from kard.api.load import load_program
 from kard.cli import choose, main
 from kard.config import METHODS, Prompting
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
-from kard.evaluating import choose as chosen_students
-from kard.evaluation import rescoring
+from kard.evaluation import rescore as rescoring
+from kard.pipeline.evaluate import choose as chosen_students
 from kard.records import LETTERS
-from kard.student import render
-from kard.student.loading import load_program
+from kard.student import prompt as render
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
 TESTED = ("Moss", "Fenn")
@@ -186,7 +186,7 @@ ALL = ("evaluate", "--students", "all,prompted", "--retrievers", "none,bm25,rera
 def test_every_student_and_base_answers_the_same_questions_and_a_second_time_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.student import model
+    from kard.student.generation import student as model
 
     loads: list[str] = []
     load = model.load_model
@@ -225,7 +225,7 @@ def test_each_seed_reads_by_the_reranker_of_its_own_seed(folder: Path) -> None:
 def test_students_with_few_questions_left_answer_them_in_one_batch_as_they_would_alone(
     folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.student import mixed
+    from kard.student.generation import multi_adapter as mixed
 
     batches: list[tuple[int, int, str]] = []
     answered = mixed.answered
@@ -248,7 +248,7 @@ def test_students_with_few_questions_left_answer_them_in_one_batch_as_they_would
 def test_what_a_batch_answered_is_kept_before_the_next_one_starts(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.student import mixed
+    from kard.student.generation import multi_adapter as mixed
 
     kept: list[int] = []
     answered = mixed.answered
@@ -269,7 +269,7 @@ class Broken(BaseException):
 def test_an_evaluation_that_is_cut_off_goes_on_where_it_was(
     folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.evaluation import answering
+    from kard.evaluation import answer as answering
 
     keep, left = answering._keep, [7]  # pyright: ignore[reportPrivateUsage]  # where a kill would hurt most
 
@@ -348,7 +348,7 @@ def test_a_prompted_base_is_asked_by_the_run_of_the_task_too(folder: Path) -> No
 
 def prompts_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     """The prompts that an evaluation wrote."""
-    from kard.student.model import Student
+    from kard.student.generation.student import Student
 
     seen: list[str] = []
     generate = Student.generate
@@ -404,7 +404,7 @@ def test_examples_that_do_not_fit_are_left_out(folder: Path, monkeypatch: pytest
     short = Prompting(max_length=128)
     task = tasks.load(str(folder / "gates.py"))
     home = type("Home", (), {"tokens": type("Tokens", (), {"ids": staticmethod(str.split)})()})()
-    prompted = import_module("kard.student.prompted").Prompted(home, short, "", name="x")
+    prompted = import_module("kard.student.generation.prompted").Prompted(home, short, "", name="x")
     signature = render.signature_for(task.answer, METHODS["few-shot-cot"])
     shot = {"question": "q " * 20, "options": ["a", "b"], "rationale": "r", "answer": "a", "passages": []}
     words = len(render.worked(signature, shot).split())
@@ -543,7 +543,7 @@ def test_what_has_a_vector_on_disk_is_not_encoded_for_a_question(
 
         return encode
 
-    monkeypatch.setattr("kard.reranker.rank.encode_with", encode_with)
+    monkeypatch.setattr("kard.retrieval.rerank.encode_with", encode_with)
     again = json.loads(asked(folder, question, "--json").output)
     assert again["passages"] == first["passages"]
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from kard.config import Decoding
 from kard.errors import BadConfig
 from kard.evaluation import failures
-from kard.evaluation.answering import Condition
+from kard.evaluation.answer import Condition
 from kard.evaluation.export import hits_table
-from kard.evaluation.intervals import majority, wilson
-from kard.evaluation.reading import shuffled
+from kard.evaluation.passages_read import shuffled
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
+from kard.metrics.intervals import majority, wilson
 from kard.records import Passage
 
 votes = st.lists(st.sampled_from(["A", "B", "C", None]), max_size=9)

@@ -14,8 +14,8 @@ from sqlite_utils import Database
 
 from kard.cli import main, show
 from kard.errors import BadInput
-from kard.evaluation.finding import find_question
-from kard.evaluation.judging import judge, judgements
+from kard.evaluation.find_question import find_question
+from kard.evaluation.judgements import judge, judgements
 from kard.evaluation.trace import trace
 
 Case = Any  # conftest's

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from kard.config import Retrieval
 from kard.errors import BadConfig
-from kard.knowledge.base import KnowledgeBase
-from kard.knowledge.hybrid import merge, union
 from kard.knowledge.indexing import index_documents
-from kard.knowledge.rankings import unranked
+from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Document, Passage
-from kard.reranker.fusing import Needs, choose, fuse, keep, needs_of
-from kard.reranker.fusion import Floats, Fusion, Judged, Tuned, fused, order, tune
 from kard.reranker.model import Reranker
+from kard.retrieval.fuse import Needs, choose, fuse, keep, needs_of
+from kard.retrieval.fusion import Floats, Fusion, Judged, Tuned, fused, order, tune
+from kard.retrieval.hybrid import merge, union
+from kard.retrieval.rankings import unranked
 
 SCORES = st.floats(-50, 50, allow_nan=False).map(lambda x: round(x, 2))
 LISTS = st.integers(1, 12).flatmap(

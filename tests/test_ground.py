@@ -14,12 +14,12 @@ from sqlite_utils import Database
 from kard.cli import main
 from kard.config import Retrieval
 from kard.db import open_store
-from kard.knowledge import writing
-from kard.knowledge.base import KnowledgeBase
-from kard.knowledge.ground import ground, ungrounded
 from kard.knowledge.indexing import index_documents
-from kard.knowledge.retrieve import copy_evidence, lacking, record_index, retrieve
+from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Document
+from kard.retrieval import hits as writing
+from kard.retrieval.ground import ground, ungrounded
+from kard.retrieval.retrieve import copy_evidence, lacking, record_index, retrieve
 from kard.tasks import names
 
 TASK = "a-task"

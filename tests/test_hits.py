@@ -20,11 +20,11 @@ from kard import tasks
 from kard.cli import main
 from kard.db import open_store
 from kard.evaluation.hits_plot import curve
-from kard.evaluation.ranking import Difference, Need, first_ranks, measured, metrics, paired
-from kard.knowledge.base import KnowledgeBase
 from kard.knowledge.indexing import index_documents
-from kard.knowledge.retrieve import record_index
+from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.metrics.ranking import Difference, Need, first_ranks, measured, metrics, paired
 from kard.records import Document
+from kard.retrieval.retrieve import record_index
 from kard.tasks import Task
 
 # --- measures -------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_turning_the_pair_round_turns_the_interval_round(values: list[tuple[floa
 def test_many_questions_are_drawn_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = np.random.default_rng(1).random((2, 40, 3))
     whole = paired(ours, theirs, draws=300)
-    monkeypatch.setattr("kard.evaluation.ranking.AT_ONCE", 100)
+    monkeypatch.setattr("kard.metrics.ranking.AT_ONCE", 100)
     for one, other in zip(paired(ours, theirs, draws=300), whole, strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-12)
 
@@ -238,7 +238,7 @@ def test_the_store_is_enough_where_the_knowledge_base_is_gone(hits: Any, tmp_pat
 
 
 def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -> None:
-    from kard.evaluation.reading import reading
+    from kard.evaluation.passages_read import reading
 
     question = case.question("q1")
     case.found(question, "d1-0", "d2-0", "d3-0")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from kard.errors import BadInput, Missing
 from kard.knowledge import indexing
-from kard.knowledge.base import KnowledgeBase
+from kard.knowledge.bm25 import MAX_SEGMENTS, Postings, PostingsWriter
 from kard.knowledge.indexing import Indexed, index_documents, index_source, joined
-from kard.knowledge.postings import MAX_SEGMENTS, Postings, PostingsWriter
+from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.knowledge.splitting import split
 from kard.records import Document, Passage
 
@@ -236,7 +236,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from kard.knowledge import indexing
-from kard.knowledge.postings import PostingsWriter
+from kard.knowledge.bm25 import PostingsWriter
 
 point, folder = sys.argv[1], Path(sys.argv[2])
 committed = PostingsWriter.commit

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from kard.cli import main
 from kard.cli.knowledge import snippet
 from kard.errors import Missing
-from kard.knowledge.base import KnowledgeBase
+from kard.knowledge.bm25 import NEVER_COMMON
 from kard.knowledge.indexing import index_documents
-from kard.knowledge.postings import NEVER_COMMON
+from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Document
 
 ANIMALS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kard.cli import choose
+from kard.cli.overrides import overridden
 from kard.config import Lora, Settled, StudentTraining
 from kard.errors import BadConfig
-from kard.overrides import overridden
 
 
 def leaves(settings: Any, before: str = "") -> Iterator[tuple[str, object]]:

@@ -25,7 +25,6 @@ from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput, Missing, NoExtra
 from kard.evaluation.failures import tally, verdicts
-from kard.evaluation.intervals import wilson
 from kard.evaluation.page.conditions import Point, curves, sizes_of
 from kard.evaluation.page.figures import by_size
 from kard.evaluation.page.gather import gather
@@ -34,6 +33,7 @@ from kard.evaluation.page.render import render, write
 from kard.evaluation.page.svg import VARIABLES, drawing, inline
 from kard.evaluation.page.tables import amount, money
 from kard.evaluation.page.text import visible
+from kard.metrics.intervals import wilson
 from kard.tasks import Task
 
 HURT = '<script>window.hurt = 1</script>"\'><img src=x onerror="window.hurt = 1">&amp;{{ 7 * 7 }}</style>'

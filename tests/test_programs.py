@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kard import tasks
-from kard.evaluation.conclusion import conclusion
+from kard.answers.parsing import conclusion
 from kard.records import LETTERS, Passage, Question
 
 READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # the tasks that read published or people's own files

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import generate as docs
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -19,14 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kard
-from kard import bases, card, docs, publishing
-from kard.card import Card, Form
 from kard.cli import main
 from kard.config import Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import Missing, NoBase
+from kard.models import bases
+from kard.publish import card
+from kard.publish import folder as publishing
+from kard.publish import student as publish
+from kard.publish.card import Card, Form
 from kard.records import Document, Passage
-from kard.student import model, publish, render
+from kard.student import prompt as render
+from kard.student.generation import student as model
 
 PARTS = import_module("kard.programs._common")
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
@@ -375,9 +380,9 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
 
     from kard.config import RerankerTraining
     from kard.records import canonical
+    from kard.reranker.adapters import prepare, save
     from kard.reranker.model import Reranker
     from kard.reranker.training import untrained
-    from kard.reranker.tuning import prepare, save
 
     folder, store = make_base(tmp_path / "base", "decoder"), tmp_path / "kard.db"
     torch.manual_seed(2)

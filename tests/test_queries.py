@@ -20,13 +20,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from kard import steps
 from kard.cli import main
 from kard.config import Settled
 from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
-from kard.evaluation.overlap import LEAST, N, Overlap, Sought, grams, words
-from kard.plan import Choices, Work
-from kard.stages.overlap import SCREEN
+from kard.evaluation.contamination import LEAST, N, Overlap, Sought, grams, words
+from kard.pipeline import steps
+from kard.pipeline.contamination import SCREEN
+from kard.pipeline.run import Choices, Work
 from kard.tasks import Task
 
 STAMP = "2026-11-24T00:00:00+00:00"

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from kard.cli import main
 from kard.evaluation.quality import Source, Written, distinct, elsewhere, quality, read_written
-from kard.evaluation.wording import COMMON, content, names, plain, runs, stem, words
+from kard.evaluation.text_measures import COMMON, content, names, plain, runs, stem, words
 
 Run = Callable[..., Result]
 STAMP = "2026-11-24T00:00:00+00:00"

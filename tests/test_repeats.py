@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlite_utils import Database
 
-from kard.evaluation.repeats import repeat
+from kard.evaluation.reuse import repeat
 from kard.records import Passage
 
 GREEDY, LONGER = '{"samples":1}', '{"max_new_tokens":9,"samples":1}'

@@ -18,26 +18,27 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sqlite_utils import Database
 
-from kard import bases
-from kard.adapters import WEIGHTS, hash_of
-from kard.bases import Base
 from kard.config import Lora, RerankerTraining, Scorer, Side
 from kard.db import now, open_store
+from kard.encoders.encoder import Encoder
+from kard.encoders.vector_cache import VectorCache
 from kard.errors import Missing, NoBase
+from kard.models import bases
+from kard.models.adapters import WEIGHTS, hash_of
+from kard.models.bases import Base
 from kard.progress import Advance
 from kard.records import Passage
-from kard.reranker import rank, training
-from kard.reranker.cache import VectorCache
-from kard.reranker.drawing import Candidates, Pool
-from kard.reranker.encoder import Encoder
-from kard.reranker.lessons import read_lessons
+from kard.reranker import training
+from kard.reranker.adapters import adapted_names, linear_names
+from kard.reranker.candidates import Candidates, Pool
+from kard.reranker.dataset import read_lessons
 from kard.reranker.loss import distil_loss
-from kard.reranker.measuring import score_matrix
 from kard.reranker.model import Reranker, passage_text
-from kard.reranker.rank import rerank
-from kard.reranker.shelf import Shelf
+from kard.reranker.passage_vectors import Shelf
 from kard.reranker.training import learning_rate, train_reranker
-from kard.reranker.tuning import adapted_names, linear_names
+from kard.reranker.validation import score_matrix
+from kard.retrieval import rerank as rank
+from kard.retrieval.rerank import rerank
 
 TOPICS = [f"topic{n}" for n in range(30)]
 FILLER = [f"word{n}" for n in range(40)]

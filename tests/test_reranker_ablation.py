@@ -17,8 +17,8 @@ from kard.cli import main
 from kard.config import RerankerTraining
 from kard.db import open_store
 from kard.errors import BadConfig
-from kard.reranker.ablation import FACTORS, KS, Ranked, differences_table, lines, shares_table, variants
-from kard.reranker.lessons import read_lessons
+from kard.pipeline.ablation import FACTORS, KS, Ranked, differences_table, lines, shares_table, variants
+from kard.reranker.dataset import read_lessons
 from kard.reranker.model import Reranker
 
 # --- what is compared -----------------------------------------------------------------------------

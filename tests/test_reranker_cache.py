@@ -17,16 +17,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kard import bases
-from kard.bases import Base
+from kard.encoders import vector_store as on_disk
+from kard.encoders.encoder import Encoder
+from kard.encoders.vector_cache import DiskCache, fill
+from kard.encoders.vector_store import DATA, INDEX, Encodings, Maker, Vector, beside, kept
 from kard.errors import BadInput
+from kard.models import bases
+from kard.models.bases import Base
 from kard.records import Passage
-from kard.reranker import encodings as on_disk
-from kard.reranker.cache import DiskCache, fill
-from kard.reranker.encoder import Encoder
-from kard.reranker.encodings import DATA, INDEX, Encodings, Maker, Vector, beside, kept
 from kard.reranker.model import Reranker
-from kard.reranker.rank import rerank
+from kard.retrieval.rerank import rerank
 
 MAKER = Maker("a base", "b" * 64, width=4)
 
@@ -150,7 +150,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from kard.reranker.encodings import Encodings, Maker
+from kard.encoders.vector_store import Encodings, Maker
 encodings = Encodings(Path(sys.argv[1]), Maker("a base", "b" * 64, width=4))
 print("ready", flush=True)
 for batch in range(int(sys.argv[2]), int(sys.argv[3])):
@@ -221,7 +221,7 @@ def test_each_passage_is_encoded_once_however_it_is_asked_for(
 ) -> None:
     encodings, reader = Encodings(tmp_path_factory.mktemp("e"), MAKER), Reader()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kard.reranker.cache.TOGETHER", size)
+        patch.setattr("kard.encoders.vector_cache.TOGETHER", size)
         for some in lists:
             fill(encodings, [passage(n).id for n in some], reader.passages, reader.encode)
     wanted = {n for some in lists for n in some}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from kard.config import Loss, RerankerTraining
 from kard.errors import BadConfig
-from kard.reranker.drawing import Candidates, Drawn, Pool, draw
-from kard.reranker.lessons import Lesson
+from kard.reranker.candidates import Candidates, Drawn, Pool, draw
+from kard.reranker.dataset import Lesson
 from kard.reranker.loss import annealed, divergence, hard_loss, loss_of
 from kard.reranker.training import Best, Taught
 

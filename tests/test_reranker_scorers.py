@@ -17,21 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from kard import bases
-from kard.bases import Base
 from kard.config import Lora, Loss, RerankerTraining, Scorer
 from kard.db import now
+from kard.encoders.cross_encoder import CrossEncoder
+from kard.encoders.encoder import Encoder
 from kard.errors import BadConfig, NoBase
+from kard.models import bases
+from kard.models.bases import Base
 from kard.records import Passage
 from kard.reranker import training
-from kard.reranker.cross import CrossEncoder
-from kard.reranker.drawing import Candidates
-from kard.reranker.encoder import Encoder
-from kard.reranker.lessons import Lesson, Lessons
-from kard.reranker.measuring import hits_at
+from kard.reranker.candidates import Candidates
+from kard.reranker.dataset import Lesson, Lessons
 from kard.reranker.model import Reranker
-from kard.reranker.shelf import Shelf
+from kard.reranker.passage_vectors import Shelf
 from kard.reranker.training import train_reranker, untrained
+from kard.reranker.validation import hits_at
 
 FILLER = [f"word{n}" for n in range(40)]
 RIGHT, WRONG = "golden", "leaden"  # the one word that decides

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from kard import bases
 from kard.cli import main
 from kard.db import open_store
-from kard.demo import Size
 from kard.evaluation.export import accuracy_of, hits_of
+from kard.models import bases
+from kard.pipeline.demo import Size
 from kard.records import LETTERS
 
 PLACES = {
@@ -237,10 +237,10 @@ class Broken(BaseException):
 @pytest.mark.parametrize(
     ("place", "calls"),
     [
-        ("kard.knowledge.writing.Writer.write", 1),
-        ("kard.reranker.tuning.write", 0),
-        ("kard.adapters.write", 2),
-        ("kard.evaluation.answering._keep", 7),
+        ("kard.retrieval.hits.Writer.write", 1),
+        ("kard.reranker.adapters.write", 0),
+        ("kard.models.adapters.write", 2),
+        ("kard.evaluation.answer._keep", 7),
     ],
 )
 def test_a_run_that_is_cut_off_anywhere_ends_like_one_that_was_not(

@@ -25,27 +25,35 @@ from transformers import Gemma3TextConfig, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
 from kard import tasks
-from kard.adapters import WEIGHTS, write
-from kard.bases import Base
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
-from kard.lora import adapted, config_of, state_of, thawed, trainable
+from kard.models.adapters import WEIGHTS, write
+from kard.models.bases import Base
+from kard.models.lora import adapted, config_of, state_of, thawed, trainable
 from kard.questions import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import attention, cache, decode, encoded, model, pairs, queue, render, training, writing
-from kard.student.batches import Row, answered
-from kard.student.decode import Decoder
-from kard.student.encoded import EncoderDecoder
-from kard.student.engine import StudentEngine, load_lm
-from kard.student.groups import grouped
-from kard.student.losses import Example, Layers, Whole, loss_for
-from kard.student.mixed import together
-from kard.student.model import Resident, Student
-from kard.student.queue import Queue
-from kard.student.render import signature_for
+from kard.student import examples as pairs
+from kard.student import prompt as render
+from kard.student.batching import grouped
+from kard.student.generation import attention, queue
+from kard.student.generation import decoder as decode
+from kard.student.generation import encoder_decoder as encoded
+from kard.student.generation import kv_cache as cache
+from kard.student.generation import sampling as writing
+from kard.student.generation import student as model
+from kard.student.generation.batch import Row, answered
+from kard.student.generation.decoder import Decoder
+from kard.student.generation.encoder_decoder import EncoderDecoder
+from kard.student.generation.engine import StudentEngine, load_lm
+from kard.student.generation.multi_adapter import together
+from kard.student.generation.queue import Queue
+from kard.student.generation.sampling import Drawing
+from kard.student.generation.student import Resident, Student
+from kard.student.prompt import signature_for
 from kard.student.tokens import Ids, Tokens
-from kard.student.training import train_student
-from kard.student.writing import Drawing
+from kard.student.training import train as training
+from kard.student.training.loss import Example, Layers, Whole, loss_for
+from kard.student.training.train import train_student
 from kard.tasks import Task
 
 ANSWER: type[dspy.Signature] = import_module("kard.programs._common").Answer

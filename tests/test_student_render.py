@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kard.config import METHODS, Method
-from kard.student import render
-from kard.student.render import StudentAdapter, signature_for
+from kard.student import prompt as render
+from kard.student.prompt import StudentAdapter, signature_for
 
 ANSWER: type[dspy.Signature] = import_module("kard.programs._common").Answer
 OPTIONS = ["an inland sea", "a salt lake", "a river", "a bay"]

@@ -20,15 +20,17 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kard import adapters
 from kard.config import Lora, StudentTraining
-from kard.devices import Devices
 from kard.errors import BadConfig
-from kard.lora import adapted, config_of, state_of, thawed, trainable
-from kard.machine import dtype
-from kard.student import checkpoint, stepping, training
-from kard.student.checkpoint import Checkpoint
-from kard.student.losses import Example, Layers, loss_for
+from kard.models import adapters
+from kard.models.distributed import Devices
+from kard.models.hardware import dtype
+from kard.models.lora import adapted, config_of, state_of, thawed, trainable
+from kard.student.training import checkpoint
+from kard.student.training import step as stepping
+from kard.student.training import train as training
+from kard.student.training.checkpoint import Checkpoint
+from kard.student.training.loss import Example, Layers, loss_for
 
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4, dropout=0.1), epochs=3, batch=2, peak_lr=1e-2)
 # What the processes of a shared training run, too.
@@ -36,7 +38,7 @@ TINY = """
 import random
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from kard.student.losses import Example
+from kard.student.training.loss import Example
 
 def tiny():
     torch.manual_seed(3)
@@ -166,11 +168,11 @@ import time
 from pathlib import Path
 from safetensors.torch import save_file
 from kard.config import Lora, StudentTraining
-from kard.devices import Devices
-from kard.lora import adapted, state_of
-from kard.student.checkpoint import Checkpoint
-from kard.student.losses import loss_for
-from kard.student.training import fit
+from kard.models.distributed import Devices
+from kard.models.lora import adapted, state_of
+from kard.student.training.checkpoint import Checkpoint
+from kard.student.training.loss import loss_for
+from kard.student.training.train import fit
 
 devices = Devices()
 assert devices.count == 2

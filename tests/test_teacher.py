@@ -25,9 +25,9 @@ from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
 from kard.questions import store_questions
 from kard.records import Question
 from kard.tasks import Task
-from kard.teacher.asking import given as inputs
-from kard.teacher.asking import identity
 from kard.teacher.budget import Budget
+from kard.teacher.calls import given as inputs
+from kard.teacher.calls import identity
 from kard.teacher.lm import teacher_lm
 from kard.teacher.teach import Taught, expected_cost, missing_samples, teach
 

@@ -22,7 +22,7 @@ from datasette.app import Datasette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kard import meanings
+from kard import schema as meanings
 from kard.cli import main
 from kard.db import now, open_store, read_store
 from kard.errors import NoStore
@@ -445,7 +445,7 @@ def test_every_table_column_and_canned_query_says_what_it_means(path: Path) -> N
     silent = [r.name for r in known if not r.meaning]
     silent += [f"{r.name}.{c.name}" for r in known for c in r.columns if not c.meaning]
     silent += [q.name for q in meanings.queries() if not q.meaning]
-    assert silent == [], "say it beside the column, or in kard/meanings.py"
+    assert silent == [], "say it beside the column, or in kard/schema.py"
     names = {c.name for r in known for c in r.columns} | {f"{r.name}.{c.name}" for r in known for c in r.columns}
     assert set(meanings.COLUMNS) - names == set()
     assert set(meanings.TABLES) - {r.name for r in known} == set()

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from kard.db import open_store
 from kard.evaluation.failures import Failure, tally, verdicts
-from kard.evaluation.judging import judge
+from kard.evaluation.judgements import judge
 from kard.evaluation.trace import Kind, trace
 from kard.evaluation.verdicts import VERDICTS, Facts, Need, Needed, verdict_of
 

@@ -18,7 +18,7 @@ from kard.errors import BadConfig, Missing, TeacherFailed
 from kard.evaluation.quality import quality, read_written
 from kard.questions import store_questions
 from kard.records import Question
-from kard.teacher.keeping import Identity, keep_teacher
+from kard.teacher.records import Identity, keep_teacher
 from kard.teacher.requests import UNREADABLE
 from kard.teacher.verifying import Verified, unread, verifier_id, verify
 

@@ -10,9 +10,9 @@ import click
 from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
-    from kard.plan import Work
-    from kard.reranker.ablation import Line, Variant
-    from kard.stages.ablate import Sample
+    from kard.pipeline.ablate import Sample
+    from kard.pipeline.ablation import Line, Variant
+    from kard.pipeline.run import Work
 
 FACTORS = "side,loss,scorer,candidates,lora,rationales"
 
@@ -75,8 +75,8 @@ def reranker(
     others, against gold evidence and against the silver passages that the questions' rationales find. What was
     trained and ranked is in the store: a killed run goes on where it was, and a second one only prints.
     """
-    from kard.reranker.ablation import variants
-    from kard.stages import ablate as stage
+    from kard.pipeline import ablate as stage
+    from kard.pipeline.ablation import variants
 
     work = choose.work(
         task,
@@ -115,7 +115,7 @@ def _about(sample: Sample, kappa: int) -> str:
 
 def _print(found: list[Line], sample: Sample, kappa: int, form: str) -> None:
     from kard.evaluation.report import as_markdown
-    from kard.reranker.ablation import GOLDS, differences_table, shares_table
+    from kard.pipeline.ablation import GOLDS, differences_table, shares_table
 
     if form == "json":
         show.as_json([line.record() for line in found])

@@ -19,7 +19,7 @@ def answer(task: str, **chosen: Any) -> None:
 
     What the retrievers need (passages for each question, the reranker's order) is made first.
     """
-    from kard import steps
+    from kard.pipeline import steps
 
     work = choose.work(task, **chosen)
     added = {

@@ -12,8 +12,8 @@ from kard.cli import choose, options, show
 from kard.cli.knowledge import snippet
 
 if TYPE_CHECKING:
-    from kard.evaluating import Chosen
-    from kard.evaluation.asking import Found, Reply
+    from kard.evaluation.ask import Found, Reply
+    from kard.pipeline.evaluate import Chosen
 
 WIDTH, INDENT, SHORT = 100, "    ", 60  # columns of a passage's text, what it begins with, characters of a title
 
@@ -59,9 +59,9 @@ def ask(
 
     Without --option the student answers in its own words.
     """
-    from kard import evaluating
-    from kard.evaluation import asking
-    from kard.student.model import Student
+    from kard.evaluation import ask as asking
+    from kard.pipeline import evaluate as evaluating
+    from kard.student.generation.student import Student
 
     asking.check(question, answers)
     work = choose.work(

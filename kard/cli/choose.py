@@ -11,7 +11,7 @@ import click
 
 from kard.cli import options, show
 from kard.db import open_store
-from kard.plan import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Choices, Teacher, Work
+from kard.pipeline.run import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Choices, Teacher, Work
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,7 +100,7 @@ def work(
 ) -> Work:
     """Open the store and settle the choices; what was not chosen is the task's own."""
     from kard import tasks
-    from kard.overrides import based, overridden
+    from kard.cli.overrides import based, overridden
 
     loaded = tasks.load(task)
     loaded = replace(loaded, students=based(loaded.students, bases))

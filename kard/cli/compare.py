@@ -48,9 +48,9 @@ def compare(
     """
     from kard.errors import Missing
     from kard.evaluation import compare as step
-    from kard.evaluation.naming import one_of
+    from kard.evaluation.labels import graded_rows
+    from kard.evaluation.name_matching import one_of
     from kard.evaluation.report import Graded, as_markdown
-    from kard.evaluation.variants import graded_rows
 
     if len(conditions) == 1:
         raise click.UsageError("name two conditions or more, or none, or one with --to")
@@ -114,7 +114,7 @@ def record(found: Compared) -> dict[str, object]:
 
 def one(c: Compared) -> str:
     """A single comparison in sentences."""
-    from kard.evaluation.significance import p_text
+    from kard.metrics.significance import p_text
 
     several = max(c.seeds) > 1
     width = max(len(c.a), len(c.b))

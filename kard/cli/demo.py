@@ -35,10 +35,10 @@ def demo(
     Everything is made here: documents, questions, a teacher that knows the facts, a reranker trained from its
     rationales, three students, their answers, one table.
     """
-    from kard import demo as made
     from kard import tasks
     from kard.cli.report import print_report
-    from kard.plan import Teacher
+    from kard.pipeline import demo as made
+    from kard.pipeline.run import Teacher
 
     begin = monotonic()
     asked = {"passages": passages, "train": train, "test": test}

@@ -26,7 +26,7 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
     """
     if ctx.invoked_subcommand is not None:
         return
-    from kard.reranker.encodings import kept
+    from kard.encoders.vector_store import kept
 
     found = kept(options.knowledge_of(store, knowledge))
     if as_json:
@@ -56,9 +56,9 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
 @options.quiet
 def fill(encoder: str | None, knowledge: Path | None, store: Path, quiet: bool) -> None:
     """Encode every passage of the knowledge base that has no vector yet. Stopped, it goes on from there later."""
-    from kard.knowledge.asking import fill as encode
-    from kard.knowledge.asking import named_reader
-    from kard.knowledge.base import KnowledgeBase
+    from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval.search import fill as encode
+    from kard.retrieval.search import named_reader
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
     reader = named_reader(encoder, store, options.adapters_of(store))
@@ -73,8 +73,8 @@ def fill(encoder: str | None, knowledge: Path | None, store: Path, quiet: bool) 
 @options.store
 def drop(ids: tuple[str, ...], every: bool, knowledge: Path | None, store: Path) -> None:
     """Delete vectors by the ids that `kard encodings` lists. No run may be using them."""
+    from kard.encoders.vector_store import kept
     from kard.errors import Missing
-    from kard.reranker.encodings import kept
 
     if every == bool(ids):
         raise click.UsageError("name the ids to drop, or --all")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kard.cli import choose, options, show
-from kard.plan import DEFAULT_RETRIEVERS
+from kard.pipeline.run import DEFAULT_RETRIEVERS
 
 
 @click.command()
@@ -67,8 +67,8 @@ def evaluate(
     few-shot-cot, with passages and, under the retriever `none`, without. Every answer is kept as it is made: a run
     that was stopped goes on where it was. Paper, sections 3.4 and 4.1.
     """
-    from kard import evaluating
     from kard.cli.report import print_report
+    from kard.pipeline import evaluate as evaluating
 
     work = choose.work(
         task,

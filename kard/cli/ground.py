@@ -33,9 +33,9 @@ def ground(
     """Find passages for every rationale of TASK that lacks them: what student and reranker learn from."""
     from kard import tasks
     from kard.db import open_store
-    from kard.knowledge import ground as step
-    from kard.knowledge.base import KnowledgeBase
-    from kard.knowledge.retrieve import copy_evidence
+    from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval import ground as step
+    from kard.retrieval.retrieve import copy_evidence
 
     started = time.monotonic()
     loaded = tasks.load(task)

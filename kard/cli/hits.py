@@ -15,8 +15,8 @@ import click
 from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
-    from kard.evaluation.orders import Asked, Line, Shown
-    from kard.plan import Work
+    from kard.evaluation.retriever_metrics import Asked, Line, Shown
+    from kard.pipeline.run import Work
     from kard.records import Passage
 
 SHOWN = 3  # questions without -n
@@ -67,8 +67,8 @@ def hits(
     questions (paired bootstrap).
     """
     from kard.errors import Missing
-    from kard.evaluation.finding import find_question
-    from kard.evaluation.orders import one_of, read_orders
+    from kard.evaluation.find_question import find_question
+    from kard.evaluation.retriever_metrics import one_of, read_orders
 
     k = None if kappa is None else 1  # what a student would read is of no matter here, but must fit in kappa
     work = choose.work(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k)
@@ -98,7 +98,7 @@ def hits(
         write_plot(asked, kappa, f"{work.task.name}, {split}", plot)
         click.echo(f"{plot}: Hits@k of {len(asked)} questions")
     if summary:
-        from kard.evaluation.orders import summary as summarise
+        from kard.evaluation.retriever_metrics import summary as summarise
 
         against = one_of(asked, against, reranker)
         lines = summarise(asked, kappa, against)
@@ -107,7 +107,7 @@ def hits(
         print_summary(lines, kappa, f"{work.task.name}, {split}, first {kappa}", form, against)
     elif plot is None:
         after = one_of(asked, retriever, reranker)
-        from kard.evaluation.orders import passages_of
+        from kard.evaluation.retriever_metrics import passages_of
 
         ids = {p.passage for a in asked for name in ("bm25", after) for p in a.orders.get(name, ())[:depth]}
         print_orders(asked, after, depth, passages_of(work.db, sorted(ids)), form)
@@ -130,7 +130,7 @@ def print_orders(
     asked: Sequence[Asked], after: str, depth: int, passages: Mapping[str, Passage], form: str
 ) -> None:
     """Each question's first passages by BM25 and by another retriever."""
-    from kard.evaluation.orders import shown
+    from kard.evaluation.retriever_metrics import shown
 
     if form in ("json", "csv"):
         names = dict.fromkeys(("bm25", after))
@@ -168,7 +168,7 @@ def side_by_side(
     asked: Asked, after: str, depth: int, passages: Mapping[str, Passage]
 ) -> tuple[list[str], list[list[object]]]:
     """Header and cells: BM25's order on the left, the other on the right with the rank that BM25 gave."""
-    from kard.evaluation.orders import shown
+    from kard.evaluation.retriever_metrics import shown
 
     before, later = shown(asked, "bm25", depth), shown(asked, after, depth)
     body: list[list[object]] = []
@@ -194,8 +194,8 @@ def _record(place: Shown, passages: Mapping[str, Passage]) -> dict[str, object]:
 
 def print_summary(lines: Sequence[Line], kappa: int, title: str, form: str, against: str) -> None:
     """The metrics of each retriever and their differences to one of them."""
-    from kard.evaluation.ranking import metrics
     from kard.evaluation.report import as_markdown
+    from kard.metrics.ranking import metrics
 
     names = metrics(kappa)
     if form in ("json", "csv"):

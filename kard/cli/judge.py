@@ -12,7 +12,7 @@ from kard.cli import options, show
 from kard.db import open_store
 
 if TYPE_CHECKING:
-    from kard.evaluation.judging import Judgement, Word
+    from kard.evaluation.judgements import Judgement, Word
 
 SHORT = 8  # characters of a passage's id: --passage takes the beginning of one
 
@@ -45,8 +45,8 @@ def judge(
     Saying it again replaces what the same author said. Where the data name no evidence, `kard explain` and
     `kard failures` heed it: good passages are needed ones, bad ones are not, a bad rationale is not relied on.
     """
-    from kard.evaluation import judging
-    from kard.evaluation.finding import find_question
+    from kard.evaluation import judgements as judging
+    from kard.evaluation.find_question import find_question
 
     if listing:
         if verdict or passage or rationale is not None:

@@ -32,9 +32,9 @@ def index(source: Path, knowledge: Path | None, store: Path, words: int, name: s
     (.xml, .xml.bz2). A second SOURCE stands beside the first.
     """
     from kard.db import open_store
-    from kard.knowledge.base import KnowledgeBase
     from kard.knowledge.indexing import index_source
-    from kard.knowledge.retrieve import record_index
+    from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval.retrieve import record_index
 
     started = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
@@ -69,13 +69,13 @@ def search(
     --dense and --hybrid need a vector of every passage: a small base gets them at once, a large one by
     `kard encodings fill`.
     """
-    from kard.knowledge.base import KnowledgeBase
+    from kard.knowledge.knowledge_base import KnowledgeBase
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
     if kind is None:
         hits = kb.search(text, number)
     else:
-        from kard.knowledge.asking import ask, named_reader
+        from kard.retrieval.search import ask, named_reader
 
         hits = ask(kb, named_reader(encoder, store, options.adapters_of(store)), text, number, kind)
     if as_json:

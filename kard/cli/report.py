@@ -60,8 +60,8 @@ def print_report(db: Database, task: str, split: str, form: str = "table") -> No
     from kard.errors import Missing
     from kard.evaluation import summary
     from kard.evaluation.export import hits_table
+    from kard.evaluation.labels import graded_rows
     from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
-    from kard.evaluation.variants import graded_rows
 
     graded = [Graded.of(row) for row in graded_rows(db, task, split)]
     if not graded:

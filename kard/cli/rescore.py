@@ -27,7 +27,7 @@ def rescore(task: str, split: str | None, dry_run: bool, as_json: bool, store: P
     from kard import tasks
     from kard.db import open_store
     from kard.errors import Missing
-    from kard.evaluation import rescoring
+    from kard.evaluation import rescore as rescoring
 
     name = tasks.load(task).name
     db = open_store(store, create=False)

@@ -10,7 +10,7 @@ import click
 from kard.cli import choose, show
 
 if TYPE_CHECKING:
-    from kard.plan import Teacher, Work
+    from kard.pipeline.run import Teacher, Work
 
 
 @click.command()
@@ -29,8 +29,8 @@ def run(
     `kard load`, the knowledge base is made with `kard index`. Without --model nobody is asked and nothing
     is paid: the rationales in the store are used.
     """
-    from kard import steps
     from kard.cli.report import print_report
+    from kard.pipeline import steps
 
     chosen["teacher"] = _teacher(task, model, api_base, max_cost, chosen["teacher"])
     work = choose.work(task, **chosen)
@@ -51,7 +51,7 @@ def _teacher(
     if model is None:
         return name
     from kard import tasks
-    from kard.plan import Teacher
+    from kard.pipeline.run import Teacher
     from kard.teacher.lm import teacher_lm
 
     teaching = tasks.load(task).settings.teaching
@@ -70,7 +70,7 @@ def _teacher(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(task: str, as_json: bool, **chosen: Any) -> None:
     """Show what each step of TASK has done, lacks, and has from an older form."""
-    from kard import steps
+    from kard.pipeline import steps
 
     work = choose.work(task, **chosen)
     if as_json:
@@ -85,7 +85,7 @@ def status(task: str, as_json: bool, **chosen: Any) -> None:
 
 
 def _print_states(work: Work) -> None:
-    from kard import steps
+    from kard.pipeline import steps
 
     rows: list[tuple[object, ...]] = []
     for step, state, why in steps.states(work):
@@ -107,7 +107,7 @@ def rebuild(step: str, task: str, including_paid: bool, yes: bool, **chosen: Any
 
     What was paid for is kept unless --including-paid.
     """
-    from kard import steps
+    from kard.pipeline import steps
 
     if step not in steps.NAMES:
         raise click.UsageError(f"no step {step!r}; the steps are {', '.join(steps.NAMES)}")

@@ -12,7 +12,7 @@ from kard.cli.show import clean
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from kard.evaluation.judging import Judgement
+    from kard.evaluation.judgements import Judgement
     from kard.evaluation.trace import Answered, Place, Ranking, Trace
 
 MARK = "*"  # before a passage that the answer needs

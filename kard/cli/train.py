@@ -22,7 +22,7 @@ def reranker(task: str, **chosen: Any) -> None:
 
     Paper, section 3.3. Training again with the same data and settings returns the same reranker.
     """
-    from kard.stages.rank import train_reranker
+    from kard.pipeline.rerank import train_reranker
 
     trained = train_reranker(choose.work(task, **chosen))
     click.echo(f"reranker {trained}; rank with it: kard rank {task} --retriever reranker")
@@ -36,7 +36,7 @@ def student(task: str, **chosen: Any) -> None:
 
     Paper, section 3.2. Training again with the same data and settings returns the same student.
     """
-    from kard.stages.study import train_student
+    from kard.pipeline.students import train_student
 
     work = choose.work(task, **chosen)
     for size, method in work.students():

@@ -16,10 +16,10 @@ from statistics import fmean
 
 from kard.config import METHODS
 from kard.errors import Missing
-from kard.evaluation.bootstrap import bootstrap
-from kard.evaluation.intervals import Share, wilson
 from kard.evaluation.report import Graded, Key, by_condition, kinds_of, right_by_question
-from kard.evaluation.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips
+from kard.metrics.bootstrap import bootstrap
+from kard.metrics.intervals import Share, wilson
+from kard.metrics.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips
 
 Answers = Mapping[str, Sequence[int]]  # question's key: 1 or 0 for each seed's answer
 

@@ -11,11 +11,11 @@ from sqlite_utils import Database
 from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.compare import all_pairs, compare, conditions_of, pairs_table
-from kard.evaluation.intervals import wilson
-from kard.evaluation.naming import one_of
+from kard.evaluation.labels import graded_rows
+from kard.evaluation.name_matching import one_of
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
-from kard.evaluation.variants import graded_rows
 from kard.files import Row, read_rows, write_lines
+from kard.metrics.intervals import wilson
 
 TIMES = ("milliseconds", "flops")  # left out of an export: another machine takes another time
 DEPTHS = (1, 3, 5, 10, 100)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from kard.config import RANKED
 from kard.db import rows
+from kard.evaluation.labels import variants
 from kard.evaluation.report import place
-from kard.evaluation.variants import variants
 from kard.evaluation.verdicts import SILVER, VERDICTS, Basis, Explained, Facts, Need, Needed, Verdict, verdict_of
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _candidates(
 
 
 def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> Condition:
-    """The condition of a row of the query `explained_answers`; `labels` are those of `kard.evaluation.variants`."""
+    """The condition of a row of the query `explained_answers`; `labels` are those of `kard.evaluation.labels`."""
     names = ("evaluation_id", "size", "method", "seed", "retriever", "k", "index_id", "reranker_id", "retriever_id")
     label = labels.get(cast(int, row["evaluation_id"]), "")
     values = {name: row[name] for name in (*names, "kappa")}

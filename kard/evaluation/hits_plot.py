@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kard.errors import BadInput, NoExtra
-from kard.evaluation.orders import SOURCES, Asked, retrievers_in
-from kard.evaluation.ranking import first_ranks
+from kard.evaluation.retriever_metrics import SOURCES, Asked, retrievers_in
+from kard.metrics.ranking import first_ranks
 
 ENDINGS = (".svg", ".png")
 DEEPEST = 20  # ranks that are drawn: nobody reads more passages

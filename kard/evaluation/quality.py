@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, cast
 
 from kard.db import batches, marks, rows
-from kard.evaluation.wording import content, names, plain, runs, words
+from kard.evaluation.text_measures import content, names, plain, runs, words
 from kard.progress import SILENT, Progress
 
 if TYPE_CHECKING:

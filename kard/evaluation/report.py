@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from statistics import fmean
 
-from kard.evaluation.intervals import Share, Spread, spread, wilson
+from kard.metrics.intervals import Share, Spread, spread, wilson
 
 # The order of the paper's table: by method, then by where the passages come from.
 METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
@@ -23,7 +23,7 @@ _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 class Graded:
     """One prediction of one condition, graded: a row of the query `graded`, or of its export.
 
-    `variant` tells apart conditions that size, method and retriever do not (`k=1`): see `kard.evaluation.variants`.
+    `variant` tells apart conditions that size, method and retriever do not (`k=1`): see `kard.evaluation.labels`.
     Tokens are summed over the prediction's samples; they, milliseconds and FLOPs are None where a file has none.
     """
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kard.db import batches, marks, rows
 from kard.evaluation.failures import Condition, Known, condition_of, known_of, read_of
-from kard.evaluation.finding import find_question
-from kard.evaluation.judging import Judgement, judgements
-from kard.evaluation.variants import variants
+from kard.evaluation.find_question import find_question
+from kard.evaluation.judgements import Judgement, judgements
+from kard.evaluation.labels import variants
 from kard.evaluation.verdicts import Need, Needed, Verdict
 from kard.questions import question_of
 from kard.records import Passage, Question, Sample

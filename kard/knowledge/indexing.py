@@ -19,12 +19,12 @@ from itertools import islice
 from pathlib import Path
 
 from kard.errors import BadInput
-from kard.knowledge import texts
-from kard.knowledge.arrivals import Arrivals, DocumentClash
-from kard.knowledge.base import POSTINGS
-from kard.knowledge.postings import ANALYSER, MAX_SEGMENTS, PostingsWriter, indexed_text
+from kard.knowledge import passages_db as texts
+from kard.knowledge.bm25 import ANALYSER, MAX_SEGMENTS, PostingsWriter, indexed_text
+from kard.knowledge.knowledge_base import POSTINGS
 from kard.knowledge.sources import documents, place_of
 from kard.knowledge.splitting import split
+from kard.knowledge.updates import Arrivals, DocumentClash
 from kard.progress import SILENT, Progress
 from kard.records import Document, Passage
 

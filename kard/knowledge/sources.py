@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kard.errors import BadInput
 from kard.files import Row, read_rows
-from kard.knowledge.dumps import dump_pages
 from kard.knowledge.folders import TEXT_ENDINGS, folder_texts, one_text
+from kard.knowledge.mediawiki import dump_pages
 from kard.knowledge.parquet import parquet_rows
 from kard.records import Document
 

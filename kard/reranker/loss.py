@@ -15,7 +15,7 @@ from torch.nn import functional
 from kard.config import Loss
 
 if TYPE_CHECKING:
-    from kard.reranker.drawing import Drawn
+    from kard.reranker.candidates import Drawn
 
 
 def loss_of(name: Loss, student: Tensor, drawn: Drawn, tau_student: float) -> Tensor:

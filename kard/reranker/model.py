@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.adapters import WEIGHTS, Worn, hash_of
 from kard.config import Scorer
+from kard.encoders.cross_encoder import CrossEncoder
+from kard.encoders.encoder import Encoder
+from kard.encoders.vector_cache import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
+from kard.models.adapters import WEIGHTS, Worn, hash_of
 from kard.records import Passage
-from kard.reranker.cache import Vector, VectorCache
-from kard.reranker.cross import CrossEncoder
-from kard.reranker.encoder import Encoder
 
 if TYPE_CHECKING:
-    from kard.bases import Base
+    from kard.models.bases import Base
 
 Scores = NDArray[np.float32]
 TOGETHER: dict[Scorer, int] = {
@@ -93,7 +93,7 @@ class Reranker:
         Raises Missing when the store does not know it or its adapter is not in the folder `adapters`, NoBase
         when the weights of the base or of the adapter are not those that the store recorded.
         """
-        from kard.bases import resolve
+        from kard.models.bases import resolve
 
         row = next(iter(db.query("select * from rerankers where id = ?", [reranker_id])), None)
         if row is None:

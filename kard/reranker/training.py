@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 from torch import Tensor
 
-from kard.adapters import WEIGHTS, hash_of
 from kard.config import RerankerTraining
 from kard.db import now, writing
-from kard.lora import trainable
+from kard.encoders.cross_encoder import CrossEncoder
+from kard.encoders.encoder import Encoder
+from kard.models.adapters import WEIGHTS, hash_of
+from kard.models.lora import trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
-from kard.reranker.cross import CrossEncoder
-from kard.reranker.drawing import Pool, draw
-from kard.reranker.encoder import Encoder
-from kard.reranker.lessons import Lesson, Lessons, read_lessons
+from kard.reranker.adapters import prepare, save
+from kard.reranker.candidates import Pool, draw
+from kard.reranker.dataset import Lesson, Lessons, read_lessons
 from kard.reranker.loss import annealed, loss_of
-from kard.reranker.measuring import hits_at, mean_of, score_matrix, share_within
-from kard.reranker.shelf import Shelf, VectorsOf, on_disk
-from kard.reranker.tuning import prepare, save
+from kard.reranker.passage_vectors import Shelf, VectorsOf, on_disk
+from kard.reranker.validation import hits_at, mean_of, score_matrix, share_within
 
 if TYPE_CHECKING:
-    from kard.bases import Base
+    from kard.models.bases import Base
 
 WARM_UP = 0.05  # of the steps
 

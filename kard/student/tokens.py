@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kard.errors import NoBase
-from kard.student import render
+from kard.student import prompt as render
 
 PROMPT_SHARE = 0.75  # of max_length; the rest stays free for what the student writes
 

@@ -15,7 +15,7 @@ from kard.errors import BadInput, Missing
 from kard.files import Row, read_rows, write_lines
 from kard.questions import RECORDED, read_questions
 from kard.records import Question, Rationale
-from kard.teacher.keeping import Identity, keep_teacher, record, recorded
+from kard.teacher.records import Identity, keep_teacher, record, recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 
 from kard.errors import BadConfig, BudgetReached, TeacherFailed
 from kard.progress import Advance
-from kard.teacher.asking import Reply
 from kard.teacher.budget import Budget
+from kard.teacher.calls import Reply
 
 UNREADABLE = 20  # replies in a row without what was asked for: the model does not understand the form
 Item = TypeVar("Item")

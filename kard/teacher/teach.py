@@ -14,9 +14,9 @@ from kard.progress import SILENT, Progress
 from kard.questions import read_questions
 from kard.records import Question, Rationale
 from kard.tasks import Task
-from kard.teacher.asking import Reply, ask, identity
 from kard.teacher.budget import Budget
-from kard.teacher.keeping import keep_teacher, record
+from kard.teacher.calls import Reply, ask, identity
+from kard.teacher.records import keep_teacher, record
 from kard.teacher.requests import Requests
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
+from kard.answers.parsing import conclusion, without_closing
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import Missing
-from kard.evaluation.conclusion import conclusion, without_closing
 from kard.progress import SILENT, Progress
 from kard.records import LETTERS, canonical, digest
-from kard.teacher.asking import Reply, call
 from kard.teacher.budget import Budget
+from kard.teacher.calls import Reply, call
 from kard.teacher.requests import Requests
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from datasette.app import Datasette
 from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
 
-from kard.meanings import Query
+from kard.schema import Query
 from kard.ui import parameters
 
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from kard.meanings import Query, Relation
+from kard.schema import Query, Relation
 
 Metadata = dict[str, Any]
 

@@ -17,7 +17,7 @@ from datasette.plugins import pm
 
 from kard.db import open_store
 from kard.errors import BadInput, NoStore
-from kard.meanings import queries, relations
+from kard.schema import queries, relations
 from kard.ui import plugin
 from kard.ui.database import Store
 from kard.ui.metadata import metadata

@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kard.evaluation.export import retriever_names
-from kard.evaluation.intervals import Share, wilson
 from kard.evaluation.report import BASELINES, Line, size_place
 from kard.evaluation.summary import Lessons
 from kard.evaluation.verdicts import VERDICTS
+from kard.metrics.intervals import Share, wilson
 
 if TYPE_CHECKING:
     from kard.evaluation.failures import Condition

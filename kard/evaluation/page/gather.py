@@ -12,6 +12,7 @@ from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.failures import cramped, tally, verdicts
+from kard.evaluation.labels import graded_rows
 from kard.evaluation.page import sections
 from kard.evaluation.page.conditions import Point, baseline, names_of, points
 from kard.evaluation.page.questions import Seen, as_seen, sampled
@@ -20,7 +21,6 @@ from kard.evaluation.page.tables import with_interval
 from kard.evaluation.report import Graded, accuracy_lines
 from kard.evaluation.summary import Lessons
 from kard.evaluation.trace import trace
-from kard.evaluation.variants import graded_rows
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

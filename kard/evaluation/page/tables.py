@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kard.evaluation.intervals import Share, Spread
+from kard.metrics.intervals import Share, Spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,171 @@
+"""Write the parts of the documents that come from the code: `python docs/generate.py`, or `--check` to compare."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from cogapp import Cog
+
+from kard import config, tasks
+from kard import schema as meanings
+from kard.cli import main
+from kard.db import open_store
+
+WIDTH = 100  # columns of the help texts
+ROOT = Path(__file__).parents[1]  # of a checkout: an installed kard has no documents to write
+SCHEMA = ROOT / "store" / "schema.sql"
+
+
+def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Every command and subcommand as it is typed, in the order of the work."""
+
+    def below(
+        name: str, command: click.Command, parent: click.Context | None
+    ) -> Iterator[tuple[str, click.Command, click.Context]]:
+        context = click.Context(
+            command,
+            info_name=name,
+            parent=parent,
+            terminal_width=WIDTH,
+            max_content_width=WIDTH,
+            # As click itself makes it: without these a help would depend on whether the command ran before.
+            **command.context_settings,
+        )
+        yield context.command_path, command, context
+        if isinstance(command, click.Group):
+            for child in command.list_commands(context):
+                if found := command.get_command(context, child):
+                    yield from below(child, found, context)
+
+    return below("kard", main, None)
+
+
+def cli_reference() -> str:
+    """Markdown: the help of every command."""
+    parts: list[str] = []
+    for path, command, context in commands():
+        level = "#" * min(2 + path.count(" "), 4)
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        parts.append(f"{level} {path}\n\n```\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def schema() -> str:
+    """The SQL that migrations and views add up to."""
+    with TemporaryDirectory() as folder:
+        db = open_store(Path(folder, "kard.db"))
+        rows: list[tuple[str]] = db.execute(
+            "select sql from sqlite_master where sql is not null and tbl_name not glob '*sqlite_*' "
+            # The tables inside of a search index are made with it.
+            "and tbl_name not in (select name from pragma_table_list where type = 'shadow') "
+            "order by type = 'view', rowid"
+        ).fetchall()
+        db.close()
+    # SQLite keeps statements as they were written, but for their first words.
+    statements = (re.sub(r"^CREATE (VIRTUAL )?\w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
+    return "\n\n".join(f"{statement};" for statement in statements) + "\n"
+
+
+def store_reference() -> str:
+    """Markdown: every table and view with its columns and what they mean."""
+    with TemporaryDirectory() as folder:
+        db = open_store(Path(folder, "kard.db"))
+        known = meanings.relations(db.conn)
+        db.close()
+    parts: list[str] = []
+    for title, views in (("Tables", False), ("Views", True)):
+        parts.append(f"## {title}\n")
+        for relation in known:
+            if relation.is_view == views:
+                rows = [(f"`{c.name}`", c.type, c.meaning) for c in relation.columns]
+                header = ("column", "type", "meaning")
+                parts.append(f"### {relation.name}\n\n{relation.meaning}\n\n{_table(header, rows)}")
+    return "\n".join(parts)
+
+
+def query_reference() -> str:
+    """Markdown: every canned query with what it shows and its parameters."""
+    rows = [
+        (
+            f"[`{query.name}`](../store/queries/{query.name}.sql)",
+            query.meaning,
+            " ".join([*(f"`{p}`" for p in query.required), *(f"[`{p}`]" for p in query.optional)]),
+        )
+        for query in meanings.queries()
+    ]
+    return _table(("query", "what it shows", "parameters"), rows)
+
+
+def settings_table() -> str:
+    """Markdown: for each class of kard.config its fields, their defaults and what the comment beside them says."""
+    source = inspect.getsource(config)
+    comments = _comments(source)
+    parts: list[str] = []
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        rows = [
+            (f"`{field.target.id}`", f"`{ast.unparse(field.value)}`", comments.get(field.lineno, ""))
+            for field in node.body
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value
+        ]
+        if rows:
+            about = (ast.get_docstring(node) or "").splitlines()[0]
+            parts.append(f"### {node.name}\n\n{about}\n\n" + _table(("setting", "default", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def task_table() -> str:
+    """Markdown: the tasks that come with kard."""
+    rows: list[tuple[str, str, str]] = []
+    for name in tasks.names():
+        task = tasks.load(name)
+        students = ", ".join(f"{size} (`{base}`)" for size, base in task.students.items())
+        rows.append((f"`{name}`", task.about, students))
+    return _table(("task", "what it is", "students"), rows)
+
+
+def _comments(source: str) -> dict[int, str]:
+    """The comment on each line that has one."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, str, str]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def documents() -> list[Path]:
+    """The files that hold cog blocks."""
+    files = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+    return [f for f in files if f.exists() and "[[[cog" in f.read_text(encoding="utf-8")]
+
+
+def write() -> None:
+    """Write store/schema.sql and every cog block again."""
+    SCHEMA.write_text(schema(), encoding="utf-8")
+    for file in documents():
+        Cog().callable_main(["cog", "-r", str(file)])
+
+
+def outdated() -> list[str]:
+    """Return the names of the documents that differ from what the code would write."""
+    files = [f.name for f in documents() if Cog().main(["cog", "--check", str(f)]) != 0]
+    return files if SCHEMA.read_text(encoding="utf-8") == schema() else [SCHEMA.name, *files]
+
+
+if __name__ == "__main__":
+    if "--check" not in sys.argv:
+        write()
+    elif names := outdated():
+        sys.exit(f"{', '.join(names)}: not what the code says; write again with: python docs/generate.py")

@@ -1,0 +1,1 @@
+"""Which option a text concludes on, and the vote over several texts."""

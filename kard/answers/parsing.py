@@ -1,0 +1,215 @@
+"""The answer that a text itself concludes on: a reader of sentences, never of the last character.
+
+A *statement* is a sentence that commits to an option. Plain statements ("the answer is no", "option B is
+correct", "Answer: tin") count before hints ("Therefore, tin sinks.", "Yes, it did."), and the last plain
+one counts. A statement that names two options, a letter that is no option, or a letter with another
+option's text concludes on nothing, and so does a text without statements: unknown is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kard.answers.mentions import ENDS, NOTHING, Mention, Options, folded, options_of
+
+_CUE = re.compile(
+    r"\b(?:answers?|conclusion|verdict|boxed|(?:correct|right|best)(?: (?:option|choices?|one))?)\b", re.I
+)
+_CHOOSE = re.compile(
+    r"\b(?:choos\w+|chose|select\w*|pick\w*|go(?:ing)? with|answer(?:ing|ed)?|conclude\w*|respond\w*|say)\b", re.I
+)
+_ABOUT = re.compile(r"\b(?:answers?|options?|choices?|correct|choose|choosing|select\w*)\b", re.I)
+_THEREFORE = re.compile(
+    r"(?:^|[,;:]\s)\W*(?:(?:step\s*)?\d+[.:)]\W*)?(?:and\W+)?(?:therefore|thus|hence|so|consequently|accordingly|overall|"
+    r"finally|ultimately|in (?:conclusion|summary|short)|to (?:conclude|summari[sz]e)|conclusion|based on|given|"
+    r"as a result)\b",
+    re.I,
+)
+_YES_NO = re.compile(
+    r"^(?:\W*(?:step\s*)?\d+[.:)])?\W*(?:(?:and|but|therefore|thus|hence|so|consequently|overall|finally|ultimately|then|"
+    r"in (?:conclusion|summary|short)|to (?:conclude|summari[sz]e)|conclusion|in this case)\b\W*)*$",
+    re.I,
+)
+_UNDECIDED = re.compile(
+    r"\banswer\b[^.]*\b(?:neither|can(?:not|'t| not) be|could not be|both|"
+    r"is (?:unknown|unclear|uncertain|undetermined|inconclusive|indeterminate))\b",
+    re.I,
+)
+# What may stand between `answer is` and the option itself.
+_FILLER = (
+    r"(?:(?:an?|the|that|it|is|be|definitely|clearly|simply|actually|indeed|still|also|therefore|thus|then|so|just|"
+    r"(?:most |more |very |quite |highly )?likely|probably|possibly|technically|essentially|ultimately|"
+    r"resounding|definite|definitive|clear|simple|probable|strong|firm|cautious|"
+    r"option|choices?|letter|answer|(?:to )?(?:this|your|that|the)(?: original)? question|in fact|in this case|"
+    r"of course)\b[\W_]*)*"
+)
+_LINK = re.compile(
+    r"(?:\b(?:is|be|are|was|as|of|becomes|remains|seems|appears|with|that|equals)\b(?: to be\b)?|[:={]|\s-)"
+    rf"[\W_]*{_FILLER}$",
+    re.I,
+)
+_TOUCH = re.compile(rf"^[\W_]*{_FILLER}$", re.I)
+_NEAR = re.compile(
+    rf"^[\W_]*(?:to (?:this|the|that|your) question[\W_]*)?(?:is|was|would be|must be|should be)?[\W_]*{_FILLER}$",
+    re.I,
+)
+_RIGHT = re.compile(
+    r"^[\W_]*(?:(?:is|are|be|as|was|would be|must be|should be|seems|appears|becomes|remains)\W+(?:to be\W+)?)?"
+    r"(?:(?:therefore|thus|indeed|the|an?|only|most|more|\w+ly)\W+)*"
+    r"(?:correct|right|best|accurate|appropriate|suitable|valid|logical|plausible|true|answer|solution)\b",
+    re.I,
+)
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|neither|nor|rather than|instead of|than|eliminat\w+|exclud\w+|reject\w*|rul\w+ out|unlike)|"
+    r"n't)\b\W*(?:(?:be|the|an?|options?|choices?|answer|correct|just|only|simply|[a-z]\W+n?or)\b\W*)*$",
+    re.I,
+)
+_DENIED_AFTER = re.compile(  # an option named by its letter is denied only by the words that follow at once
+    r"""^["')\]*_\s]*(?:(?:which|that)\W+)?(?:(?:is|are|was|be|would be|must be|can be|seems)\W+(?:\w+ly\W+)?"""
+    r"(?:not|incorrect|wrong|false|invalid|impossible|eliminated|excluded|ruled out|unlikely)\b|"
+    r"(?:is|are|ca|was)n't\b|cannot be\b|incorrect\b)",
+    re.I,
+)
+_DENIED_LATER = re.compile(
+    r"^[\W_]*(?:\w+\W+){0,4}?(?:(?:is|are|was|be)\s+(?:\w+ly\s+)?(?:not|unlikely|impossible)\b|\w+n't\b|cannot\b|"
+    r"(?:does|do|did|would|could|can|will) not\b)",
+    re.I,
+)
+_REFUSED = re.compile(r"(?:\b(?:can)?not|n't|\bnever|\bunable to)\W+(?:\w+ly\W+)?$", re.I)
+_IF = re.compile(
+    r"\b(?:if|unless|whether|suppose|assuming)\b.*\banswer (?:would|could|might|may) be\b|"
+    r"\bwould (?:lead|require) us\b",
+    re.I | re.S,
+)
+_BUT = re.compile(r"[\W_]*(?:but|rather|instead|it is)\b[\W_]*(?:(?:rather|the|an?|option|answer)\b[\W_]*)*", re.I)
+_TWO = re.compile(r"""^[\s"')*_]*(?:and|or|nor|/)[\W_]*(?:(?:options?|choices?|answer)\W+)?$""", re.I)
+_ANSWER = re.compile(r"\banswer\b[\s*_]*[:=]", re.I)
+
+# A closing sentence that only says the answer again: `Answer:` says it, and each token costs a small student.
+_CLOSING = re.compile(
+    r"(?:^|(?<=[.!?]))\s*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?(?:(?:correct|final)\s+)?"
+    r"answer(?:\s+is\b|\s*:)[^\n]*\Z",
+    re.I,
+)
+
+
+def conclusion(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that the text concludes on, None when it concludes on none or on several."""
+    known = options_of(tuple(options))
+    sentences = list(known.sentences(folded(text)))
+    hint: str | None = None
+    reply: str | None = None  # a "yes" after a question in the text answers that one, not surely ours
+    for i, sentence in reversed(list(enumerate(sentences))):
+        mentions = known.mentions(sentence)
+        found = _statement(sentence, mentions)
+        if found is not None and not _IF.search(sentence):
+            return found or hint  # "It cannot be known. So we choose no." chooses no
+        # "If so, the answer would be no" commits to nothing: it is a hint as others are.
+        found = _hint(sentence, mentions) if found is None else found or None
+        if i and _asks(sentences[i - 1]):
+            reply = reply or found
+        else:
+            hint = hint or found
+    return hint or reply
+
+
+def _asks(sentence: str) -> bool:
+    return sentence.rstrip(" \"')*_").endswith("?")
+
+
+def answer_of(text: str, options: Sequence[str]) -> str | None:
+    """The answer of a student's text: what follows its last `Answer:`, else what the text concludes on.
+
+    None when neither can be read.
+    """
+    text = folded(text)
+    if found := list(_ANSWER.finditer(text)):
+        line = next((line for line in text[found[-1].end() :].splitlines() if line.strip()), "")
+        if (letter := _given(line, options_of(tuple(options)))) is not None:
+            return letter or None
+    return conclusion(text, options)
+
+
+def without_closing(rationale: str) -> str:
+    """The rationale in one line, less a last sentence that only says the answer; whole where that is all."""
+    return " ".join(_CLOSING.sub("", rationale.rstrip()).split()) or " ".join(rationale.split())
+
+
+def _given(line: str, options: Options) -> str | None:
+    """What a line that is an answer gives: a letter, NOTHING when it contradicts itself, None when unreadable."""
+    bare = line.strip(" \t*_()[]{}.:\"'")
+    if len(bare) == 1 and bare.upper() in options.letters and not options.texts_in(bare):
+        return bare.upper()
+    mentions = [m for m in options.mentions(line) if m.explicit or not line[: m.start].strip(" \t*_([{\"'")]
+    if not mentions:
+        return _only(line, options.mentions(line))
+    return NOTHING if _another(line, options.mentions(line), mentions[0]) else mentions[0].letter
+
+
+def _statement(sentence: str, mentions: Sequence[Mention]) -> str | None:
+    """What the sentence plainly commits to: a letter, NOTHING, or None when it is no statement."""
+    found: str | None = None
+    for i, mention in enumerate(mentions):
+        if _announced(sentence, mentions, i):
+            found = NOTHING if _another(sentence, mentions, mention) else mention.letter
+            break
+    if found is not None:
+        return found
+    for mention in mentions:
+        if not (mention.word and not mention.explicit) and _RIGHT.match(sentence[mention.end :]):
+            found = None if _DENIED_BEFORE.search(sentence[: mention.start]) else mention.letter
+    if found is not None:
+        return found
+    return NOTHING if _UNDECIDED.search(sentence) else None
+
+
+def _another(sentence: str, mentions: Sequence[Mention], one: Mention) -> bool:
+    """Whether the mention is the first of two, as in "tin or lead"."""
+    later = next((m for m in mentions if m.start >= one.end), None)
+    return later is not None and later.letter != one.letter and bool(_TWO.match(sentence[one.end : later.start]))
+
+
+def _announced(sentence: str, mentions: Sequence[Mention], i: int) -> bool:
+    """Whether words such as `answer is` or `choose` lead up to the mention."""
+    mention = mentions[i]
+    start = mentions[i - 1].end if i else 0
+    before = sentence[start : mention.start]
+    if i and _BUT.fullmatch(before) and _DENIED_BEFORE.search(sentence[: mentions[i - 1].start]):
+        return _CUE.search(sentence[: mentions[i - 1].start]) is not None  # "the answer is not tin but lead"
+    cues = list(_CUE.finditer(before))
+    if any(_LINK.search(before[cue.end() - 1 :]) for cue in cues):
+        near = bool(cues) and _NEAR.match(before[cues[-1].end() :]) is not None
+        return not mention.word or mention.explicit or near or ENDS.match(sentence[mention.end :]) is not None
+    cues += [cue for cue in _CHOOSE.finditer(before) if not _REFUSED.search(before[: cue.start()])]
+    if any(_TOUCH.match(before[cue.end() :]) for cue in cues):
+        if mention.word and not mention.explicit:
+            return ENDS.match(sentence[mention.end :]) is not None
+        return not _DENIED_AFTER.match(sentence[mention.end :])
+    return False
+
+
+def _hint(sentence: str, mentions: Sequence[Mention]) -> str | None:
+    """What the sentence suggests without saying that it is the answer."""
+    first = mentions[0] if mentions else None
+    if first and first.word and _YES_NO.match(sentence[: first.start]) and ENDS.match(sentence[first.end :]):
+        return first.letter
+    if _THEREFORE.search(sentence):
+        return _only(sentence, mentions)
+    explicit = [m for m in mentions if m.explicit and m.letter]
+    if _ABOUT.search(sentence) or all(m.end - m.start > 3 for m in explicit):
+        return _only(sentence, explicit)
+    return None
+
+
+def _only(sentence: str, mentions: Sequence[Mention]) -> str | None:
+    """The one option that the mentions name and the sentence does not deny."""
+    kept = {
+        m.letter
+        for m in mentions
+        if (m.explicit or not m.word)
+        and not _DENIED_BEFORE.search(sentence[: m.start])
+        and not _DENIED_AFTER.match(sentence[m.end :])
+        and (m.explicit or not _DENIED_LATER.match(sentence[m.end :]))
+    }
+    return kept.pop() if len(kept) == 1 else None

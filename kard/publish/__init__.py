@@ -1,0 +1,1 @@
+"""Adapters as folders with a model card."""

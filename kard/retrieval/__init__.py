@@ -1,0 +1,1 @@
+"""Find, rank and fuse passages."""

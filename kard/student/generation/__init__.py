@@ -1,0 +1,1 @@
+"""Generate answers with a student."""
