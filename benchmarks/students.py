@@ -36,9 +36,9 @@ from kard.pipeline.run import Teacher
 from kard.records import Sample
 from kard.student.examples import rendered, schedule, training_pairs
 from kard.student.generation.batch import Row
-from kard.student.generation.multi_adapter import together
-from kard.student.generation.sampling import Drawing
-from kard.student.generation.student import Resident, Student, load_model
+from kard.student.generation.multi_adapter import generate_rows
+from kard.student.generation.sampling import Sampling
+from kard.student.generation.student import LoadedBase, Student, load_model
 from kard.student.prompt import signature_for
 from kard.student.tokens import Tokens
 from kard.student.training.loss import Example
@@ -166,13 +166,13 @@ def answering(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: 
     """Four adapters, the same questions: one resident base in batches, or peft's model for each, one by one."""
     folders = [adapter(base, folder / f"adapter-{i}", seed=i) for i in range(4)]
     decoding = Decoding(max_new_tokens=WRITTEN, batch=64)
-    home = Resident(load_model(base, dtype()), tokens, decoder=True)
-    together: list[str] = []
+    home = LoadedBase(load_model(base, dtype()), tokens, decoder=True)
+    generate_rows: list[str] = []
     alone: list[str] = []
 
     def resident() -> None:
         for path in folders:
-            together.extend(s.text for s in Student(home, path, SETTINGS).generate(prompts, None, decoding))
+            generate_rows.extend(s.text for s in Student(home, path, SETTINGS).generate(prompts, None, decoding))
 
     @torch.inference_mode()
     def reloading() -> None:
@@ -191,7 +191,7 @@ def answering(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: 
                 alone.append(tokens.text(made[0, ids.shape[1] :].tolist()))
 
     fast, slow = timed(resident), timed(reloading)
-    equal = sum(a == b for a, b in zip(together, alone, strict=True))
+    equal = sum(a == b for a, b in zip(generate_rows, alone, strict=True))
     read = 4 * sum(len(tokens.prompt(prompt, SETTINGS.max_length)) for prompt in prompts)
     floor = read * base_flops(home.writer.model) / gemm()
     print(f"4 adapters x {len(prompts)} questions     {fast:7.1f} s on a resident base, in batches")
@@ -204,7 +204,7 @@ def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]]
     """Four adapters, four questions each: in one batch, or batch by batch with peft's `set_adapter`, or merged."""
     folders = [folder / f"adapter-{i}" for i in range(4)]
     decoding = Decoding(max_new_tokens=WRITTEN, batch=64)
-    home = Resident(load_model(base, dtype()), tokens, decoder=True)
+    home = LoadedBase(load_model(base, dtype()), tokens, decoder=True)
     students = [Student(home, path, SETTINGS) for path in folders]
     rows = [Row(student, prompt, options, 0) for student in students for prompt, options in asked]
     made: dict[str, list[str]] = {}
@@ -213,10 +213,10 @@ def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]]
     def note(name: str, work: Callable[[], Sequence[Sample]]) -> None:
         took[name] = timed(lambda: made.update({name: [s.text for s in work()]}))
 
-    note("one batch", lambda: together(rows, decoding))
+    note("one batch", lambda: generate_rows(rows, decoding))
     prompts, options = [p for p, _ in asked], [o for _, o in asked]
     note("merged", lambda: [s for one in students for s in one.generate(prompts, options, decoding)])
-    home.wear(None)
+    home.activate(None)
     switched = PeftModel.from_pretrained(home.writer.model, folders[0], adapter_name="0")
     for name in "123":
         switched.load_adapter(folders[int(name)], adapter_name=name)
@@ -240,9 +240,9 @@ def few(base: bases.Base, tokens: Tokens, asked: Sequence[tuple[str, list[str]]]
 
 def voting(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: Path) -> None:
     """Eight samples of each of eight questions: what is asked is read once, or for each sample."""
-    home = Resident(load_model(base, dtype()), tokens, decoder=True)
-    home.wear(folder / "adapter-0")
-    drawing = Drawing(WRITTEN, 1.0, 0.95, tuple(range(8 * len(prompts))))
+    home = LoadedBase(load_model(base, dtype()), tokens, decoder=True)
+    home.activate(folder / "adapter-0")
+    drawing = Sampling(WRITTEN, 1.0, 0.95, tuple(range(8 * len(prompts))))
     ids = sorted((tokens.prompt(prompt, SETTINGS.max_length) for prompt in prompts for _ in range(8)), key=len)
     made: list[list[list[int]]] = []
     once = timed(lambda: made.append(home.writer.read(ids).generate(drawing)))

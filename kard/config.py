@@ -297,7 +297,7 @@ RERANKED = ("reranker", "fused", "shuffled")  # what rests on the reranker's sco
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class TaskSettings:
     """Everything that a task's runs are made with; a task declares its own, the command line overrides it."""
 
     retrieval: Retrieval = Retrieval()
@@ -307,7 +307,7 @@ class Settled:
     prompting: Prompting = Prompting()
     decoding: Decoding = Decoding()
 
-    def seeded(self, seed: int) -> Settled:
+    def seeded(self, seed: int) -> TaskSettings:
         """The same settings with every training seed set to `seed`."""
         return replace(
             self,

@@ -23,7 +23,7 @@ UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": 
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePosition:
     """Where a row stands; its text is what errors show."""
 
     path: Path
@@ -98,7 +98,7 @@ def read_text(path: Path) -> str:
         raise _not_utf8(path, error) from error
 
 
-def read_rows(path: Path) -> Iterator[tuple[Place, Row]]:
+def read_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     """Every row of the file with its place; the name's ending says the format.
 
     JSON is a list of objects, or an object whose values are such a list. Raises BadInput, naming the line,
@@ -144,18 +144,18 @@ def _undecodable_line(path: Path) -> int:
     return 1
 
 
-def _object(value: object, place: Place) -> tuple[Place, Row]:
+def _object(value: object, place: FilePosition) -> tuple[FilePosition, Row]:
     if not isinstance(value, dict):
         raise BadInput(f"expected a JSON object, found {type(value).__name__}", at=str(place))
     return place, cast("Row", value)
 
 
-def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
+def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     with open_text(path) as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
-            place = Place(path, number)
+            place = FilePosition(path, number)
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
@@ -163,7 +163,7 @@ def _jsonl(path: Path) -> Iterator[tuple[Place, Row]]:
             yield _object(value, place)
 
 
-def _json(path: Path) -> Iterator[tuple[Place, Row]]:
+def _json(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     with open_text(path) as stream:
         text = stream.read()
     if not text.strip():
@@ -181,16 +181,16 @@ def _json(path: Path) -> Iterator[tuple[Place, Row]]:
     if not isinstance(value, list):
         raise BadInput("expected a list of objects", at=str(path))
     for number, item in enumerate(cast("list[object]", value), 1):
-        yield _object(item, Place(path, number))
+        yield _object(item, FilePosition(path, number))
 
 
-def _csv(path: Path) -> Iterator[tuple[Place, Row]]:
+def _csv(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     delimiter = "\t" if ".tsv" in [s.lower() for s in path.suffixes] else ","
     with open_text(path) as stream:
         reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
         try:
             for row in reader:
-                place = Place(path, reader.line_num)
+                place = FilePosition(path, reader.line_num)
                 if None in row:
                     raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place))
                 if None in row.values():

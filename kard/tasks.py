@@ -11,7 +11,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kard.config import Settled
+from kard.config import TaskSettings
 from kard.errors import NoTask
 from kard.files import Row
 from kard.records import Document, Passage, Question
@@ -68,7 +68,7 @@ class Task:
     shots: tuple[Mapping[str, str], ...] = ()  # examples for the teacher, with the fields of `teach`
     students: Mapping[str, str] = field(default_factory=lambda: {"135m": STUDENT_BASE})  # size: base
     encoders: Mapping[str, str] = field(default_factory=lambda: ENCODERS)  # name: the reranker's base
-    settings: Settled = Settled()
+    settings: TaskSettings = TaskSettings()
     world: MakeWorld | None = None
 
     @property

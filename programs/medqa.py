@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from kard.config import Decoding, Settled, StudentTraining
+from kard.config import Decoding, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -103,5 +103,5 @@ TASK = Task(
     students=STUDENTS,
     encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the embedded one, the paper's
     # A vignette alone takes some 200 tokens; an explanation of one takes more than of a yes/no question.
-    settings=Settled(student=StudentTraining(k=1, max_length=1024), decoding=Decoding(max_new_tokens=256)),
+    settings=TaskSettings(student=StudentTraining(k=1, max_length=1024), decoding=Decoding(max_new_tokens=256)),
 )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from kard.config import Decoding, Settled, StudentTraining
+from kard.config import Decoding, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -120,5 +120,5 @@ TASK = Task(
     shots=SHOTS,
     students=STUDENTS,
     encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the embedded one, the paper's
-    settings=Settled(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
+    settings=TaskSettings(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from kard.config import Decoding, Settled, StudentTraining
+from kard.config import Decoding, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -128,5 +128,5 @@ TASK = Task(
     students=STUDENTS,
     encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the embedded one, the paper's
     # One passage, as the paper trains on; rationales of two to four sentences end within 128 tokens.
-    settings=Settled(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
+    settings=TaskSettings(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kard.config import Decoding, Retrieval
 from kard.errors import BadInput
-from kard.evaluation.ask import Found, Reply, Source, ask, check
+from kard.evaluation.ask import LiveRetriever, RankedHit, Reply, ask, check
 from kard.files import write_lines
 from kard.knowledge.indexing import index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
@@ -81,7 +81,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
     return KnowledgeBase.open(folder / "knowledge")
 
 
-def unheard(found: list[Found]) -> None:
+def unheard(found: list[RankedHit]) -> None:
     """Nobody listens."""
 
 
@@ -90,9 +90,9 @@ def asked(
     task: Task,
     *options: str,
     question: str = QUESTION,
-    source: Source | None = None,
+    source: LiveRetriever | None = None,
     method: str = "kard",
-    heard: Callable[[list[Found]], None] | None = None,
+    heard: Callable[[list[RankedHit]], None] | None = None,
     samples: int = 1,
 ) -> Reply:
     reply = ask(
@@ -112,7 +112,7 @@ def asked(
 def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ranks(
     base: KnowledgeBase, tiny_task: Task
 ) -> None:
-    source = Source(base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0))
+    source = LiveRetriever(base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0))
     student = Scripted(" Brack's gate is blue.\nAnswer: blue", letters=["B"])
     reply = asked(student, tiny_task, "red", "blue", source=source)
     found = reply.found
@@ -131,7 +131,9 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
 def test_both_as_one_order_decide_what_is_read_and_each_keeps_its_ranks(
     base: KnowledgeBase, tiny_task: Task
 ) -> None:
-    source = Source(base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0), fusion=Fusion("ranks", 0.25))
+    source = LiveRetriever(
+        base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0), fusion=Fusion("ranks", 0.25)
+    )
     found = source.find(QUESTION)
     assert [(one.place, one.hit.rank, one.reranked) for one in found] == [
         (1, 1, 4),
@@ -148,7 +150,7 @@ def test_without_a_reranker_bm25_decides(base: KnowledgeBase, tiny_task: Task) -
     reply = asked(
         Scripted(" It is blue.\nAnswer: blue"),
         tiny_task,
-        source=Source(base, None, Retrieval(kappa=3, k=1, max_df=1.0)),
+        source=LiveRetriever(base, None, Retrieval(kappa=3, k=1, max_df=1.0)),
     )
     assert [(one.hit.rank, one.place, one.score, one.read) for one in reply.found] == [
         (1, 1, None, True),
@@ -161,10 +163,10 @@ def test_without_a_reranker_bm25_decides(base: KnowledgeBase, tiny_task: Task) -
 def test_passages_are_heard_before_the_student_writes(base: KnowledgeBase, tiny_task: Task) -> None:
     student, order = Scripted(" Blue.\nAnswer: blue"), list[str]()
 
-    def heard(found: list[Found]) -> None:
+    def heard(found: list[RankedHit]) -> None:
         order.append(f"{len(found)} found, {len(student.prompts)} prompts")
 
-    asked(student, tiny_task, source=Source(base, None, Retrieval(kappa=2, k=1, max_df=1.0)), heard=heard)
+    asked(student, tiny_task, source=LiveRetriever(base, None, Retrieval(kappa=2, k=1, max_df=1.0)), heard=heard)
     assert order == ["2 found, 0 prompts"]
 
 
@@ -204,7 +206,7 @@ def test_two_options_of_one_text_keep_their_letters_apart(tiny_task: Task) -> No
 
 def test_a_student_that_reads_nothing_is_given_nothing(base: KnowledgeBase, tiny_task: Task) -> None:
     student = Scripted(" Guessed.\nAnswer: red", letters=["A"])
-    reply = asked(student, tiny_task, "red", "blue", source=Source(base, None, Retrieval()), method="rd")
+    reply = asked(student, tiny_task, "red", "blue", source=LiveRetriever(base, None, Retrieval()), method="rd")
     assert (reply.found, "[1]" in student.prompts[0]) == ((), False)
 
 

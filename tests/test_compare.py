@@ -24,8 +24,8 @@ from kard.evaluation.compare import Compared, all_pairs, compare, conditions_of,
 from kard.evaluation.export import accuracy_of, comparisons_of
 from kard.evaluation.labels import variants
 from kard.evaluation.name_matching import meant, one_of
-from kard.evaluation.report import Graded, Line, accuracy_lines, as_table
-from kard.evaluation.summary import Lessons, as_records, by_kind, summary
+from kard.evaluation.report import Graded, ReportRow, accuracy_lines, as_table
+from kard.evaluation.summary import TeacherCosts, as_records, by_kind, summary
 from kard.metrics.bootstrap import bootstrap
 from kard.metrics.intervals import spread, wilson
 from kard.metrics.significance import holm, mcnemar, p_text, sign_flips
@@ -378,7 +378,7 @@ def test_seeds_are_shown_as_mean_and_spread_and_do_not_narrow_the_interval() -> 
     assert line.shares["all"] == wilson(6, 10)
     assert line.seeds is not None
     assert str(line.seeds) == "0.600 ± 0.141"
-    header, rows = summary([line], Lessons())
+    header, rows = summary([line], TeacherCosts())
     assert header[3:5] == ["accuracy (n=10)", "over seeds"]
     assert rows[0][4] == "0.600 ± 0.141 (2)"
 
@@ -396,7 +396,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
         {"split": "train", "cost": 8.0, "rationales": 400},
         {"split": "test", "cost": 0.5, "rationales": 100},
     ]
-    header, rows = summary(accuracy_lines(graded), Lessons.of(paid, "test", shots=3))
+    header, rows = summary(accuracy_lines(graded), TeacherCosts.of(paid, "test", shots=3))
     prices = {str(row[1]): row[header.index("teacher")] for row in rows}
     assert prices == {
         "chance": "",
@@ -409,7 +409,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
     }
     rd = dict(zip(header, rows[5], strict=True))
     assert (rd["tokens"], rd["ms"], rd["GFLOPs"]) == ("100 + 20", 12.3, 5.0)
-    record = as_records(accuracy_lines(graded), Lessons())[5]
+    record = as_records(accuracy_lines(graded), TeacherCosts())[5]
     assert (record["accuracy"], record["questions"], record["flops"]) == (0.5, 2, 5e9)
 
 
@@ -418,7 +418,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
 )
 def test_a_base_that_reads_by_a_reranker_owes_the_rerankers_lessons(retriever: str, price: float) -> None:
     line = accuracy_lines(answers("zero-shot", "10", retriever=retriever))[-1]
-    assert Lessons(training=8.0, rationales=400).price(line) == price
+    assert TeacherCosts(training=8.0, rationales=400).price(line) == price
 
 
 def test_a_row_over_fewer_questions_says_so_everywhere() -> None:
@@ -428,7 +428,7 @@ def test_a_row_over_fewer_questions_says_so_everywhere() -> None:
         *answers("rd", "10", kind="four"),
     ]
     lines = accuracy_lines(graded)
-    header, rows = summary(lines, Lessons())
+    header, rows = summary(lines, TeacherCosts())
     assert [row[header.index("n")] for row in rows] == [6, 6, 6, 2]
     kinds = by_kind(lines)
     assert kinds is not None
@@ -443,7 +443,7 @@ def test_many_kinds_stand_without_intervals_and_one_kind_not_at_all() -> None:
     assert found[1][-1][3:] == ["0.50"] * 5
     assert by_kind(accuracy_lines(answers("ft", "10"))) is None
     assert by_kind([]) is None
-    assert summary([], Lessons())[1] == []
+    assert summary([], TeacherCosts())[1] == []
 
 
 def test_graded_rows_from_before_tokens_were_kept_are_still_read() -> None:
@@ -457,7 +457,7 @@ def test_graded_rows_from_before_tokens_were_kept_are_still_read() -> None:
         "key": "1",
         "options": 2,
     }
-    line: Line = accuracy_lines([Graded.of({**row, "gold": "A", "answer": "A", "correct": 1, "votes": 1})])[-1]
+    line: ReportRow = accuracy_lines([Graded.of({**row, "gold": "A", "answer": "A", "correct": 1, "votes": 1})])[-1]
     assert (line.cost.flops, line.variant, line.shares["all"].right) == (None, "", 1)
 
 

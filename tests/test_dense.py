@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.cli import main
-from kard.config import Settled
+from kard.config import TaskSettings
 from kard.encoders.encoder import Encoder
-from kard.encoders.families import OWN, PLAIN, Embedder, Habit, habit_of, question_twin, read_passage
+from kard.encoders.families import OWN, PLAIN, Embedder, EncoderFamily, habit_of, question_twin, read_passage
 from kard.encoders.vector_cache import encode_with, maker_of
-from kard.encoders.vector_store import Maker, Vector
+from kard.encoders.vector_store import Vector, VectorSpec
 from kard.errors import BadConfig, Missing
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models import bases
 from kard.models.bases import Base
-from kard.pipeline.run import Choices, Work
+from kard.pipeline.run import Run, RunOptions
 from kard.records import Document, Passage, Question
 from kard.reranker.model import passage_text
 from kard.retrieval import dense
@@ -47,7 +47,7 @@ DOCUMENTS = [
 class Counting:
     """Vectors of word counts; it says how many passages it has read."""
 
-    maker = Maker("counts", "c" * 64, width=len(WORDS))
+    maker = VectorSpec("counts", "c" * 64, width=len(WORDS))
 
     def __init__(self) -> None:
         self.read = 0
@@ -208,7 +208,7 @@ def states_of(base: Base, text: str) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize(("pooling", "similarity"), [("first", "dot"), ("first", "cosine"), ("mean", "dot")])
 def test_vectors_are_pooled_and_compared_as_the_family_does(base: Base, pooling: Any, similarity: Any) -> None:
-    habit = Habit("some", "{title} {text}", "query : {text}", pooling, similarity)
+    habit = EncoderFamily("some", "{title} {text}", "query : {text}", pooling, similarity)
     encoder = Encoder.of(base, max_length=30)
     embedder = Embedder(encoder, encoder, habit, replace(Counting.maker, width=16))
     texts = ["ant bee", "cat", "dog eel fox gnu hen"]  # of unlike lengths: padding must not count
@@ -241,22 +241,22 @@ def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path, w
 
 
 @pytest.fixture
-def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, base: Base) -> Work:
+def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, base: Base) -> Run:
     """Ten test questions over the little base, nobody's rationales."""
     from kard.questions import store_questions
 
     questions = [Question(f"q{i}", "test", f"Is a {WORDS[i]} near n{i}x ?", ("yes", "no"), "A") for i in range(10)]
     store_questions(store, "tiny", questions)
-    settled = Settled()
+    settled = TaskSettings()
     task = replace(tiny_task, encoders={"tiny": str(base.folder)})
     retrieval = replace(settled.retrieval, kappa=8, k=2)
-    chosen = Choices(
+    chosen = RunOptions(
         replace(settled, retrieval=retrieval), ("135m",), ("kard",), ("bm25", "dense", "hybrid"), split="test"
     )
-    return Work(store, task, chosen, tmp_path / "kard.db", kb.folder, tmp_path / "kard.adapters")
+    return Run(store, task, chosen, tmp_path / "kard.db", kb.folder, tmp_path / "kard.adapters")
 
 
-def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Work) -> None:
+def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
     from kard.evaluation.passages_read import reading
     from kard.pipeline import steps
     from kard.pipeline.dense import DENSE, HYBRID
@@ -286,7 +286,7 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Work) -> None:
     assert searching.find(["Is a ant near n0x ?"], 1)[0][0][0] == first
 
 
-def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Work) -> None:
+def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Run) -> None:
     from kard.pipeline.dense import DENSE, HYBRID
     from kard.pipeline.retrieve import RETRIEVE
 
@@ -298,7 +298,7 @@ def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Work) -> None
     assert other.retriever_id("hybrid") is None
 
 
-def test_a_condition_says_which_encoder_found_its_passages(work: Work) -> None:
+def test_a_condition_says_which_encoder_found_its_passages(work: Run) -> None:
     from kard.pipeline.dense import DENSE
 
     before = work.condition("s", "kard", "dense").row("tiny")

@@ -83,7 +83,7 @@ def test_sizes_stand_from_small_to_large_and_each_has_its_methods_together() -> 
     assert [(line.size, line.method) for line in accuracy_lines(rows)][2:] == [
         (size, method) for size in ("135m", "1.7b", "tiny") for method in ("ft", "kard")
     ]
-    places = [failures.Condition(1, size, "ft", 0, "none", 0, None, None).place for size in ("135m", "1.7b")]
+    places = [failures.FailureCounts(1, size, "ft", 0, "none", 0, None, None).place for size in ("135m", "1.7b")]
     assert places == sorted(places)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kard.errors import BadInput
-from kard.files import Place, read_rows, read_text
+from kard.files import FilePosition, read_rows, read_text
 
 # tmp_path is shared by the examples of one test; each writes its file anew.
 fresh = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
@@ -33,7 +33,7 @@ def test_json_lines_come_back_with_their_line_numbers(
     text = ("\n\n" if blank else "\n").join(json.dumps(row) for row in rows)
     path.write_bytes(gzip.compress(text.encode()) if zipped else text.encode())
     step = 2 if blank else 1
-    assert list(read_rows(path)) == [(Place(path, 1 + step * i), row) for i, row in enumerate(rows)]
+    assert list(read_rows(path)) == [(FilePosition(path, 1 + step * i), row) for i, row in enumerate(rows)]
 
 
 @fresh
@@ -41,7 +41,7 @@ def test_json_lines_come_back_with_their_line_numbers(
 def test_a_json_list_comes_back_item_by_item(tmp_path: Path, rows: list[dict[str, object]], wrapped: bool) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps({"version": 1, "data": rows} if wrapped else rows), encoding="utf-8")
-    assert list(read_rows(path)) == [(Place(path, i), row) for i, row in enumerate(rows, 1)]
+    assert list(read_rows(path)) == [(FilePosition(path, i), row) for i, row in enumerate(rows, 1)]
 
 
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)

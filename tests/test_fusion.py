@@ -19,7 +19,7 @@ from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Document, Passage
 from kard.reranker.model import Reranker
-from kard.retrieval.fuse import Needs, choose, fuse, keep, needs_of
+from kard.retrieval.fuse import RelevanceLabels, choose, fuse, keep, needs_of
 from kard.retrieval.fusion import Floats, Fusion, Judged, Tuned, fused, order, tune
 from kard.retrieval.hybrid import merge, union
 from kard.retrieval.rankings import unranked
@@ -138,8 +138,8 @@ def test_worth_is_ndcg_of_what_the_judges_need() -> None:
 
 def test_named_evidence_has_half_of_the_say() -> None:
     rationales = [frozenset("ab"), frozenset("c")]
-    assert Needs.of("k", "t", rationales, frozenset()).says == (0.5, 0.5)
-    with_evidence = Needs.of("k", "t", rationales, frozenset("e"))
+    assert RelevanceLabels.of("k", "t", rationales, frozenset()).says == (0.5, 0.5)
+    with_evidence = RelevanceLabels.of("k", "t", rationales, frozenset("e"))
     assert with_evidence.says == (0.5, 0.25, 0.25)
     assert with_evidence.judges[0] == frozenset("e")
 
@@ -210,7 +210,7 @@ def test_the_fusion_is_chosen_on_what_bm25_finds_of_the_held_out_questions(case:
     index_documents(documents, tmp_path / "kb", source="s")
     kb = KnowledgeBase.open(tmp_path / "kb")
     golden = frozenset(p.id for p in kb.of_documents(["d7"]))
-    held_out = [Needs.of(f"q{i}", f"a river t{i}", [golden], frozenset()) for i in range(12)]
+    held_out = [RelevanceLabels.of(f"q{i}", f"a river t{i}", [golden], frozenset()) for i in range(12)]
     settings = Retrieval(kappa=12, k=1, max_df=1.0)
     tuned = choose(case.db, kb, cast("Reranker", Oracle("n7 ")), case.RERANKER, held_out, settings)
     assert tuned.questions == 12

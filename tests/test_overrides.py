@@ -11,7 +11,7 @@ import pytest
 
 from kard.cli import choose
 from kard.cli.overrides import overridden
-from kard.config import Lora, Settled, StudentTraining
+from kard.config import Lora, StudentTraining, TaskSettings
 from kard.errors import BadConfig
 
 
@@ -24,20 +24,20 @@ def leaves(settings: Any, before: str = "") -> Iterator[tuple[str, object]]:
             yield before + field.name, value
 
 
-ALL = dict(leaves(Settled()))
+ALL = dict(leaves(TaskSettings()))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_setting_is_read_as_it_is_shown(name: str) -> None:
-    other = Settled(student=StudentTraining(lora=Lora(rank=3, dora=True), epochs=7, answer="letter"))
+    other = TaskSettings(student=StudentTraining(lora=Lora(rank=3, dora=True), epochs=7, answer="letter"))
     shown = dict(leaves(other))[name]
-    assert dict(leaves(overridden(Settled(), [f"{name}={shown}"]))) == {**ALL, name: shown}
-    assert type(dict(leaves(overridden(Settled(), [f"{name}={shown}"])))[name]) is type(shown)
+    assert dict(leaves(overridden(TaskSettings(), [f"{name}={shown}"]))) == {**ALL, name: shown}
+    assert type(dict(leaves(overridden(TaskSettings(), [f"{name}={shown}"])))[name]) is type(shown)
 
 
 def test_the_last_one_wins_and_the_rest_stays() -> None:
-    found = overridden(Settled(), ["student.lora.rank=8", "student.peak_lr = 5e-4", "student.lora.rank=4"])
-    assert found == replace(Settled(), student=StudentTraining(lora=Lora(rank=4), peak_lr=5e-4))
+    found = overridden(TaskSettings(), ["student.lora.rank=8", "student.peak_lr = 5e-4", "student.lora.rank=4"])
+    assert found == replace(TaskSettings(), student=StudentTraining(lora=Lora(rank=4), peak_lr=5e-4))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_last_one_wins_and_the_rest_stays() -> None:
 )
 def test_what_cannot_be_set_is_named(text: str, problem: str) -> None:
     with pytest.raises(BadConfig, match=problem.replace("(", "\\(")):
-        overridden(Settled(), [text])
+        overridden(TaskSettings(), [text])
 
 
 def test_the_command_line_sets_them_and_its_own_options_win(tmp_path: Path) -> None:

@@ -160,10 +160,10 @@ def test_both_forms_give_the_logits_of_the_student_itself(family: str, tmp_path:
         done = export(store, student[:8], str(tmp_path / words[0]), *words[1:])
         assert done.exit_code == 0, done.output
     here: Any = kard.load_student(store).engine.student  # pyright: ignore[reportAttributeAccessIssue]
-    here.home.wear(here.adapter)
+    here.home.activate(here.adapter)
     ids = torch.tensor([here.home.tokens.prompt(PROMPT, 200)])
     own = logits(here.home.writer.model, ids, kind)
-    here.home.wear(None)
+    here.home.activate(None)
     assert not torch.allclose(own, logits(here.home.writer.model, ids, kind), atol=1e-2)
 
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSeq2SeqLM

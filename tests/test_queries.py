@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard.cli import main
-from kard.config import Settled
+from kard.config import TaskSettings
 from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
 from kard.evaluation.contamination import LEAST, N, Overlap, Sought, grams, words
 from kard.pipeline import steps
 from kard.pipeline.contamination import SCREEN
-from kard.pipeline.run import Choices, Work
+from kard.pipeline.run import Run, RunOptions
 from kard.tasks import Task
 
 STAMP = "2026-11-24T00:00:00+00:00"
@@ -385,17 +385,17 @@ def test_a_question_is_found_whole_in_part_or_not_at_all() -> None:
 
 
 @pytest.fixture
-def work(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Work]:
-    def make(**chosen: Any) -> Work:
+def work(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Run]:
+    def make(**chosen: Any) -> Run:
         folder = tmp_path / "none"
-        choices = Choices(settings=Settled(), sizes=("135m",), methods=("ft",), **chosen)
-        return Work(store, tiny_task, choices, tmp_path / "kard.db", folder, folder)
+        choices = RunOptions(settings=TaskSettings(), sizes=("135m",), methods=("ft",), **chosen)
+        return Run(store, tiny_task, choices, tmp_path / "kard.db", folder, folder)
 
     return make
 
 
 def test_overlaps_are_looked_for_once_and_again_when_there_is_more_to_look_in(
-    store: Database, work: Callable[..., Work]
+    store: Database, work: Callable[..., Run]
 ) -> None:
     question(store, 1, "train", f"First, {LONG}?")
     question(store, 2, "test", LONG)
@@ -424,7 +424,7 @@ def test_overlaps_are_looked_for_once_and_again_when_there_is_more_to_look_in(
     assert store.table("overlap_checks").count == 0
 
 
-def test_only_the_evaluated_questions_of_a_run_are_looked_for(store: Database, work: Callable[..., Work]) -> None:
+def test_only_the_evaluated_questions_of_a_run_are_looked_for(store: Database, work: Callable[..., Run]) -> None:
     question(store, 1, "train", LONG)
     for key in (2, 3):
         question(store, key, "dev", LONG)
@@ -433,7 +433,7 @@ def test_only_the_evaluated_questions_of_a_run_are_looked_for(store: Database, w
     assert steps.run_step(work(split="train"), SCREEN) == 0
 
 
-def test_status_shows_the_check_while_it_lacks_something(store: Database, work: Callable[..., Work]) -> None:
+def test_status_shows_the_check_while_it_lacks_something(store: Database, work: Callable[..., Run]) -> None:
     question(store, 1, "test", LONG)
 
     def shown() -> list[str]:

@@ -34,7 +34,7 @@ from kard.reranker.candidates import Candidates, Pool
 from kard.reranker.dataset import read_lessons
 from kard.reranker.loss import distil_loss
 from kard.reranker.model import Reranker, passage_text
-from kard.reranker.passage_vectors import Shelf
+from kard.reranker.passage_vectors import CandidatePassages
 from kard.reranker.training import learning_rate, train_reranker
 from kard.reranker.validation import score_matrix
 from kard.retrieval import rerank as rank
@@ -309,7 +309,7 @@ def test_training_and_ranking_score_alike(encoder: Encoder, scorer: Scorer) -> N
     passages = some_passages(10)
     where = np.array([[0, 3, 9], [9, 1, 1], [4, 5, 6]], dtype=np.int64)
     with torch.no_grad():
-        shelf = Shelf([passage_text(p) for p in passages])
+        shelf = CandidatePassages([passage_text(p) for p in passages])
         trained = score_matrix(encoder, questions, where, shelf, replace(QUICK, scorer=scorer))
     ranked = Reranker(encoder, scorer).scores_many(questions, [[passages[i] for i in row] for row in where])
     assert np.stack(ranked) == pytest.approx(trained.numpy(), abs=1e-2)  # training may compute in bfloat16

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from kard.encoders import vector_store as on_disk
 from kard.encoders.encoder import Encoder
 from kard.encoders.vector_cache import DiskCache, fill
-from kard.encoders.vector_store import DATA, INDEX, Encodings, Maker, Vector, beside, kept
+from kard.encoders.vector_store import DATA, INDEX, Encodings, Vector, VectorSpec, beside, kept
 from kard.errors import BadInput
 from kard.models import bases
 from kard.models.bases import Base
@@ -28,7 +28,7 @@ from kard.records import Passage
 from kard.reranker.model import Reranker
 from kard.retrieval.rerank import rerank
 
-MAKER = Maker("a base", "b" * 64, width=4)
+MAKER = VectorSpec("a base", "b" * 64, width=4)
 
 
 def vector(value: float, rows: int | None = None) -> Vector:

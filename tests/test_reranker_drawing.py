@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from kard.config import Loss, RerankerTraining
 from kard.errors import BadConfig
-from kard.reranker.candidates import Candidates, Drawn, Pool, draw
-from kard.reranker.dataset import Lesson
+from kard.reranker.candidates import Candidates, Pool, TrainingBatch, draw
+from kard.reranker.dataset import TrainingQuestion
 from kard.reranker.loss import annealed, divergence, hard_loss, loss_of
-from kard.reranker.training import Best, Taught
+from kard.reranker.training import Best, CandidateSet
 
 LOSSES: tuple[Loss, ...] = ("kl", "ce", "infonce", "mix")
 SETTINGS = RerankerTraining(candidates=6, tau_teacher=2.0, tau_student=0.5)
@@ -48,7 +48,7 @@ def test_what_takes_part_is_first_for_somebody_and_every_rationale_has_some(
     rationales: list[Candidates], count: int
 ) -> None:
     whole = Pool.of(rationales)
-    taught = Taught.of(Lesson("k", "text", tuple(rationales), frozenset()), count)
+    taught = CandidateSet.of(TrainingQuestion("k", "text", tuple(rationales), frozenset()), count)
     kept = taught.passages.tolist()
     told = sorted(zip((-whole.bm25.mean(0)).tolist(), range(len(whole.passages)), strict=True))[:count]
     asked = [int(p) for p, rank in zip(whole.passages, whole.question_rank, strict=True) if 0 < rank <= count]
@@ -124,10 +124,10 @@ def test_the_best_is_the_rationales_or_the_questions_or_between_them() -> None:
 
 def test_epochs_take_the_rationales_in_turn_and_each_of_them_only_once() -> None:
     four = tuple(plain([1.0 + n, 2.0], [True, True], [1, 2]) for n in range(4))
-    lesson = Lesson("k", "text", four, frozenset())
+    lesson = TrainingQuestion("k", "text", four, frozenset())
 
     def firsts(epoch: int, count: int) -> list[float]:
-        return Taught.of(lesson, 32).pool(epoch, count).bm25[:, 0].tolist()
+        return CandidateSet.of(lesson, 32).pool(epoch, count).bm25[:, 0].tolist()
 
     assert [firsts(epoch, 1) for epoch in range(5)] == [[1.0], [2.0], [3.0], [4.0], [1.0]]
     assert [firsts(epoch, 3) for epoch in range(2)] == [[1.0, 2.0, 3.0], [4.0, 1.0, 2.0]]
@@ -232,7 +232,7 @@ def test_divergence_looks_from_the_target_and_a_certain_target_costs_no_nan() ->
 
 def test_nothing_of_another_question_reaches_a_loss_without_negatives() -> None:
     pools = [Pool.of([plain([9.0, 3.0], [True] * 2, [1, 2], first)]) for first in (0, 10)]
-    drawn: Drawn = draw(pools, replace(SETTINGS, loss="ce"), np.random.default_rng(0))
+    drawn: TrainingBatch = draw(pools, replace(SETTINGS, loss="ce"), np.random.default_rng(0))
     assert drawn.passages.shape == (2, SETTINGS.candidates)
 
 

@@ -27,9 +27,9 @@ from kard.models.bases import Base
 from kard.records import Passage
 from kard.reranker import training
 from kard.reranker.candidates import Candidates
-from kard.reranker.dataset import Lesson, Lessons
+from kard.reranker.dataset import RerankerDataset, TrainingQuestion
 from kard.reranker.model import Reranker
-from kard.reranker.passage_vectors import Shelf
+from kard.reranker.passage_vectors import CandidatePassages
 from kard.reranker.training import train_reranker, untrained
 from kard.reranker.validation import hits_at
 
@@ -121,11 +121,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield base
 
 
-def toy_lessons(count: int, *, shuffled: bool = False, start: int = 0, rationales: int = 1) -> Lessons:
+def toy_lessons(count: int, *, shuffled: bool = False, start: int = 0, rationales: int = 1) -> RerankerDataset:
     """Questions whose two right passages hold one word and whose six wrong ones another; scores say so, or not."""
     rng = random.Random(start)
     texts: list[str] = []
-    lessons: list[Lesson] = []
+    lessons: list[TrainingQuestion] = []
     for number in range(start, start + count):
         numbers = list(range(len(texts), len(texts) + 8))
         for place in range(8):
@@ -138,8 +138,8 @@ def toy_lessons(count: int, *, shuffled: bool = False, start: int = 0, rationale
             ranks = np.array(rng.sample(range(1, 9), 8))
             said.append(Candidates(np.array(order), bm25, np.ones(8, np.bool_), ranks))
         question = f"what is {rng.choice(FILLER)} ?"
-        lessons.append(Lesson(f"q{number}", question, tuple(said), frozenset(numbers[:2])))
-    return Lessons(tuple(lessons), tuple(texts), f"{count} {start} {shuffled} {rationales}")
+        lessons.append(TrainingQuestion(f"q{number}", question, tuple(said), frozenset(numbers[:2])))
+    return RerankerDataset(tuple(lessons), tuple(texts), f"{count} {start} {shuffled} {rationales}")
 
 
 def some_passages(count: int, seed: int = 0) -> list[Passage]:
@@ -154,7 +154,7 @@ def indexed(store: Database) -> Database:
     return store
 
 
-def learned(base: Base, lessons: Lessons, chosen: RerankerTraining) -> Encoder | CrossEncoder:
+def learned(base: Base, lessons: RerankerDataset, chosen: RerankerTraining) -> Encoder | CrossEncoder:
     """A model trained on the lessons, as it is before it is written."""
     encoder = untrained(base, chosen)
     with torch.random.fork_rng():
@@ -318,9 +318,11 @@ def test_every_new_module_is_trained_and_written(made: Any, indexed: Database, t
 def hits_at_1(encoder: Encoder | CrossEncoder, chosen: RerankerTraining, base: Base) -> float:
     """Of the encoder on both sides, or over vectors of the untrained base where only questions learned."""
     asked = toy_lessons(32, start=1000)
-    shelf = Shelf(asked.texts)
+    shelf = CandidatePassages(asked.texts)
     if chosen.side == "question":
-        shelf = Shelf.of(asked, Encoder.of(base, max_length=chosen.max_length), range(len(asked.texts)), None)
+        shelf = CandidatePassages.of(
+            asked, Encoder.of(base, max_length=chosen.max_length), range(len(asked.texts)), None
+        )
     return hits_at(encoder, asked.lessons, shelf, chosen)["1"]
 
 

@@ -45,10 +45,10 @@ from kard.student.generation.batch import Row, answered
 from kard.student.generation.decoder import Decoder
 from kard.student.generation.encoder_decoder import EncoderDecoder
 from kard.student.generation.engine import StudentEngine, load_lm
-from kard.student.generation.multi_adapter import together
+from kard.student.generation.multi_adapter import generate_rows
 from kard.student.generation.queue import Queue
-from kard.student.generation.sampling import Drawing
-from kard.student.generation.student import Resident, Student
+from kard.student.generation.sampling import Sampling
+from kard.student.generation.student import LoadedBase, Student
 from kard.student.prompt import signature_for
 from kard.student.tokens import Ids, Tokens
 from kard.student.training import train as training
@@ -155,7 +155,7 @@ def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
 
 def reads(here: Student) -> type[Any]:
     """What the student's writer makes of prompts."""
-    return decode.Read if isinstance(here.home.writer, Decoder) else encoded.Encoded
+    return decode.Prefilled if isinstance(here.home.writer, Decoder) else encoded.EncodedPrompts
 
 
 def always(value: Any) -> Callable[..., Any]:
@@ -167,10 +167,10 @@ def always(value: Any) -> Callable[..., Any]:
     return given
 
 
-def home(base: Base) -> Resident:
+def home(base: Base) -> LoadedBase:
     decoder = base.kind == "decoder"
     loaded = model.load_model(base, torch.float32)
-    return Resident(loaded, Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+    return LoadedBase(loaded, Tokens.load(base.folder, decoder=decoder), decoder=decoder)
 
 
 def student(base: Base, settings: StudentTraining = SETTINGS) -> Student:
@@ -330,10 +330,10 @@ def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> N
 def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
     writer, tokens = home(base).writer, Tokens.load(base.folder, decoder=base.kind == "decoder")
     ids = [tokens.prompt(text, 160) for text in PROMPTS]
-    together = writer.read(ids).generate(Drawing(12))
-    assert together == [writer.read([row]).generate(Drawing(12))[0] for row in ids]
-    assert len({tuple(row) for row in together}) == 3
-    drawn = Drawing(12, 1.5, 0.9, (1, 2, 3))
+    generate_rows = writer.read(ids).generate(Sampling(12))
+    assert generate_rows == [writer.read([row]).generate(Sampling(12))[0] for row in ids]
+    assert len({tuple(row) for row in generate_rows}) == 3
+    drawn = Sampling(12, 1.5, 0.9, (1, 2, 3))
     assert writer.read(ids).generate(drawn) == [
         writer.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
         for row, seed in zip(ids, (1, 2, 3), strict=True)
@@ -346,7 +346,7 @@ def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], a
     here = home(every_base[architecture])
     long, other = (here.tokens.prompt(text, 160) for text in PROMPTS[:2])
     rows, seeds = [long, long, other, long], (1, 2, 3, 4)
-    drawn, begun = Drawing(12, 1.5, 0.9, seeds), [here.tokens.ids(" so it is"), [], []]
+    drawn, begun = Sampling(12, 1.5, 0.9, seeds), [here.tokens.ids(" so it is"), [], []]
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
     passed: list[int] = []
     seen: list[list[int]] = []
@@ -387,12 +387,12 @@ def test_samples_of_students_that_share_a_pass_are_each_students_own(
     here, students = several(every_base["decoder"], tmp_path)
     rows = [replace(row, seed=seed) for row in rows_of(students) for seed in (1, 2)]
     decoding = Decoding(max_new_tokens=12, batch=len(rows), samples=2, temperature=1.5)
-    alone = [together([row], decoding)[0].text for row in rows]
+    alone = [generate_rows([row], decoding)[0].text for row in rows]
     writer = here.writer
     assert isinstance(writer, Decoder)
     for piece in (writer.piece, 100):
         writer.piece = piece
-        assert [sample.text for sample in together(rows, decoding)] == alone
+        assert [sample.text for sample in generate_rows(rows, decoding)] == alone
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt"])
@@ -414,7 +414,7 @@ def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
         read = writer.read(ids, lambda rows: seen.append(rows.tolist()))
         assert seen[-1] == list(range(6))
         seen.clear()
-        written = read.generate(Drawing(12))
+        written = read.generate(Sampling(12))
         seen.clear()
         made.append((written, read.score(rows, begun, choices)))  # over what was read, not what was written
         assert seen == [rows, [row for row in rows for _ in TOWNS]]  # whoever adds to rows knows which
@@ -437,12 +437,12 @@ def test_prompts_are_continued_once_and_scored_whenever(base: Base) -> None:
     one, other = (here.writer.read(ids, lambda rows: seen.append(rows.tolist())) for _ in range(2))
     before = other.score([0, 1, 2], [[]] * 3, choices)
     seen.clear()
-    assert one.generate(Drawing(12)) == other.generate(Drawing(12))
+    assert one.generate(Sampling(12)) == other.generate(Sampling(12))
     assert seen[0] == [0, 1, 2]  # whatever was scored before
     assert torch.allclose(torch.tensor(one.score([0, 1, 2], [[]] * 3, choices)), torch.tensor(before), atol=1e-4)
     if isinstance(here.writer, Decoder):
         with pytest.raises(RuntimeError, match="continued before"):
-            one.generate(Drawing(12))
+            one.generate(Sampling(12))
         unkept = here.writer.read(ids, scored=False).score([0, 1, 2], [[]] * 3, choices)
         assert torch.allclose(torch.tensor(unkept), torch.tensor(before), atol=1e-4)
 
@@ -480,11 +480,11 @@ def test_options_of_long_prompts_are_scored_in_passes_that_have_room(
     here = home(every_base[name])
     prompts: Any = here.writer.read([here.tokens.prompt(text, 160) for text in PROMPTS])
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:2]]] * 3
-    together: list[int] = []
+    generate_rows: list[int] = []
     score = prompts.score_together
 
     def counted(rows: Sequence[int], *rest: Any) -> Any:
-        together.append(len(rows))
+        generate_rows.append(len(rows))
         return score(rows, *rest)
 
     monkeypatch.setattr(prompts, "score_together", counted)
@@ -493,7 +493,7 @@ def test_options_of_long_prompts_are_scored_in_passes_that_have_room(
     for options in (6, 4, 1):  # that have room
         monkeypatch.setattr(here.writer, "room", options * longest + longest - 1)
         found.append(prompts.score([0, 1, 2], [[]] * 3, choices))
-    assert together == [3, 2, 1, 1, 1, 1]
+    assert generate_rows == [3, 2, 1, 1, 1, 1]
     assert torch.allclose(torch.tensor(found[0]), torch.tensor(found[1]), atol=1e-4)
     assert torch.allclose(torch.tensor(found[0]), torch.tensor(found[2]), atol=1e-4)
 
@@ -528,7 +528,7 @@ def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatc
     plain.update(states, -states)
     parts[0].update(states[:1], -states[:1])
     parts[1].update(states[1:], -states[1:])
-    roomy = cache.Roomy(parts)
+    roomy = cache.GrowingKVLayer(parts)
     assert parts[0].keys is None
     for step, rows in enumerate((None, [2, 1, 0], None, None, None, [0, 1, 2], [1, 2], [0, 0], None, [1])):
         for layer in (plain, roomy) if rows else ():
@@ -585,20 +585,20 @@ def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> 
     base = every_base["decoder"]
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
-    ours = here.writer.read(ids).generate(Drawing(12))
+    ours = here.writer.read(ids).generate(Sampling(12))
     assert here.writer.model.config._attn_implementation == "kard_one_token"
     here.writer.model.set_attn_implementation("sdpa")
-    assert here.writer.read(ids).generate(Drawing(12)) == ours
+    assert here.writer.read(ids).generate(Sampling(12)) == ours
 
 
 def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
-    free = here.writer.read(ids).generate(Drawing(10))
+    free = here.writer.read(ids).generate(Sampling(10))
     # Call the first row's third token the end: each row must now stop at its first one, and change nothing else.
     end = free[0][2]
     here.writer.eos = end
-    stopped = here.writer.read(ids).generate(Drawing(10))
+    stopped = here.writer.read(ids).generate(Sampling(10))
     cut = [row[: row.index(end) + 1] if end in row else row for row in free]
     assert stopped == cut
     assert len(stopped[0]) <= 3 < max(map(len, stopped))
@@ -792,7 +792,7 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
     config = json.loads((tmp_path / long / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base.spec
     loaded = Student.load(taught, long, tmp_path)
-    loaded.home.wear(loaded.adapter)
+    loaded.home.activate(loaded.adapter)
     theirs: Any = PeftModel.from_pretrained(model.load_model(base, torch.float32), str(tmp_path / long))
     ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
@@ -801,7 +801,7 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
     with torch.no_grad():
         ours = loaded.home.writer.model(input_ids=ids, **more).logits
         torch.testing.assert_close(ours, theirs(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
-        loaded.home.wear(None)
+        loaded.home.activate(None)
         assert not torch.allclose(ours, loaded.home.writer.model(input_ids=ids, **more).logits, atol=1e-2)
     layers = {key.split(".layers.")[1].split(".")[0] for key in config_keys(tmp_path / long) if ".layers." in key}
     if base.kind == "decoder":
@@ -826,7 +826,7 @@ def test_weights_that_were_trained_themselves_are_a_student(
     losses = {row["id"]: row["loss"] for row in taught.query("select id, loss from students")}
     assert losses[long] < 0.6 * losses[short]
     loaded = Student.load(taught, long, tmp_path)
-    loaded.home.wear(loaded.adapter)
+    loaded.home.activate(loaded.adapter)
     ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
         {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
@@ -835,7 +835,7 @@ def test_weights_that_were_trained_themselves_are_a_student(
         ours = loaded.home.writer.model(input_ids=ids, **more).logits
         seen[1].set_attn_implementation("eager")  # it attends in the way of training
         torch.testing.assert_close(ours, seen[1].eval()(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
-        loaded.home.wear(None)
+        loaded.home.activate(None)
         assert not torch.allclose(ours, loaded.home.writer.model(input_ids=ids, **more).logits, atol=1e-2)
     kept = config_keys(tmp_path / long)
     assert not any("lora" in key for key in kept)
@@ -1144,7 +1144,7 @@ def worn(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
     return folder
 
 
-def several(base: Base, folder: Path, **lora: Any) -> tuple[Resident, list[Student]]:
+def several(base: Base, folder: Path, **lora: Any) -> tuple[LoadedBase, list[Student]]:
     """Four students of one base: three adapters of other ranks, and the base alone."""
     here = home(base)
     paths = [worn(base, folder / str(seed), seed, **lora) for seed in range(3)]
@@ -1165,7 +1165,7 @@ def test_students_that_share_a_pass_write_what_each_writes_alone(
     here, students = several(every_base[kind], tmp_path)
     rows = rows_of(students)
     decoding = Decoding(max_new_tokens=12, batch=6, samples=2 if drawn else 1, temperature=1.5)
-    alone = [together([row], decoding)[0] for row in rows]
+    alone = [generate_rows([row], decoding)[0] for row in rows]
     passes: list[int] = []
     forward = here.writer.model.forward
 
@@ -1174,18 +1174,18 @@ def test_students_that_share_a_pass_write_what_each_writes_alone(
         return forward(*given, **named)
 
     here.writer.model.forward = counted
-    shared = together(rows, decoding)
+    shared = generate_rows(rows, decoding)
     assert [replace(s, milliseconds=0) for s in shared] == [replace(s, milliseconds=0) for s in alone]
     assert len({s.text for s in shared}) > 6  # the adapters are heard
     few = len(passes)
     passes.clear()
     for row in rows:
-        together([row], decoding)
+        generate_rows([row], decoding)
     assert few <= len(passes) / 3
     if isinstance(here.writer, Decoder):
         here.writer.piece = 60  # each adapter's rows are in several pieces now
         passes.clear()
-        assert [s.text for s in together(rows, decoding)] == [s.text for s in alone]
+        assert [s.text for s in generate_rows(rows, decoding)] == [s.text for s in alone]
         assert len(passes) > few
     assert not any(module._forward_hooks for module in here.writer.model.modules())
 
@@ -1206,16 +1206,16 @@ def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_ow
         s.generate([r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
     ]
     worn_on: list[Path | None] = []
-    wear = here.wear
+    wear = here.activate
 
     def noted(adapter: Path | None) -> None:
         worn_on.append(adapter)
         wear(adapter)
 
     monkeypatch.setattr(here, "wear", noted)
-    assert [s.text for s in together(rows, decoding)] == alone
+    assert [s.text for s in generate_rows(rows, decoding)] == alone
     assert worn_on == [dora.adapter, whole.adapter, third.adapter, None]
-    assert together([], decoding) == []
+    assert generate_rows([], decoding) == []
 
 
 def test_threads_that_ask_several_students_little_are_answered_together(
@@ -1227,7 +1227,7 @@ def test_threads_that_ask_several_students_little_are_answered_together(
 
     def noted(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
         sizes.append(len(rows))
-        return together(rows, decoding)
+        return generate_rows(rows, decoding)
 
     monkeypatch.setattr(queue, "together", noted)
     engines = [StudentEngine(s, Decoding(max_new_tokens=5)) for s in students]

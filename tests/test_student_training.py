@@ -272,7 +272,7 @@ def test_a_merged_adapter_gives_the_logits_it_was_trained_with(
     with tempfile.TemporaryDirectory() as folder:
         adapters.write(Path(folder) / "a", state, config)
         bare = made[build]().eval()
-        adapters.Worn(bare).wear(Path(folder) / "a")
+        adapters.AdapterSwitcher(bare).activate(Path(folder) / "a")
     with torch.no_grad():
         torch.testing.assert_close(bare(input_ids=ids).logits, wanted, rtol=1e-3, atol=1e-4)
 
@@ -318,9 +318,9 @@ def test_weights_and_low_rank_weights_take_turns_on_one_model(tmp_path: Path) ->
     bare = made["tiny"]().eval()
     with torch.no_grad():
         told["none"] = bare(input_ids=ids).logits
-        worn = adapters.Worn(bare)
+        worn = adapters.AdapterSwitcher(bare)
         for name in ("weights", "adapter", "weights", "none", "adapter", "none"):
-            worn.wear(tmp_path / name if name != "none" else None)
+            worn.activate(tmp_path / name if name != "none" else None)
             torch.testing.assert_close(bare(input_ids=ids).logits, told[name], rtol=1e-4, atol=1e-5)
 
 
@@ -420,7 +420,7 @@ def test_large_checkpoints_are_written_less_often(tmp_path: Path, monkeypatch: p
     saved = Checkpoint(tmp_path / "c", every=60.0)
     clock[0] += 61
     assert saved.due()
-    saved.save(checkpoint.Place(), [], torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]), [])
+    saved.save(checkpoint.CheckpointPosition(), [], torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]), [])
     clock[0] += 61
     assert not saved.due()
     clock[0] += 140  # twenty times what one took

@@ -29,7 +29,7 @@ from kard.teacher.budget import Budget
 from kard.teacher.calls import given as inputs
 from kard.teacher.calls import identity
 from kard.teacher.lm import teacher_lm
-from kard.teacher.teach import Taught, expected_cost, missing_samples, teach
+from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 
 QUESTIONS = (
     Question("q1", "train", "Does copper rust?", ("yes", "no"), "B"),
@@ -70,13 +70,13 @@ def test_each_question_with_a_known_answer_gets_its_samples_once(
     settings = Teaching(samples=2, workers=4)
     engine = script(*[("copper", NO)] * 2, *[("sink", YES)] * 2, input_tokens=30, output_tokens=7)
     taught = teach(db, tiny_task, lm_of(engine), settings, name="wise")
-    assert taught == Taught(added=4, accepted=4, skipped=0, cost=0, prompt_tokens=120, completion_tokens=28)
+    assert taught == TeachSummary(added=4, accepted=4, skipped=0, cost=0, prompt_tokens=120, completion_tokens=28)
     assert kept(db) == [("q1", 0, "B", 1), ("q1", 1, "B", 1), ("q2", 0, "A", 1), ("q2", 1, "A", 1)]
     row = next(db.query("select * from rationales"))
     assert (row["prompt_tokens"], row["completion_tokens"], row["cost"]) == (30, 7, 0)
     assert row["text"] in ("It is heavy. So the answer is (A) yes.", "It is noble. So the answer is (B) no.")
     assert row["milliseconds"] > 0
-    assert teach(db, tiny_task, lm_of(script()), settings, name="wise") == Taught(0, 0, 0, 0, 0, 0)
+    assert teach(db, tiny_task, lm_of(script()), settings, name="wise") == TeachSummary(0, 0, 0, 0, 0, 0)
     more = script(("copper", YES), ("sink", YES))
     assert teach(db, tiny_task, lm_of(more), replace(settings, samples=3), name="wise").added == 2
     assert kept(db)[2] == ("q1", 2, "A", 0)
@@ -136,7 +136,7 @@ def test_an_unreadable_answer_is_asked_for_once_more_and_paid_for_in_the_row(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     taught = teach(db, tiny_task, lm_of(script("no form at all", NO)), ONE, name="wise", limit=1)
-    assert taught == Taught(added=1, accepted=1, skipped=0, cost=0, prompt_tokens=20, completion_tokens=10)
+    assert taught == TeachSummary(added=1, accepted=1, skipped=0, cost=0, prompt_tokens=20, completion_tokens=10)
     assert next(db.query("select prompt_tokens from rationales"))["prompt_tokens"] == 20
 
 

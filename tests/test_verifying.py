@@ -18,7 +18,7 @@ from kard.errors import BadConfig, Missing, TeacherFailed
 from kard.evaluation.quality import quality, read_written
 from kard.questions import store_questions
 from kard.records import Question
-from kard.teacher.records import Identity, keep_teacher
+from kard.teacher.records import TeacherInfo, keep_teacher
 from kard.teacher.requests import UNREADABLE
 from kard.teacher.verifying import Verified, unread, verifier_id, verify
 
@@ -45,7 +45,7 @@ def lm_of(engine: Any, model: str = "scripted") -> dspy.LM:
 @pytest.fixture
 def db(store: Database) -> Database:
     store_questions(store, "tiny", QUESTIONS)
-    keep_teacher(store, Identity("t", "wise", "m", "", "{}"))
+    keep_teacher(store, TeacherInfo("t", "wise", "m", "", "{}"))
     for key, text in enumerate(RATIONALES, 1):
         row = {"question_id": key, "teacher_id": "t", "sample": 0, "text": text, "created": "now"}
         store.table("rationales").insert({**row, "conclusion": "BA "[key - 1].strip() or None, "accepted": key < 3})

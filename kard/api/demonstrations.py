@@ -22,7 +22,7 @@ _PLAIN = (str, int, float, bool, type(None))  # what a line of text can say
 
 
 @dataclass(frozen=True)
-class Lesson:
+class PredictorCall:
     """One call of one predictor: the prompt that the student will see, and the pieces of what it is to write."""
 
     example: int  # number of the example in the training set
@@ -41,7 +41,7 @@ def lessons(
     teacher: dspy.LM | dspy.Module | None = None,
     metric: Metric | None = None,
     num_threads: int = 8,
-) -> list[Lesson]:
+) -> list[PredictorCall]:
     """The distinct calls of the program's predictors on the examples, in their order.
 
     Raises BadInput, naming example and field, when an example lacks what is to be learnt, when a predictor writes
@@ -58,12 +58,12 @@ def lessons(
         calls = _labelled(program, trainset, method)
     else:
         calls = _taught(program, trainset, teacher, metric, num_threads)
-    made: dict[tuple[str, tuple[tuple[str, str], ...]], Lesson] = {}
+    made: dict[tuple[str, tuple[tuple[str, str], ...]], PredictorCall] = {}
     for call in calls:
         signature = reduced(call.signature, method)
         prompt = render.prompt(signature, {name: call.inputs.get(name) for name in signature.input_fields})
         pieces = tuple(render.pieces(signature, _written(call, signature, settings)))
-        made.setdefault((prompt, pieces), Lesson(call.example, call.predictor, signature, prompt, pieces))
+        made.setdefault((prompt, pieces), PredictorCall(call.example, call.predictor, signature, prompt, pieces))
     if not made:
         raise BadInput(
             "nothing to learn: no example led to a call that counts; give other examples or another metric"

@@ -14,8 +14,8 @@ import dspy
 import torch
 
 import kard
-from kard.api.demonstrations import Lesson, Metric, lessons
-from kard.api.lm import Identity, StudentLM, with_student
+from kard.api.demonstrations import Metric, PredictorCall, lessons
+from kard.api.lm import StudentInfo, StudentLM, with_student
 from kard.api.load import FACTS, decoding_for
 from kard.config import METHODS, Decoding, Method, StudentTraining
 from kard.db import now, open_store, writing
@@ -106,7 +106,7 @@ def finetune(
     told = _checked(folder, known)
     if store is not None:
         _record(Path(store), folder, told, found)
-    identity = Identity(
+    identity = StudentInfo(
         known, told["adapter_sha256"], found.spec, found.sha256, chosen.name, wanted, task=name, size=_size(found)
     )
     student = Student(resident(found), folder, wanted, name=known)
@@ -116,7 +116,7 @@ def finetune(
 def _train(
     base: Base,
     tokens: Tokens,
-    made: Sequence[Lesson],
+    made: Sequence[PredictorCall],
     examples: Sequence[Example],
     settings: StudentTraining,
     progress: Progress,
@@ -141,7 +141,7 @@ def _method(name: str) -> Method:
     return METHODS[name]
 
 
-def _hash(made: Sequence[Lesson]) -> str:
+def _hash(made: Sequence[PredictorCall]) -> str:
     """sha256 of every prompt and target, in order."""
     hashed = hashlib.sha256()
     for lesson in made:
@@ -151,7 +151,7 @@ def _hash(made: Sequence[Lesson]) -> str:
     return hashed.hexdigest()
 
 
-def _forms(made: Sequence[Lesson], settings: StudentTraining) -> list[Form]:
+def _forms(made: Sequence[PredictorCall], settings: StudentTraining) -> list[Form]:
     """The prompt and target of every predictor that was called."""
     return [template(one.signature, settings) for one in {lesson.predictor: lesson for lesson in made}.values()]
 

@@ -23,7 +23,7 @@ _ADAPTER = "adapter_sha256"  # in a saved program's state
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class StudentInfo:
     """What a student is, apart from where its files lie."""
 
     id: str
@@ -82,7 +82,7 @@ class StudentLM(dspy.LM):
         self,
         student: Student,
         decoding: Decoding,
-        identity: Identity,
+        identity: StudentInfo,
         signature: type[dspy.Signature] | None = None,
     ) -> None:
         engine = StudentEngine(student, decoding)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import dspy
 
 from kard import tasks
-from kard.api.lm import Identity, StudentLM, reduced, with_student
+from kard.api.lm import StudentInfo, StudentLM, reduced, with_student
 from kard.config import METHODS, Decoding, Retrieval
 from kard.db import open_store, rows
 from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
-from kard.evaluation.ask import Source, fusion_for
+from kard.evaluation.ask import LiveRetriever, fusion_for
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.records import Passage
@@ -210,9 +210,9 @@ def _next(task: str, method: str | None) -> str:
     return f"or train one with: kard train student {task}"
 
 
-def identity_of(row: Mapping[str, Any]) -> Identity:
+def identity_of(row: Mapping[str, Any]) -> StudentInfo:
     """What a row of `students` says of the student."""
-    return Identity(
+    return StudentInfo(
         id=row["id"],
         sha256=row["sha256"],
         base=row["base"],
@@ -267,13 +267,13 @@ def _retrieve(
                 raise Missing(f"no reranker for {task.name} on this knowledge base; {train}")
         finally:
             db.close()
-    return _Reading(base, Source(base, reranker, settings, fusion=fusion))
+    return _Reading(base, LiveRetriever(base, reranker, settings, fusion=fusion))
 
 
 class _Reading:
     """The first k passages of a source. A copy of it is itself: it holds a base and a model."""
 
-    def __init__(self, base: KnowledgeBase, source: Source) -> None:
+    def __init__(self, base: KnowledgeBase, source: LiveRetriever) -> None:
         self.index_id = base.id
         self._source = source
         self._lock = threading.Lock()

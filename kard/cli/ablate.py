@@ -11,8 +11,8 @@ from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
     from kard.pipeline.ablate import Sample
-    from kard.pipeline.ablation import Line, Variant
-    from kard.pipeline.run import Work
+    from kard.pipeline.ablation import AblationRow, Variant
+    from kard.pipeline.run import Run
 
 FACTORS = "side,loss,scorer,candidates,lora,rationales"
 
@@ -96,7 +96,7 @@ def reranker(
     _print(stage.ablate(work, compared, sample, kappa), sample, kappa, form)
 
 
-def _print_plan(work: Work, compared: list[Variant], sample: Sample, kappa: int) -> None:
+def _print_plan(work: Run, compared: list[Variant], sample: Sample, kappa: int) -> None:
     default = compared[1].settings.values()
     rows: list[tuple[str, ...]] = []
     for variant in compared:
@@ -113,7 +113,7 @@ def _about(sample: Sample, kappa: int) -> str:
     )
 
 
-def _print(found: list[Line], sample: Sample, kappa: int, form: str) -> None:
+def _print(found: list[AblationRow], sample: Sample, kappa: int, form: str) -> None:
     from kard.evaluation.report import as_markdown
     from kard.pipeline.ablation import GOLDS, differences_table, shares_table
 

@@ -12,8 +12,8 @@ from kard.cli import choose, options, show
 from kard.cli.knowledge import snippet
 
 if TYPE_CHECKING:
-    from kard.evaluation.ask import Found, Reply
-    from kard.pipeline.evaluate import Chosen
+    from kard.evaluation.ask import RankedHit, Reply
+    from kard.pipeline.evaluate import StudentRef
 
 WIDTH, INDENT, SHORT = 100, "    ", 60  # columns of a passage's text, what it begins with, characters of a title
 
@@ -71,7 +71,7 @@ def ask(
     over = evaluating.of_seed(work, chosen.seed)
     source, reranker = evaluating.source(over, chosen.method, retriever)
 
-    def heard(found: list[Found]) -> None:
+    def heard(found: list[RankedHit]) -> None:
         if not as_json and passages:
             _print_passages(found[:passages], len(found))
 
@@ -92,7 +92,7 @@ def ask(
         _print_reply(reply, chosen, by)
 
 
-def _print_passages(found: list[Found], of: int) -> None:
+def _print_passages(found: list[RankedHit], of: int) -> None:
     """What is read as a whole, the rest in a line each, all with their places in both orders."""
     if not found:
         click.echo("No passage holds any of these words.\n")
@@ -111,7 +111,7 @@ def _print_passages(found: list[Found], of: int) -> None:
     click.echo(f"{len(found)} of {of} passages; see more with --passages\n" if of > len(found) else "")
 
 
-def _print_reply(reply: Reply, chosen: Chosen, by: str) -> None:
+def _print_reply(reply: Reply, chosen: StudentRef, by: str) -> None:
     several = len(reply.written) > 1
     for number, one in enumerate(reply.written, 1):
         start = f"{number}. " if several else ""
@@ -135,7 +135,7 @@ def _print_reply(reply: Reply, chosen: Chosen, by: str) -> None:
 
 
 def _record(
-    question: str, answers: tuple[str, ...], chosen: Chosen, by: str, reranker: str | None, reply: Reply
+    question: str, answers: tuple[str, ...], chosen: StudentRef, by: str, reranker: str | None, reply: Reply
 ) -> dict[str, object]:
     return {
         "question": question,

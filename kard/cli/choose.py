@@ -11,7 +11,7 @@ import click
 
 from kard.cli import options, show
 from kard.db import open_store
-from kard.pipeline.run import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Choices, Teacher, Work
+from kard.pipeline.run import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Run, RunOptions, Teacher
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -97,7 +97,7 @@ def work(
     bases: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
     create: bool = False,
-) -> Work:
+) -> Run:
     """Open the store and settle the choices; what was not chosen is the task's own."""
     from kard import tasks
     from kard.cli.overrides import based, overridden
@@ -114,7 +114,7 @@ def work(
         settings = replace(settings, student=replace(settings.student, epochs=epochs))
     if seed is not None:
         settings = settings.seeded(seed)
-    chosen = Choices(
+    chosen = RunOptions(
         settings=settings,
         sizes=sizes or (next(iter(loaded.students)),),
         methods=methods or DEFAULT_METHODS,
@@ -125,7 +125,7 @@ def work(
         teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
         encoder=encoder,
     )
-    return Work(
+    return Run(
         db=open_store(store, create=create),
         task=loaded,
         choices=chosen,

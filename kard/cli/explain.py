@@ -13,7 +13,7 @@ from kard.db import open_store
 from kard.errors import BadInput
 
 if TYPE_CHECKING:
-    from kard.evaluation.failures import Condition
+    from kard.evaluation.failures import FailureCounts
     from kard.evaluation.trace import Answered, Trace
     from kard.evaluation.verdicts import Need, Needed
 
@@ -96,7 +96,7 @@ def chosen(trace: Trace, words: tuple[str, ...]) -> list[Answered]:
     ]
 
 
-def _names(condition: Condition) -> tuple[str, str, str]:
+def _names(condition: FailureCounts) -> tuple[str, str, str]:
     return condition.size, condition.method, condition.retriever
 
 

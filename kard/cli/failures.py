@@ -16,7 +16,7 @@ from kard.cli.explain import needed as needed_option
 from kard.evaluation.verdicts import VERDICTS
 
 if TYPE_CHECKING:
-    from kard.evaluation.failures import Condition, Failure, Line
+    from kard.evaluation.failures import Failure, FailureCounts, FailureRow
     from kard.evaluation.verdicts import Needed, Verdict
 
 Table = tuple[list[str], list[list[object]]]
@@ -70,7 +70,7 @@ def failures(
         click.echo(note, err=True)
 
 
-def _shares(lines: Sequence[Line]) -> Table:
+def _shares(lines: Sequence[FailureRow]) -> Table:
     """Counts with the share of each condition's wrong answers; verdicts that never fell take no column."""
     there: list[Verdict] = [v for v in VERDICTS if any(line.counts[v] for line in lines)]
     names = _names([line.condition for line in lines])
@@ -81,13 +81,13 @@ def _shares(lines: Sequence[Line]) -> Table:
     return ["condition", "wrong", *there], body
 
 
-def _names(conditions: Sequence[Condition]) -> dict[Condition, str]:
+def _names(conditions: Sequence[FailureCounts]) -> dict[FailureCounts, str]:
     """What tables call them: with the seed only where there is more than one."""
     several = len({c.seed for c in conditions}) > 1
     return {c: c.name if several else c.label for c in conditions}
 
 
-def _examples(lines: Sequence[Line]) -> Table:
+def _examples(lines: Sequence[FailureRow]) -> Table:
     names = _names([line.condition for line in lines])
     body: list[list[object]] = [
         [names[line.condition], v, " ".join(line.examples[v])] for line in lines for v in VERDICTS if line.counts[v]
@@ -106,7 +106,7 @@ def _as_object(failure: Failure) -> dict[str, object]:
     return {**asdict(failure.condition), **rest}
 
 
-def _line_as_object(line: Line) -> dict[str, object]:
+def _line_as_object(line: FailureRow) -> dict[str, object]:
     verdicts = {
         v: {"count": n, "share": _share(n, line), "examples": list(line.examples[v])}
         for v, n in line.counts.items()
@@ -114,7 +114,7 @@ def _line_as_object(line: Line) -> dict[str, object]:
     return {**asdict(line.condition), "wrong": line.wrong, "verdicts": verdicts}
 
 
-def _counted(lines: Sequence[Line]) -> list[list[object]]:
+def _counted(lines: Sequence[FailureRow]) -> list[list[object]]:
     flat = [
         {
             **asdict(line.condition),
@@ -131,11 +131,11 @@ def _flat(objects: Sequence[Mapping[str, object]]) -> list[list[object]]:
     return [list(objects[0]), *(list(o.values()) for o in objects)]
 
 
-def _share(count: int, line: Line) -> float:
+def _share(count: int, line: FailureRow) -> float:
     return round(count / line.wrong, 4)
 
 
-def _notes(lines: Sequence[Line], found: Sequence[Failure], needed: Needed) -> Iterator[str]:
+def _notes(lines: Sequence[FailureRow], found: Sequence[Failure], needed: Needed) -> Iterator[str]:
     """What a reader could misread."""
     from kard.evaluation.failures import cramped
 

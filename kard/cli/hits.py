@@ -15,8 +15,8 @@ import click
 from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
-    from kard.evaluation.retriever_metrics import Asked, Line, Shown
-    from kard.pipeline.run import Work
+    from kard.evaluation.retriever_metrics import RankedQuestion, RetrieverRow, Shown
+    from kard.pipeline.run import Run
     from kard.records import Passage
 
 SHOWN = 3  # questions without -n
@@ -113,7 +113,7 @@ def hits(
         print_orders(asked, after, depth, passages_of(work.db, sorted(ids)), form)
 
 
-def _current(work: Work) -> tuple[str, str | None]:
+def _current(work: Run) -> tuple[str, str | None]:
     """The index that is looked at and its reranker; without the knowledge base, the last that was searched."""
     from kard.errors import Missing
 
@@ -127,7 +127,7 @@ def _current(work: Work) -> tuple[str, str | None]:
 
 
 def print_orders(
-    asked: Sequence[Asked], after: str, depth: int, passages: Mapping[str, Passage], form: str
+    asked: Sequence[RankedQuestion], after: str, depth: int, passages: Mapping[str, Passage], form: str
 ) -> None:
     """Each question's first passages by BM25 and by another retriever."""
     from kard.evaluation.retriever_metrics import shown
@@ -165,7 +165,7 @@ def print_orders(
 
 
 def side_by_side(
-    asked: Asked, after: str, depth: int, passages: Mapping[str, Passage]
+    asked: RankedQuestion, after: str, depth: int, passages: Mapping[str, Passage]
 ) -> tuple[list[str], list[list[object]]]:
     """Header and cells: BM25's order on the left, the other on the right with the rank that BM25 gave."""
     from kard.evaluation.retriever_metrics import shown
@@ -192,7 +192,7 @@ def _record(place: Shown, passages: Mapping[str, Passage]) -> dict[str, object]:
     return {**asdict(place), "title": passage.title, "text": passage.text}
 
 
-def print_summary(lines: Sequence[Line], kappa: int, title: str, form: str, against: str) -> None:
+def print_summary(lines: Sequence[RetrieverRow], kappa: int, title: str, form: str, against: str) -> None:
     """The metrics of each retriever and their differences to one of them."""
     from kard.evaluation.report import as_markdown
     from kard.metrics.ranking import metrics
@@ -228,7 +228,7 @@ def print_summary(lines: Sequence[Line], kappa: int, title: str, form: str, agai
             show.table(f"{title}: {source}, difference to {against} with 95% interval", header, differences)
 
 
-def _measures(line: Line, names: Sequence[str]) -> dict[str, object]:
+def _measures(line: RetrieverRow, names: Sequence[str]) -> dict[str, object]:
     record: dict[str, object] = {
         "needed": line.source,
         "retriever": line.retriever,

@@ -67,7 +67,7 @@ def print_report(db: Database, task: str, split: str, form: str = "table") -> No
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
     lines = accuracy_lines(graded)
-    lessons = summary.Lessons.of(rows(db, "paid_for_lessons", task=task), split, Prompting().shots)
+    lessons = summary.TeacherCosts.of(rows(db, "paid_for_lessons", task=task), split, Prompting().shots)
     hits = rows(db, "first_hits", task=task, split=split)
     found = hits_table(hits)
     if form == "json":

@@ -10,7 +10,7 @@ import click
 from kard.cli import choose, show
 
 if TYPE_CHECKING:
-    from kard.pipeline.run import Teacher, Work
+    from kard.pipeline.run import Run, Teacher
 
 
 @click.command()
@@ -84,7 +84,7 @@ def status(task: str, as_json: bool, **chosen: Any) -> None:
     _print_states(work)
 
 
-def _print_states(work: Work) -> None:
+def _print_states(work: Run) -> None:
     from kard.pipeline import steps
 
     rows: list[tuple[object, ...]] = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kard.encoders.vector_store import Maker, Vector
+from kard.encoders.vector_store import Vector, VectorSpec
 from kard.errors import NoBase
 from kard.records import Passage
 
@@ -30,7 +30,7 @@ OWN = "{title}. {text}"  # what a reranker's encoder reads, too
 
 
 @dataclass(frozen=True, slots=True)
-class Habit:
+class EncoderFamily:
     """How a family of encoders was trained to read. `first` takes the first token's vector instead of the mean.
 
     `passage` without a title is what stands before the title and the text.
@@ -45,13 +45,13 @@ class Habit:
 
 
 # From the families' own model cards and papers. The first whose pattern is found in the base's name is taken.
-HABITS: tuple[tuple[str, Habit], ...] = (
-    (r"\be5-", Habit("e5", "passage: {title} {text}", "query: {text}")),
-    (r"\bcontriever", Habit("contriever", "{title} {text}", similarity="dot")),
-    (r"\bdpr-", Habit("dpr", "{title} [SEP] {text}", pooling="first", similarity="dot", max_length=256)),
+HABITS: tuple[tuple[str, EncoderFamily], ...] = (
+    (r"\be5-", EncoderFamily("e5", "passage: {title} {text}", "query: {text}")),
+    (r"\bcontriever", EncoderFamily("contriever", "{title} {text}", similarity="dot")),
+    (r"\bdpr-", EncoderFamily("dpr", "{title} [SEP] {text}", pooling="first", similarity="dot", max_length=256)),
     (
         r"\bbge-.*-en",
-        Habit(
+        EncoderFamily(
             "bge",
             "{title} {text}",
             "Represent this sentence for searching relevant passages: {text}",
@@ -59,10 +59,10 @@ HABITS: tuple[tuple[str, Habit], ...] = (
         ),
     ),
 )
-PLAIN = Habit("mean")
+PLAIN = EncoderFamily("mean")
 
 
-def habit_of(spec: str) -> Habit:
+def habit_of(spec: str) -> EncoderFamily:
     """How the base of that name reads."""
     return next((habit for pattern, habit in HABITS if re.search(pattern, spec, re.IGNORECASE)), PLAIN)
 
@@ -78,14 +78,14 @@ def read_passage(form: str, passage: Passage) -> str:
 class Embedder:
     """Vectors of questions and of passages that compare by their dot product; a cosine's have unit length."""
 
-    def __init__(self, passages: Encoder, questions: Encoder, habit: Habit, maker: Maker) -> None:
+    def __init__(self, passages: Encoder, questions: Encoder, habit: EncoderFamily, maker: VectorSpec) -> None:
         self._passages = passages
         self._questions = questions
         self._habit = habit
         self.maker = maker
 
     @classmethod
-    def of_reranker(cls, passages: Encoder, questions: Encoder, maker: Maker) -> Embedder:
+    def of_reranker(cls, passages: Encoder, questions: Encoder, maker: VectorSpec) -> Embedder:
         """A reranker's own encoders, or its only one twice, mean-pooled."""
         return cls(passages, questions, PLAIN, maker)
 
@@ -97,7 +97,7 @@ class Embedder:
         reader = _encoder(base, length)
         asker = reader if questions is None else _encoder(questions, length)
         pooling = "pooled" if habit is PLAIN else f"{habit.pooling}-{habit.similarity}"
-        maker = Maker(
+        maker = VectorSpec(
             base.spec,
             base.sha256,
             pooling=pooling,

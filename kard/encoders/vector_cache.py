@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kard.encoders.vector_store import Encodings, Maker, Vector
+from kard.encoders.vector_store import Encodings, Vector, VectorSpec
 from kard.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -96,9 +96,11 @@ def fill(
     return added
 
 
-def maker_of(encoder: Encoder, scorer: Scorer, *, base: str, base_sha256: str, adapter_sha256: str = "") -> Maker:
+def maker_of(
+    encoder: Encoder, scorer: Scorer, *, base: str, base_sha256: str, adapter_sha256: str = ""
+) -> VectorSpec:
     """What decides the vectors that `encode_with` makes with the same arguments."""
-    return Maker(
+    return VectorSpec(
         base=base,
         base_sha256=base_sha256,
         adapter_sha256=adapter_sha256,

@@ -43,7 +43,7 @@ create table if not exists committed (rows integer not null);
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class VectorSpec:
     """All that decides a passage's vector but the passage. `base` is how people call it and decides nothing."""
 
     base: str
@@ -63,11 +63,11 @@ class Maker:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredVectors:
     """What one folder of encodings holds."""
 
     folder: Path
-    maker: Mapping[str, str]  # the fields of `Maker` as text
+    maker: Mapping[str, str]  # the fields of `VectorSpec` as text
     passages: int
     bytes: int  # on disk
 
@@ -83,14 +83,14 @@ def folder_of(knowledge: Path) -> Path:
     return folder if writable else cache_folder() / NAME
 
 
-def beside(knowledge: Path, maker: Maker) -> Encodings:
+def beside(knowledge: Path, maker: VectorSpec) -> Encodings:
     """The encodings of a knowledge base's passages by this maker. Raises BadInput when they are broken."""
     return Encodings(folder_of(knowledge) / maker.id, maker)
 
 
-def kept(knowledge: Path) -> list[Kept]:
+def kept(knowledge: Path) -> list[StoredVectors]:
     """Every folder with encodings of a knowledge base, the largest first; a broken one has no maker."""
-    found: list[Kept] = []
+    found: list[StoredVectors] = []
     for folder in folder_of(knowledge).glob("*"):
         maker: dict[str, str] = {}
         passages = 0
@@ -104,7 +104,7 @@ def kept(knowledge: Path) -> list[Kept]:
         if maker and not passages:
             continue
         size = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
-        found.append(Kept(folder, maker, int(passages), size))
+        found.append(StoredVectors(folder, maker, int(passages), size))
     return sorted(found, key=lambda k: (-k.bytes, k.folder.name))
 
 
@@ -115,7 +115,7 @@ class Encodings:
     killed process left behind them is written over. Raises BadInput when the files are no such thing.
     """
 
-    def __init__(self, folder: Path, maker: Maker) -> None:
+    def __init__(self, folder: Path, maker: VectorSpec) -> None:
         self.folder = folder
         self.maker = maker
         self._row = 2 * maker.width  # bytes

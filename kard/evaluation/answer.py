@@ -100,7 +100,7 @@ def unanswered(db: Database, task: str, condition: Condition, limit: int | None)
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class ConditionRun:
     """What one condition has still to answer, and with what."""
 
     student: Student
@@ -132,7 +132,7 @@ def answer(
     if len(unasked) > 1:
         label = f"answer {len(unasked)} conditions"
     with progress.bar(label, total) as advance:
-        fresh: list[Asking] = []
+        fresh: list[ConditionRun] = []
         for one in unasked:
             asking = replace(one, evaluation=evaluation_id(db, task.name, one.condition))
             repeated = _repeated(db, asking)
@@ -145,7 +145,9 @@ def answer(
     return total
 
 
-def _asking(db: Database, task: Task, student: Student, condition: Condition, limit: int | None) -> Asking | None:
+def _asking(
+    db: Database, task: Task, student: Student, condition: Condition, limit: int | None
+) -> ConditionRun | None:
     missing = unanswered(db, task.name, condition, limit)
     if not missing:
         return None
@@ -160,10 +162,10 @@ def _asking(db: Database, task: Task, student: Student, condition: Condition, li
         retriever_id=condition.retriever_id,
         kappa=condition.kappa or task.settings.retrieval.kappa,
     )
-    return Asking(student, condition, dict(missing), read)
+    return ConditionRun(student, condition, dict(missing), read)
 
 
-def _repeated(db: Database, asking: Asking) -> set[int]:
+def _repeated(db: Database, asking: ConditionRun) -> set[int]:
     """The questions whose answers another condition had. What a prompted base is shown depends on the retriever."""
     condition = asking.condition
     if condition.decoding.samples > 1 or not METHODS[condition.method].trained:
@@ -171,7 +173,7 @@ def _repeated(db: Database, asking: Asking) -> set[int]:
     return repeat(db, asking.evaluation, asking.questions, asking.read)
 
 
-def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, Prediction]]:
+def predictions(task: Task, asked: Sequence[ConditionRun]) -> Iterator[tuple[ConditionRun, Prediction]]:
     """The task's own DSPy program, run on every question with its student behind a `dspy.LM`.
 
     Twice as many threads as a batch holds keep the students' batches full; longest prompts go first, so
@@ -187,7 +189,7 @@ def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, P
     pool = ThreadPoolExecutor(max_workers=2 * max(a.condition.decoding.batch for a in asked))
     with asked[0].student.home.queue.here() as turn:
         try:
-            futures: dict[Future[Prediction], Asking] = {
+            futures: dict[Future[Prediction], ConditionRun] = {
                 pool.submit(askers[number], question_id): asked[number]
                 for number, question_id in sorted(work, key=length, reverse=True)
             }
@@ -207,7 +209,7 @@ def predictions(task: Task, asked: Sequence[Asking]) -> Iterator[tuple[Asking, P
 class _Asker:
     """A condition's program and student, for any number of threads."""
 
-    def __init__(self, task: Task, asking: Asking) -> None:
+    def __init__(self, task: Task, asking: ConditionRun) -> None:
         from kard.student.generation.engine import load_lm
         from kard.student.generation.prompted import PromptedAdapter
         from kard.student.prompt import StudentAdapter, signature_for
@@ -271,7 +273,7 @@ def _prediction(question_id: int, outcome: Any) -> Prediction:
     return Prediction(question_id, vote, samples, tuple(p.id for p in outcome.passages))
 
 
-def _keep(db: Database, asking: Asking, prediction: Prediction) -> None:
+def _keep(db: Database, asking: ConditionRun, prediction: Prediction) -> None:
     gold = asking.questions[prediction.question_id].answer
     samples = prediction.samples
     row = {

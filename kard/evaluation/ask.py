@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RankedHit:
     """A passage with its place in each order; `place` 1 to k are read, in that order."""
 
     hit: Hit  # rank and BM25
@@ -51,7 +51,7 @@ class Written:
 class Reply:
     """The vote: `answer` is an option's text or free text, '' when no text answered; `letter` the option's."""
 
-    found: tuple[Found, ...]
+    found: tuple[RankedHit, ...]
     written: tuple[Written, ...]
     answer: str
     letter: str | None
@@ -60,7 +60,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Source:
+class LiveRetriever:
     """Where passages for a new question come from: BM25, reordered by the reranker if there is one, or by both.
 
     With `encodings` the reranker reads passages' vectors from the disk and keeps there what it had to make. They
@@ -78,25 +78,27 @@ class Source:
         """As retrievers are called."""
         return "bm25" if self.reranker is None else "reranker" if self.fusion is None else "fused"
 
-    def find(self, question: str) -> list[Found]:
+    def find(self, question: str) -> list[RankedHit]:
         """The candidates in the order of reading, the first k of them read."""
         settings = self.settings
         hits = self.base.search(question, settings.kappa, max_df=settings.max_df)
         if self.reranker is None or not hits:
-            return [Found(hit, hit.rank, None, hit.rank <= settings.k) for hit in hits]
+            return [RankedHit(hit, hit.rank, None, hit.rank <= settings.k) for hit in hits]
         scores = [float(score) for score in self._scores(self.reranker, question, [hit.passage for hit in hits])]
         reranked = sorted(range(len(hits)), key=lambda i: -scores[i])  # ties keep BM25's order
         ranks = {i: rank for rank, i in enumerate(reranked, 1)}
         order = reranked if self.fusion is None else _fused(self.fusion, [hit.bm25 for hit in hits], scores)
-        return [Found(hits[i], place, scores[i], place <= settings.k, ranks[i]) for place, i in enumerate(order, 1)]
+        return [
+            RankedHit(hits[i], place, scores[i], place <= settings.k, ranks[i]) for place, i in enumerate(order, 1)
+        ]
 
     def _scores(self, reranker: Reranker, question: str, passages: Sequence[Passage]) -> Scores:
         if self.encodings is None:
             return reranker.scores(question, passages)
-        from kard.retrieval.rerank import ahead, scores_of
+        from kard.retrieval.rerank import prefetch, scores_of
 
         known = {passage.id: passage for passage in passages}
-        ahead(reranker, self.encodings, list(known), lambda ids: [known[i] for i in ids])
+        prefetch(reranker, self.encodings, list(known), lambda ids: [known[i] for i in ids])
         return scores_of(reranker, [question], [passages])[0]
 
 
@@ -107,9 +109,9 @@ def ask(
     question: str,
     options: Sequence[str],
     *,
-    source: Source | None,
+    source: LiveRetriever | None,
     decoding: Decoding,
-    heard: Callable[[list[Found]], None] = lambda _: None,
+    heard: Callable[[list[RankedHit]], None] = lambda _: None,
 ) -> Reply:
     """The student's reply. `heard` gets the passages as soon as they are found, before the student writes.
 
@@ -122,7 +124,7 @@ def ask(
     from kard.student.prompt import StudentAdapter, line, signature_for
 
     check(question, options)
-    found: list[Found] = []
+    found: list[RankedHit] = []
 
     def retrieve(text: str) -> list[Passage]:
         if source is not None:
@@ -188,7 +190,9 @@ def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:
     return text.strip()
 
 
-def _voted(found: tuple[Found, ...], written: tuple[Written, ...], options: Sequence[str], took: float) -> Reply:
+def _voted(
+    found: tuple[RankedHit, ...], written: tuple[Written, ...], options: Sequence[str], took: float
+) -> Reply:
     keys = [one.sample.answer if options else _alike(one.answer) or None for one in written]
     winner, _ = majority(keys)
     shown = {key: one.answer for key, one in reversed(list(zip(keys, written, strict=True)))}  # the first wording

@@ -21,7 +21,7 @@ REORDERED = ("reranker", "shuffled")  # BM25's candidates in a reranker's order
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class FailureCounts:
     """A row of `evaluations` with its student: who answered, what it read."""
 
     evaluation_id: int
@@ -61,7 +61,7 @@ class Condition:
 class Failure:
     """A wrong answer and its verdict. `answer` is None when none could be read from what the student wrote."""
 
-    condition: Condition
+    condition: FailureCounts
     question_id: int
     key: str
     kind: str
@@ -88,7 +88,7 @@ class Known:
         return self.facts[question_id].need(index_id) if question_id in self.facts else _NOTHING.need(index_id)
 
     def explain(
-        self, condition: Condition, question_id: int, read: Sequence[str], needed: Needed = "all"
+        self, condition: FailureCounts, question_id: int, read: Sequence[str], needed: Needed = "all"
     ) -> tuple[Verdict, str, Need]:
         """The verdict on a wrong answer under a condition, why, and what the question needs there."""
         need = self.need(question_id, condition.index_id)
@@ -102,7 +102,7 @@ class Known:
         )
         return verdict, why, need
 
-    def _candidates(self, condition: Condition, question_id: int) -> frozenset[str] | None:
+    def _candidates(self, condition: FailureCounts, question_id: int) -> frozenset[str] | None:
         """What the condition's retriever could choose from; None for one that is not known here."""
         lists = {
             "bm25": "question",
@@ -116,7 +116,7 @@ class Known:
             return None if found is None else frozenset(found)
         return frozenset(p for p, rank in found.items() if rank is not None and rank <= condition.kappa)
 
-    def _misled(self, condition: Condition, question_id: int) -> bool:
+    def _misled(self, condition: FailureCounts, question_id: int) -> bool:
         rationale = self.searched.get((question_id, condition.index_id or ""))
         known = self.facts.get(question_id, _NOTHING).rationales
         return any(r.id == rationale and not r.accepted for r in known)
@@ -169,10 +169,10 @@ def cramped(found: Iterable[Failure]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FailureRow:
     """A line of the table: how often each verdict fell on a condition's wrong answers, with some question keys."""
 
-    condition: Condition
+    condition: FailureCounts
     counts: Mapping[Verdict, int]  # every verdict, 0 where it never fell
     examples: Mapping[Verdict, Sequence[str]]
 
@@ -182,20 +182,20 @@ class Line:
         return sum(self.counts.values())
 
 
-def tally(failures: Iterable[Failure], examples: int = 3) -> list[Line]:
+def tally(failures: Iterable[Failure], examples: int = 3) -> list[FailureRow]:
     """A line for each condition, in the order of the paper's table."""
-    groups: dict[Condition, list[Failure]] = defaultdict(list)
+    groups: dict[FailureCounts, list[Failure]] = defaultdict(list)
     for failure in failures:
         groups[failure.condition].append(failure)
     return [_line(condition, groups[condition], examples) for condition in sorted(groups, key=lambda c: c.place)]
 
 
-def _line(condition: Condition, failures: Sequence[Failure], examples: int) -> Line:
+def _line(condition: FailureCounts, failures: Sequence[Failure], examples: int) -> FailureRow:
     keys: dict[Verdict, list[str]] = {verdict: [] for verdict in VERDICTS}
     for failure in failures:
         keys[failure.verdict].append(failure.key)
     counts: dict[Verdict, int] = {verdict: len(of) for verdict, of in keys.items()}
-    return Line(condition, counts, {verdict: of[:examples] for verdict, of in keys.items()})
+    return FailureRow(condition, counts, {verdict: of[:examples] for verdict, of in keys.items()})
 
 
 def known_of(db: Database, task: str, split: str, question_id: int | None = None) -> Known:
@@ -250,12 +250,12 @@ def _candidates(
     return dict(found), searched
 
 
-def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> Condition:
+def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> FailureCounts:
     """The condition of a row of the query `explained_answers`; `labels` are those of `kard.evaluation.labels`."""
     names = ("evaluation_id", "size", "method", "seed", "retriever", "k", "index_id", "reranker_id", "retriever_id")
     label = labels.get(cast(int, row["evaluation_id"]), "")
     values = {name: row[name] for name in (*names, "kappa")}
-    return Condition(**values, variant=label)  # type: ignore[arg-type]  # columns are typed
+    return FailureCounts(**values, variant=label)  # type: ignore[arg-type]  # columns are typed
 
 
 def read_of(row: Mapping[str, object]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kard.errors import BadInput, NoExtra
-from kard.evaluation.retriever_metrics import SOURCES, Asked, retrievers_in
+from kard.evaluation.retriever_metrics import SOURCES, RankedQuestion, retrievers_in
 from kard.metrics.ranking import first_ranks
 
 ENDINGS = (".svg", ".png")
@@ -19,7 +19,7 @@ def curve(ranks: Sequence[int | None], depth: int) -> list[float]:
     return [sum(rank is not None and rank <= k for rank in ranks) / len(ranks) for k in range(1, depth + 1)]
 
 
-def write_plot(asked: Sequence[Asked], kappa: int, title: str, path: Path) -> None:
+def write_plot(asked: Sequence[RankedQuestion], kappa: int, title: str, path: Path) -> None:
     """Draw Hits@k of every retriever into the file. Raises NoExtra, and BadInput for another kind of file."""
     if path.suffix.lower() not in ENDINGS:
         raise BadInput(f"{path.name}: name a file that ends in {' or '.join(ENDINGS)}")

@@ -62,7 +62,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportRow:
     """A line of the accuracy table: a condition, or a baseline that reads nothing and knows nothing."""
 
     size: str
@@ -97,7 +97,7 @@ def by_condition(graded: Iterable[Graded]) -> dict[Key, list[Graded]]:
     return dict(sorted(found.items(), key=lambda item: (place(*item[0][:3]), item[0][3])))
 
 
-def accuracy_lines(graded: Sequence[Graded]) -> list[Line]:
+def accuracy_lines(graded: Sequence[Graded]) -> list[ReportRow]:
     """Chance, majority, then every condition; several seeds of one condition are one line with their mean."""
     if not graded:
         return []
@@ -107,12 +107,12 @@ def accuracy_lines(graded: Sequence[Graded]) -> list[Line]:
         shares = {kind: _share(_of_kind(group, kind)) for kind in kinds}
         unread = sum(g.answer is None for g in group)
         lines.append(
-            Line(size, method, retriever, shares, unread, variant, seeds=_over_seeds(group), cost=_cost(group))
+            ReportRow(size, method, retriever, shares, unread, variant, seeds=_over_seeds(group), cost=_cost(group))
         )
     return lines
 
 
-def baselines(graded: Sequence[Graded], kinds: Sequence[str]) -> list[Line]:
+def baselines(graded: Sequence[Graded], kinds: Sequence[str]) -> list[ReportRow]:
     """What guessing evenly is expected to get, and what always giving the split's commonest answer gets.
 
     Letters mean something only among questions with equally many options, so the majority is taken per
@@ -128,7 +128,7 @@ def baselines(graded: Sequence[Graded], kinds: Sequence[str]) -> list[Line]:
         for options in {g.options for g in group}:
             right += Counter(g.gold for g in group if g.options == options).most_common(1)[0][1]
         majority[kind] = wilson(right, len(group))
-    return [Line("-", "chance", "-", chance), Line("-", "majority", "-", majority)]
+    return [ReportRow("-", "chance", "-", chance), ReportRow("-", "majority", "-", majority)]
 
 
 def _of_kind(graded: Iterable[Graded], kind: str) -> list[Graded]:
@@ -181,7 +181,7 @@ def _at(order: Sequence[str], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def as_table(lines: Sequence[Line]) -> tuple[list[str], list[list[object]]]:
+def as_table(lines: Sequence[ReportRow]) -> tuple[list[str], list[list[object]]]:
     """Header and cells: accuracy with its 95% interval for all questions and for each kind.
 
     A cell over fewer questions than the header names says how many, as those of a run that goes on.
@@ -198,7 +198,7 @@ def as_table(lines: Sequence[Line]) -> tuple[list[str], list[list[object]]]:
     return header, body
 
 
-def _cell(line: Line, kind: str, most: int) -> str:
+def _cell(line: ReportRow, kind: str, most: int) -> str:
     """A baseline is no sample of answers, so it has no interval."""
     share = line.shares[kind]
     if not share.of:

@@ -54,7 +54,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RescoredCondition:
     """A condition's texts, right answers and unreadable votes, before and after."""
 
     name: str
@@ -70,7 +70,7 @@ class Rescored:
     """What reading again came to."""
 
     parser: str
-    conditions: tuple[Condition, ...]
+    conditions: tuple[RescoredCondition, ...]
     changes: tuple[Change, ...]
 
     @property
@@ -108,7 +108,7 @@ def rescore(
     otherwise; a second time nothing changes and nothing is written.
     """
     started, begin = now(), monotonic()
-    conditions: list[Condition] = []
+    conditions: list[RescoredCondition] = []
     changes: list[Change] = []
     found = [row for row in rows(db, "conditions") if row["task"] == task and split in (None, row["split"])]
     with progress.bar("reading again", len(found)) as advance:
@@ -123,7 +123,7 @@ def rescore(
     return result
 
 
-def _condition(db: Database, row: Mapping[str, object], *, dry_run: bool) -> tuple[Condition, list[Change]]:
+def _condition(db: Database, row: Mapping[str, object], *, dry_run: bool) -> tuple[RescoredCondition, list[Change]]:
     name = f"{row['size']}/{row['method']}/{row['retriever']} k={row['k']} seed={row['seed']} ({row['split']})"
     predictions = list(_predictions(rows(db, "stored_texts", evaluation=row["evaluation_id"])))
     changes: list[Change] = []
@@ -143,7 +143,7 @@ def _condition(db: Database, row: Mapping[str, object], *, dry_run: bool) -> tup
     before = sum(voted.answer is None for voted in predictions)
     texts = sum(len(voted.texts) for voted in predictions)
     return (
-        Condition(name, len(predictions), texts, reread, (right_before, right), (before, unread)),
+        RescoredCondition(name, len(predictions), texts, reread, (right_before, right), (before, unread)),
         changes,
     )
 

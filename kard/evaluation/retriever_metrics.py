@@ -33,7 +33,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RankedQuestion:
     """A question with its orders by retriever and its needs by source; a source that names nothing is absent."""
 
     id: int
@@ -56,7 +56,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RetrieverRow:
     """What one retriever finds over the questions that have both it and the need."""
 
     source: str
@@ -76,7 +76,7 @@ def read_orders(
     question: int | None = None,
     limit: int | None = None,
     experiments: bool = False,
-) -> list[Asked]:
+) -> list[RankedQuestion]:
     """The questions of a split (or one of them) that were searched with on this index.
 
     Orders count among the first `kappa`. Retrievers are named as people call them, with an id where several of a
@@ -103,7 +103,7 @@ def read_orders(
         key = (int(str(row["question_id"])), str(row["source"]))
         units.setdefault(key, {})[str(row["passage_id"])] = str(row["unit"])
     return [
-        Asked(
+        RankedQuestion(
             key,
             name,
             text,
@@ -131,13 +131,13 @@ def passages_of(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
     return found
 
 
-def retrievers_in(asked: Sequence[Asked]) -> list[str]:
+def retrievers_in(asked: Sequence[RankedQuestion]) -> list[str]:
     """Every retriever that ordered any question, in the order of reports."""
     there = {name for question in asked for name in question.orders}
     return sorted(there, key=lambda name: (RETRIEVER_ORDER.index(name.partition(" ")[0]), name))
 
 
-def one_of(asked: Sequence[Asked], wanted: str | None, current: str | None) -> str:
+def one_of(asked: Sequence[RankedQuestion], wanted: str | None, current: str | None) -> str:
     """The retriever that a person means: by its name, or by its kind where one of the kind is `current`.
 
     Without a wish it is the reranker, else the last there is. Raises Missing.
@@ -151,7 +151,7 @@ def one_of(asked: Sequence[Asked], wanted: str | None, current: str | None) -> s
     raise Missing(f"no order by {wanted!r} of these questions; there are {', '.join(there)}")
 
 
-def shown(asked: Asked, name: str, depth: int) -> list[Shown]:
+def shown(asked: RankedQuestion, name: str, depth: int) -> list[Shown]:
     """The first `depth` places of a retriever's order; none when it has not ordered this question."""
     words = {place.passage: place for place in asked.orders.get(BM25, ())}
     return [
@@ -167,12 +167,12 @@ def shown(asked: Asked, name: str, depth: int) -> list[Shown]:
     ]
 
 
-def summary(asked: Sequence[Asked], kappa: int, against: str = BM25) -> list[Line]:
+def summary(asked: Sequence[RankedQuestion], kappa: int, against: str = BM25) -> list[RetrieverRow]:
     """A line for each source of needs and retriever, over the questions that the retriever has ordered.
 
     Differences are to `against`, over the questions that it has ordered too.
     """
-    lines: list[Line] = []
+    lines: list[RetrieverRow] = []
     for source in SOURCES:
         judged = [question for question in asked if source in question.needs]
         for name in retrievers_in(asked):
@@ -185,11 +185,11 @@ def summary(asked: Sequence[Asked], kappa: int, against: str = BM25) -> list[Lin
                 both = np.array([against in question.orders for question in ordered])
                 theirs = _table([q for q in ordered if against in q.orders], against, source, kappa)
                 differences = paired(ours[both], theirs) if both.any() else None
-            lines.append(Line(source, name, len(ordered), ours.mean(axis=0).tolist(), differences))
+            lines.append(RetrieverRow(source, name, len(ordered), ours.mean(axis=0).tolist(), differences))
     return lines
 
 
-def _table(asked: Sequence[Asked], name: str, source: str, kappa: int) -> Floats:
+def _table(asked: Sequence[RankedQuestion], name: str, source: str, kappa: int) -> Floats:
     found = [
         measured([p.passage for p in question.orders[name]], question.needs[source], kappa) for question in asked
     ]

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from textwrap import fill
 
 from kard.config import METHODS, RERANKED, Method
-from kard.evaluation.report import BASELINES, Line
+from kard.evaluation.report import BASELINES, ReportRow
 
 Table = tuple[list[str], list[list[object]]]  # header, rows
-Columns = dict[str, Callable[[Line], object]]
+Columns = dict[str, Callable[[ReportRow], object]]
 WIDTH = 18  # characters of a kind's name in one line of a header
 MOST_WITH_INTERVALS = 4  # kinds that have their intervals beside each other within about 100 columns
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TeacherCosts:
     """What a task's teachers were paid, in US dollars, and for how many rationales."""
 
     training: float = 0.0  # for the training questions
@@ -27,7 +27,7 @@ class Lessons:
     shots: int = 0  # of them that a prompt shows
 
     @classmethod
-    def of(cls, paid: Sequence[Mapping[str, object]], split: str, shots: int = 0) -> Lessons:
+    def of(cls, paid: Sequence[Mapping[str, object]], split: str, shots: int = 0) -> TeacherCosts:
         """From the rows of the query `paid_for_lessons`."""
 
         def total(name: str, wanted: str) -> float:
@@ -35,7 +35,7 @@ class Lessons:
 
         return cls(total("cost", "train"), total("cost", split), int(total("rationales", "train")), shots)
 
-    def price(self, line: Line) -> float | None:
+    def price(self, line: ReportRow) -> float | None:
         """What the condition's lessons cost: the student's, the reranker's, the upper bound's. None for a baseline.
 
         Rationales are paid for once, whatever learns from them, and rejected ones were paid for too.
@@ -51,7 +51,7 @@ class Lessons:
         return price + (self.evaluated if line.retriever == "silver" else 0.0)
 
 
-def summary(lines: Sequence[Line], lessons: Lessons) -> Table:
+def summary(lines: Sequence[ReportRow], lessons: TeacherCosts) -> Table:
     """A line a condition: accuracy over all questions with its interval, what an answer and its lessons cost."""
     if not lines:
         return _named({}, ())
@@ -66,12 +66,12 @@ def summary(lines: Sequence[Line], lessons: Lessons) -> Table:
     return _named({**accuracy, **_prices(lessons)}, lines)
 
 
-def costs(lines: Sequence[Line], lessons: Lessons) -> Table:
+def costs(lines: Sequence[ReportRow], lessons: TeacherCosts) -> Table:
     """What an answer and its lessons cost, a line a condition."""
     return _named(_prices(lessons), [line for line in lines if line.method not in BASELINES])
 
 
-def _prices(lessons: Lessons) -> Columns:
+def _prices(lessons: TeacherCosts) -> Columns:
     return {
         "tokens": _tokens,
         "ms": lambda line: _rounded(line.cost.milliseconds),
@@ -80,13 +80,13 @@ def _prices(lessons: Lessons) -> Columns:
     }
 
 
-def _named(columns: Columns, lines: Sequence[Line]) -> Table:
+def _named(columns: Columns, lines: Sequence[ReportRow]) -> Table:
     """The columns after those that name a line."""
     header = ["size", "method", "retriever", *columns]
     return header, [[*line.cells, *(cell(line) for cell in columns.values())] for line in lines]
 
 
-def by_kind(lines: Sequence[Line]) -> Table | None:
+def by_kind(lines: Sequence[ReportRow]) -> Table | None:
     """A line a condition, a column a kind of question; None where there is one kind. Many kinds stand bare."""
     kinds = [kind for kind in lines[0].shares if kind != "all"] if lines else []
     if not kinds:
@@ -95,7 +95,7 @@ def by_kind(lines: Sequence[Line]) -> Table | None:
     most = {kind: max(line.shares[kind].of for line in lines) for kind in kinds}
     header = [f"{fill(kind, WIDTH)}\nn={most[kind]}" for kind in kinds]
 
-    def cell(line: Line, kind: str) -> str:
+    def cell(line: ReportRow, kind: str) -> str:
         of = line.shares[kind].of
         return _share(line, kind, places) + ("" if of in (0, most[kind]) else f" n={of}")
 
@@ -103,7 +103,7 @@ def by_kind(lines: Sequence[Line]) -> Table | None:
     return ["size", "method", "retriever", *header], rows
 
 
-def as_records(lines: Sequence[Line], lessons: Lessons) -> list[dict[str, object]]:
+def as_records(lines: Sequence[ReportRow], lessons: TeacherCosts) -> list[dict[str, object]]:
     """The lines as JSON holds them: numbers under names."""
     return [
         {
@@ -126,7 +126,7 @@ def as_records(lines: Sequence[Line], lessons: Lessons) -> list[dict[str, object
     ]
 
 
-def _numbers(line: Line, kind: str) -> dict[str, object]:
+def _numbers(line: ReportRow, kind: str) -> dict[str, object]:
     share = line.shares[kind]
     bare = line.method in BASELINES
     return {
@@ -138,7 +138,7 @@ def _numbers(line: Line, kind: str) -> dict[str, object]:
     }
 
 
-def _share(line: Line, kind: str, places: int) -> str:
+def _share(line: ReportRow, kind: str, places: int) -> str:
     """A baseline is no sample of answers, so it has no interval. 0 places: two of the share, and no interval."""
     share = line.shares[kind]
     if not share.of:
@@ -147,11 +147,11 @@ def _share(line: Line, kind: str, places: int) -> str:
     return f"{share.value:.{places or 2}f}" if bare else share.shown(places)
 
 
-def _seeds(line: Line) -> str:
+def _seeds(line: ReportRow) -> str:
     return "" if line.seeds is None else f"{line.seeds} ({line.seeds.of})"
 
 
-def _tokens(line: Line) -> str:
+def _tokens(line: ReportRow) -> str:
     prompt, completion = line.cost.prompt_tokens, line.cost.completion_tokens
     return "" if prompt is None or completion is None else f"{prompt:.0f} + {completion:.0f}"
 

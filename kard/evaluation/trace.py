@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kard.db import batches, marks, rows
-from kard.evaluation.failures import Condition, Known, condition_of, known_of, read_of
+from kard.evaluation.failures import FailureCounts, Known, condition_of, known_of, read_of
 from kard.evaluation.find_question import find_question
 from kard.evaluation.judgements import Judgement, judgements
 from kard.evaluation.labels import variants
@@ -67,7 +67,7 @@ class Explanation:
 class Answered:
     """What a student made of the question under one condition. `verdict` is None for a right answer."""
 
-    condition: Condition
+    condition: FailureCounts
     passages: tuple[str, ...]  # ids, in the order of the prompt
     samples: tuple[Sample, ...]
     votes: int  # samples that agree with `answer`

@@ -24,7 +24,7 @@ from kard.knowledge.bm25 import ANALYSER, MAX_SEGMENTS, PostingsWriter, indexed_
 from kard.knowledge.knowledge_base import POSTINGS
 from kard.knowledge.sources import documents, place_of
 from kard.knowledge.splitting import split
-from kard.knowledge.updates import Arrivals, DocumentClash
+from kard.knowledge.updates import DocumentClash, SourceUpdate
 from kard.progress import SILENT, Progress
 from kard.records import Document, Passage
 
@@ -73,7 +73,7 @@ def index_documents(
         _settle(db, postings, progress)
         try:
             db.execute("begin immediate")
-            arrivals = Arrivals(db, source)
+            arrivals = SourceUpdate(db, source)
             with progress.bar("Indexing passages", None) as advance:
                 for batch in _batches(_passages(documents, words)):
                     fresh = arrivals.take(batch)
@@ -143,7 +143,7 @@ def _opened(folder: Path) -> Generator[tuple[sqlite3.Connection, PostingsWriter]
             shutil.rmtree(folder)
 
 
-def _note(db: sqlite3.Connection, arrivals: Arrivals, removed: int) -> Indexed:
+def _note(db: sqlite3.Connection, arrivals: SourceUpdate, removed: int) -> Indexed:
     """Write down what the base is now and what Tantivy has to do to follow."""
     changed = bool(arrivals.added or removed)
     (total,) = db.execute("select count(*) from passages").fetchone()

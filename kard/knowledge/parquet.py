@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kard.errors import BadInput, NoExtra
-from kard.files import Place, Row
+from kard.files import FilePosition, Row
 
 BATCH = 1_000  # rows in memory at a time
 
 
-def parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[Place, Row]]:
+def parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[FilePosition, Row]]:
     """Every row with its number as its line, of the wanted columns only. Raises NoExtra and BadInput."""
     try:
         reader: Any = import_module("pyarrow.parquet")
@@ -26,7 +26,7 @@ def parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[Place, Row
             for batch in file.iter_batches(batch_size=BATCH, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
-                    yield Place(path, number), row
+                    yield FilePosition(path, number), row
     except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
         first = str(error).partition("\n")[0]
         raise BadInput(

@@ -24,7 +24,7 @@ class DocumentClash(BadInput):
         self.problem = problem
 
 
-class Arrivals:
+class SourceUpdate:
     """One run of one source, inside the caller's transaction: `take` batches, then `leave` once."""
 
     def __init__(self, db: sqlite3.Connection, source: str) -> None:

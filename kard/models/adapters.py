@@ -134,7 +134,7 @@ def hash_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class Worn:
+class AdapterSwitcher:
     """A model under one adapter at a time, merged into its weights.
 
     Merged weights generate at the speed of the base model. The base's own weights are kept, so that no number of
@@ -148,7 +148,7 @@ class Worn:
         self._settled = True  # false while weights change: whoever stops that leaves neither base nor adapter
 
     @torch.no_grad()
-    def wear(self, folder: Path | None) -> None:
+    def activate(self, folder: Path | None) -> None:
         """Put on the adapter in the folder in place of the one that is on; None is the base alone."""
         if folder == self._on and self._settled:
             return

@@ -8,8 +8,8 @@ from time import monotonic
 
 from kard.db import now, writing
 from kard.errors import Missing
-from kard.pipeline.ablation import EXPERIMENT, GOLDS, Line, Ranked, Variant, lines
-from kard.pipeline.run import Work
+from kard.pipeline.ablation import EXPERIMENT, GOLDS, AblationRow, Ranked, Variant, lines
+from kard.pipeline.run import Run
 
 STEP = "ablate"  # in steps_log; its note is the reranker's id
 
@@ -43,7 +43,7 @@ class Sample:
     trained: int
 
 
-def sample_of(work: Work, limit: int, measured: int) -> Sample:
+def sample_of(work: Run, limit: int, measured: int) -> Sample:
     """At most `limit` questions to train on and `measured` to measure on, of the chosen split or else of train.
 
     Only questions up to the last one with an accepted rationale count; at most a third of them is kept from
@@ -63,7 +63,7 @@ def sample_of(work: Work, limit: int, measured: int) -> Sample:
     return Sample(split, skip or measured, skip, trained)
 
 
-def ablate(work: Work, variants: Sequence[Variant], sample: Sample, kappa: int) -> list[Line]:
+def ablate(work: Run, variants: Sequence[Variant], sample: Sample, kappa: int) -> list[AblationRow]:
     """Train and rank with every variant that was not yet; what all are worth.
 
     The first `kappa` passages by BM25 are ranked, or as many as an earlier run retrieved. Each training and each
@@ -108,7 +108,7 @@ def ablate(work: Work, variants: Sequence[Variant], sample: Sample, kappa: int) 
     return lines(rankings, next(some for some in rankings if some.factor == "default"))
 
 
-def _find(work: Work, sample: Sample, kappa: int) -> None:
+def _find(work: Run, sample: Sample, kappa: int) -> None:
     """Search with what is measured, and with the rationales of everything that takes part."""
     from kard.retrieval.ground import ground
     from kard.retrieval.retrieve import copy_evidence, retrieve
@@ -134,7 +134,7 @@ def _find(work: Work, sample: Sample, kappa: int) -> None:
     )
 
 
-def _rank(work: Work, variant: Variant, reranker_id: str, sample: Sample) -> None:
+def _rank(work: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
     from kard.reranker.model import Reranker
     from kard.retrieval.rerank import rerank, unranked
 
@@ -168,7 +168,7 @@ def _rank(work: Work, variant: Variant, reranker_id: str, sample: Sample) -> Non
         )
 
 
-def _ranks(work: Work, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
+def _ranks(work: Run, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
     """By kind of gold and measured question: the best rank of a needed passage by the reranker, or by BM25."""
     values = {
         "task": work.task.name,
@@ -187,6 +187,6 @@ def _ranks(work: Work, sample: Sample, reranker_id: str | None) -> dict[str, dic
     return found
 
 
-def _seconds(work: Work, sql: str, reranker_id: str) -> float | None:
+def _seconds(work: Run, sql: str, reranker_id: str) -> float | None:
     row = work.db.execute(sql, [reranker_id]).fetchone()
     return None if row is None or row[0] is None else round(float(row[0]) / 1000, 1)

@@ -95,7 +95,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class AblationRow:
     """What one ranking is worth against one kind of gold passages; shares and differences are by k."""
 
     factor: str
@@ -145,10 +145,10 @@ class Ranked:
     ranking: float | None = None
 
 
-def lines(rankings: Sequence[Ranked], default: Ranked) -> list[Line]:
+def lines(rankings: Sequence[Ranked], default: Ranked) -> list[AblationRow]:
     """A line for each kind of gold and ranking, in that order; a gold that no question has gives none."""
     return [
-        Line(
+        AblationRow(
             factor=some.factor,
             level=some.level,
             gold=gold,
@@ -180,7 +180,7 @@ def _differences(ranks: Ranks, default: Ranks) -> dict[int, Difference]:
 Table = tuple[list[str], list[list[object]]]
 
 
-def shares_table(found: Sequence[Line]) -> Table:
+def shares_table(found: Sequence[AblationRow]) -> Table:
     """Header and cells: Hits@k with its 95% interval, and what it cost."""
     header = ["factor", "setting", "questions", *(f"Hits@{k}" for k in KS), "training s", "ranking s"]
     return header, [
@@ -193,7 +193,7 @@ def shares_table(found: Sequence[Line]) -> Table:
     ]
 
 
-def differences_table(found: Sequence[Line]) -> Table:
+def differences_table(found: Sequence[AblationRow]) -> Table:
     """Header and cells: Hits@k minus the default's, with its 95% interval."""
     header = ["factor", "setting", *(f"Hits@{k}" for k in KS)]
     return header, [

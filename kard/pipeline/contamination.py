@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from kard.db import insert_ignoring, now, writing
 from kard.evaluation.contamination import LEAST, N, Sought
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import OF_TASK, State, Step
 from kard.questions import read_questions
 
@@ -21,7 +21,7 @@ where question_id {OF_TASK} and question_id in (select id from questions where s
 """
 
 
-def against(work: Work) -> str:
+def against(work: Run) -> str:
     """A hash of everything that a question is looked for in, and of how."""
     made = hashlib.sha256(f"{N} {LEAST}".encode())
     for key, content in work.db.execute(_TRAINING, {"task": work.task.name}):
@@ -31,7 +31,7 @@ def against(work: Work) -> str:
     return made.hexdigest()[:16]
 
 
-def unscreened(work: Work, current: str) -> dict[int, str]:
+def unscreened(work: Run, current: str) -> dict[int, str]:
     """Id and text of the evaluated questions that were not looked for in what the store holds now."""
     if work.split == "train":
         return {}
@@ -42,7 +42,7 @@ def unscreened(work: Work, current: str) -> dict[int, str]:
     return {key: question.text for key, question in questions if key not in done}
 
 
-def state(work: Work) -> State:
+def state(work: Run) -> State:
     """Evaluated questions that were and were not looked for; those that were found are noted."""
     current = against(work)
     missing = len(unscreened(work, current))
@@ -51,12 +51,12 @@ def state(work: Work) -> State:
     return State("questions", every - missing, missing, note=f"{found} overlap" if found else "")
 
 
-def count_found(work: Work) -> int:
+def count_found(work: Run) -> int:
     """Questions of the evaluated split that were found somewhere."""
     return int(work.db.execute(_FOUND, {"task": work.task.name, "split": work.split}).fetchone()[0])
 
 
-def screen(work: Work) -> int:
+def screen(work: Run) -> int:
     """Look for what was not looked for; how many questions that was, found or not. All are kept at once."""
     current = against(work)
     questions = unscreened(work, current)
@@ -90,7 +90,7 @@ def screen(work: Work) -> int:
     return len(questions)
 
 
-def _texts(work: Work) -> Iterator[tuple[str, object, str]]:
+def _texts(work: Run) -> Iterator[tuple[str, object, str]]:
     """Everything to look in: what it is, its id, its text."""
     training = "select id, text from questions where task = ? and split = 'train' order by id"
     for key, text in work.db.execute(training, [work.task.name]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kard.errors import BadConfig
 from kard.pipeline import steps
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.tasks import Task
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def world_of(task: Task, size: Size) -> World:
     return task.world(passages=size.passages, train=size.train, test=size.test, seed=size.seed)
 
 
-def prepare(work: Work, world: World) -> None:
+def prepare(work: Run, world: World) -> None:
     """Index the world's documents and load its questions; nothing is added when that was done before.
 
     Raises BadConfig when the store holds questions of another world: each needs a store of its own.
@@ -54,7 +54,7 @@ def prepare(work: Work, world: World) -> None:
     store_questions(work.db, work.task.name, list(world.questions))
 
 
-def quickened(work: Work) -> Work:
+def quickened(work: Run) -> Run:
     """The same work with the least training that still goes through every step."""
     settings = work.choices.settings
     quick = replace(
@@ -64,7 +64,7 @@ def quickened(work: Work) -> Work:
     return work
 
 
-def run(work: Work, world: World) -> dict[str, int]:
+def run(work: Run, world: World) -> dict[str, int]:
     """The whole pipeline; units added by each step."""
     prepare(work, world)
     return steps.run(work)

@@ -6,25 +6,25 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kard.errors import Missing
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import OF_TASK, State, Step, tested_ids
 
 if TYPE_CHECKING:
     from kard.retrieval.dense_rankings import Reader
-    from kard.retrieval.fuse import Needs
+    from kard.retrieval.fuse import RelevanceLabels
 
 
-def dense_state(work: Work) -> State:
+def dense_state(work: Run) -> State:
     """Evaluated questions with and without their nearest passages."""
     return _state(work, "dense")
 
 
-def hybrid_state(work: Work) -> State:
+def hybrid_state(work: Run) -> State:
     """Evaluated questions with and without an order of both BM25 and vectors."""
     return _state(work, "hybrid")
 
 
-def dense(work: Work) -> int:
+def dense(work: Run) -> int:
     """Encode the whole base, if it is not yet, and find the nearest passages of each question. Raises Missing."""
     missing = _missing(work, "dense")
     if not missing:
@@ -41,7 +41,7 @@ def dense(work: Work) -> int:
     return search(work.db, searcher, retriever, missing, _kappa(work), progress=work.progress)
 
 
-def hybrid(work: Work) -> int:
+def hybrid(work: Run) -> int:
     """Order what is not ordered; how to mix is chosen once for a task and encoder. Raises Missing."""
     missing = _missing(work, "hybrid")
     if not missing:
@@ -66,7 +66,7 @@ def hybrid(work: Work) -> int:
     )
 
 
-def _choose(work: Work, nearest: str) -> str:
+def _choose(work: Run, nearest: str) -> str:
     """Choose how to mix on training questions that the encoder was not taught; the hybrid retriever's id."""
     from dataclasses import replace
 
@@ -88,12 +88,12 @@ def _choose(work: Work, nearest: str) -> str:
     return keep_retriever(work.db, made, tuned.metrics(), (monotonic() - started) * 1000)
 
 
-def _held_out(work: Work) -> list[Needs]:
+def _held_out(work: Run) -> list[RelevanceLabels]:
     """Training questions with rationales: those that did not teach the reranker when its encoder is worn."""
     from kard.pipeline.rerank import held_out_needs
     from kard.retrieval.fuse import needs_of
 
-    if work.choices.wears:
+    if work.choices.uses_reranker_encoder:
         reranker = work.reranker_id()
         return [] if reranker is None else held_out_needs(work, reranker)
     try:
@@ -103,12 +103,12 @@ def _held_out(work: Work) -> list[Needs]:
     return needs_of(work.db, work.task.name, work.index_id, teacher_id=teacher)
 
 
-def _reader(work: Work) -> Reader:
+def _reader(work: Run) -> Reader:
     from kard.models.bases import resolve
     from kard.retrieval.dense_rankings import reader_of, reader_of_reranker
 
     chosen = work.choices.settings.retrieval.encoder
-    if work.choices.wears:
+    if work.choices.uses_reranker_encoder:
         reranker = work.reranker_id()
         if reranker is None:
             name = work.task.name
@@ -119,18 +119,18 @@ def _reader(work: Work) -> Reader:
     return reader_of(resolve(work.encoder), max_length=work.choices.settings.reranker.max_length)
 
 
-def _kappa(work: Work) -> int:
+def _kappa(work: Run) -> int:
     return work.choices.settings.retrieval.kappa
 
 
-def _missing(work: Work, kind: str) -> list[tuple[int, str]]:
+def _missing(work: Run, kind: str) -> list[tuple[int, str]]:
     from kard.retrieval.rankings import unranked
 
     where = (work.retriever_id(kind), work.index_id, work.task.name, _kappa(work))
     return unranked(work.db, *where, split=work.split, limit=work.choices.test_limit)
 
 
-def _state(work: Work, kind: str) -> State:
+def _state(work: Run, kind: str) -> State:
     missing = len(_missing(work, kind))
     return State("questions", len(tested_ids(work)) - missing, missing)
 

@@ -15,10 +15,10 @@ from kard.config import METHODS, RERANKED, RETRIEVERS, require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
 from kard.evaluation.answer import Condition, answer, unanswered
-from kard.evaluation.ask import Source, fusion_for
+from kard.evaluation.ask import LiveRetriever, fusion_for
 from kard.evaluation.name_matching import listed, meant
 from kard.pipeline import steps
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, tested_ids
 from kard.pipeline.students import train_student
 
@@ -30,7 +30,7 @@ NOT_HERE = ("teach", "reranker", "student", "answer")  # steps that an evaluatio
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class StudentRef:
     """A student to evaluate: a row of `students`, or a base that is yet to have one (id '')."""
 
     id: str
@@ -47,7 +47,7 @@ class Chosen:
 
 
 @dataclass
-class Evaluation(Work):
+class Evaluation(Run):
     """The work of one seed, with the reranker that its conditions read from."""
 
     fixed_reranker: str | None = None
@@ -64,8 +64,8 @@ class Evaluation(Work):
 
 
 def choose(
-    work: Work, names: Sequence[str], *, sizes: Sequence[str] | None = None, seed: int | None = None
-) -> list[Chosen]:
+    work: Run, names: Sequence[str], *, sizes: Sequence[str] | None = None, seed: int | None = None
+) -> list[StudentRef]:
     """The students that the names mean: `all` trained ones, `prompted` bases, ids, and names like 135m/kard.
 
     Prompted bases are of the sizes that were trained unless `sizes` are given, and show the examples of `seed`.
@@ -76,13 +76,13 @@ def choose(
     asked = sizes or list(dict.fromkeys(known)) or work.choices.sizes
     shown = work.choices.settings.prompting.seed if seed is None else seed
     bases = [
-        Chosen("", size, m.name, shown, work.base_of(size))
+        StudentRef("", size, m.name, shown, work.base_of(size))
         for size in asked
         for m in METHODS.values()
         if not m.trained
     ]
     parts = {student: student.parts for student in [*trained, *bases]}
-    found: dict[Chosen, None] = {}
+    found: dict[StudentRef, None] = {}
     for name in names:
         some = trained if name == ALL else bases if name == PROMPTED else meant(name, parts)
         if not some and name == ALL:
@@ -95,7 +95,7 @@ def choose(
     return list(found)
 
 
-def choose_one(work: Work, name: str | None) -> Chosen:
+def choose_one(work: Run, name: str | None) -> StudentRef:
     """The trained student that the name means, the newest of several seeds; without a name the newest `kard`.
 
     Raises BadInput for a name that means none or several kinds, Missing when none is trained.
@@ -129,7 +129,7 @@ def only_task(store: Path) -> str:
     return found[0]
 
 
-def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source | None, str | None]:
+def source(work: Evaluation, method: str, retriever: str | None) -> tuple[LiveRetriever | None, str | None]:
     """Where a student of that method finds passages for a new question, and the reranker's id if one orders them.
 
     Without a retriever: the reranker if there is one, else BM25. Raises BadConfig for a method that reads nothing,
@@ -154,17 +154,17 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[Source
         model = Reranker.load(work.db, found, work.adapters)
         if model.scorer == "pooled":  # the token vectors of a question's candidates would take megabytes
             vectors = encodings_of(work.db, model, found, work.knowledge)
-    return Source(work.base, model, work.choices.settings.retrieval, vectors, fusion), found
+    return LiveRetriever(work.base, model, work.choices.settings.retrieval, vectors, fusion), found
 
 
 @dataclass(frozen=True)
 class Plan:
     """Students and retrievers to answer with, those of one base together, each with the work of its seed."""
 
-    work: Work
-    pairs: tuple[tuple[Evaluation, Chosen, str], ...]
+    work: Run
+    pairs: tuple[tuple[Evaluation, StudentRef, str], ...]
 
-    def missing(self) -> list[tuple[Chosen, Condition, int]]:
+    def missing(self) -> list[tuple[StudentRef, Condition, int]]:
         """Each condition, as far as it can be told now, with the number of questions that it has not answered."""
         found = [(student, _condition(over, student, retriever)) for over, student, retriever in self.pairs]
         return [(student, condition, self._left(condition)) for student, condition in found]
@@ -184,11 +184,11 @@ class Plan:
         work = self.work
         return len(unanswered(work.db, work.task.name, condition, work.choices.test_limit))
 
-    def _state(self, work: Work) -> State:
+    def _state(self, work: Run) -> State:
         left = sum(count for _, _, count in self.missing())
         return State("answers", len(tested_ids(work)) * len(self.pairs) - left, left)
 
-    def _answers(self, work: Work) -> int:
+    def _answers(self, work: Run) -> int:
         from kard.student.generation.multi_adapter import FEW
         from kard.student.generation.student import Student
 
@@ -208,7 +208,7 @@ class Plan:
                 added, waiting = added + self._answer(waiting), []
         return added + self._answer(waiting)
 
-    def _in_turn(self) -> list[tuple[Evaluation, Chosen, str]]:
+    def _in_turn(self) -> list[tuple[Evaluation, StudentRef, str]]:
         """Base by base, and retriever by retriever: students with few questions left answer them together."""
         bases = list(dict.fromkeys(student.base for _, student, _ in self.pairs))
         return sorted(self.pairs, key=lambda pair: (bases.index(pair[1].base), RETRIEVERS.index(pair[2])))
@@ -218,12 +218,12 @@ class Plan:
         return answer(work.db, work.task, asked, limit=work.choices.test_limit, progress=work.progress)
 
 
-def _condition(over: Evaluation, student: Chosen, retriever: str) -> Condition:
+def _condition(over: Evaluation, student: StudentRef, retriever: str) -> Condition:
     row = student.id or over.student_id(student.size, student.method) or ""
     return over.condition(row, student.method, retriever)
 
 
-def plan(work: Work, students: Sequence[Chosen], retrievers: Sequence[str], reranker: str | None = None) -> Plan:
+def plan(work: Run, students: Sequence[StudentRef], retrievers: Sequence[str], reranker: str | None = None) -> Plan:
     """Every student with every retriever that it can read from, base by base. Nothing is made or written.
 
     `reranker` is an id; without it each student reads by the reranker of its own seed, where there is one.
@@ -251,7 +251,7 @@ def plan(work: Work, students: Sequence[Chosen], retrievers: Sequence[str], rera
 
 
 def of_seed(
-    work: Work,
+    work: Run,
     seed: int,
     *,
     methods: Sequence[str] = (),
@@ -278,7 +278,7 @@ def of_seed(
     )
 
 
-def no_reranker(work: Work) -> Missing:
+def no_reranker(work: Run) -> Missing:
     """The error of a store without a reranker."""
     name = work.task.name
     return Missing(f"no reranker for {name} on this knowledge base; train one with: kard train reranker {name}")
@@ -295,7 +295,7 @@ def _prepare(work: Evaluation) -> None:
         _check_silver(work)
 
 
-def _check_silver(work: Work) -> None:
+def _check_silver(work: Run) -> None:
     """Raises Missing unless every evaluated question has passages that a rationale found.
 
     An upper bound over some of the questions would be compared with rows over all of them.
@@ -313,5 +313,5 @@ def _check_silver(work: Work) -> None:
         )
 
 
-def _chosen(row: Mapping[str, object]) -> Chosen:
-    return Chosen(str(row["id"]), str(row["size"]), str(row["method"]), int(str(row["seed"])), str(row["base"]))
+def _chosen(row: Mapping[str, object]) -> StudentRef:
+    return StudentRef(str(row["id"]), str(row["size"]), str(row["method"]), int(str(row["seed"])), str(row["base"]))

@@ -7,17 +7,17 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kard.errors import Missing
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import OF_TASK, State, Step, count, tested_ids
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from kard.retrieval.fuse import Needs
+    from kard.retrieval.fuse import RelevanceLabels
     from kard.retrieval.fusion import Fusion
 
 
-def reranker_state(work: Work) -> State:
+def reranker_state(work: Run) -> State:
     """Whether a reranker was trained as chosen, and whether its data have changed since."""
     current = work.reranker_id()
     every = count(work, "select count(*) from rerankers where task = :task and experiment = ''")
@@ -38,7 +38,7 @@ def reranker_state(work: Work) -> State:
     return State("reranker", int(not changed), 0, every - int(not changed), note)
 
 
-def train_reranker(work: Work) -> str:
+def train_reranker(work: Run) -> str:
     """Train the reranker as chosen; its id, which is the trained one's when nothing has changed."""
     from kard.models.bases import resolve
     from kard.reranker.training import train_reranker as train
@@ -57,7 +57,7 @@ def train_reranker(work: Work) -> str:
     )
 
 
-def reranker(work: Work) -> int:
+def reranker(work: Run) -> int:
     """Train the reranker unless there is one trained as chosen."""
     if work.reranker_id() is not None:
         return 0
@@ -65,7 +65,7 @@ def reranker(work: Work) -> int:
     return 1
 
 
-def rerank_state(work: Work) -> State:
+def rerank_state(work: Run) -> State:
     """Evaluated questions whose candidates the reranker has and has not ranked."""
     from kard.retrieval.rerank import unranked
 
@@ -78,7 +78,7 @@ def rerank_state(work: Work) -> State:
     return State("questions", len(tested & done), len(tested - done))
 
 
-def rerank(work: Work) -> int:
+def rerank(work: Run) -> int:
     """Rank what is not ranked. Raises Missing without a reranker."""
     found = work.reranker_id()
     if found is None:
@@ -102,13 +102,13 @@ def rerank(work: Work) -> int:
     )
 
 
-def fuse_state(work: Work) -> State:
+def fuse_state(work: Run) -> State:
     """Evaluated questions with and without an order by both BM25 and the reranker."""
     missing = _unfused(work)
     return State("questions", len(tested_ids(work)) - len(missing), len(missing))
 
 
-def _unfused(work: Work) -> list[int]:
+def _unfused(work: Run) -> list[int]:
     from kard.retrieval.rankings import unranked
 
     kappa = work.choices.settings.retrieval.kappa
@@ -124,7 +124,7 @@ def _unfused(work: Work) -> list[int]:
     return [question for question, _ in found]
 
 
-def fuse(work: Work) -> int:
+def fuse(work: Run) -> int:
     """Choose how to fuse, unless that was done for this reranker, and order what is not ordered. Raises Missing."""
     reranker_id = work.reranker_id()
     if reranker_id is None:
@@ -149,7 +149,7 @@ def fusion_of(db: Database, retriever_id: str) -> Fusion:
     return Fusion.of(json.loads(row[0]))
 
 
-def _choose_fusion(work: Work, reranker_id: str) -> str:
+def _choose_fusion(work: Run, reranker_id: str) -> str:
     """Choose on the training questions that the reranker was not taught; its id.
 
     Without them (few questions, or data that have changed since) both orders count alike, by rank.
@@ -167,7 +167,7 @@ def _choose_fusion(work: Work, reranker_id: str) -> str:
     return keep(work.db, reranker_id, tuned, (monotonic() - started) * 1000)
 
 
-def held_out_needs(work: Work, reranker_id: str) -> list[Needs]:
+def held_out_needs(work: Run, reranker_id: str) -> list[RelevanceLabels]:
     """The training questions that did not teach this reranker; none when its data have changed since."""
     from kard.reranker.dataset import read_lessons
     from kard.retrieval.fuse import needs_of

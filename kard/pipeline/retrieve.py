@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import OF_TASK, State, Step, count, tested_ids
 
 
-def retrieve_state(work: Work) -> State:
+def retrieve_state(work: Run) -> State:
     """Evaluated questions with and without passages on the current index."""
     from kard.retrieval.retrieve import lacking
 
@@ -17,7 +17,7 @@ def retrieve_state(work: Work) -> State:
     return State("questions", len(tested) - len(missing), len(missing), outdated)
 
 
-def retrieve(work: Work) -> int:
+def retrieve(work: Run) -> int:
     """Search with the evaluated questions; keep the gold evidence beside what was found."""
     from kard.retrieval.retrieve import copy_evidence
     from kard.retrieval.retrieve import retrieve as search
@@ -34,7 +34,7 @@ def retrieve(work: Work) -> int:
     )
 
 
-def ground_state(work: Work) -> State:
+def ground_state(work: Run) -> State:
     """Rationales with and without passages on the current index."""
     from kard.retrieval.ground import ungrounded
 
@@ -48,7 +48,7 @@ def ground_state(work: Work) -> State:
     )
 
 
-def ground(work: Work) -> int:
+def ground(work: Run) -> int:
     """Search with the rationales."""
     from kard.retrieval.ground import ground as search
 

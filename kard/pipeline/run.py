@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, Settled, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, TaskSettings, require
 from kard.errors import BadConfig, Missing
 from kard.evaluation.answer import Condition
 from kard.progress import SILENT, Progress
@@ -35,10 +35,10 @@ class Teacher:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class RunOptions:
     """What a person chose for a run; the rest comes from the task's own settings."""
 
-    settings: Settled
+    settings: TaskSettings
     sizes: tuple[str, ...]
     methods: tuple[str, ...] = DEFAULT_METHODS
     retrievers: tuple[str, ...] = DEFAULT_RETRIEVERS
@@ -62,7 +62,9 @@ class Choices:
     @property
     def reranks(self) -> bool:
         """Whether anything is read in the reranker's order."""
-        return self.reads and bool(set(RERANKED) & set(self.retrievers) or (self.searches and self.wears))
+        return self.reads and bool(
+            set(RERANKED) & set(self.retrievers) or (self.searches and self.uses_reranker_encoder)
+        )
 
     @property
     def searches(self) -> bool:
@@ -74,18 +76,18 @@ class Choices:
         return self.reads and retriever in self.retrievers
 
     @property
-    def wears(self) -> bool:
+    def uses_reranker_encoder(self) -> bool:
         """Whether dense search reads with the trained reranker's encoder."""
         return self.settings.retrieval.encoder == "reranker"
 
 
 @dataclass
-class Work:
+class Run:
     """A task, its store and folders, and the choices of this run."""
 
     db: Database
     task: Task
-    choices: Choices
+    choices: RunOptions
     store: Path
     knowledge: Path
     adapters: Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.questions import read_questions
 
 
@@ -26,8 +26,8 @@ class Step:
 
     name: str
     about: str
-    state: Callable[[Work], State]
-    run: Callable[[Work], int]  # does what is missing; the number of units added
+    state: Callable[[Run], State]
+    run: Callable[[Run], int]  # does what is missing; the number of units added
     drop: str  # the statement that deletes what it made, with the parameter :task
     needs: tuple[str, ...] = ()  # the steps whose results it reads
     paid: bool = False  # what it made was paid for: kept by `rebuild` unless told otherwise
@@ -37,18 +37,18 @@ OF_TASK = "in (select id from questions where task = :task)"
 """Completes `question_id` in a statement with the parameter :task."""
 
 
-def count(work: Work, sql: str, **values: object) -> int:
+def count(work: Run, sql: str, **values: object) -> int:
     """The number that a statement with the parameter :task gives."""
     return int(work.db.execute(sql, {"task": work.task.name, **values}).fetchone()[0] or 0)
 
 
-def train_ids(work: Work) -> list[int]:
+def train_ids(work: Run) -> list[int]:
     """Ids of the training questions of this run."""
     questions = read_questions(work.db, work.task.name, split="train", limit=work.choices.limit)
     return [i for i, _ in questions]
 
 
-def tested_ids(work: Work) -> list[int]:
+def tested_ids(work: Run) -> list[int]:
     """Ids of the evaluated questions of this run."""
     questions = read_questions(work.db, work.task.name, split=work.split, limit=work.choices.test_limit)
     return [i for i, _ in questions]

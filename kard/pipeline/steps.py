@@ -12,7 +12,7 @@ from kard.pipeline.contamination import SCREEN
 from kard.pipeline.dense import DENSE, HYBRID
 from kard.pipeline.rerank import FUSE, RERANK, RERANKER
 from kard.pipeline.retrieve import GROUND, RETRIEVE
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step
 from kard.pipeline.students import ANSWER, STUDENT
 from kard.pipeline.teach import TEACH
@@ -22,7 +22,7 @@ CHECKS = (SCREEN,)  # after the steps, and seen by `status` only while they lack
 NAMES = tuple(step.name for step in (*STEPS, *CHECKS))
 
 
-def wanted(work: Work) -> Iterator[Step]:
+def wanted(work: Run) -> Iterator[Step]:
     """The steps that this run's choices need."""
     for step in STEPS:
         if step in (RETRIEVE, GROUND) and not work.choices.reads:
@@ -38,7 +38,7 @@ def wanted(work: Work) -> Iterator[Step]:
         yield step
 
 
-def states(work: Work) -> Iterator[tuple[Step, State | None, str]]:
+def states(work: Run) -> Iterator[tuple[Step, State | None, str]]:
     """Each step with its state, or None and the reason when it cannot be told yet."""
     for step in (*wanted(work), *CHECKS):
         try:
@@ -49,12 +49,12 @@ def states(work: Work) -> Iterator[tuple[Step, State | None, str]]:
             yield step, None, str(error)
 
 
-def run(work: Work) -> dict[str, int]:
+def run(work: Run) -> dict[str, int]:
     """Every step in order, each doing only what is missing; units added by step."""
     return {step.name: run_step(work, step) for step in (*wanted(work), *CHECKS)}
 
 
-def run_step(work: Work, step: Step) -> int:
+def run_step(work: Run, step: Step) -> int:
     """One step; what it added and how long it took goes to `steps_log` when it added something."""
     started, begin = now(), monotonic()
     added = step.run(work)
@@ -81,7 +81,7 @@ def resting_on(name: str) -> list[Step]:
     return [step for step in (*STEPS, *CHECKS) if step.name in names]
 
 
-def rebuild(work: Work, name: str, *, including_paid: bool = False) -> list[str]:
+def rebuild(work: Run, name: str, *, including_paid: bool = False) -> list[str]:
     """Drop what a step made and all that came from it; the names of the steps that lost something.
 
     What was paid for stays unless `including_paid`. Adapter folders that no row names any more go too.
@@ -97,7 +97,7 @@ def rebuild(work: Work, name: str, *, including_paid: bool = False) -> list[str]
     return dropped
 
 
-def _sweep(work: Work) -> None:
+def _sweep(work: Run) -> None:
     """Remove the adapter folders that no row names."""
     kept = {row[0] for row in work.db.execute("select path from rerankers union select path from students")}
     if work.adapters.is_dir():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from kard.config import METHODS
 from kard.evaluation.answer import answer as answer_conditions
 from kard.evaluation.answer import unanswered
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, count, tested_ids
 
 
-def student_state(work: Work) -> State:
+def student_state(work: Run) -> State:
     """Students trained as chosen, and those to come."""
     made = [work.student_id(size, method) for size, method in work.students()]
     done = sum(student is not None for student in made)
@@ -18,7 +18,7 @@ def student_state(work: Work) -> State:
     return State("students", done, len(made) - done, every - trained)
 
 
-def train_student(work: Work, size: str, method: str) -> str:
+def train_student(work: Run, size: str, method: str) -> str:
     """Train a student of that size and method as chosen; its id, the trained one's when nothing has changed.
 
     A method that is not trained gets a row for its base as it is asked.
@@ -55,7 +55,7 @@ def train_student(work: Work, size: str, method: str) -> str:
     )
 
 
-def student(work: Work) -> int:
+def student(work: Run) -> int:
     """Train the students that are missing."""
     lacking = [pair for pair in work.students() if work.student_id(*pair) is None]
     for size, method in lacking:
@@ -63,7 +63,7 @@ def student(work: Work) -> int:
     return len(lacking)
 
 
-def answer_state(work: Work) -> State:
+def answer_state(work: Run) -> State:
     """Answers given and to come, those of students that are not trained yet among the latter."""
     tested = len(tested_ids(work))
     wanted = tested * sum(len(work.retrievers_of(method)) for _, method in work.students())
@@ -74,7 +74,7 @@ def answer_state(work: Work) -> State:
     return State("answers", wanted - missing, missing)
 
 
-def answer(work: Work) -> int:
+def answer(work: Run) -> int:
     """Let every student answer what it has not, under each of its conditions."""
     from kard.student.generation.student import Student
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kard.config import Teaching
-from kard.pipeline.run import Work
+from kard.pipeline.run import Run
 from kard.pipeline.step import OF_TASK, State, Step, count, train_ids
 from kard.questions import read_questions
 
 LEAST = 1e-9  # US dollars: what is left of a budget that is spent, so that the teacher says so
 
 
-def state(work: Work) -> State:
+def state(work: Run) -> State:
     """Samples that a named teacher still owes; without one, what the store holds."""
     teacher = work.choices.teacher
     if teacher is None or teacher.lm is None:
@@ -31,7 +31,7 @@ def state(work: Work) -> State:
     return State("rationales", done, missing)
 
 
-def asked(work: Work) -> Iterator[tuple[str, Teaching, int | None]]:
+def asked(work: Run) -> Iterator[tuple[str, Teaching, int | None]]:
     """The splits that the teacher explains, with how and how many questions of each.
 
     Evaluated questions get one rationale each when their silver passages are read: nothing is trained on it.
@@ -42,7 +42,7 @@ def asked(work: Work) -> Iterator[tuple[str, Teaching, int | None]]:
         yield work.split, replace(settings, samples=1), work.choices.test_limit
 
 
-def run(work: Work) -> int:
+def run(work: Run) -> int:
     """Ask for what is missing. Raises Missing when nobody is named and the store holds no rationale."""
     teacher = work.choices.teacher
     if teacher is None or teacher.lm is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kard.errors import BadConfig, Missing
 from kard.metrics.intervals import wilson
-from kard.models.adapters import CONFIG, WEIGHTS, Worn, hash_of, is_whole
+from kard.models.adapters import CONFIG, WEIGHTS, AdapterSwitcher, hash_of, is_whole
 from kard.publish.card import PAPER, Card, Result, made_with, markdown
 from kard.publish.folder import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
 
@@ -87,7 +87,7 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
             from transformers import AutoModel
 
             model: Any = AutoModel.from_pretrained(base.folder)
-            Worn(model).wear(source)
+            AdapterSwitcher(model).activate(source)
             save_model(part, model, base)
         else:
             copy_adapter(part, source, spec)

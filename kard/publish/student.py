@@ -17,7 +17,7 @@ from kard.config import METHODS, Method, StudentTraining
 from kard.db import rows
 from kard.errors import BadConfig, BadInput, NoTask
 from kard.metrics.intervals import wilson
-from kard.models.adapters import CONFIG, Worn, checked, is_whole
+from kard.models.adapters import CONFIG, AdapterSwitcher, checked, is_whole
 from kard.models.weights import measure
 from kard.publish.card import PAPER, Card, Form, Result, made_with, markdown
 from kard.publish.folder import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
@@ -163,7 +163,7 @@ def _merge(part: Path, base: Base, source: Path) -> str:
     kept = json.loads((base.folder / "config.json").read_text("utf-8"))
     precision = getattr(torch, str(kept.get("dtype") or kept.get("torch_dtype")), torch.float32)
     model = load_model(base, torch.float32 if is_whole(source) else precision)
-    Worn(model).wear(source)
+    AdapterSwitcher(model).activate(source)
     save_model(part, model, base)
     return measure(part)[0]
 

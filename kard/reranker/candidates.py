@@ -98,7 +98,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class TrainingBatch:
     """What one step sees of its Q questions: arrays are (Q, C), `best` is (Q,).
 
     Where a question has fewer than C candidates, `present` is False and `passages` repeats its first.
@@ -110,7 +110,7 @@ class Drawn:
     best: NDArray[np.int64]  # the column of the one to rank first
 
 
-def draw(pools: Sequence[Pool], settings: RerankerTraining, rng: Generator, progress: float = 0.0) -> Drawn:
+def draw(pools: Sequence[Pool], settings: RerankerTraining, rng: Generator, progress: float = 0.0) -> TrainingBatch:
     """Candidates of each question for these settings' loss, when `progress` (0 to 1) of the training is done."""
     hard = settings.loss in ("infonce", "mix")
     width = settings.candidates
@@ -125,11 +125,11 @@ def draw(pools: Sequence[Pool], settings: RerankerTraining, rng: Generator, prog
         passages[row, : len(places)] = pool.passages[places]
         target[row, : len(places)] = pool.target(places, tau)
         best[row] = 0 if hard else int(np.argmax(pool.target(places, settings.tau_teacher)))
-    drawn = Drawn(passages, present, target, best)
+    drawn = TrainingBatch(passages, present, target, best)
     return _against_others(drawn, pools) if hard else drawn
 
 
-def _against_others(drawn: Drawn, pools: Sequence[Pool]) -> Drawn:
+def _against_others(drawn: TrainingBatch, pools: Sequence[Pool]) -> TrainingBatch:
     """The same with the other questions' best passages beside each question's own candidates.
 
     One that is a candidate of the question itself takes no part: it may be needed.
@@ -137,7 +137,7 @@ def _against_others(drawn: Drawn, pools: Sequence[Pool]) -> Drawn:
     firsts = np.unique(drawn.passages[:, 0])
     added = np.tile(firsts, (len(pools), 1))
     strange = np.stack([~np.isin(firsts, pool.passages) for pool in pools])
-    return Drawn(
+    return TrainingBatch(
         passages=np.concatenate([drawn.passages, np.where(strange, added, drawn.passages[:, :1])], 1),
         present=np.concatenate([drawn.present, strange], 1),
         target=np.concatenate([drawn.target, np.zeros(added.shape, np.float32)], 1),

@@ -39,7 +39,7 @@ join passages p on p.document = e.document where q.task = :task and q.split = 't
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TrainingQuestion:
     """A question, the candidates of each accepted rationale, and the passages that it needs."""
 
     key: str
@@ -57,15 +57,15 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class RerankerDataset:
     """Everything that one training reads."""
 
-    lessons: tuple[Lesson, ...]
+    lessons: tuple[TrainingQuestion, ...]
     texts: tuple[str, ...]  # of the passages, as the encoder reads them
     sha256: str  # of questions, rationales and candidates with their scores
     ids: tuple[str, ...] = ()  # of the passages, in the knowledge base; () when they are in none
 
-    def split(self, seed: int, share: float = 0.1) -> tuple[list[Lesson], list[Lesson]]:
+    def split(self, seed: int, share: float = 0.1) -> tuple[list[TrainingQuestion], list[TrainingQuestion]]:
         """Questions to train on and a share to measure on: at most 100, none when there are fewer than 20.
 
         A question is on one side with all its rationales. (The authors' code splits by rationale, so that
@@ -84,7 +84,7 @@ def read_lessons(
     teacher_id: str | None = None,
     limit: int | None = None,
     skip: int = 0,
-) -> Lessons:
+) -> RerankerDataset:
     """The candidates of accepted rationales of train questions, found in this index.
 
     Of the questions in their order, the first `skip` are left out and at most `limit` follow. Raises Missing when
@@ -101,7 +101,7 @@ def read_lessons(
     for question_id, passage_id in db.execute(EVIDENCE, {"task": task_name}):
         evidence.setdefault(cast("int", question_id), set()).add(cast("str", passage_id))
     numbers: dict[str, int] = {}
-    lessons: list[Lesson] = []
+    lessons: list[TrainingQuestion] = []
     data = hashlib.sha256()
     cursor = db.execute(ROWS, parameters)
     for (question_id, key, text), of_question in groupby(cursor, key=lambda row: row[:3]):
@@ -117,12 +117,12 @@ def read_lessons(
             gold = frozenset(numbers[i] for i in evidence.get(question_id, ()) if i in numbers)
             named = bool(evidence.get(question_id))
             needed = gold if named else frozenset(int(i) for i in rationales[0].passages[:SILVER])
-            lessons.append(Lesson(key, text, tuple(rationales), needed))
+            lessons.append(TrainingQuestion(key, text, tuple(rationales), needed))
     if not lessons:
         raise Missing(
             f"no candidates to train a reranker of {task_name} on; find them with: kard ground {task_name}"
         )
-    return Lessons(tuple(lessons), _texts(db, list(numbers)), data.hexdigest(), tuple(numbers))
+    return RerankerDataset(tuple(lessons), _texts(db, list(numbers)), data.hexdigest(), tuple(numbers))
 
 
 def _candidates(rows: Sequence[tuple[str, float, int, int | None]], numbers: dict[str, int]) -> Candidates:

@@ -15,10 +15,10 @@ from torch.nn import functional
 from kard.config import Loss
 
 if TYPE_CHECKING:
-    from kard.reranker.candidates import Drawn
+    from kard.reranker.candidates import TrainingBatch
 
 
-def loss_of(name: Loss, student: Tensor, drawn: Drawn, tau_student: float) -> Tensor:
+def loss_of(name: Loss, student: Tensor, drawn: TrainingBatch, tau_student: float) -> Tensor:
     """The loss of that name for a batch of candidates with what the teacher says of them; a scalar.
 
     `kl` is the paper's. `ce`, `infonce` and `mix` want one candidate of each question above the others: the best by

@@ -18,7 +18,7 @@ from kard.encoders.cross_encoder import CrossEncoder
 from kard.encoders.encoder import Encoder
 from kard.encoders.vector_cache import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
-from kard.models.adapters import WEIGHTS, Worn, hash_of
+from kard.models.adapters import WEIGHTS, AdapterSwitcher, hash_of
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Reranker:
             model: Encoder | CrossEncoder = CrossEncoder.of(base, max_length=length)
         else:
             model = Encoder.of(base, max_length=length, projection=bool(settings.get("projection")))
-        Worn(model.model).wear(folder)
+        AdapterSwitcher(model.model).activate(folder)
         apart = settings.get("side", "both") == "question"
         return cls(model, scorer, passages=partial(Encoder.of, base, max_length=length) if apart else None)
 

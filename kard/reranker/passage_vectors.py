@@ -24,24 +24,26 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.models.bases import Base
-    from kard.reranker.dataset import Lessons
+    from kard.reranker.dataset import RerankerDataset
 
 Numbers = NDArray[np.int64]
-"""Passages by their numbers within `Lessons.texts`, each once."""
+"""Passages by their numbers within `RerankerDataset.texts`, each once."""
 Vectors = NDArray[np.float16]
 """(N passages, H), of unit length."""
 VectorsOf = Callable[[Encoder, Numbers], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class CandidatePassages:
     """Passages by number. With `vectors`, which has a row for each of `texts`, only those are compared."""
 
     texts: Sequence[str]
     vectors: Vectors | None = None
 
     @classmethod
-    def of(cls, lessons: Lessons, encoder: Encoder, numbers: Iterable[int], vectors_of: VectorsOf | None) -> Shelf:
+    def of(
+        cls, lessons: RerankerDataset, encoder: Encoder, numbers: Iterable[int], vectors_of: VectorsOf | None
+    ) -> CandidatePassages:
         """With the vectors of these passages; no other passage may be compared.
 
         Without `vectors_of` they are made here and kept nowhere.
@@ -63,7 +65,7 @@ class Shelf:
         return torch.from_numpy(self.vectors[numbers].astype(np.float32)).to(device)
 
 
-def in_memory(lessons: Lessons) -> VectorsOf:
+def in_memory(lessons: RerankerDataset) -> VectorsOf:
     """Vectors made from the lessons' texts."""
 
     def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
@@ -73,7 +75,9 @@ def in_memory(lessons: Lessons) -> VectorsOf:
     return vectors
 
 
-def on_disk(db: Database, lessons: Lessons, base: Base, knowledge: Path, progress: Progress = SILENT) -> VectorsOf:
+def on_disk(
+    db: Database, lessons: RerankerDataset, base: Base, knowledge: Path, progress: Progress = SILENT
+) -> VectorsOf:
     """Vectors read from the knowledge base's folder, after what is missing was made there.
 
     What finds no room on the disk is made in memory.

@@ -25,9 +25,9 @@ from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
 from kard.reranker.adapters import prepare, save
 from kard.reranker.candidates import Pool, draw
-from kard.reranker.dataset import Lesson, Lessons, read_lessons
+from kard.reranker.dataset import RerankerDataset, TrainingQuestion, read_lessons
 from kard.reranker.loss import annealed, loss_of
-from kard.reranker.passage_vectors import Shelf, VectorsOf, on_disk
+from kard.reranker.passage_vectors import CandidatePassages, VectorsOf, on_disk
 from kard.reranker.validation import hits_at, mean_of, score_matrix, share_within
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def train_reranker(
     index_id: str,
     teacher_id: str | None = None,
     limit: int | None = None,
-    lessons: Lessons | None = None,
+    lessons: RerankerDataset | None = None,
     experiment: str = "",
     knowledge: Path | None = None,
     progress: Progress = SILENT,
@@ -104,7 +104,7 @@ def untrained(base: Base, settings: RerankerTraining) -> Encoder | CrossEncoder:
 def train_model(
     encoder: Encoder | CrossEncoder,
     base: Base,
-    lessons: Lessons,
+    lessons: RerankerDataset,
     settings: RerankerTraining,
     progress: Progress = SILENT,
     vectors_of: VectorsOf | None = None,
@@ -114,12 +114,12 @@ def train_model(
     `vectors_of` gives the vectors of passages where only the questions' side learns.
     """
     taught, held_out = lessons.split(settings.seed, settings.held_out)
-    taken = [Taught.of(lesson, settings.pool) for lesson in taught]
-    shelf = Shelf(lessons.texts)
+    taken = [CandidateSet.of(lesson, settings.pool) for lesson in taught]
+    shelf = CandidatePassages(lessons.texts)
     if settings.side == "question" and isinstance(encoder, Encoder):
         read = [t.passages for t in taken] if settings.epochs else []
         numbers = chain(*read, *(lesson.question_list() for lesson in held_out))
-        shelf = Shelf.of(lessons, encoder, map(int, numbers), vectors_of)
+        shelf = CandidatePassages.of(lessons, encoder, map(int, numbers), vectors_of)
     before = hits_at(encoder, held_out, shelf, settings)
     prepare(encoder, base, settings)
     best = Best(settings.patience if held_out else 0, encoder.model, before)
@@ -171,9 +171,9 @@ class Best:
 
 def _learn(
     encoder: Encoder | CrossEncoder,
-    lessons: Sequence[Taught],
-    held_out: Sequence[Lesson],
-    shelf: Shelf,
+    lessons: Sequence[CandidateSet],
+    held_out: Sequence[TrainingQuestion],
+    shelf: CandidatePassages,
     settings: RerankerTraining,
     best: Best,
     progress: Progress,
@@ -217,14 +217,14 @@ def _learn(
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class CandidateSet:
     """A question that is trained on, with the passages that take part."""
 
-    lesson: Lesson
+    lesson: TrainingQuestion
     passages: NDArray[np.int64]
 
     @classmethod
-    def of(cls, lesson: Lesson, count: int) -> Taught:
+    def of(cls, lesson: TrainingQuestion, count: int) -> CandidateSet:
         """With the first `count` passages by its rationales together, as many by itself, and the first of each."""
         firsts = [int(some.passages[some.bm25.argmax()]) for some in lesson.rationales]
         return cls(lesson, np.union1d(Pool.of(lesson.rationales).first(count), firsts))

@@ -12,8 +12,8 @@ from torch import Tensor
 from kard.config import RerankerTraining
 from kard.encoders.cross_encoder import CrossEncoder
 from kard.encoders.encoder import Encoder
-from kard.reranker.dataset import Lesson
-from kard.reranker.passage_vectors import Shelf
+from kard.reranker.dataset import TrainingQuestion
+from kard.reranker.passage_vectors import CandidatePassages
 
 KS = (1, 3, 5, 10)
 TOGETHER = 8  # questions measured at once: token vectors of their passages take some 50 MB
@@ -23,7 +23,7 @@ def score_matrix(
     encoder: Encoder | CrossEncoder,
     questions: Sequence[str],
     numbers: np.ndarray[Any, np.dtype[np.int64]],
-    shelf: Shelf,
+    shelf: CandidatePassages,
     settings: RerankerTraining,
 ) -> Tensor:
     """Scores (Q, C) of the passages with these numbers (Q, C) on the shelf, with gradients.
@@ -57,7 +57,10 @@ def score_matrix(
 
 
 def hits_at(
-    encoder: Encoder | CrossEncoder, lessons: Sequence[Lesson], shelf: Shelf, settings: RerankerTraining
+    encoder: Encoder | CrossEncoder,
+    lessons: Sequence[TrainingQuestion],
+    shelf: CandidatePassages,
+    settings: RerankerTraining,
 ) -> dict[str, float]:
     """Hits@1, 3, 5, 10 over the questions' own lists, ranked by the encoder as it is now; {} without questions."""
     ranked: list[tuple[frozenset[int], list[int]]] = []

@@ -19,7 +19,7 @@ from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import Base, resolve
 from kard.progress import SILENT, Progress
 from kard.retrieval.dense import Dense
-from kard.retrieval.fuse import Needs
+from kard.retrieval.fuse import RelevanceLabels
 from kard.retrieval.fusion import Fusion, Tuned
 from kard.retrieval.hits import copy_passages
 from kard.retrieval.hybrid import choose, merge
@@ -99,7 +99,9 @@ def search(
     return len(questions)
 
 
-def choose_hybrid(kb: KnowledgeBase, dense: Dense, held_out: Sequence[Needs], settings: Retrieval) -> Tuned:
+def choose_hybrid(
+    kb: KnowledgeBase, dense: Dense, held_out: Sequence[RelevanceLabels], settings: Retrieval
+) -> Tuned:
     """The fusion of BM25 and vectors that finds most of what (the first hundred of) these questions need."""
     some = held_out[:CHOSEN_ON]
     words = [

@@ -17,7 +17,7 @@ from kard.progress import SILENT, Progress
 from kard.reranker.model import Reranker
 from kard.retrieval.fusion import Floats, Fusion, Judged, Tuned, fused, tune
 from kard.retrieval.rankings import Ranked, Retriever, keep_rankings, keep_retriever
-from kard.retrieval.rerank import ahead, encodings_of, scores_of
+from kard.retrieval.rerank import encodings_of, prefetch, scores_of
 
 SILVER = 3  # a rationale's first passages count as needed (the paper's Hits@k)
 TOGETHER = 256  # questions a commit
@@ -47,7 +47,7 @@ and not exists (select 1 from hits where retrieval_id = r.id)
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class RelevanceLabels:
     """A training question with the passages that judges say it needs, and how much each judge counts, 1 in all.
 
     Its rationales judge by the passages that they find first. Where evidence is named, that counts for one half:
@@ -60,7 +60,9 @@ class Needs:
     says: tuple[float, ...]
 
     @classmethod
-    def of(cls, key: str, text: str, rationales: Sequence[frozenset[str]], evidence: frozenset[str]) -> Needs:
+    def of(
+        cls, key: str, text: str, rationales: Sequence[frozenset[str]], evidence: frozenset[str]
+    ) -> RelevanceLabels:
         """From what each rationale finds and what is named as evidence, which may be nothing."""
         if not evidence:
             return cls(key, text, tuple(rationales), (1 / len(rationales),) * len(rationales))
@@ -73,16 +75,16 @@ class Needs:
         return Judged(bm25, scores, needed, np.array(self.says))
 
 
-def needs_of(db: Database, task: str, index_id: str, *, teacher_id: str | None = None) -> list[Needs]:
+def needs_of(db: Database, task: str, index_id: str, *, teacher_id: str | None = None) -> list[RelevanceLabels]:
     """Every training question with accepted rationales that were searched with."""
     values = {"task": task, "index": index_id, "teacher": teacher_id, "silver": SILVER}
     evidence: dict[str, set[str]] = {}
     for key, passage in db.execute(EVIDENCE, {"task": task}):
         evidence.setdefault(key, set()).add(passage)
-    found: list[Needs] = []
+    found: list[RelevanceLabels] = []
     for (key, text), rows in groupby(db.execute(JUDGES, values), key=lambda row: (row[0], row[1])):
         rationales = [frozenset(row[3] for row in some) for _, some in groupby(rows, key=lambda row: row[2])]
-        found.append(Needs.of(str(key), str(text), rationales, frozenset(evidence.get(key, ()))))
+        found.append(RelevanceLabels.of(str(key), str(text), rationales, frozenset(evidence.get(key, ()))))
     return found
 
 
@@ -91,7 +93,7 @@ def choose(
     kb: KnowledgeBase,
     reranker: Reranker,
     reranker_id: str,
-    held_out: Sequence[Needs],
+    held_out: Sequence[RelevanceLabels],
     settings: Retrieval,
     *,
     progress: Progress = SILENT,
@@ -101,7 +103,7 @@ def choose(
     passages = {hit.passage.id: hit.passage for some in hits for hit in some}
     encodings = encodings_of(db, reranker, reranker_id, kb.folder) if passages else None
     if encodings is not None:
-        ahead(reranker, encodings, list(passages), lambda ids: [passages[i] for i in ids], progress=progress)
+        prefetch(reranker, encodings, list(passages), lambda ids: [passages[i] for i in ids], progress=progress)
     lists = [[hit.passage for hit in some] for some in hits]
     scores = scores_of(reranker, [needs.text for needs in held_out], lists)
     if encodings is not None:

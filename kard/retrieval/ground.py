@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from kard.config import Retrieval
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
-from kard.retrieval.hits import Found, Writer, ahead
+from kard.retrieval.hits import Found, Writer, prefetch
 from kard.retrieval.retrieve import record_index
 
 BATCH = 32  # questions a transaction, each with all its rationales
@@ -79,7 +79,7 @@ def ground(
     total = sum(len(q.rationales) for q in questions)
     writer = Writer(db, kb)
     with progress.bar("Searching with rationales", total) as advance:
-        for batch in ahead(lambda q: grounded(kb, q, settings), questions, BATCH):
+        for batch in prefetch(lambda q: grounded(kb, q, settings), questions, BATCH):
             found = [f for some in batch for f in some]
             writer.write(found)
             advance(len(found))

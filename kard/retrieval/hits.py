@@ -87,7 +87,7 @@ def copy_passages(db: Database, passages: Iterable[Passage]) -> int:
     return insert_ignoring(db, "passages", [{c: getattr(p, c) for c in columns} for p in passages])
 
 
-def ahead(make: Callable[[Unit], Made], units: Sequence[Unit], size: int) -> Iterator[list[Made]]:
+def prefetch(make: Callable[[Unit], Made], units: Sequence[Unit], size: int) -> Iterator[list[Made]]:
     """`make` of every unit, `size` at a time and in order, worked out in threads while the caller writes."""
     stream = iter(units)
     with ThreadPoolExecutor(THREADS) as pool:

@@ -11,7 +11,7 @@ import numpy as np
 from kard.retrieval.fusion import Floats, Fusion, Tuned, fused, tune
 
 if TYPE_CHECKING:
-    from kard.retrieval.fuse import Needs
+    from kard.retrieval.fuse import RelevanceLabels
 
 Found = Sequence[tuple[str, float]]
 """Passage ids and scores, best first."""
@@ -35,7 +35,7 @@ def union(bm25: Found, dense: Found) -> tuple[list[str], Floats, Floats]:
     )
 
 
-def choose(lists: Sequence[tuple[Found, Found]], needs: Sequence[Needs]) -> Tuned:
+def choose(lists: Sequence[tuple[Found, Found]], needs: Sequence[RelevanceLabels]) -> Tuned:
     """The fusion that finds most of what the questions need."""
     both = [(union(bm25, dense), needed) for (bm25, dense), needed in zip(lists, needs, strict=True)]
     return tune([needed.judged(*lists) for lists, needed in both if lists[0]])

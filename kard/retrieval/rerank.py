@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from kard.config import Scorer
 from kard.db import batches, marks, writing
 from kard.encoders.vector_cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
-from kard.encoders.vector_store import Encodings, Maker, Vector, beside
+from kard.encoders.vector_store import Encodings, Vector, VectorSpec, beside
 from kard.progress import SILENT, Progress
 from kard.records import Passage
 from kard.reranker.model import Reranker, passage_text
@@ -65,7 +65,7 @@ def encodings_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: 
     return beside(knowledge, maker_for(reranker, reranker.scorer, base, base_sha256, sha256))
 
 
-def maker_for(reranker: Reranker, pooling: Scorer, base: str, base_sha256: str, sha256: str) -> Maker:
+def maker_for(reranker: Reranker, pooling: Scorer, base: str, base_sha256: str, sha256: str) -> VectorSpec:
     """What makes the vectors of passages for a reranker with this base and adapter: the base alone, if it can."""
     adapter = "" if reranker.apart else sha256
     return maker_of(reranker.encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
@@ -92,7 +92,7 @@ def rerank(
     encodings = encodings_of(db, reranker, reranker_id, knowledge) if knowledge and missing else None
     if encodings is not None:
         ids = candidates_of(db, [retrieval for retrieval, _ in missing])
-        ahead(reranker, encodings, ids, lambda some: stored_passages(db, some), progress=progress)
+        prefetch(reranker, encodings, ids, lambda some: stored_passages(db, some), progress=progress)
     with progress.bar("rerank", len(missing)) as advance:
         for start in range(0, len(missing), TOGETHER):
             some = missing[start : start + TOGETHER]
@@ -108,7 +108,7 @@ def rerank(
     return len(missing)
 
 
-def ahead(
+def prefetch(
     reranker: Reranker, encodings: Encodings, ids: Sequence[str], read: Read, *, progress: Progress = SILENT
 ) -> None:
     """Encode what has no vector on disk of these passages, and let the reranker read vectors from there."""

@@ -10,7 +10,7 @@ from kard.config import Retrieval
 from kard.db import batches, insert_ignoring, now
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
-from kard.retrieval.hits import Found, Writer, ahead, copy_passages
+from kard.retrieval.hits import Found, Writer, copy_passages, prefetch
 
 BATCH = 64  # questions a transaction
 
@@ -90,7 +90,7 @@ def retrieve(
 
     writer = Writer(db, kb)
     with progress.bar("Searching with questions", len(questions)) as advance:
-        for found in ahead(search, questions, BATCH):
+        for found in prefetch(search, questions, BATCH):
             writer.write(found)
             advance(len(found))
     return len(questions)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kard.config import Teaching
 from kard.records import LETTERS, Question, canonical, digest
 from kard.tasks import Task
-from kard.teacher.records import Identity
+from kard.teacher.records import TeacherInfo
 
 if TYPE_CHECKING:
     import dspy
@@ -29,7 +29,7 @@ class Reply:
     milliseconds: float
 
 
-def identity(task: Task, model: str, settings: Teaching, name: str) -> Identity:
+def identity(task: Task, model: str, settings: Teaching, name: str) -> TeacherInfo:
     """Who answers when `model` is asked in this way: our own canonical form, and the hash of it.
 
     How many samples are drawn, by how many workers and at which address changes no rationale's distribution
@@ -47,7 +47,7 @@ def identity(task: Task, model: str, settings: Teaching, name: str) -> Identity:
         "shots": [dict(shot) for shot in task.shots],
     }
     sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "answer_given": True}
-    return Identity(
+    return TeacherInfo(
         digest(canonical(asked), canonical(sampling)), name, model, task.teach.instructions, canonical(sampling)
     )
 

@@ -15,7 +15,7 @@ from kard.errors import BadInput, Missing
 from kard.files import Row, read_rows, write_lines
 from kard.questions import RECORDED, read_questions
 from kard.records import Question, Rationale
-from kard.teacher.records import Identity, keep_teacher, record, recorded
+from kard.teacher.records import TeacherInfo, keep_teacher, record, recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _record(
     return record(row_id, question, teacher_id, one.rationale)
 
 
-def _teachers(read: Sequence[Recorded]) -> dict[str, Identity]:
+def _teachers(read: Sequence[Recorded]) -> dict[str, TeacherInfo]:
     """The teachers by name; `answer_given` is kept where all rows of a teacher agree on it."""
     given: dict[str, set[bool | None]] = {}
     for one in read:

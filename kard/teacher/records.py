@@ -12,7 +12,7 @@ from kard.records import Question, Rationale, canonical, digest
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class TeacherInfo:
     """Who wrote rationales: the row of `teachers`, but for the time. `sampling` is canonical JSON."""
 
     id: str
@@ -22,13 +22,13 @@ class Identity:
     sampling: str
 
 
-def recorded(name: str, answer_given: bool | None = None) -> Identity:
+def recorded(name: str, answer_given: bool | None = None) -> TeacherInfo:
     """A teacher known by its rationales alone. `answer_given` tells whether it saw the gold answer, if known."""
     sampling = {} if answer_given is None else {"answer_given": answer_given}
-    return Identity(digest("recorded", name), name, name, "", canonical(sampling))
+    return TeacherInfo(digest("recorded", name), name, name, "", canonical(sampling))
 
 
-def keep_teacher(db: Database, teacher: Identity) -> None:
+def keep_teacher(db: Database, teacher: TeacherInfo) -> None:
     """Record the teacher, unless it is there."""
     insert_ignoring(
         db,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class TeachSummary:
     """What a run added, and what it cost."""
 
     added: int
@@ -92,7 +92,7 @@ def teach(
     limit: int | None = None,
     max_cost: float | None = None,
     progress: Progress = SILENT,
-) -> Taught:
+) -> TeachSummary:
     """Ask `lm` for every sample that is missing; each rationale is kept as it arrives.
 
     `max_cost` is in US dollars, of this run: no call starts that could pass it if it cost as much as the
@@ -140,4 +140,4 @@ def teach(
         with progress.bar(f"teaching {split}", len(missing)) as advance:
             requests.run(missing, advance)
     tokens = requests.prompt_tokens, requests.completion_tokens
-    return Taught(requests.added, accepted, requests.skipped, requests.budget.spent, *tokens)
+    return TeachSummary(requests.added, accepted, requests.skipped, requests.budget.spent, *tokens)

@@ -16,7 +16,7 @@ Trite Dixer, who are somebody else.
 
 from __future__ import annotations
 
-from kard.config import Decoding, RerankerTraining, Retrieval, Settled, StudentTraining, Teaching
+from kard.config import Decoding, RerankerTraining, Retrieval, StudentTraining, TaskSettings, Teaching
 from kard.errors import BadConfig
 from kard.files import Row
 from kard.records import Question
@@ -67,7 +67,7 @@ TASK = Task(
     teach=Teach,
     answer=Answer,
     program=RetrieveThenAnswer,
-    settings=Settled(
+    settings=TaskSettings(
         # BM25 finds all that a question needs within 5 for 9 of 10 questions: 20 are enough to rerank.
         retrieval=Retrieval(kappa=20, k=2, depth=16),
         # Questions cost nothing here: more of them seen once teach more than fewer seen again, at the same cost.

@@ -9,14 +9,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kard.evaluation.export import retriever_names
-from kard.evaluation.report import BASELINES, Line, size_place
-from kard.evaluation.summary import Lessons
+from kard.evaluation.report import BASELINES, ReportRow, size_place
+from kard.evaluation.summary import TeacherCosts
 from kard.evaluation.verdicts import VERDICTS
 from kard.metrics.intervals import Share, wilson
 
 if TYPE_CHECKING:
-    from kard.evaluation.failures import Condition
-    from kard.evaluation.failures import Line as Verdicts
+    from kard.evaluation.failures import FailureCounts, FailureRow
 
 Row = Mapping[str, object]
 
@@ -52,7 +51,7 @@ def series_name(method: str, retriever: str, variant: str) -> str:
     return f"{method}, {more}" if more else method
 
 
-def points(lines: Sequence[Line], dollars: Lessons, tokens: Lessons) -> list[Point]:
+def points(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: TeacherCosts) -> list[Point]:
     """One point a condition, in the order of the accuracy table, without the baselines.
 
     `tokens` are the teacher's, in the place of its dollars.
@@ -73,14 +72,14 @@ def points(lines: Sequence[Line], dollars: Lessons, tokens: Lessons) -> list[Poi
     ]
 
 
-def baseline(lines: Sequence[Line], name: str) -> float | None:
+def baseline(lines: Sequence[ReportRow], name: str) -> float | None:
     """The accuracy of a baseline over all questions, None when the table has no such line."""
     return next((line.shares["all"].value for line in lines if line.method == name), None)
 
 
-def names_of(conditions: Iterable[Condition]) -> dict[int, str]:
+def names_of(conditions: Iterable[FailureCounts]) -> dict[int, str]:
     """A name for each evaluation: that of its point, and its seed where there are several."""
-    groups: dict[str, list[Condition]] = defaultdict(list)
+    groups: dict[str, list[FailureCounts]] = defaultdict(list)
     for one in conditions:
         groups[f"{one.size} {series_name(one.method, one.retriever, one.variant)}"].append(one)
     return {
@@ -95,9 +94,9 @@ def sizes_of(found: Sequence[Point]) -> list[str]:
     return sorted({point.size for point in found}, key=size_place)
 
 
-def without_seeds(wrong: Iterable[Verdicts]) -> list[tuple[str, Mapping[str, float]]]:
+def without_seeds(wrong: Iterable[FailureRow]) -> list[tuple[str, Mapping[str, float]]]:
     """Name and mean count of each verdict over the seeds of a condition, in the order given."""
-    groups: dict[str, list[Verdicts]] = defaultdict(list)
+    groups: dict[str, list[FailureRow]] = defaultdict(list)
     for line in wrong:
         one = line.condition
         groups[f"{one.size} {series_name(one.method, one.retriever, one.variant)}"].append(line)

@@ -19,7 +19,7 @@ from kard.evaluation.page.questions import Seen, as_seen, sampled
 from kard.evaluation.page.sections import Section, one
 from kard.evaluation.page.tables import with_interval
 from kard.evaluation.report import Graded, accuracy_lines
-from kard.evaluation.summary import Lessons
+from kard.evaluation.summary import TeacherCosts
 from kard.evaluation.trace import trace
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def gather(
     paid = rows(db, "paid_for_lessons", task=task)
     tokens = [{**row, "cost": int(str(row["prompt_tokens"])) + int(str(row["completion_tokens"]))} for row in paid]
     examples = Prompting().shots
-    dollars = Lessons.of(paid, split, examples)
-    found = points(lines, dollars, Lessons.of(tokens, split, examples))
+    dollars = TeacherCosts.of(paid, split, examples)
+    found = points(lines, dollars, TeacherCosts.of(tokens, split, examples))
     chance = baseline(lines, "chance")
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for one_answer in graded:

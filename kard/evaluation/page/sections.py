@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from kard.db import rows
 from kard.evaluation import summary
-from kard.evaluation.failures import Line as Verdicts
+from kard.evaluation.failures import FailureRow
 from kard.evaluation.page import figures
 from kard.evaluation.page.conditions import Point, curves, series_name, without_seeds
 from kard.evaluation.page.figures import Plot
 from kard.evaluation.page.tables import Table, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.quality import Quality, quality, read_written
-from kard.evaluation.report import BASELINES, Line
-from kard.evaluation.summary import Lessons
+from kard.evaluation.report import BASELINES, ReportRow
+from kard.evaluation.summary import TeacherCosts
 from kard.evaluation.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Section:
     command: str = ""  # that shows the rows
 
 
-def accuracy(lines: Sequence[Line], found: Sequence[Point], chance: float | None) -> Section:
+def accuracy(lines: Sequence[ReportRow], found: Sequence[Point], chance: float | None) -> Section:
     """The accuracy table and its figure."""
     kinds = list(lines[0].shares)
     header = ["condition", *(f"{kind} (n = {lines[0].shares[kind].of})" for kind in kinds), "unread"]
@@ -71,7 +71,7 @@ def size(found: Sequence[Point], chance: float | None) -> Section:
     )
 
 
-def failures(task: str, wrong: Sequence[Verdicts], names: Mapping[int, str], note: str) -> Section:
+def failures(task: str, wrong: Sequence[FailureRow], names: Mapping[int, str], note: str) -> Section:
     """Why the wrong answers of each condition are wrong; `names` by evaluation, `note` what one could misread."""
     met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in wrong)]
     body = [
@@ -126,7 +126,9 @@ def hits(db: Database, task: str, split: str) -> Section:
     )
 
 
-def costs(db: Database, task: str, found: Sequence[Point], lines: Sequence[Line], dollars: Lessons) -> Section:
+def costs(
+    db: Database, task: str, found: Sequence[Point], lines: Sequence[ReportRow], dollars: TeacherCosts
+) -> Section:
     """Accuracy against what an answer and its lessons took."""
     plots: list[Plot] = []
     absent: list[str] = []

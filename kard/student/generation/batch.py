@@ -14,9 +14,9 @@ from kard.config import Decoding
 from kard.records import LETTERS, Sample
 from kard.student import prompt as render
 from kard.student.batching import grouped
-from kard.student.generation.decoder import Decoder, Read
-from kard.student.generation.encoder_decoder import Encoded, EncoderDecoder
-from kard.student.generation.sampling import Drawing, Tell, nobody
+from kard.student.generation.decoder import Decoder, Prefilled
+from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
+from kard.student.generation.sampling import Sampling, Tell, nobody
 from kard.student.tokens import Ids
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: De
     tokens, budget = rows[0].student.home.tokens, decoding.max_new_tokens
     if rows[0].brief and all(row.values for row in rows):
         budget = min(budget, max(len(tokens.choice(value)) for row in rows for value in row.values))
-    drawing = Drawing(budget)
+    drawing = Sampling(budget)
     if decoding.samples > 1:
-        drawing = Drawing(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
+        drawing = Sampling(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
     samples: list[Sample] = []
     whose, scored = [row.student.adapter for row in rows], any(row.options for row in rows)
     prompts = writer.read([row.ids for row in rows], tell, scored=scored, whose=whose)
@@ -95,7 +95,7 @@ def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: De
 
 
 def _forced(
-    read: Read | Encoded, batch: Sequence[Row], written: Sequence[Sample], places: Sequence[int]
+    read: Prefilled | EncodedPrompts, batch: Sequence[Row], written: Sequence[Sample], places: Sequence[int]
 ) -> dict[int, Sample]:
     """The samples at these places of the batch with `Answer:` and their likeliest option appended."""
     rows, samples = [batch[i] for i in places], [written[i] for i in places]

@@ -15,19 +15,19 @@ from transformers import DynamicCache
 
 from kard.student.batching import distinct, grouped
 from kard.student.generation.attention import write_with
-from kard.student.generation.kv_cache import PIECE, Kept, growing, joined
+from kard.student.generation.kv_cache import PIECE, PromptKV, growing, joined
 from kard.student.generation.sampling import (
-    Drawing,
+    Sampling,
     Tell,
     by_row,
     cache_name,
+    decode_loop,
     in_passes,
     nobody,
     padded,
     picked,
     positions_of,
     room_of,
-    written,
 )
 from kard.student.tokens import Ids
 
@@ -52,13 +52,13 @@ class Decoder:
         *,
         scored: bool = True,
         whose: Sequence[Hashable] | None = None,
-    ) -> Read:
+    ) -> Prefilled:
         """The prompts, read: what they are continued from. Their keys are kept for options that may be `scored`.
 
         Equal prompts of one student (`whose`, by default all) are read once, where a cache holds all tokens.
         """
         owners = [None] * len(prompts) if whose is None else whose
-        return Read(self, prompts, tell, owners, *self.pass_over(prompts, tell, owners), scored=scored)
+        return Prefilled(self, prompts, tell, owners, *self.pass_over(prompts, tell, owners), scored=scored)
 
     def pass_over(
         self, prompts: Sequence[Ids], tell: Tell, whose: Sequence[Hashable]
@@ -107,7 +107,7 @@ class Decoder:
         return self.forward(ids, mask, positions_of(mask)[:, -ids.shape[1] :], cache, keep=keep).logits
 
 
-class Read:
+class Prefilled:
     """Prompts that a decoder has read, to be continued once; options are scored as often as wanted."""
 
     def __init__(
@@ -124,11 +124,11 @@ class Read:
     ) -> None:
         self._decoder, self._prompts, self._tell, self._whose = decoder, prompts, tell, whose
         self._logits, self._mask = logits, mask
-        self._kept = Kept(cache) if decoder.growing and scored else None
+        self._kept = PromptKV(cache) if decoder.growing and scored else None
         self._rows: _Rows | None = _Rows(decoder, logits, mask, cache)
 
     @torch.inference_mode()
-    def generate(self, drawing: Drawing) -> list[Ids]:
+    def generate(self, drawing: Sampling) -> list[Ids]:
         """What follows each prompt, up to `max_new_tokens`; a row that ended ends with eos.
 
         Raises RuntimeError the second time: what was written is in the keys then.
@@ -136,7 +136,7 @@ class Read:
         state, self._rows = self._rows, None
         if state is None:
             raise RuntimeError("these prompts were continued before; read them again")
-        return written(state, len(self._prompts), self._decoder.eos, drawing, self._tell)
+        return decode_loop(state, len(self._prompts), self._decoder.eos, drawing, self._tell)
 
     @torch.inference_mode()
     def score(

@@ -11,16 +11,16 @@ from transformers import DynamicCache, EncoderDecoderCache
 
 from kard.student.batching import distinct
 from kard.student.generation.sampling import (
-    Drawing,
+    Sampling,
     Tell,
     by_row,
     cache_name,
+    decode_loop,
     in_passes,
     nobody,
     padded,
     picked,
     room_of,
-    written,
 )
 from kard.student.tokens import Ids
 
@@ -43,7 +43,7 @@ class EncoderDecoder:
         *,
         scored: bool = True,
         whose: Sequence[Hashable] | None = None,
-    ) -> Encoded:
+    ) -> EncodedPrompts:
         """The prompts, encoded: what the decoder writes from. Equal ones of a student are encoded once."""
         del scored  # the encoder's states are held anyway
         owners = [None] * len(prompts) if whose is None else whose
@@ -51,7 +51,7 @@ class EncoderDecoder:
         tell(torch.tensor(places))
         encoded, mask = self.encode([prompts[place] for place in places])
         again = torch.tensor(own, device=self.device)
-        return Encoded(self, tell, encoded[again], mask[again])
+        return EncodedPrompts(self, tell, encoded[again], mask[again])
 
     def encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """The encoder's states (B, S, D) and the mask (B, S)."""
@@ -70,17 +70,17 @@ class EncoderDecoder:
         )
 
 
-class Encoded:
+class EncodedPrompts:
     """A batch of prompts that an encoder has read, as `Read`."""
 
     def __init__(self, model: EncoderDecoder, tell: Tell, encoded: Tensor, mask: Tensor) -> None:
         self._model, self._tell, self._encoded, self._mask = model, tell, encoded, mask
 
     @torch.inference_mode()
-    def generate(self, drawing: Drawing) -> list[Ids]:
+    def generate(self, drawing: Sampling) -> list[Ids]:
         """What the decoder writes for each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
         state = _Written(self._model, self._encoded, self._mask)
-        return written(state, len(self._mask), self._model.eos, drawing, self._tell)
+        return decode_loop(state, len(self._mask), self._model.eos, drawing, self._tell)
 
     @torch.inference_mode()
     def score(

@@ -35,11 +35,11 @@ def joined(parts: Sequence[DynamicCache], rows: Tensor | None = None) -> Dynamic
     """
     whole = DynamicCache()
     for some in zip(*(part.layers for part in parts), strict=True):
-        whole.layers.append(Roomy(cast("list[DynamicLayer]", list(some)), rows))
+        whole.layers.append(GrowingKVLayer(cast("list[DynamicLayer]", list(some)), rows))
     return whole
 
 
-class Kept:
+class PromptKV:
     """Keys and values of prompts as they were read, whatever their cache goes on with: of a cache that grows."""
 
     def __init__(self, cache: DynamicCache) -> None:
@@ -58,7 +58,7 @@ class Kept:
         return cache
 
 
-class Roomy(DynamicLayer):
+class GrowingKVLayer(DynamicLayer):
     """A layer's keys and values (rows, heads, T, D), with room for more tokens behind them."""
 
     def __init__(self, parts: Sequence[DynamicLayer], rows: Tensor | None = None) -> None:

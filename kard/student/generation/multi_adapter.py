@@ -28,7 +28,7 @@ FEW = 16  # rows of one student up to which they join those of others
 MOST = 8  # adapters in one pass: each adds 4% to its products (rank 16 in SmolLM2-135M)
 
 
-def together(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
+def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     """One sample a row, in the order of the rows, for any students of one base."""
     if not rows:
         return []
@@ -45,18 +45,18 @@ def together(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
         for group in [*([a] for a in places if a not in few), *shared]:
             some = [i for adapter in group for i in places[adapter]]
             if len(group) == 1:
-                home.wear(group[0])
+                home.activate(group[0])
                 made = answered(home.writer, [rows[i] for i in some], decoding)
             else:
-                home.wear(None)
-                mixed = Mixed({a: few[a] for a in group}, next(home.writer.model.parameters()))
+                home.activate(None)
+                mixed = MultiAdapter({a: few[a] for a in group}, next(home.writer.model.parameters()))
                 with mixed.on(home.writer.model):
                     made = answered(home.writer, [rows[i] for i in some], decoding, mixed.telling)
             samples.update(zip(some, made, strict=True))
     return [samples[i] for i in range(len(rows))]
 
 
-class Mixed:
+class MultiAdapter:
     """The low-rank products of several adapters beside a model's own layers; None among them adds nothing."""
 
     def __init__(self, adapters: Mapping[Path | None, LowRank | None], like: Tensor) -> None:

@@ -31,7 +31,7 @@ from kard.models.bases import Base
 from kard.records import canonical, digest
 from kard.student import prompt as render
 from kard.student.examples import Pair, training_pairs
-from kard.student.generation.student import Resident, Student, settings_of
+from kard.student.generation.student import LoadedBase, Student, settings_of
 from kard.student.tokens import PROMPT_SHARE
 from kard.tasks import Task
 
@@ -52,7 +52,7 @@ class PromptedAdapter(render.StudentAdapter):
 class Prompted(Student):
     """The base itself. It does not know where an answer ends, so what it writes after one does not count."""
 
-    def __init__(self, home: Resident, asked: Prompting, teacher: str, *, name: str) -> None:
+    def __init__(self, home: LoadedBase, asked: Prompting, teacher: str, *, name: str) -> None:
         training = StudentTraining(max_length=asked.max_length, k=asked.k, seed=asked.seed)
         super().__init__(home, None, training, name=name)
         self.asked, self.teacher = asked, teacher
@@ -119,7 +119,7 @@ def register(
     return str(row["id"])
 
 
-def load(home: Resident, row: Mapping[str, Any]) -> Prompted:
+def load(home: LoadedBase, row: Mapping[str, Any]) -> Prompted:
     """The prompted base of a row of `students` over its base in memory."""
     values = json.loads(row["settings"])
     known = settings_of(row["settings"])

@@ -13,7 +13,7 @@ from weakref import WeakSet
 from kard.config import Decoding
 from kard.records import Sample
 from kard.student.generation.batch import Row
-from kard.student.generation.multi_adapter import FEW, together
+from kard.student.generation.multi_adapter import FEW, generate_rows
 
 GRACE = 0.02  # seconds without a new request after which a batch that is not full starts
 IDLE = 5.0  # seconds without any request after which the generating thread ends; the next request starts another
@@ -151,7 +151,7 @@ class Queue:
 def _made(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     student = rows[0].student
     if any(row.student is not student for row in rows):
-        return together(rows, decoding)
+        return generate_rows(rows, decoding)
     prompts, options, seeds = ([getattr(row, name) for row in rows] for name in ("prompt", "options", "seed"))
     return student.generate(prompts, options, decoding, seeds=seeds)
 

@@ -19,7 +19,7 @@ from kard.student.tokens import Ids
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class Sampling:
     """How the next token is chosen. `temperature` 0 is greedy; a row draws by its own seed, whatever its batch."""
 
     max_new_tokens: int
@@ -55,7 +55,7 @@ class State(Protocol):
         ...
 
 
-def written(state: State, count: int, eos: int, drawing: Drawing, tell: Tell) -> list[Ids]:
+def decode_loop(state: State, count: int, eos: int, drawing: Sampling, tell: Tell) -> list[Ids]:
     made: list[Ids] = [[] for _ in range(count)]
     rows = list(range(count))
     draws = [torch.Generator().manual_seed(seed) for seed in drawing.seeds]
@@ -94,7 +94,7 @@ def in_passes(
     return scores
 
 
-def next_tokens(logits: Tensor, drawing: Drawing, draws: Sequence[torch.Generator]) -> Tensor:
+def next_tokens(logits: Tensor, drawing: Sampling, draws: Sequence[torch.Generator]) -> Tensor:
     """The next token of each row. The random numbers are drawn on the processor, the same on every device."""
     if drawing.temperature == 0:
         return logits.argmax(-1)

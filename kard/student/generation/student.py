@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from kard.config import Decoding, Lora, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.models import bases
-from kard.models.adapters import Worn, checked
+from kard.models.adapters import AdapterSwitcher, checked
 from kard.models.bases import Base
 from kard.models.hardware import device, dtype, keep_memory
 from kard.records import LETTERS, Sample
@@ -23,7 +23,7 @@ from kard.student import prompt as render
 from kard.student.generation.batch import Row
 from kard.student.generation.decoder import Decoder
 from kard.student.generation.encoder_decoder import EncoderDecoder
-from kard.student.generation.multi_adapter import together
+from kard.student.generation.multi_adapter import generate_rows
 from kard.student.generation.queue import Queue
 from kard.student.tokens import Ids, Tokens
 
@@ -75,7 +75,7 @@ def meeting(model: Any, *, decoder: bool) -> tuple[int, int]:
     return reading, every - reading
 
 
-class Resident:
+class LoadedBase:
     """A base model in memory, and what waits to be answered with it."""
 
     def __init__(self, model: Any, tokens: Tokens, *, decoder: bool) -> None:
@@ -84,27 +84,27 @@ class Resident:
         self.lock = threading.RLock()  # held from `wear` to the end of what is generated under it
         self.queue = Queue()
         self.reading, self.writing = meeting(model, decoder=decoder)
-        self._worn = Worn(model)
+        self._worn = AdapterSwitcher(model)
         make = Decoder if decoder else EncoderDecoder
         self.writer: Decoder | EncoderDecoder = make(model, tokens.eos, tokens.pad)
 
-    def wear(self, adapter: Path | None) -> None:
+    def activate(self, adapter: Path | None) -> None:
         """Change to another adapter, None for the base alone. The base is not loaded again."""
-        self._worn.wear(adapter)
+        self._worn.activate(adapter)
 
 
 @lru_cache(maxsize=1)
-def resident(base: Base) -> Resident:
+def resident(base: Base) -> LoadedBase:
     """The base in memory: the last one that was asked for stays there, for all of its students."""
     decoder = base.kind == "decoder"
-    return Resident(load_in(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+    return LoadedBase(load_in(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
 
 
 class Student:
     """One adapter over a resident base; without adapter, the base itself."""
 
     def __init__(
-        self, home: Resident, adapter: Path | None, settings: StudentTraining, *, name: str = "base"
+        self, home: LoadedBase, adapter: Path | None, settings: StudentTraining, *, name: str = "base"
     ) -> None:
         self.home, self.adapter, self.settings, self.name = home, adapter, settings, name
 
@@ -159,7 +159,7 @@ class Student:
         options = choices if choices is not None else [()] * len(prompts)
         seeds = seeds if seeds is not None else range(len(prompts))
         rows = [Row(self, *row) for row in zip(prompts, options, seeds, strict=True)]
-        return together(rows, decoding)
+        return generate_rows(rows, decoding)
 
     def prompt_ids(self, prompt: str) -> Ids:
         """The prompt's ids, cut to fit."""

@@ -21,7 +21,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam keeps of a weight
 
 
 @dataclass
-class Place:
+class CheckpointPosition:
     """How far a training is: all that is not a tensor."""
 
     step: int = 0  # optimizer steps taken
@@ -53,7 +53,7 @@ class Checkpoint:
 
     def save(
         self,
-        place: Place,
+        place: CheckpointPosition,
         weights: Sequence[nn.Parameter],
         optimizer: torch.optim.Optimizer,
         best: Sequence[Tensor],
@@ -77,12 +77,12 @@ class Checkpoint:
 
     def restore(
         self, weights: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
-    ) -> tuple[Place, list[Tensor]]:
+    ) -> tuple[CheckpointPosition, list[Tensor]]:
         """Put what was saved into weights and optimizer; the place to go on from, and the best epoch's weights."""
         if self.path is None or not self.path.exists():
-            return Place(), []
+            return CheckpointPosition(), []
         with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]  # safetensors says no types
-            place = Place(**json.loads(file.metadata()["place"]))
+            place = CheckpointPosition(**json.loads(file.metadata()["place"]))
             names = set(file.keys())
             with torch.no_grad():
                 for number, weight in enumerate(weights):

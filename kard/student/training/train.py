@@ -26,7 +26,7 @@ from kard.student.examples import Pair, data_hash, rendered, schedule, training_
 from kard.student.generation.student import load_in
 from kard.student.prompt import signature_for
 from kard.student.tokens import Tokens
-from kard.student.training.checkpoint import Checkpoint, Place
+from kard.student.training.checkpoint import Checkpoint, CheckpointPosition
 from kard.student.training.loss import Example, Layers, Loss, loss_for
 from kard.student.training.step import Stepper, scaler_for
 from kard.tasks import Task
@@ -220,7 +220,7 @@ def _judge(
     stepper: Stepper,
     model: torch.nn.Module,
     held_out: Sequence[Example],
-    at: Place,
+    at: CheckpointPosition,
     best: list[torch.Tensor],
     patience: int,
 ) -> list[torch.Tensor]:
