@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from kard.encoders.encoder import Encoder
+from kard.encoders.encoder import Encoder, passage_text
 from kard.encoders.vector_cache import maker_of
 from kard.encoders.vector_store import Encodings
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import resolve
 from kard.records import Passage
-from kard.reranker.model import Reranker, passage_text
+from kard.reranker.model import Reranker
 from kard.retrieval.rerank import prefetch, scores_of
 from kard.tasks import ENCODER_BASE
 

@@ -30,6 +30,7 @@ from kard.cli import choose
 from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.models import adapters, bases
 from kard.models.hardware import device, dtype
+from kard.models.load import load_model
 from kard.models.lora import adapted, state_of
 from kard.pipeline import demo, steps
 from kard.pipeline.run import Teacher
@@ -38,7 +39,7 @@ from kard.student.examples import rendered, schedule, training_pairs
 from kard.student.generation.batch import Row
 from kard.student.generation.multi_adapter import generate_rows
 from kard.student.generation.sampling import Sampling
-from kard.student.generation.student import LoadedBase, Student, load_model
+from kard.student.generation.student import LoadedBase, Student
 from kard.student.prompt import signature_for
 from kard.student.tokens import Tokens
 from kard.student.training.loss import Example

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from kard.config import Decoding, Retrieval
 from kard.errors import BadInput
-from kard.evaluation.ask import LiveRetriever, RankedHit, Reply, ask, check
+from kard.evaluation.ask import Reply, ask, check
 from kard.files import write_lines
 from kard.knowledge.indexing import index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Passage, Sample, digest
 from kard.retrieval.fusion import Fusion
+from kard.retrieval.live import LiveRetriever, RankedHit
 from kard.student.generation.queue import Queue
 from kard.tasks import Task
 

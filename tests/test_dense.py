@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from kard.cli import main
 from kard.config import TaskSettings
-from kard.encoders.encoder import Encoder
+from kard.encoders.encoder import Encoder, passage_text
 from kard.encoders.families import OWN, PLAIN, Embedder, EncoderFamily, habit_of, question_twin, read_passage
 from kard.encoders.vector_cache import encode_with, maker_of
 from kard.encoders.vector_store import Vector, VectorSpec
@@ -30,7 +30,6 @@ from kard.models import bases
 from kard.models.bases import Base
 from kard.pipeline.run import Run, RunOptions
 from kard.records import Document, Passage, Question
-from kard.reranker.model import passage_text
 from kard.retrieval import dense
 from kard.retrieval import search as asking
 from kard.retrieval.dense import Dense, nearest
@@ -243,7 +242,7 @@ def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path, w
 @pytest.fixture
 def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, base: Base) -> Run:
     """Ten test questions over the little base, nobody's rationales."""
-    from kard.questions import store_questions
+    from kard.pipeline.load import store_questions
 
     questions = [Question(f"q{i}", "test", f"Is a {WORDS[i]} near n{i}x ?", ("yes", "no"), "A") for i in range(10)]
     store_questions(store, "tiny", questions)

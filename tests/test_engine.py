@@ -29,10 +29,10 @@ from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
 from kard.models import bases
+from kard.models import load as loading
 from kard.models.bases import Base
 from kard.records import Passage
 from kard.student.generation import queue
-from kard.student.generation import student as model
 from kard.student.generation.engine import StudentEngine
 from kard.student.tokens import Ids
 from kard.student.training import checkpoint
@@ -97,7 +97,7 @@ def float32(*_: object, **__: object) -> torch.dtype:
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Float32, so that two ways to the same text may be compared, and a cache of the test's own."""
-    monkeypatch.setattr(model, "dtype", float32)
+    monkeypatch.setattr(loading, "dtype", float32)
     monkeypatch.setenv("KARD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
@@ -591,7 +591,7 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
 def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(base: Base, tmp_path: Path) -> None:
     from kard import tasks
     from kard.config import Prompting
-    from kard.questions import store_questions
+    from kard.pipeline.load import store_questions
     from kard.records import Question
     from kard.student.generation.prompted import register
 

@@ -30,7 +30,7 @@ from kard.student import prompt as render
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
 TESTED = ("Moss", "Fenn")
 TASK = """
-from kard.config import Decoding, Lora, RerankerTraining, Retrieval, Settled, StudentTraining
+from kard.config import Decoding, Lora, RerankerTraining, Retrieval, TaskSettings, StudentTraining
 from kard.programs import Answer, RetrieveThenAnswer, Teach, plain
 from kard.tasks import Task
 
@@ -56,7 +56,7 @@ TASK = Task(
     RetrieveThenAnswer,
     students={{"tiny": {decoder!r}}},
     encoders={{"tiny": {encoder!r}}},
-    settings=Settled(
+    settings=TaskSettings(
         retrieval=Retrieval(kappa=4, k=2, depth=3, max_df=1.0),
         reranker=RerankerTraining(lora=Lora(rank=2, alpha=4), batch=4, candidates=4),
         student=StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, k=2),
@@ -186,17 +186,18 @@ ALL = ("evaluate", "--students", "all,prompted", "--retrievers", "none,bm25,rera
 def test_every_student_and_base_answers_the_same_questions_and_a_second_time_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from kard.models import load as loading
     from kard.student.generation import student as model
 
     loads: list[str] = []
-    load = model.load_model
+    load = loading.load_model
 
     def counted(base: Any, precision: Any) -> Any:
         loads.append(base.spec)
         return load(base, precision)
 
     model.resident.cache_clear()
-    monkeypatch.setattr(model, "load_model", counted)
+    monkeypatch.setattr(loading, "load_model", counted)
     first = kard(folder, *ALL).output
     # ft reads nothing; kard of two seeds and three prompted methods read from four retrievers each
     assert first.startswith(f"{2 * (1 + 2 * 4 + 3 * 4)} new answers under 21 conditions")

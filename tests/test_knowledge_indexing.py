@@ -241,8 +241,8 @@ from kard.knowledge.bm25 import PostingsWriter
 point, folder = sys.argv[1], Path(sys.argv[2])
 committed = PostingsWriter.commit
 if point == "while writing":
-    leave = indexing.Arrivals.leave
-    indexing.Arrivals.leave = lambda self: (leave(self), os._exit(9))
+    leave = indexing.SourceUpdate.remove_missing
+    indexing.SourceUpdate.remove_missing = lambda self: (leave(self), os._exit(9))
 elif point == "between the commits":
     PostingsWriter.commit = lambda self: os._exit(9)
 elif point == "after both commits":

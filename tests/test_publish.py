@@ -25,13 +25,13 @@ from kard.config import Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import Missing, NoBase
 from kard.models import bases
+from kard.models import load as loading
 from kard.publish import card
 from kard.publish import folder as publishing
 from kard.publish import student as publish
 from kard.publish.card import Card, Form
 from kard.records import Document, Passage
 from kard.student import prompt as render
-from kard.student.generation import student as model
 
 PARTS = import_module("kard.programs._common")
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
@@ -83,7 +83,7 @@ def float32(*_: object, **__: object) -> torch.dtype:
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(model, "dtype", float32)
+    monkeypatch.setattr(loading, "dtype", float32)
     monkeypatch.setenv("KARD_CACHE", str(tmp_path / "cache"))
 
 

@@ -22,7 +22,8 @@ from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput
 from kard.files import Row
-from kard.questions import Loaded, load_questions, read_questions, store_questions
+from kard.pipeline.load import Loaded, load_questions, store_questions
+from kard.questions import read_questions
 from kard.records import Question
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "strategyqa" / "questions.jsonl"

@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput, Missing
-from kard.questions import store_questions
+from kard.pipeline.load import store_questions
 from kard.records import Question, Rationale
 from kard.teacher.recorded import export_rationales, load_rationales, store_rationales
 

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 
 from kard.config import Lora, RerankerTraining, Scorer, Side
 from kard.db import now, open_store
-from kard.encoders.encoder import Encoder
+from kard.encoders.encoder import Encoder, passage_text
 from kard.encoders.vector_cache import VectorCache
 from kard.errors import Missing, NoBase
 from kard.models import bases
@@ -33,7 +33,7 @@ from kard.reranker.adapters import adapted_names, linear_names
 from kard.reranker.candidates import Candidates, Pool
 from kard.reranker.dataset import read_lessons
 from kard.reranker.loss import distil_loss
-from kard.reranker.model import Reranker, passage_text
+from kard.reranker.model import Reranker
 from kard.reranker.passage_vectors import CandidatePassages
 from kard.reranker.training import learning_rate, train_reranker
 from kard.reranker.validation import score_matrix

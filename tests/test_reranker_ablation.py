@@ -90,7 +90,7 @@ def test_a_better_order_has_a_difference_above_zero_and_the_tables_say_so() -> N
 TOWNS = ("Alva", "Brun", "Cole", "Dorn", "Esk", "Fenn", "Gard", "Holm", "Ivry")
 COLOURS = ("red", "blue", "green")
 TASK = """
-from kard.config import Lora, RerankerTraining, Retrieval, Settled
+from kard.config import Lora, RerankerTraining, Retrieval, TaskSettings
 from kard.programs import Answer, RetrieveThenAnswer, Teach, plain
 from kard.tasks import Task
 
@@ -102,7 +102,7 @@ TASK = Task(
     Answer,
     RetrieveThenAnswer,
     encoders={{"tiny": {encoder!r}}},
-    settings=Settled(
+    settings=TaskSettings(
         retrieval=Retrieval(depth=4, max_df=1.0),
         reranker=RerankerTraining(lora=Lora(rank=2, alpha=4), batch=4, candidates=4, max_length=32),
     ),

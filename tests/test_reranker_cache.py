@@ -150,8 +150,8 @@ WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from kard.encoders.vector_store import Encodings, Maker
-encodings = Encodings(Path(sys.argv[1]), Maker("a base", "b" * 64, width=4))
+from kard.encoders.vector_store import Encodings, VectorSpec
+encodings = Encodings(Path(sys.argv[1]), VectorSpec("a base", "b" * 64, width=4))
 print("ready", flush=True)
 for batch in range(int(sys.argv[2]), int(sys.argv[3])):
     ids = range(10 * batch, 10 * batch + 10)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from kard.config import Loss, RerankerTraining
 from kard.errors import BadConfig
-from kard.reranker.candidates import Candidates, Pool, TrainingBatch, draw
+from kard.reranker.candidates import Candidates, Pool, TrainingBatch, annealed, draw
 from kard.reranker.dataset import TrainingQuestion
-from kard.reranker.loss import annealed, divergence, hard_loss, loss_of
+from kard.reranker.loss import divergence, hard_loss, loss_of
 from kard.reranker.training import Best, CandidateSet
 
 LOSSES: tuple[Loss, ...] = ("kl", "ce", "infonce", "mix")

@@ -30,7 +30,7 @@ RUN = ("run", "--retriever", "bm25,reranker,silver", "--quiet")
 COLOURS = [colour for colour, _ in PLACES.values()]
 
 TASK = """
-from kard.config import Decoding, Lora, RerankerTraining, Retrieval, Settled, StudentTraining
+from kard.config import Decoding, Lora, RerankerTraining, Retrieval, TaskSettings, StudentTraining
 from kard.programs import Answer, RetrieveThenAnswer, Teach, plain
 from kard.tasks import Task
 
@@ -52,7 +52,7 @@ TASK = Task(
     RetrieveThenAnswer,
     students={{"tiny": {decoder!r}}},
     encoders={{"tiny": {encoder!r}}},
-    settings=Settled(
+    settings=TaskSettings(
         retrieval=Retrieval(kappa=4, k=2, depth=3, max_df=1.0),
         reranker=RerankerTraining(lora=Lora(rank=2, alpha=4), batch=4, candidates=4),
         student=StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, k=2),

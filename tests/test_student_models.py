@@ -27,10 +27,12 @@ from transformers.cache_utils import DynamicLayer
 from kard import tasks
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
+from kard.models import load as loading
 from kard.models.adapters import WEIGHTS, write
 from kard.models.bases import Base
+from kard.models.load import load_model
 from kard.models.lora import adapted, config_of, state_of, thawed, trainable
-from kard.questions import store_questions
+from kard.pipeline.load import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
 from kard.student import examples as pairs
 from kard.student import prompt as render
@@ -139,7 +141,7 @@ def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32, so that two ways to the same number may be compared."""
-    monkeypatch.setattr(model, "dtype", always(torch.float32))
+    monkeypatch.setattr(loading, "dtype", always(torch.float32))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def always(value: Any) -> Callable[..., Any]:
 
 def home(base: Base) -> LoadedBase:
     decoder = base.kind == "decoder"
-    loaded = model.load_model(base, torch.float32)
+    loaded = load_model(base, torch.float32)
     return LoadedBase(loaded, Tokens.load(base.folder, decoder=decoder), decoder=decoder)
 
 
@@ -663,7 +665,7 @@ def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPa
 
 
 def test_padding_and_batching_change_no_loss(base: Base) -> None:
-    loaded = model.load_model(base, torch.float32)
+    loaded = load_model(base, torch.float32)
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     batch = [
         training.example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
@@ -689,7 +691,7 @@ def test_the_head_reads_no_more_than_it_must(every_base: dict[str, Base]) -> Non
         seen.append(given[0].shape[1])
 
     for name in ("decoder", "gpt2", "opt"):
-        loaded = model.load_model(every_base[name], torch.float32)
+        loaded = load_model(every_base[name], torch.float32)
         loaded.get_output_embeddings().register_forward_pre_hook(note)
         Whole(loaded, 1, decoder=True)([Example(0, [5, 6, 7, 8], [9, 1]), Example(1, [5, 6, 7], [8, 9, 4, 1])])
     assert seen == [7 - 2] * 3  # of seven tokens, from the shorter prompt's last on
@@ -704,7 +706,7 @@ def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Bas
     ]
     found: list[list[torch.Tensor]] = []
     for layered in (True, False):
-        loaded = model.load_model(base, torch.float32)
+        loaded = load_model(base, torch.float32)
         loss = loss_for(loaded, 2, tokens.pad, decoder=True) if layered else Whole(loaded, tokens.pad, decoder=True)
         torch.manual_seed(0)
         made = adapted(loaded, Lora(rank=3, alpha=5), spec="x", layers=range(2, 4), decoder=True)
@@ -724,7 +726,7 @@ def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Bas
 
 def test_dropout_reaches_the_low_rank_part_alone(every_base: dict[str, Base]) -> None:
     made = adapted(
-        model.load_model(every_base["decoder"], torch.float32),
+        load_model(every_base["decoder"], torch.float32),
         Lora(rank=3, alpha=5, dropout=0.5),
         spec="x",
         layers=[3],
@@ -746,7 +748,7 @@ def test_dropout_reaches_the_low_rank_part_alone(every_base: dict[str, Base]) ->
 
 
 def test_states_beyond_the_room_are_computed_again(every_base: dict[str, Base]) -> None:
-    loaded = model.load_model(every_base["decoder"], torch.float32)
+    loaded = load_model(every_base["decoder"], torch.float32)
     batch = [Example(i, [5, 6, 7 + i], [8, 1]) for i in range(3)]
     small, large = Layers(loaded, 2, cache_bytes=5 * 32 * 4), Layers(loaded, 2)
     for _ in range(2):
@@ -758,9 +760,9 @@ def test_a_build_that_layers_do_not_fit_trains_through_its_own_forward(
     every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpt2 = every_base["gpt2"]
-    loaded = model.load_model(gpt2, torch.float32)
+    loaded = load_model(gpt2, torch.float32)
     assert isinstance(loss_for(loaded, 1, 1, decoder=True), Whole)
-    llama = model.load_model(every_base["decoder"], torch.float32)
+    llama = load_model(every_base["decoder"], torch.float32)
 
     def blind(_module: Any, query: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
         return query.transpose(1, 2), None
@@ -793,7 +795,7 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
     assert config["base_model_name_or_path"] == base.spec
     loaded = Student.load(taught, long, tmp_path)
     loaded.home.activate(loaded.adapter)
-    theirs: Any = PeftModel.from_pretrained(model.load_model(base, torch.float32), str(tmp_path / long))
+    theirs: Any = PeftModel.from_pretrained(load_model(base, torch.float32), str(tmp_path / long))
     ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
         {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
@@ -858,13 +860,13 @@ def test_two_students_share_a_base_and_changing_between_them_wears_nothing_down(
     model.resident.cache_clear()
     monkeypatch.setattr(model.bases, "resolve", always(base))
     loads: list[Base] = []
-    kept = model.load_model
+    kept = loading.load_model
 
     def noted(base: Base, precision: torch.dtype) -> Any:
         loads.append(base)
         return kept(base, precision)
 
-    monkeypatch.setattr(model, "load_model", noted)
+    monkeypatch.setattr(loading, "load_model", noted)
     ids = [train(taught, task, base, tmp_path, method, peak_lr=0.05) for method in ("rd", "kard")]
     loads.clear()
     first, second = (Student.load(taught, known, tmp_path) for known in ids)
@@ -944,7 +946,7 @@ def test_a_changed_adapter_or_base_is_refused(
     with pytest.raises(Missing, match="no student nobody"):
         Student.load(taught, "nobody", tmp_path)
     with pytest.raises(NoBase, match="writes no text"):
-        model.load_model(replace(base, kind="encoder"), torch.float32)
+        load_model(replace(base, kind="encoder"), torch.float32)
 
 
 def test_the_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_nothing() -> None:
@@ -1134,9 +1136,7 @@ def worn(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
     """A random adapter that changes what the base says."""
     torch.manual_seed(seed)
     settings = Lora(rank=2 + seed % 3, alpha=8, **lora)
-    made = adapted(
-        model.load_model(base, torch.float32), settings, spec="x", layers=None, decoder=base.kind == "decoder"
-    )
+    made = adapted(load_model(base, torch.float32), settings, spec="x", layers=None, decoder=base.kind == "decoder")
     for name, weight in made.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3)
@@ -1195,7 +1195,7 @@ def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_ow
 ) -> None:
     here, (one, other, third, bare) = several(every_base["decoder"], tmp_path)
     dora = Student(here, worn(every_base["decoder"], tmp_path / "dora", 5, dora=True), SETTINGS)
-    own = thawed(model.load_model(every_base["decoder"], torch.float32), range(2, 4))
+    own = thawed(load_model(every_base["decoder"], torch.float32), range(2, 4))
     for weight in trainable(own):
         torch.nn.init.normal_(weight, std=0.3)
     write(tmp_path / "own", state_of(own), config_of(own, "x"))
@@ -1229,7 +1229,7 @@ def test_threads_that_ask_several_students_little_are_answered_together(
         sizes.append(len(rows))
         return generate_rows(rows, decoding)
 
-    monkeypatch.setattr(queue, "together", noted)
+    monkeypatch.setattr(queue, "generate_rows", noted)
     engines = [StudentEngine(s, Decoding(max_new_tokens=5)) for s in students]
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(e.complete, request(p)) for p in PROMPTS[:2] for e in engines]
@@ -1333,8 +1333,8 @@ def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) 
 def test_a_base_whose_states_leave_float16_is_read_in_float32(
     every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "dtype", always(torch.float16))
-    kept, large = model.load_model, [1.0]
+    monkeypatch.setattr(loading, "dtype", always(torch.float16))
+    kept, large = loading.load_model, [1.0]
 
     def loaded(base: Base, precision: torch.dtype) -> Any:
         made = kept(base, precision)
@@ -1342,7 +1342,7 @@ def test_a_base_whose_states_leave_float16_is_read_in_float32(
             made.get_output_embeddings().weight.mul_(large[0])
         return made
 
-    monkeypatch.setattr(model, "load_model", loaded)
+    monkeypatch.setattr(loading, "load_model", loaded)
     assert next(model.load_in(every_base["gpt2"]).parameters()).dtype == torch.float16
     large[0] = 1e9
     assert next(model.load_in(every_base["gpt2"]).parameters()).dtype == torch.float32

@@ -22,7 +22,7 @@ from kard.cli import main
 from kard.config import Teaching
 from kard.db import open_store
 from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
-from kard.questions import store_questions
+from kard.pipeline.load import store_questions
 from kard.records import Question
 from kard.tasks import Task
 from kard.teacher.budget import Budget

@@ -16,7 +16,7 @@ from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadConfig, Missing, TeacherFailed
 from kard.evaluation.quality import quality, read_written
-from kard.questions import store_questions
+from kard.pipeline.load import store_questions
 from kard.records import Question
 from kard.teacher.records import TeacherInfo, keep_teacher
 from kard.teacher.requests import UNREADABLE

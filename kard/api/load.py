@@ -15,10 +15,10 @@ from kard.api.lm import StudentInfo, StudentLM, reduced, with_student
 from kard.config import METHODS, Decoding, Retrieval
 from kard.db import open_store, rows
 from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
-from kard.evaluation.ask import LiveRetriever, fusion_for
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.records import Passage
+from kard.retrieval.live import LiveRetriever, fusion_for
 from kard.student.generation.engine import StudentEngine
 from kard.student.generation.student import Student, resident, settings_of
 from kard.tasks import Task

@@ -12,8 +12,9 @@ from kard.cli import choose, options, show
 from kard.cli.knowledge import snippet
 
 if TYPE_CHECKING:
-    from kard.evaluation.ask import RankedHit, Reply
+    from kard.evaluation.ask import Reply
     from kard.pipeline.evaluate import StudentRef
+    from kard.retrieval.live import RankedHit
 
 WIDTH, INDENT, SHORT = 100, "    ", 60  # columns of a passage's text, what it begins with, characters of a title
 

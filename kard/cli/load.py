@@ -12,7 +12,7 @@ from kard.cli import options, show
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from kard.questions import Loaded
+    from kard.pipeline.load import Loaded
 
 
 @click.command()
@@ -39,7 +39,7 @@ def load(
         raise click.UsageError("name a FILE of questions, or rationales with --rationales FILE")
     from kard import tasks
     from kard.db import open_store
-    from kard.questions import load_questions
+    from kard.pipeline.load import load_questions
 
     loaded = tasks.load(task)
     db = open_store(store)

@@ -12,6 +12,10 @@ from torch.nn import functional
 
 from kard.errors import NoBase
 from kard.models import hardware as machine
+from kard.records import Passage
+
+if TYPE_CHECKING:
+    from kard.models.bases import Base
 
 if TYPE_CHECKING:
     from kard.models.bases import Base
@@ -196,3 +200,8 @@ def load(base: Base, kind: Any, what: str, **more: Any) -> tuple[Any, Any, tuple
         key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]
     }
     return model, tokenizer, tuple(sorted({name.rpartition(".")[0] for name in names}))
+
+
+def passage_text(passage: Passage) -> str:
+    """What the encoder reads of a passage: its title and text, never an id or a source's name."""
+    return f"{passage.title}. {passage.text}" if passage.title else passage.text

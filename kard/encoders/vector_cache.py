@@ -120,7 +120,7 @@ def encode_with(encoder: Encoder, scorer: Scorer) -> Encode:
     """
     import torch
 
-    from kard.reranker.model import passage_text
+    from kard.encoders.encoder import passage_text
 
     def encode(passages: Sequence[Passage]) -> Sequence[Vector]:
         texts = [passage_text(p) for p in passages]

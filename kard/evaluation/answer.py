@@ -8,14 +8,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from kard.config import METHODS, RERANKED, RETRIEVERS, Decoding, Method, require
+from kard.answers.vote import majority
+from kard.config import METHODS, Method
 from kard.db import now, writing
+from kard.evaluation.condition import Condition
 from kard.evaluation.passages_read import Reading, reading
 from kard.evaluation.reuse import repeat
-from kard.metrics.intervals import majority
 from kard.progress import SILENT, Progress
 from kard.questions import read_questions
-from kard.records import Prediction, Question, Sample, canonical, digest
+from kard.records import Prediction, Question, Sample
 from kard.tasks import Task
 
 if TYPE_CHECKING:
@@ -25,55 +26,6 @@ if TYPE_CHECKING:
 
 
 SETTLED = 0.05  # seconds in which no thread has ended, after which those of a batch have
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One column of an experiment: who answers, what it reads, how it is decoded."""
-
-    split: str
-    student_id: str
-    method: str
-    retriever: str
-    k: int  # passages in the prompt
-    decoding: Decoding
-    index_id: str | None = None
-    reranker_id: str | None = None
-    retriever_id: str | None = None  # of a fused, dense or hybrid retriever
-    kappa: int | None = None  # candidates that the reranker orders, None for the task's own number
-
-    def __post_init__(self) -> None:
-        require(
-            self.retriever in RETRIEVERS,
-            f"retriever must be one of {', '.join(RETRIEVERS)}, not {self.retriever}",
-        )
-        require(
-            METHODS[self.method].reads or self.retriever == "none",
-            f"a student of method {self.method} reads no passages; use --retriever none",
-        )
-
-    @property
-    def reranked(self) -> bool:
-        """Whether the reranker decides what is read."""
-        return self.retriever in RERANKED
-
-    def row(self, task: str) -> dict[str, object]:
-        """The condition as a row of `evaluations`; its hash is over what decides the answers."""
-        reads = self.retriever != "none"
-        decided: dict[str, object] = {
-            "task": task,
-            "split": self.split,
-            "student_id": self.student_id,
-            "retriever": self.retriever,
-            "index_id": self.index_id if reads else None,
-            "reranker_id": self.reranker_id if self.reranked else None,
-            "k": self.k if reads else 0,
-            "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
-        }
-        # Left out where they are not set, so that answers from before they existed keep their hash.
-        more = {"retriever_id": self.retriever_id, "kappa": self.kappa if self.reranked else None}
-        decided.update((name, value) for name, value in more.items() if value is not None)
-        return {**decided, "hash": digest(canonical(decided))}
 
 
 def evaluation_id(db: Database, task: str, condition: Condition) -> int:

@@ -12,8 +12,8 @@ from time import monotonic
 from sqlite_utils import Database
 
 from kard.answers.parsing import answer_of
+from kard.answers.vote import majority
 from kard.db import now, rows, writing
-from kard.metrics.intervals import majority
 from kard.progress import SILENT, Progress
 from kard.records import digest
 

@@ -76,12 +76,12 @@ def index_documents(
             arrivals = SourceUpdate(db, source)
             with progress.bar("Indexing passages", None) as advance:
                 for batch in _batches(_passages(documents, words)):
-                    fresh = arrivals.take(batch)
+                    fresh = arrivals.add(batch)
                     postings.add((rowid, indexed_text(p.title, p.text)) for rowid, p in fresh)
                     advance(len(batch))
             if arrivals.seen == 0:
                 raise BadInput("holds no document with any text; check the path", at=source)
-            gone = arrivals.leave()
+            gone = arrivals.remove_missing()
             postings.delete(gone)
             indexed = _note(db, arrivals, len(gone))
             db.execute("commit")

@@ -37,7 +37,7 @@ class SourceUpdate:
         self._replaced: list[int] = []
         self.added = self.kept = self.seen = 0
 
-    def take(self, batch: Sequence[Passage]) -> list[tuple[int, Passage]]:
+    def add(self, batch: Sequence[Passage]) -> list[tuple[int, Passage]]:
         """Write down the passages that are new, under the rowids that are returned with them.
 
         Raises DocumentClash when a document comes a second time with another text.
@@ -55,7 +55,7 @@ class SourceUpdate:
         self.added += len(rows)
         return rows
 
-    def leave(self) -> list[int]:
+    def remove_missing(self) -> list[int]:
         """Remove what the source brought before and did not bring now; the rowids of what has gone."""
         db, source = self._db, self._source
         met = self._met

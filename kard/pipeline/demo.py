@@ -43,7 +43,7 @@ def prepare(work: Run, world: World) -> None:
     Raises BadConfig when the store holds questions of another world: each needs a store of its own.
     """
     from kard.knowledge.indexing import index_documents
-    from kard.questions import store_questions
+    from kard.pipeline.load import store_questions
 
     rows = work.db.execute("select key from questions where task = ?", [work.task.name])
     if {row[0] for row in rows} - {question.key for question in world.questions}:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from kard.config import METHODS, RERANKED, RETRIEVERS, require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
-from kard.evaluation.answer import Condition, answer, unanswered
-from kard.evaluation.ask import LiveRetriever, fusion_for
+from kard.evaluation.answer import answer, unanswered
+from kard.evaluation.condition import Condition
 from kard.evaluation.name_matching import listed, meant
 from kard.pipeline import steps
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, tested_ids
 from kard.pipeline.students import train_student
+from kard.retrieval.live import LiveRetriever, fusion_for
 
 if TYPE_CHECKING:
     from kard.student.generation.student import Student

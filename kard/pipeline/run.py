@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, TaskSettings, require
 from kard.errors import BadConfig, Missing
-from kard.evaluation.answer import Condition
+from kard.evaluation.condition import Condition
 from kard.progress import SILENT, Progress
 from kard.records import canonical
 from kard.tasks import Task

@@ -18,11 +18,11 @@ from kard.db import rows
 from kard.errors import BadConfig, BadInput, NoTask
 from kard.metrics.intervals import wilson
 from kard.models.adapters import CONFIG, AdapterSwitcher, checked, is_whole
+from kard.models.load import load_model
 from kard.models.weights import measure
 from kard.publish.card import PAPER, Card, Form, Result, made_with, markdown
 from kard.publish.folder import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
 from kard.student import prompt as render
-from kard.student.generation.student import load_model
 from kard.tasks import Task
 
 if TYPE_CHECKING:

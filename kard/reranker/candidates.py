@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from kard.config import RerankerTraining
-from kard.reranker.loss import annealed
+
+if TYPE_CHECKING:
+    from kard.reranker.candidates import TrainingBatch
 
 RANK_SHIFT = 60  # reciprocal ranks count from here, as in reciprocal rank fusion (Cormack et al., SIGIR 2009)
 
@@ -143,3 +146,11 @@ def _against_others(drawn: TrainingBatch, pools: Sequence[Pool]) -> TrainingBatc
         target=np.concatenate([drawn.target, np.zeros(added.shape, np.float32)], 1),
         best=drawn.best,
     )
+
+
+def annealed(tau: float, share: float, progress: float) -> float:
+    """The temperature when `progress` (0 to 1) is done: from `tau` down to `share` of it by equal factors.
+
+    It stays positive whatever the share. (The authors' schedule subtracts, and ends below zero for a small tau.)
+    """
+    return tau * share**progress

@@ -12,10 +12,10 @@ import numpy as np
 from sqlite_utils import Database
 
 from kard.db import batches, marks
+from kard.encoders.encoder import passage_text
 from kard.errors import Missing
 from kard.records import Passage, digest
 from kard.reranker.candidates import Candidates
-from kard.reranker.model import passage_text
 
 HELD_OUT_FROM = 20  # with fewer questions than this, every one is trained on
 HELD_OUT_MOST = 100  # questions: ranking more of them would cost more than it tells

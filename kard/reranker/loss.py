@@ -57,14 +57,6 @@ def hard_loss(student: Tensor, best: Tensor, tau_student: float = 1.0, present: 
     return functional.cross_entropy(_masked(student / tau_student, present), best)
 
 
-def annealed(tau: float, share: float, progress: float) -> float:
-    """The temperature when `progress` (0 to 1) is done: from `tau` down to `share` of it by equal factors.
-
-    It stays positive whatever the share. (The authors' schedule subtracts, and ends below zero for a small tau.)
-    """
-    return tau * share**progress
-
-
 def _masked(scores: Tensor, present: Tensor | None) -> Tensor:
     # The lowest finite number instead of -inf: 0 * (-inf - -inf) would be NaN.
     return scores if present is None else scores.masked_fill(~present, torch.finfo(scores.dtype).min)

@@ -15,7 +15,7 @@ from sqlite_utils import Database
 
 from kard.config import Scorer
 from kard.encoders.cross_encoder import CrossEncoder
-from kard.encoders.encoder import Encoder
+from kard.encoders.encoder import Encoder, passage_text
 from kard.encoders.vector_cache import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
 from kard.models.adapters import WEIGHTS, AdapterSwitcher, hash_of
@@ -30,11 +30,6 @@ TOGETHER: dict[Scorer, int] = {
     "maxsim": 4,
     "cross": 8,
 }  # questions whose passages are in memory at once
-
-
-def passage_text(passage: Passage) -> str:
-    """What the encoder reads of a passage: its title and text, never an id or a source's name."""
-    return f"{passage.title}. {passage.text}" if passage.title else passage.text
 
 
 class Reranker:

@@ -24,9 +24,9 @@ from kard.models.lora import trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
 from kard.reranker.adapters import prepare, save
-from kard.reranker.candidates import Pool, draw
+from kard.reranker.candidates import Pool, annealed, draw
 from kard.reranker.dataset import RerankerDataset, TrainingQuestion, read_lessons
-from kard.reranker.loss import annealed, loss_of
+from kard.reranker.loss import loss_of
 from kard.reranker.passage_vectors import CandidatePassages, VectorsOf, on_disk
 from kard.reranker.validation import hits_at, mean_of, score_matrix, share_within
 

@@ -12,11 +12,12 @@ from sqlite_utils import Database
 
 from kard.config import Scorer
 from kard.db import batches, marks, writing
+from kard.encoders.encoder import passage_text
 from kard.encoders.vector_cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
 from kard.encoders.vector_store import Encodings, Vector, VectorSpec, beside
 from kard.progress import SILENT, Progress
 from kard.records import Passage
-from kard.reranker.model import Reranker, passage_text
+from kard.reranker.model import Reranker
 
 TOGETHER = 64  # questions a commit
 

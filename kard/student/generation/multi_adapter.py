@@ -1,6 +1,6 @@
 """Rows of several students in one pass of their base: each row gets the low-rank product of its own adapter.
 
-Merged into the weights (`adapters.Worn`) an adapter costs nothing, but a pass then serves that one alone, and
+Merged into the weights (`AdapterSwitcher`) an adapter costs nothing, but a pass then serves that one alone, and
 a pass of a few rows takes nearly as long as one of many: most of it is reading the weights. So students with few
 rows each share passes over the bare base. peft's `adapter_names` does this for a model that peft wraps; here rows
 leave the batch as they end, and a base that wears adapters stays as it is.

@@ -19,11 +19,11 @@ from kard.models import adapters as disk
 from kard.models.bases import Base
 from kard.models.distributed import Devices
 from kard.models.hardware import keep_memory
+from kard.models.load import load_in
 from kard.models.lora import adapted, config_of, state_of, thawed, trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
 from kard.student.examples import Pair, data_hash, rendered, schedule, training_pairs
-from kard.student.generation.student import load_in
 from kard.student.prompt import signature_for
 from kard.student.tokens import Tokens
 from kard.student.training.checkpoint import Checkpoint, CheckpointPosition

@@ -1,0 +1,225 @@
+"""Load questions into the store: a file is read whole and checked, then all of it goes in or nothing."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from kard.db import batches, insert_ignoring, marks, now, writing
+from kard.errors import BadInput
+from kard.files import Row, read_rows
+from kard.progress import SILENT, Progress
+from kard.questions import RECORDED, read_questions
+from kard.records import Question, Rationale, canonical, digest
+from kard.tasks import Task, names
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a file gave to the store."""
+
+    added: int  # questions
+    unchanged: int  # questions that were there already, or stand in the file more than once
+    rationales: int  # of a `rationale` column, that the store did not have
+    splits: Mapping[str, int]  # questions of the file in each split
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A question and where it was read, as errors show it; '' when it came from no file."""
+
+    question: Question
+    at: str = ""
+
+
+def load_questions(
+    db: Database, task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT
+) -> Loaded:
+    """Load a file of questions; `split` is for rows that name none. Loading a file twice equals once.
+
+    The gold passages that the questions name are kept as evidence, and rationales that came with them as
+    those of the teacher `recorded:FILE`. Raises BadInput, and changes nothing, for a row that is no question
+    of the task, for a split that nobody names, and for an id that stands for two questions.
+    """
+    placed = read_file(task, path, split=split, progress=progress)
+    teacher = RECORDED + path.name.split(".")[0]
+    return _store(db, task.name, placed, teacher)
+
+
+def store_questions(db: Database, task_name: str, questions: Sequence[Question]) -> Loaded:
+    """Store questions that come from no file. Raises BadInput, and changes nothing, when one is not sound."""
+    for question in questions:
+        try:
+            _check(question)
+        except ValueError as error:
+            raise BadInput(f"question {question.key!r}: {error}") from error
+    return _store(db, task_name, [Placed(question) for question in questions], RECORDED + task_name)
+
+
+def read_file(task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT) -> list[Placed]:
+    """Every question of the file with its place. Raises BadInput at the first row that is not sound."""
+    placed: list[Placed] = []
+    with progress.bar(f"reading {path.name}", None) as advance:
+        for place, row in read_rows(path):
+            advance(1)
+            try:
+                question = _parse(task.parse, row, split)
+            except (ValueError, KeyError) as error:
+                problem = f"no field {error}" if isinstance(error, KeyError) else str(error)
+                remedy = f"see what a row holds with: kard tasks {_argument(task)}"
+                raise BadInput(f"{problem}; {remedy}", at=str(place)) from error
+            if question is None:
+                continue
+            if not question.split:
+                raise BadInput(
+                    "the row names no split; give one with: --split train (or dev, or test)", at=str(place)
+                )
+            placed.append(Placed(question, str(place)))
+    if not placed:
+        raise BadInput(f"no row is a question of {task.name}; name another task or file", at=str(path))
+    return placed
+
+
+def _parse(parse: Callable[[Row], Question | None], row: Row, split: str | None) -> Question | None:
+    """The row's question with its split: the row's own, else the given one, else what `parse` chooses."""
+    if split and row.get("split") in (None, ""):
+        row = {**row, "split": split}
+    question = parse(row)
+    if question is None:
+        return None
+    if split and not question.split:
+        question = replace(question, split=split)
+    _check(question)
+    return question
+
+
+def _check(question: Question) -> None:
+    """Raise ValueError for what no question may be, whoever parsed it."""
+    if not question.key.strip():
+        raise ValueError("the id is empty")
+    if not question.text.strip():
+        raise ValueError("the question is empty")
+    if not 2 <= len(question.letters) == len(question.options):
+        raise ValueError(f"the number of options is {len(question.options)}, not 2 to 26")
+    if question.answer is not None and question.answer not in tuple(question.letters):
+        raise ValueError(f"answer {question.answer!r} is not one of {', '.join(question.letters)}")
+    try:
+        _content(question).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a character (\\u{ord(error.object[error.start]):04x})") from error
+
+
+def _argument(task: Task) -> str:
+    """What the command line calls the task: its name, or the file that a person gave."""
+    file = inspect.getsourcefile(task.parse)
+    return task.name if task.name in names() or file is None else file
+
+
+def _content(question: Question) -> str:
+    """The canonical form of everything that the store keeps of a question."""
+    values = asdict(question)
+    del values["rationale"]
+    return canonical({**values, "evidence": sorted(set(question.evidence))})
+
+
+def _record(task_name: str, question: Question, created: str) -> dict[str, object]:
+    return {
+        "task": task_name,
+        "key": question.key,
+        "split": question.split,
+        "text": question.text,
+        "options": json.dumps(question.options, ensure_ascii=False),
+        "answer": question.answer,
+        "kind": question.kind,
+        "facts": json.dumps(question.facts, ensure_ascii=False),
+        "hash": digest(_content(question)),
+        "created": created,
+    }
+
+
+def _store(db: Database, task_name: str, placed: Sequence[Placed], teacher: str) -> Loaded:
+    first = _first_of_each(placed)
+    questions = [one.question for one in first.values()]
+    created = now()
+    with writing(db):
+        # Written first and compared then: the lock is held from the start, and a conflict rolls all of it back.
+        added = insert_ignoring(db, "questions", [_record(task_name, q, created) for q in questions])
+        ids = _unchanged_ids(db, task_name, first)
+        insert_ignoring(
+            db,
+            "evidence",
+            [{"question_id": ids[q.key], "document": name} for q in questions for name in q.evidence],
+        )
+        rationales = _store_rationales(db, task_name, teacher, questions)
+    splits = Counter(question.split for question in questions)
+    return Loaded(added, len(placed) - added, rationales, splits)
+
+
+def _first_of_each(placed: Sequence[Placed]) -> dict[str, Placed]:
+    """Questions by key. Raises BadInput when a key stands for two."""
+    first: dict[str, Placed] = {}
+    for one in placed:
+        other = first.setdefault(one.question.key, one)
+        if other is not one and (field := _difference(one.question, other.question)):
+            raise BadInput(
+                f"id {one.question.key!r} stands at {other.at or 'an earlier question'} too, with another {field}; "
+                f"give one of them another id",
+                at=one.at,
+            )
+    return first
+
+
+def _unchanged_ids(db: Database, task_name: str, first: Mapping[str, Placed]) -> dict[str, int]:
+    """Row ids by key. Raises BadInput when the store holds another question under one of the keys."""
+    ids: dict[str, int] = {}
+    for keys in batches(list(first)):
+        found = db.query(
+            f"select id, key, hash from questions where task = ? and key in ({marks(keys)})", [task_name, *keys]
+        )
+        for row in found:
+            key = cast(str, row["key"])
+            ids[key] = cast(int, row["id"])
+            if row["hash"] != digest(_content(first[key].question)):
+                _refuse(db, task_name, ids[key], first[key])
+    return ids
+
+
+def _refuse(db: Database, task_name: str, row_id: int, one: Placed) -> None:
+    stored = next(q for i, q in read_questions(db, task_name) if i == row_id)
+    field = _difference(one.question, stored) or "content"
+    raise BadInput(
+        f"id {one.question.key!r} is in the store with another {field}; "
+        f"give it another id, or load the file into a new store with: --store",
+        at=one.at,
+    )
+
+
+def _difference(one: Question, other: Question) -> str:
+    """The first field, in a person's words, in which two questions differ; '' when they do not."""
+    fields = {"text": "text", "options": "list of options", "answer": "answer", "split": "split"}
+    for field, words in {**fields, "facts": "list of facts", "kind": "kind"}.items():
+        if getattr(one, field) != getattr(other, field):
+            return words
+    return "" if set(one.evidence) == set(other.evidence) else "list of evidence"
+
+
+def _store_rationales(db: Database, task_name: str, teacher: str, questions: Sequence[Question]) -> int:
+    """Keep what the file explains. Its conclusion is the gold answer: that is what the file explains."""
+    given = [Rationale(q.key, 0, q.rationale, q.answer) for q in questions if q.rationale and q.answer]
+    if not given:
+        return 0
+    from kard.teacher.recorded import store_rationales
+
+    try:
+        return store_rationales(db, task_name, teacher, given)
+    except BadInput as error:
+        # The file's name is the teacher's: a changed explanation can only be another teacher's.
+        raise BadInput(f"{error}; an explanation that changed belongs in a file of another name") from error
