@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from importlib import import_module
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kard.errors import NoStore
 
@@ -101,12 +102,12 @@ def _statements(script: str) -> list[str]:
 
 @cache
 def sql(name: str) -> str:
-    """The text of the named query `store/queries/NAME.sql`."""
+    """Return the text of `store/queries/NAME.sql`; names that begin with `internal/` are not listed to people."""
     return _text(f"queries/{name}.sql")
 
 
 def query_names() -> list[str]:
-    """Every named query, in alphabetical order."""
+    """Return the names of the canned queries, in alphabetical order."""
     folder = files("kard.store").joinpath("queries")
     return sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".sql"))
 
@@ -143,9 +144,24 @@ def _code(script: str) -> str:
     return re.sub(r"--[^\n]*|'(?:[^']|'')*'", " ", script)
 
 
-def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, object]]:
-    """All rows of a named query, with named parameters."""
-    return list(db.query(sql(query), parameters))
+def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, Any]]:
+    """Return all rows of a named query. A list or tuple goes in as JSON, for `in (select value from json_each(:ids))`."""
+    return list(db.query(sql(query), _bound(parameters)))
+
+
+def value(db: Database, query: str, /, **parameters: object) -> Any:
+    """Return the first column of a named query's first row, None when there is no row."""
+    row = db.execute(sql(query), _bound(parameters)).fetchone()
+    return None if row is None else row[0]
+
+
+def execute(db: Database, query: str, /, **parameters: object) -> int:
+    """Run a named statement that changes the store; the number of rows that it changed."""
+    return db.execute(sql(query), _bound(parameters)).rowcount
+
+
+def _bound(parameters: Mapping[str, object]) -> dict[str, object]:
+    return {k: json.dumps(list(v)) if isinstance(v, list | tuple) else v for k, v in parameters.items()}
 
 
 def batches(values: Sequence[object], size: int = IN_LIMIT) -> Iterator[Sequence[object]]:

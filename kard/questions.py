@@ -1,39 +1,47 @@
-"""Questions in and out of the store: a file is read whole and checked, then all of it goes in or nothing."""
+"""Read questions from the store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from kard.db import rows
 from kard.records import Question
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-RECORDED = "recorded:"  # a teacher whose rationales came from a file
+RECORDED = "recorded:"  # begins the name of a teacher whose rationales came from a file
 
 
-def read_questions(
-    db: Database, task_name: str, split: str | None = None, limit: int | None = None
-) -> list[tuple[int, Question]]:
-    """Row id and question in the order of ids: of one split or of all, at most `limit`.
+@dataclass(frozen=True, slots=True)
+class QuestionSet:
+    """The first `limit` questions of a task's split, in the order of ids.
 
-    Evidence is in alphabetical order; `rationale` is '', since rationales are rows of their own.
+    `split` None means all splits; `limit` None means all questions.
     """
-    found = db.query(
+
+    task: str
+    split: str | None = None
+    limit: int | None = None
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Return the parameters :task, :split and :limit of a named query."""
+        return {"task": self.task, "split": self.split, "limit": -1 if self.limit is None else self.limit}
+
+    def read(self, db: Database) -> dict[int, Question]:
+        """Return the questions by row id.
+
+        Evidence is in alphabetical order; `rationale` is '', since rationales are rows of their own.
         """
-        select id, key, split, text, options, answer, kind, facts,
-               (select json_group_array(document) from evidence where question_id = questions.id) as evidence
-        from questions where task = :task and (:split is null or split = :split) order by id limit :limit
-        """,
-        {"task": task_name, "split": split, "limit": -1 if limit is None else limit},
-    )
-    return [(cast(int, row["id"]), question_of(row)) for row in found]
+        return {cast(int, row["id"]): question_of(row) for row in rows(db, "internal/questions", **self.parameters)}
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
-    """The question of a row of `questions` that has its gold documents as a JSON list in `evidence`."""
+    """Return the question of a row of `questions` that has its gold documents as a JSON list in `evidence`."""
     lists = {name: tuple[str, ...](json.loads(row[name])) for name in ("options", "facts", "evidence")}
     return Question(
         key=row["key"],
@@ -45,3 +53,10 @@ def question_of(row: Mapping[str, Any]) -> Question:
         facts=lists["facts"],
         kind=row["kind"],
     )
+
+
+def read_questions(
+    db: Database, task_name: str, split: str | None = None, limit: int | None = None
+) -> list[tuple[int, Question]]:
+    """Return row id and question of `QuestionSet(task_name, split, limit)`."""
+    return list(QuestionSet(task_name, split, limit).read(db).items())

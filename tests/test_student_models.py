@@ -1206,13 +1206,13 @@ def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_ow
         s.generate([r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
     ]
     worn_on: list[Path | None] = []
-    wear = here.activate
+    activate = here.activate
 
     def noted(adapter: Path | None) -> None:
         worn_on.append(adapter)
-        wear(adapter)
+        activate(adapter)
 
-    monkeypatch.setattr(here, "wear", noted)
+    monkeypatch.setattr(here, "activate", noted)
     assert [s.text for s in generate_rows(rows, decoding)] == alone
     assert worn_on == [dora.adapter, whole.adapter, third.adapter, None]
     assert generate_rows([], decoding) == []

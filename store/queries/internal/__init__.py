@@ -1,0 +1,1 @@
+"""The statements that kard itself runs; not listed by `kard query`."""
