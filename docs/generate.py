@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import io
-import re
 import sys
 import tokenize
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from kard.db import open_store
 
 WIDTH = 100  # columns of the help texts
 ROOT = Path(__file__).parents[1]  # of a checkout: an installed kard has no documents to write
-SCHEMA = ROOT / "store" / "schema.sql"
 
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
@@ -57,22 +55,6 @@ def cli_reference() -> str:
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         parts.append(f"{level} {path}\n\n```\n{text}\n```\n")
     return "\n".join(parts)
-
-
-def schema() -> str:
-    """The SQL that migrations and views add up to."""
-    with TemporaryDirectory() as folder:
-        db = open_store(Path(folder, "kard.db"))
-        rows: list[tuple[str]] = db.execute(
-            "select sql from sqlite_master where sql is not null and tbl_name not glob '*sqlite_*' "
-            # The tables inside of a search index are made with it.
-            "and tbl_name not in (select name from pragma_table_list where type = 'shadow') "
-            "order by type = 'view', rowid"
-        ).fetchall()
-        db.close()
-    # SQLite keeps statements as they were written, but for their first words.
-    statements = (re.sub(r"^CREATE (VIRTUAL )?\w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
-    return "\n\n".join(f"{statement};" for statement in statements) + "\n"
 
 
 def store_reference() -> str:
@@ -152,16 +134,14 @@ def documents() -> list[Path]:
 
 
 def write() -> None:
-    """Write store/schema.sql and every cog block again."""
-    SCHEMA.write_text(schema(), encoding="utf-8")
+    """Write every cog block again."""
     for file in documents():
         Cog().callable_main(["cog", "-r", str(file)])
 
 
 def outdated() -> list[str]:
     """Return the names of the documents that differ from what the code would write."""
-    files = [f.name for f in documents() if Cog().main(["cog", "--check", str(f)]) != 0]
-    return files if SCHEMA.read_text(encoding="utf-8") == schema() else [SCHEMA.name, *files]
+    return [f.name for f in documents() if Cog().main(["cog", "--check", str(f)]) != 0]
 
 
 if __name__ == "__main__":

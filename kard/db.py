@@ -1,4 +1,4 @@
-"""The store: one SQLite file. The only reader of store/ (migrations, views and named queries)."""
+"""The store: one SQLite file. The only module that reads store/ (tables, views and named queries)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUSY_MILLISECONDS = 30_000  # how long a second writer waits for the first
 _PARAMETER = re.compile(r"(?<![\w:]):([a-z_]+)")
-_OPTIONAL = r"(?::{0}\s+is\s+(?:not\s+)?null|(?:coalesce|nullif|ifnull)\(\s*:{0})\b"
+_OPTIONAL = r"(?::{0}\s+is\s+(?:not\s+)?null|(?:coalesce|nullif|ifnull)\(\s*:{0})\b"  # a query that expects null
 IN_LIMIT = 900  # values in one `in (...)`, below every SQLite build's limit on parameters
 
 
@@ -35,12 +35,13 @@ def _text(name: str) -> str:
 
 
 def open_store(path: Path, *, create: bool = True) -> Database:
-    """Open the store at `path`, made and brought to the newest form if need be.
+    """Open the store at `path`, with every table and view of this version.
 
-    Raises NoStore when the file is missing and `create` is false, or when it is not a kard store.
+    Raises NoStore if the file is missing and `create` is false, if it is no kard store, or if another version of
+    kard made it.
     """
-    if not create and not path.exists():
-        raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
+    if not create:
+        _require_store(path)
     from sqlite_utils import Database  # imports numpy, which --help must not pay for
 
     connection: sqlite3.Connection | None = None
@@ -48,43 +49,62 @@ def open_store(path: Path, *, create: bool = True) -> Database:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
         db = Database(connection)
-        names = set(db.table_names())
-        if names and "_sqlite_migrations" not in names:
-            raise NoStore(f"{path} is a database but not a kard store; name another with --store")
+        _check_version(db, path)
         db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
         db.execute("pragma journal_mode = wal")
         db.execute("pragma synchronous = normal")
         db.execute("pragma foreign_keys = on")
         if _migrations().pending(db) or not _views_are_current(db):
-            # The lock comes first: of several commands that make one store at once, one makes it.
+            # The lock comes first: of several commands that create one store at once, one does it.
             connection.execute("begin immediate")
             _migrations().apply(db)
             _renew_views(db)
             connection.commit()
-    except (sqlite3.DatabaseError, OSError) as error:
+    except (sqlite3.DatabaseError, OSError, NoStore) as error:
         if connection is not None:
             connection.close()
+        if isinstance(error, NoStore):
+            raise
         raise NoStore(f"cannot open {path} as a store ({error}); name another with --store") from error
     return db
 
 
 def read_store(path: Path) -> sqlite3.Connection:
-    """A read-only connection to an existing store, for queries that people write. Raises NoStore."""
-    if not path.exists():
-        raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
+    """Open an existing store for reading only, for queries that people write. Raises NoStore."""
+    _require_store(path)
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     return connection
 
 
+def _require_store(path: Path) -> None:
+    if not path.exists():
+        raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
+
+
+def _check_version(db: Database, path: Path) -> None:
+    """Raise NoStore if the tables of the file are not those of this version."""
+    from sqlite_utils import Database
+
+    names = set(db.table_names())
+    if names and "_sqlite_migrations" not in names:
+        raise NoStore(f"{path} is a database but not a kard store; name another with --store")
+    known = {migration.name for migration in _migrations().pending(Database(memory=True))}
+    if {migration.name for migration in _migrations().applied(db)} - known:
+        raise NoStore(
+            f"{path} was made by another version of kard; write its rationales with that version: kard export TASK "
+            "FILE; then load them into a new store with this one: kard load TASK QUESTIONS --rationales FILE"
+        )
+
+
 def _views_are_current(db: Database) -> bool:
-    """Whether the store's views have the text that this version of kard gives them."""
-    have = db.execute("select sql from sqlite_master where type = 'view' order by rowid")
-    return [_normal(row[0]) for row in have] == [_normal(s) for s in _statements(_text("views.sql"))]
+    """Return whether the store's views have the text that this version gives them."""
+    views = db.execute("select sql from sqlite_master where type = 'view' order by rowid")
+    return [_normal(row[0]) for row in views] == [_normal(s) for s in _statements(_text("views.sql"))]
 
 
 def _renew_views(db: Database) -> None:
-    """Drop every view and make those of this version."""
+    """Drop every view and create those of this version."""
     for name in db.view_names():
         db.execute(f'drop view "{name}"')
     for statement in _statements(_text("views.sql")):
@@ -113,12 +133,12 @@ def query_names() -> list[str]:
 
 
 def views_text() -> str:
-    """The statements that make the views, with the comment above each."""
+    """Return the statements that create the views, with the comment above each."""
     return _text("views.sql")
 
 
 def about(name: str) -> str:
-    """What a named query shows: the first sentence of the comment that it begins with."""
+    """Return the first sentence of the comment that a named query begins with."""
     lines = [line.removeprefix("--").strip() for line in takewhile(_is_comment, sql(name).splitlines())]
     end = next((i for i, line in enumerate(lines) if line.endswith((".", "?", ":"))), len(lines) - 1)
     return " ".join(lines[: end + 1])
@@ -129,23 +149,26 @@ def _is_comment(line: str) -> bool:
 
 
 def parameters(name: str) -> list[str]:
-    """The parameters of a named query, in alphabetical order."""
+    """Return the parameters of a named query, in alphabetical order."""
     return sorted(set(_PARAMETER.findall(_code(sql(name)))))
 
 
 def required(name: str) -> list[str]:
-    """Those of its parameters that must have a value: the query does not say what it does when they are null."""
+    """Return the parameters that need a value: those that the query neither coalesces nor compares with null."""
     code = _code(sql(name))
     return [p for p in parameters(name) if not re.search(_OPTIONAL.format(p), code)]
 
 
 def _code(script: str) -> str:
-    """The statement without its comments and its quoted texts, either of which may hold a colon."""
+    """Return the statement without comments and quoted texts, either of which may hold a colon."""
     return re.sub(r"--[^\n]*|'(?:[^']|'')*'", " ", script)
 
 
 def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, Any]]:
-    """Return all rows of a named query. A list or tuple goes in as JSON, for `in (select value from json_each(:ids))`."""
+    """Return all rows of a named query.
+
+    A list or tuple goes in as JSON, for `in (select value from json_each(:ids))`.
+    """
     return list(db.query(sql(query), _bound(parameters)))
 
 
@@ -156,7 +179,7 @@ def value(db: Database, query: str, /, **parameters: object) -> Any:
 
 
 def execute(db: Database, query: str, /, **parameters: object) -> int:
-    """Run a named statement that changes the store; the number of rows that it changed."""
+    """Run a named statement that changes the store. Return the number of changed rows."""
     return db.execute(sql(query), _bound(parameters)).rowcount
 
 
@@ -165,27 +188,27 @@ def _bound(parameters: Mapping[str, object]) -> dict[str, object]:
 
 
 def batches(values: Sequence[object], size: int = IN_LIMIT) -> Iterator[Sequence[object]]:
-    """Consecutive slices short enough for one `in (...)`."""
+    """Yield consecutive slices, each short enough for one `in (...)`."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
 def marks(values: Sequence[object]) -> str:
-    """As many question marks as values: `in ({marks(values)})`."""
+    """Return as many question marks as values, for `in ({marks(values)})`."""
     return ",".join("?" * len(values))
 
 
 def now() -> str:
-    """The time for a `created` column: UTC, ISO 8601, seconds."""
+    """Return the time for a `created` column: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @contextmanager
 def writing(db: Database) -> Generator[None]:
-    """One transaction, or a part of the one that is open; an error leaves nothing of it.
+    """Open a transaction, or a savepoint in the open one. An error undoes all of it.
 
-    It has the write lock from its start, so that it waits for other commands. One that reads before it writes
-    cannot: where another has written since, SQLite refuses it at once.
+    The write lock is taken first, so that the transaction waits for other commands. SQLite refuses at once a
+    transaction that reads before it writes if another command wrote in between.
     """
     if db.conn.in_transaction:
         with db.atomic():
@@ -201,7 +224,7 @@ def writing(db: Database) -> Generator[None]:
 
 
 def insert_ignoring(db: Database, table: str, records: Sequence[Mapping[str, object]]) -> int:
-    """Insert the records whose keys are new; the number that were. All records have the same columns."""
+    """Insert the records whose keys are new. Return their number. All records have the same columns."""
     if not records:
         return 0
     columns = list(records[0])

@@ -23,21 +23,6 @@ README = (docs.ROOT / "README.md").read_text(encoding="utf-8")
 AGAIN = "write it again with: python docs/generate.py"
 
 
-def test_the_schema_that_is_shown_is_the_one_that_is_made() -> None:
-    assert docs.SCHEMA.read_text(encoding="utf-8") == docs.schema(), AGAIN
-
-
-def test_the_schema_makes_the_same_tables_and_views_when_it_is_run(store: Database) -> None:
-    copy = Database(memory=True)
-    copy.executescript(docs.schema())
-    assert set(copy.table_names()) == {n for n in store.table_names() if "sqlite" not in n}
-    assert copy.view_names() == store.view_names()
-    assert {t.name: t.columns for t in copy.tables} == {
-        t.name: t.columns for t in store.tables if t.name in copy.table_names()
-    }
-    copy.close()
-
-
 def test_every_document_with_generated_parts_is_current() -> None:
     names = {file.name for file in docs.documents()}
     assert {"cli.md", "settings.md", "store.md", "example.md"} <= names

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -18,11 +17,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlite_utils import Database
+from sqlite_utils import Database, Migrations
 
 from kard.cli import main
 from kard.config import TaskSettings
 from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
+from kard.errors import NoStore
 from kard.evaluation.contamination import LEAST, N, Overlap, Sought, grams, words
 from kard.pipeline import steps
 from kard.pipeline.contamination import SCREEN
@@ -294,19 +294,29 @@ def test_a_text_is_found_by_its_own_words(searched: Database, parts: list[str]) 
     searched.execute("delete from passages")
 
 
-def test_what_was_written_before_there_was_a_search_is_found_too(tmp_path: Path) -> None:
-    db = Database(tmp_path / "old.db")
-    migrations = import_module("kard.store.migrations").migrations
-    migrations.apply(db, stop_before="full_text_search")
-    assert "passages_fts" not in db.table_names()
-    passage(db, "p", "Iron rusts.")
-    db.conn.commit()
-    db.close()
-    with closing(open_store(tmp_path / "old.db").conn) as connection:
-        query = (
-            "select p.id from passages_fts f join passages p on p.rowid = f.rowid where passages_fts match 'rust'"
-        )
-        assert connection.execute(query).fetchall() == [("p",)]
+def test_a_store_of_another_version_is_refused_with_the_way_to_take_its_rationales_along(tmp_path: Path) -> None:
+    path = tmp_path / "kard.db"
+    old = Migrations("kard")
+
+    @old()
+    def tables(db: Database) -> None: ...  # pyright: ignore[reportUnusedFunction]
+
+    old.apply(Database(path))
+    before = path.read_bytes()
+    message = r"^\S+kard\.db was made by another version of kard; .*: kard export TASK FILE; .*$"
+    with pytest.raises(NoStore, match=message):
+        open_store(path)
+    assert path.read_bytes() == before
+
+
+def test_sqlite_utils_makes_the_same_tables_from_the_folder_alone(store: Database, tmp_path: Path) -> None:
+    from sqlite_utils.cli import cli
+
+    path = tmp_path / "alone.db"
+    done = CliRunner().invoke(cli, ["migrate", str(path), str(Path(__file__).parents[1] / "store")])
+    assert done.exit_code == 0, done.output
+    query = "select type, name, sql from sqlite_master where type <> 'view' order by rowid"
+    assert Database(path).execute(query).fetchall() == store.execute(query).fetchall()
 
 
 def test_rows_are_counted_without_what_the_search_writes_beside_them(store: Database) -> None:

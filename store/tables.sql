@@ -1,0 +1,339 @@
+-- Every table, index and trigger of the store. Keys are integers where rows are many, else hashes of what made the row.
+-- `python docs/generate.py` writes the comments beside tables and columns into docs/store.md.
+
+create table questions (
+    id integer primary key,
+    task text not null,
+    key text not null,              -- the published id
+    split text not null,
+    text text not null,
+    options text not null,          -- JSON list; option 0 is A
+    answer text,                    -- letter of the gold answer, null when unknown
+    kind text not null default '',  -- questions that are reported apart
+    facts text not null default '[]',
+    hash text not null,             -- of everything above
+    created text not null,
+    unique (task, key)
+);
+create index questions_by_split on questions (task, split);
+
+create table evidence (             -- gold documents, where a data set names them
+    question_id integer not null references questions (id) on delete cascade,
+    document text not null,         -- passages.document
+    primary key (question_id, document)
+) without rowid;
+
+create table indexes (              -- one state of a knowledge base
+    id text primary key,            -- hash of its passages' hashes and its analyser
+    path text not null,
+    passages integer not null,
+    analyser text not null,
+    created text not null
+);
+
+create table passages (             -- every passage that was ever a hit or is gold evidence
+    id text primary key,            -- hash of its content
+    document text not null,
+    part integer not null,
+    title text not null,
+    text text not null
+);
+create index passages_by_document on passages (document);
+
+create table teachers (
+    id text primary key,            -- hash of model, instructions, fields and sampling
+    name text not null,
+    model text not null,            -- 'recorded:NAME' for rationales from a file
+    instructions text not null,
+    sampling text not null,         -- JSON
+    created text not null
+);
+
+create table rationales (
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    teacher_id text not null references teachers (id),
+    sample integer not null,        -- 0-based
+    text text not null,
+    conclusion text,                -- the letter that it ends on, null when it ends on none
+    accepted integer not null,      -- 1 when the conclusion is the gold answer
+    prompt_tokens integer not null default 0,
+    completion_tokens integer not null default 0,
+    cost real not null default 0,   -- US dollars
+    milliseconds real not null default 0,
+    created text not null,
+    unique (question_id, teacher_id, sample)
+);
+
+create table retrievals (
+    id integer primary key,
+    index_id text not null references indexes (id),
+    question_id integer not null references questions (id) on delete cascade,
+    rationale_id integer references rationales (id) on delete cascade,
+    query text not null check (query in ('question', 'rationale')),
+    depth integer not null,         -- passages asked for by this query
+    milliseconds real not null,
+    created text not null,
+    check ((query = 'rationale') = (rationale_id is not null))
+);
+create unique index retrievals_by_question on retrievals (index_id, question_id) where rationale_id is null;
+create unique index retrievals_by_rationale on retrievals (index_id, rationale_id)
+    where rationale_id is not null;
+create index retrievals_of_question on retrievals (question_id, query);
+
+-- A question's hits are its top `depth` by BM25(question). A rationale's are its top `depth` by
+-- BM25(rationale), then the question's own top passages that are not among them, scored by the
+-- rationale too: `question_rank` tells which those are.
+create table hits (
+    retrieval_id integer not null references retrievals (id) on delete cascade,
+    rank integer not null,          -- 1 is best by bm25
+    passage_id text not null references passages (id),
+    bm25 real not null,             -- BM25(the retrieval's query, passage)
+    question_rank integer,          -- rank in the question's own list, null when beyond its depth
+    primary key (retrieval_id, rank)
+) without rowid;
+create index hits_by_passage on hits (passage_id);
+
+create table rerankers (
+    id text primary key,            -- hash of base weights, data and settings
+    task text not null,
+    base text not null,
+    base_sha256 text not null,
+    index_id text not null references indexes (id),
+    experiment text not null default '', -- name of the comparison that it was trained for, '' for a task's own
+    settings text not null,         -- JSON
+    data_sha256 text not null,      -- of the rationales and candidates it was trained on
+    questions integer not null,
+    metrics text not null,          -- JSON: loss a step, Hits@k on held-out questions before and after
+    path text not null,             -- adapter folder, relative to the store's own folder
+    sha256 text not null,           -- of the adapter's weights
+    milliseconds real not null,
+    created text not null
+);
+
+create table rerank_scores (
+    reranker_id text not null references rerankers (id) on delete cascade,
+    retrieval_id integer not null references retrievals (id) on delete cascade,
+    rank integer not null,          -- 1 is best by the reranker
+    passage_id text not null references passages (id),
+    score real not null,
+    primary key (reranker_id, retrieval_id, rank)
+) without rowid;
+create index rerank_scores_by_passage on rerank_scores (passage_id);
+
+create table retrievers (           -- what orders passages otherwise than BM25 or a reranker alone
+    id text primary key,            -- hash of what decides the order
+    kind text not null check (kind in ('fused', 'dense', 'hybrid')),
+    base text not null,             -- the encoder
+    base_sha256 text not null,
+    reranker_id text references rerankers (id) on delete cascade, -- whose adapter it wears, null for the base alone
+    settings text not null,         -- JSON: how texts are read, or how two orders become one
+    metrics text not null default '{}', -- JSON: on the held-out questions that the settings were chosen on
+    milliseconds real not null,
+    created text not null
+);
+create index retrievers_of_reranker on retrievers (reranker_id);
+
+create table rankings (             -- one question's passages as a retriever orders them
+    id integer primary key,
+    retriever_id text not null references retrievers (id) on delete cascade,
+    index_id text not null references indexes (id),
+    question_id integer not null references questions (id) on delete cascade,
+    depth integer not null,         -- candidates that were ordered, or asked for
+    milliseconds real not null,
+    created text not null,
+    unique (retriever_id, index_id, question_id)
+);
+create index rankings_of_question on rankings (question_id);
+
+create table ranked (
+    ranking_id integer not null references rankings (id) on delete cascade,
+    rank integer not null,          -- 1 is best
+    passage_id text not null references passages (id),
+    score real not null,            -- compares only within one ranking
+    primary key (ranking_id, rank)
+) without rowid;
+create index ranked_by_passage on ranked (passage_id);
+
+create table students (
+    id text primary key,            -- hash of base weights, method, data and settings
+    task text not null,
+    method text not null,
+    size text not null,
+    base text not null,
+    base_sha256 text not null,
+    settings text not null,         -- JSON
+    data_sha256 text not null,      -- of the training pairs
+    seed integer not null,
+    examples integer not null,
+    tokens integer not null,        -- seen in training, prompt and target
+    loss real not null,             -- mean of the last epoch
+    path text not null,             -- adapter folder, relative to the store's own folder
+    sha256 text not null,
+    milliseconds real not null,
+    created text not null
+);
+
+create table evaluations (          -- one condition: a student, a source of passages, a way of decoding
+    id integer primary key,
+    task text not null,
+    split text not null,
+    student_id text not null references students (id) on delete cascade,
+    retriever text not null,
+    index_id text references indexes (id),
+    reranker_id text references rerankers (id) on delete cascade,
+    retriever_id text references retrievers (id) on delete cascade,
+    k integer not null,             -- passages in the prompt, 0 for none
+    kappa integer,                  -- candidates that were reranked, null for the task's own number
+    decoding text not null,         -- JSON
+    hash text not null unique,
+    created text not null
+);
+
+create table predictions (          -- the vote, one row a question and condition
+    id integer primary key,
+    evaluation_id integer not null references evaluations (id) on delete cascade,
+    question_id integer not null references questions (id) on delete cascade,
+    answer text,                    -- letter, null when no sample could be read
+    correct integer not null,       -- 0 also when the answer is null
+    votes integer not null,         -- samples that agree with `answer`
+    passages text not null,         -- JSON list of passage ids, as read
+    milliseconds real not null,
+    flops real not null,            -- 2 x parameters x tokens, prompt and generated
+    created text not null,
+    unique (evaluation_id, question_id)
+);
+create index predictions_by_question on predictions (question_id);
+
+create table samples (              -- each text that a student wrote
+    prediction_id integer not null references predictions (id) on delete cascade,
+    sample integer not null,
+    text text not null,
+    answer text,
+    forced integer not null,        -- 1 when `Answer:` was appended at the token budget
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    primary key (prediction_id, sample)
+) without rowid;
+
+create table verifiers (            -- models that read a rationale and say which option it leads to
+    id text primary key,            -- hash of model, instructions, sampling
+    name text not null,
+    model text not null,
+    instructions text not null,
+    sampling text not null,         -- JSON
+    created text not null
+);
+
+create table verifications (        -- a second opinion on a rationale, beside its own conclusion
+    rationale_id integer not null references rationales (id) on delete cascade,
+    verifier_id text not null references verifiers (id),
+    answer text,                    -- letter that the verifier read from it, null when its reply names none
+    agrees integer not null,        -- 1 when that is the gold answer
+    reply text not null,            -- what it said
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    cost real not null,             -- US dollars; 0 where the price is not known
+    milliseconds real not null,
+    created text not null,
+    primary key (rationale_id, verifier_id)
+);
+create index verifications_of_verifier on verifications (verifier_id);
+
+create table judgements (           -- what a person says of a passage that was found, or of a rationale
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    passage_id text references passages (id),
+    rationale_id integer references rationales (id) on delete cascade,
+    verdict text not null check (verdict in ('good', 'bad')),
+    note text not null default '',
+    author text not null default '',
+    created text not null,
+    check ((passage_id is null) <> (rationale_id is null))
+);
+create unique index judgements_of_passages on judgements (question_id, passage_id, author)
+    where passage_id is not null;
+create unique index judgements_of_rationales on judgements (rationale_id, author) where rationale_id is not null;
+create index judgements_by_passage on judgements (passage_id);
+
+create table overlaps (             -- a held-out question's text inside a training question or a passage
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    other_question_id integer references questions (id) on delete cascade,
+    passage_id text references passages (id) on delete cascade,
+    kind text not null,             -- 'text' when all of it is there, else 'ngrams'
+    share real not null,            -- of the question's n-grams that are there, 0 to 1
+    created text not null,
+    check ((other_question_id is null) <> (passage_id is null))
+);
+create unique index overlaps_with_questions on overlaps (question_id, other_question_id)
+    where other_question_id is not null;
+create unique index overlaps_with_passages on overlaps (question_id, passage_id) where passage_id is not null;
+create index overlaps_by_other_question on overlaps (other_question_id);
+create index overlaps_by_passage on overlaps (passage_id);
+
+create table overlap_checks (       -- held-out questions that were looked for: nothing found is a result too
+    question_id integer primary key references questions (id) on delete cascade,
+    against text not null,          -- hash of the training questions and passages that were looked through
+    created text not null
+);
+-- No overlap outlives its check.
+create trigger overlap_checks_delete after delete on overlap_checks begin
+    delete from overlaps where question_id = old.question_id;
+end;
+
+create table steps_log (
+    id integer primary key,
+    task text not null,
+    step text not null,
+    started text not null,
+    milliseconds real not null,
+    added integer not null,         -- units that the step made
+    note text not null default ''
+);
+
+-- Full-text search: `... where passages_fts match 'word'`. External content: an index holds words and places, never the
+-- text again. Triggers keep it equal to its table, whichever program writes. `content=` is written as datasette and
+-- sqlite-utils look for it. Rowids of tables with an index of their own survive VACUUM (a test holds that).
+
+create virtual table questions_fts using fts5 (
+    text, content="questions", tokenize='porter unicode61 remove_diacritics 2'
+);
+create trigger questions_fts_insert after insert on questions begin
+    insert into questions_fts (rowid, text) values (new.rowid, new.text);
+end;
+create trigger questions_fts_delete after delete on questions begin
+    insert into questions_fts (questions_fts, rowid, text) values ('delete', old.rowid, old.text);
+end;
+create trigger questions_fts_update after update of text on questions begin
+    insert into questions_fts (questions_fts, rowid, text) values ('delete', old.rowid, old.text);
+    insert into questions_fts (rowid, text) values (new.rowid, new.text);
+end;
+
+create virtual table rationales_fts using fts5 (
+    text, content="rationales", tokenize='porter unicode61 remove_diacritics 2'
+);
+create trigger rationales_fts_insert after insert on rationales begin
+    insert into rationales_fts (rowid, text) values (new.rowid, new.text);
+end;
+create trigger rationales_fts_delete after delete on rationales begin
+    insert into rationales_fts (rationales_fts, rowid, text) values ('delete', old.rowid, old.text);
+end;
+create trigger rationales_fts_update after update of text on rationales begin
+    insert into rationales_fts (rationales_fts, rowid, text) values ('delete', old.rowid, old.text);
+    insert into rationales_fts (rowid, text) values (new.rowid, new.text);
+end;
+
+create virtual table passages_fts using fts5 (
+    title, text, content="passages", tokenize='porter unicode61 remove_diacritics 2'
+);
+create trigger passages_fts_insert after insert on passages begin
+    insert into passages_fts (rowid, title, text) values (new.rowid, new.title, new.text);
+end;
+create trigger passages_fts_delete after delete on passages begin
+    insert into passages_fts (passages_fts, rowid, title, text) values ('delete', old.rowid, old.title, old.text);
+end;
+create trigger passages_fts_update after update of title, text on passages begin
+    insert into passages_fts (passages_fts, rowid, title, text) values ('delete', old.rowid, old.title, old.text);
+    insert into passages_fts (rowid, title, text) values (new.rowid, new.title, new.text);
+end;
