@@ -17,7 +17,7 @@ from kard.db import open_store
 from kard.errors import BadInput, Missing
 from kard.pipeline.load import store_questions
 from kard.records import Question, Rationale
-from kard.teacher.recorded import export_rationales, load_rationales, store_rationales
+from kard.teacher.records import export_rationales, load_rationales, store_rationales
 
 QUESTIONS = (
     Question("q1", "train", "Does iron rust?", ("yes", "no"), "A"),

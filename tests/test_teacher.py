@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,12 +24,12 @@ from kard.config import Teaching
 from kard.db import open_store
 from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
 from kard.pipeline.load import store_questions
+from kard.progress import Silent
+from kard.questions import QuestionSet
 from kard.records import Question
 from kard.tasks import Task
-from kard.teacher.budget import Budget
-from kard.teacher.calls import given as inputs
-from kard.teacher.calls import identity
-from kard.teacher.lm import teacher_lm
+from kard.teacher.calls import teach_inputs, teacher_info, teacher_lm
+from kard.teacher.requests import Budget
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 
 QUESTIONS = (
@@ -38,6 +39,7 @@ QUESTIONS = (
     Question("q4", "dev", "Does gold rust?", ("yes", "no"), "B"),
 )
 ONE = Teaching(samples=1, workers=1)
+TRAIN = QuestionSet("tiny", "train")
 
 
 def said(text: str) -> str:
@@ -69,16 +71,16 @@ def test_each_question_with_a_known_answer_gets_its_samples_once(
 ) -> None:
     settings = Teaching(samples=2, workers=4)
     engine = script(*[("copper", NO)] * 2, *[("sink", YES)] * 2, input_tokens=30, output_tokens=7)
-    taught = teach(db, tiny_task, lm_of(engine), settings, name="wise")
+    taught = teach(db, tiny_task, TRAIN, lm_of(engine), settings, name="wise")
     assert taught == TeachSummary(added=4, accepted=4, skipped=0, cost=0, prompt_tokens=120, completion_tokens=28)
     assert kept(db) == [("q1", 0, "B", 1), ("q1", 1, "B", 1), ("q2", 0, "A", 1), ("q2", 1, "A", 1)]
     row = next(db.query("select * from rationales"))
     assert (row["prompt_tokens"], row["completion_tokens"], row["cost"]) == (30, 7, 0)
     assert row["text"] in ("It is heavy. So the answer is (A) yes.", "It is noble. So the answer is (B) no.")
     assert row["milliseconds"] > 0
-    assert teach(db, tiny_task, lm_of(script()), settings, name="wise") == TeachSummary(0, 0, 0, 0, 0, 0)
+    assert teach(db, tiny_task, TRAIN, lm_of(script()), settings, name="wise") == TeachSummary(0, 0, 0, 0, 0, 0)
     more = script(("copper", YES), ("sink", YES))
-    assert teach(db, tiny_task, lm_of(more), replace(settings, samples=3), name="wise").added == 2
+    assert teach(db, tiny_task, TRAIN, lm_of(more), replace(settings, samples=3), name="wise").added == 2
     assert kept(db)[2] == ("q1", 2, "A", 0)
 
 
@@ -86,7 +88,7 @@ def test_the_teacher_sees_the_example_the_options_and_the_right_answer(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     engine = script(("copper", NO))
-    teach(db, tiny_task, lm_of(engine), ONE, name="wise", limit=1)
+    teach(db, tiny_task, replace(TRAIN, limit=1), lm_of(engine), ONE, name="wise")
     prompt = engine.prompts[0]
     for part in (
         "Does iron rust?",
@@ -96,19 +98,19 @@ def test_the_teacher_sees_the_example_the_options_and_the_right_answer(
         "## answer ## ]]\nno",
     ):
         assert part in prompt
-    assert inputs(tiny_task, QUESTIONS[0])["options"] == tiny_task.shots[0]["options"]
+    assert teach_inputs(tiny_task, QUESTIONS[0])["options"] == tiny_task.shots[0]["options"]
 
 
 def test_samples_of_all_questions_come_before_second_samples(db: Database, tiny_task: Task) -> None:
     lm = lm_of(object_that_never_answers())
-    wanted = missing_samples(db, tiny_task, lm, Teaching(samples=2))
-    assert [(w.question.key, w.sample) for w in wanted] == [("q1", 0), ("q2", 0), ("q1", 1), ("q2", 1)]
-    assert [w.question.key for w in missing_samples(db, tiny_task, lm, ONE, limit=1)] == ["q1"]
-    assert [w.question.key for w in missing_samples(db, tiny_task, lm, ONE, split="dev")] == ["q4"]
+    missing = missing_samples(db, tiny_task, TRAIN, lm, Teaching(samples=2))
+    assert [(m.question.key, m.sample) for m in missing] == [("q1", 0), ("q2", 0), ("q1", 1), ("q2", 1)]
+    assert [m.question.key for m in missing_samples(db, tiny_task, replace(TRAIN, limit=1), lm, ONE)] == ["q1"]
+    assert [m.question.key for m in missing_samples(db, tiny_task, QuestionSet("tiny", "dev"), lm, ONE)] == ["q4"]
     with pytest.raises(
         Missing, match="no test questions with answers for tiny; load some with: kard load tiny FILE"
     ):
-        missing_samples(db, tiny_task, lm, ONE, split="test")
+        missing_samples(db, tiny_task, QuestionSet("tiny", "test"), lm, ONE)
 
 
 class Silence:
@@ -121,21 +123,23 @@ def object_that_never_answers() -> Silence:
 
 
 def test_another_question_asked_makes_another_teacher_and_more_samples_do_not(tiny_task: Task) -> None:
-    first = identity(tiny_task, "m", ONE, "a").id
-    assert identity(tiny_task, "m", replace(ONE, samples=9, workers=3), "b").id == first
-    assert identity(tiny_task, "n", ONE, "a").id != first
-    assert identity(tiny_task, "m", replace(ONE, temperature=0.5), "a").id != first
-    assert identity(tiny_task, "m", replace(ONE, max_tokens=99), "a").id != first
-    assert identity(replace(tiny_task, shots=()), "m", ONE, "a").id != first
-    assert identity(replace(tiny_task, teach=tiny_task.teach.with_instructions("Why?")), "m", ONE, "a").id != first
+    first = teacher_info(tiny_task, "m", ONE, "a").id
+    assert teacher_info(tiny_task, "m", replace(ONE, samples=9, workers=3), "b").id == first
+    assert teacher_info(tiny_task, "n", ONE, "a").id != first
+    assert teacher_info(tiny_task, "m", replace(ONE, temperature=0.5), "a").id != first
+    assert teacher_info(tiny_task, "m", replace(ONE, max_tokens=99), "a").id != first
+    assert teacher_info(replace(tiny_task, shots=()), "m", ONE, "a").id != first
+    assert (
+        teacher_info(replace(tiny_task, teach=tiny_task.teach.with_instructions("Why?")), "m", ONE, "a").id != first
+    )
     renamed = tiny_task.teach.with_updated_fields("rationale", type_=list[str])
-    assert identity(replace(tiny_task, teach=renamed), "m", ONE, "a").id != first
+    assert teacher_info(replace(tiny_task, teach=renamed), "m", ONE, "a").id != first
 
 
 def test_an_unreadable_answer_is_asked_for_once_more_and_paid_for_in_the_row(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
-    taught = teach(db, tiny_task, lm_of(script("no form at all", NO)), ONE, name="wise", limit=1)
+    taught = teach(db, tiny_task, replace(TRAIN, limit=1), lm_of(script("no form at all", NO)), ONE, name="wise")
     assert taught == TeachSummary(added=1, accepted=1, skipped=0, cost=0, prompt_tokens=20, completion_tokens=10)
     assert next(db.query("select prompt_tokens from rationales"))["prompt_tokens"] == 20
 
@@ -144,7 +148,7 @@ def test_a_sample_that_stays_unreadable_is_left_out_and_counted(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     engine = script("no form", said("  "), ("sink", YES))
-    taught = teach(db, tiny_task, lm_of(engine), ONE, name="wise")
+    taught = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
     assert (taught.added, taught.skipped, taught.prompt_tokens) == (1, 1, 30)
     assert kept(db) == [("q2", 0, "A", 1)]
 
@@ -156,7 +160,7 @@ def test_a_model_that_never_keeps_the_form_is_given_up(
     with pytest.raises(
         TeacherFailed, match=r"scripted gave 20 answers in a row that hold no rationale; try another"
     ):
-        teach(db, tiny_task, lm_of(engine), replace(ONE, samples=50), name="wise")
+        teach(db, tiny_task, TRAIN, lm_of(engine), replace(ONE, samples=50), name="wise")
     assert kept(db) == []
 
 
@@ -165,21 +169,21 @@ def test_a_provider_that_fails_ends_in_one_line_and_what_was_paid_is_kept(
 ) -> None:
     failing = script(("copper", NO), ("sink", dspy.lm15.AuthError("wrong key\nsee the manual")))
     with pytest.raises(TeacherFailed) as caught:
-        teach(db, tiny_task, lm_of(failing), ONE, name="wise")
+        teach(db, tiny_task, TRAIN, lm_of(failing), ONE, name="wise")
     line = str(caught.value)
     assert line == (
         "scripted does not answer (wrong key see the manual); 1 rationales were kept; "
         "go on with: kard teach tiny --model scripted"
     )
     assert kept(db) == [("q1", 0, "B", 1)]
-    assert teach(db, tiny_task, lm_of(script(("sink", YES))), ONE, name="wise").added == 1
+    assert teach(db, tiny_task, TRAIN, lm_of(script(("sink", YES))), ONE, name="wise").added == 1
 
 
 def test_a_question_too_long_for_the_model_is_left_out(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     engine = script(("copper", dspy.lm15.ContextLengthError("too long")), ("sink", YES))
-    taught = teach(db, tiny_task, lm_of(engine), ONE, name="wise")
+    taught = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
     assert (taught.added, taught.skipped) == (1, 1)
 
 
@@ -192,10 +196,8 @@ def test_ctrl_c_keeps_what_is_under_way(db: Database, tiny_task: Task, script: C
                 time.sleep(0.2)
             return engine.complete(request)
 
-    class Interrupted:
+    class Interrupted(Silent):
         def bar(self, label: str, total: int | None) -> Any:
-            from contextlib import nullcontext
-
             return nullcontext(self.advance)
 
         def advance(self, units: int) -> None:
@@ -203,7 +205,9 @@ def test_ctrl_c_keeps_what_is_under_way(db: Database, tiny_task: Task, script: C
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        teach(db, tiny_task, lm_of(Slow()), Teaching(samples=1, workers=2), name="wise", progress=Interrupted())
+        teach(
+            db, tiny_task, TRAIN, lm_of(Slow()), Teaching(samples=1, workers=2), name="wise", progress=Interrupted()
+        )
     assert [row[0] for row in kept(db)] == ["q1", "q2"]
 
 
@@ -211,26 +215,26 @@ def test_a_budget_without_a_known_price_is_refused_and_the_first_rationale_kept(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     with pytest.raises(BadConfig, match="the price of scripted is not known, so --max-cost cannot be kept"):
-        teach(db, tiny_task, lm_of(script(NO)), Teaching(samples=5, workers=8), name="wise", max_cost=1)
+        teach(db, tiny_task, TRAIN, lm_of(script(NO)), Teaching(samples=5, workers=8), name="wise", max_cost=1)
     assert len(kept(db)) == 1
     with pytest.raises(BadConfig, match="--max-cost must be more than 0"):
-        teach(db, tiny_task, lm_of(object_that_never_answers()), ONE, name="wise", max_cost=0)
+        teach(db, tiny_task, TRAIN, lm_of(object_that_never_answers()), ONE, name="wise", max_cost=0)
 
 
 @given(
     st.floats(0.01, 10), st.floats(0.001, 3), st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(1, 9)
 )
-def test_a_budget_is_never_passed_when_no_call_is_dearer_than_the_dearest_before(
-    limit: float, dearest: float, shares: list[float], workers: int
+def test_a_budget_is_never_passed_if_no_call_costs_more_than_the_highest_price_before(
+    limit: float, highest_price: float, shares: list[float], workers: int
 ) -> None:
-    budget = Budget(limit, dearest)
-    flying: list[float] = []
+    budget = Budget(limit, highest_price)
+    in_flight: list[float] = []
     for share in shares:
-        while len(flying) >= workers or (flying and not budget.allows(len(flying))):
-            budget.pay(flying.pop(0))
-        if budget.allows(len(flying)):
-            flying.append(share * dearest)
-    for cost in flying:
+        while len(in_flight) >= workers or (in_flight and not budget.allows(len(in_flight))):
+            budget.pay(in_flight.pop(0))
+        if budget.allows(len(in_flight)):
+            in_flight.append(share * highest_price)
+    for cost in in_flight:
         budget.pay(cost)
     assert budget.spent <= limit * (1 + 1e-9)
 
@@ -314,7 +318,7 @@ def test_tokens_and_dollars_of_each_call_stand_in_its_own_row(
     db: Database, tiny_task: Task, provider: Provider
 ) -> None:
     provider.replies = [YES] * 6
-    taught = teach(db, tiny_task, lm_at(provider), Teaching(samples=3, workers=6), name="wise")
+    taught = teach(db, tiny_task, TRAIN, lm_at(provider), Teaching(samples=3, workers=6), name="wise")
     price = 1000 * 0.15e-6 + 500 * 0.6e-6  # dollars, gpt-4o-mini's price list
     assert taught.cost == pytest.approx(6 * price)
     assert (taught.prompt_tokens, taught.completion_tokens) == (6000, 3000)
@@ -332,14 +336,14 @@ def test_a_budget_stops_before_it_is_passed_and_the_next_run_goes_on(
     settings = Teaching(samples=5, workers=8)
     provider.replies = [YES] * 4
     with pytest.raises(BudgetReached) as caught:
-        teach(db, tiny_task, lm_at(provider), settings, name="wise", max_cost=0.002)  # 4.4 calls of $0.00045
+        teach(db, tiny_task, TRAIN, lm_at(provider), settings, name="wise", max_cost=0.002)  # 4.4 calls of $0.00045
     assert str(caught.value) == (
         "stopped after $0.0018: one rationale more can cost $0.0004 and pass --max-cost 0.002; 6 are missing; "
         "go on with: kard teach tiny --model openai/gpt-4o-mini"
     )
     assert len(kept(db)) == 4
     provider.replies = [YES] * 6
-    assert teach(db, tiny_task, lm_at(provider), settings, name="wise", max_cost=0.0028).added == 6
+    assert teach(db, tiny_task, TRAIN, lm_at(provider), settings, name="wise", max_cost=0.0028).added == 6
     assert len(kept(db)) == 10
 
 
@@ -373,6 +377,7 @@ def test_the_command_asks_a_server_of_ones_own_and_keeps_no_key(
         "1",
         "--workers",
         "1",
+        "--quiet",
     ]
     dry = CliRunner().invoke(main, [*asked, "--dry-run"])
     assert (dry.exit_code, dry.output) == (0, "2 requests to openai/fake\n")
@@ -401,7 +406,7 @@ def test_a_dry_run_tells_what_the_rest_will_cost_once_some_was_paid(files: list[
 
 
 def test_a_key_that_is_missing_is_asked_for_in_one_line(files: list[str], provider: Provider) -> None:
-    run = CliRunner().invoke(main, ["teach", *files, "--model", "openai/gpt-4o-mini"])
+    run = CliRunner().invoke(main, ["teach", *files, "--model", "openai/gpt-4o-mini", "--quiet"])
     assert run.exit_code == 1
     assert run.output.count("\n") == 1
     assert "OPENAI_API_KEY" in run.output
@@ -415,5 +420,5 @@ def test_a_model_without_a_provider_is_refused(model: str) -> None:
 
 def test_a_model_that_thinks_first_has_no_limit_of_ours(provider: Provider) -> None:
     assert teacher_lm("openai/gpt-5", temperature=1.0, max_tokens=512).kwargs["max_completion_tokens"] is None
-    with pytest.raises(BadConfig, match="openai/gpt-5 cannot be asked so"):
+    with pytest.raises(BadConfig, match="openai/gpt-5 refuses these settings"):
         teacher_lm("openai/gpt-5", temperature=0.2, max_tokens=512)

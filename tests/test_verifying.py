@@ -17,16 +17,18 @@ from kard.db import open_store
 from kard.errors import BadConfig, Missing, TeacherFailed
 from kard.evaluation.quality import quality, read_written
 from kard.pipeline.load import store_questions
+from kard.questions import QuestionSet
 from kard.records import Question
-from kard.teacher.records import TeacherInfo, keep_teacher
+from kard.teacher.records import TeacherInfo, store_teacher
 from kard.teacher.requests import UNREADABLE
-from kard.teacher.verifying import Verified, unread, verifier_id, verify
+from kard.teacher.verify import VerifySummary, unverified, verifier_info, verify
 
 QUESTIONS = (
     Question("q1", "train", "Does copper rust?", ("yes", "no"), "B"),
     Question("q2", "train", "Does iron sink?", ("yes", "no"), "A"),
     Question("q3", "train", "Is it late?", ("yes", "no"), None),
 )
+TRAIN = QuestionSet("tiny", "train")
 RATIONALES = (
     "It is noble. So the answer is (B) no.",
     "It floats on mercury. So the answer is (A) yes.",
@@ -45,7 +47,7 @@ def lm_of(engine: Any, model: str = "scripted") -> dspy.LM:
 @pytest.fixture
 def db(store: Database) -> Database:
     store_questions(store, "tiny", QUESTIONS)
-    keep_teacher(store, TeacherInfo("t", "wise", "m", "", "{}"))
+    store_teacher(store, TeacherInfo("t", "wise", "m", "", "{}"))
     for key, text in enumerate(RATIONALES, 1):
         row = {"question_id": key, "teacher_id": "t", "sample": 0, "text": text, "created": "now"}
         store.table("rationales").insert({**row, "conclusion": "BA "[key - 1].strip() or None, "accepted": key < 3})
@@ -56,8 +58,8 @@ def test_a_verifier_reads_each_rationale_once_and_without_its_closing(
     db: Database, script: Callable[..., Any]
 ) -> None:
     engine = script(("copper", said("(B) no")), ("sink", said("no")), input_tokens=30, output_tokens=7)
-    done = verify(db, "tiny", lm_of(engine), name="second", split="train", workers=2)
-    assert done == Verified(added=2, agreed=1, cost=0, prompt_tokens=60, completion_tokens=14)
+    done = verify(db, TRAIN, lm_of(engine), name="second", workers=2)
+    assert done == VerifySummary(added=2, agreed=1, cost=0, prompt_tokens=60, completion_tokens=14)
     copper = next(prompt for prompt in engine.prompts if "copper" in prompt)
     assert "(A) yes\n(B) no" in copper
     assert "It is noble." in copper
@@ -65,7 +67,7 @@ def test_a_verifier_reads_each_rationale_once_and_without_its_closing(
     found = db.execute("select rationale_id, answer, agrees, reply from verifications order by 1").fetchall()
     assert found == [(1, "B", 1, "(B) no"), (2, "B", 0, "no")]
     assert list(db.query("select name, model from verifiers")) == [{"name": "second", "model": "scripted"}]
-    assert verify(db, "tiny", lm_of(script()), name="second", split="train") == Verified(0, 0, 0, 0, 0)
+    assert verify(db, TRAIN, lm_of(script()), name="second") == VerifySummary(0, 0, 0, 0, 0)
     verdicts = db.execute("select id, verdict, verified from rationale_verdicts order by id").fetchall()
     assert verdicts == [(1, "accepted", 1), (2, "accepted", 0), (3, "unread", None)]
     (line,) = quality(read_written(db, "tiny"), None)
@@ -76,8 +78,8 @@ def test_what_a_verifier_does_not_name_is_no_answer_and_two_opinions_must_both_a
     db: Database, script: Callable[..., Any]
 ) -> None:
     vague = script(("copper", said("It cannot be said.")), ("sink", said("A")))
-    assert verify(db, "tiny", lm_of(vague, "one"), name="one", split="train").agreed == 1
-    verify(db, "tiny", lm_of(script(("copper", said("B")), ("sink", said("A"))), "two"), name="two", split="train")
+    assert verify(db, TRAIN, lm_of(vague, "one"), name="one").agreed == 1
+    verify(db, TRAIN, lm_of(script(("copper", said("B")), ("sink", said("A"))), "two"), name="two")
     assert db.execute("select id, verified from rationale_verdicts order by id").fetchall() == [
         (1, 0),
         (2, 1),
@@ -88,20 +90,20 @@ def test_what_a_verifier_does_not_name_is_no_answer_and_two_opinions_must_both_a
 
 
 def test_only_what_was_asked_for_is_read(db: Database) -> None:
-    def keys(**more: Any) -> list[int]:
-        return [one.rationale_id for one in unread(db, "tiny", "m", split="train", **more)]
+    def ids(questions: QuestionSet, teacher: str | None = None) -> list[int]:
+        return [rationale.rationale_id for rationale in unverified(db, questions, "m", teacher)]
 
-    assert keys() == [1, 2]
-    assert keys(limit=1) == [1]
-    assert keys(teacher="nobody") == []
-    assert verifier_id("m") != verifier_id("n")
+    assert ids(TRAIN) == [1, 2]
+    assert ids(QuestionSet("tiny", "train", limit=1)) == [1]
+    assert ids(TRAIN, teacher="nobody") == []
+    assert verifier_info("m", "v").id != verifier_info("n", "v").id
 
 
 def test_a_run_that_cannot_go_on_says_why(db: Database, script: Callable[..., Any]) -> None:
     with pytest.raises(Missing, match="no rationales of tiny/dev; ask a teacher with: kard teach tiny --split dev"):
-        verify(db, "tiny", lm_of(script()), name="v", split="dev")
+        verify(db, QuestionSet("tiny", "dev"), lm_of(script()), name="v")
     with pytest.raises(BadConfig, match="the price of scripted is not known"):
-        verify(db, "tiny", lm_of(script(said("A"))), name="v", split="train", max_cost=1.0)
+        verify(db, TRAIN, lm_of(script(said("A"))), name="v", max_cost=1.0)
     assert db.execute("select count(*) from verifications").fetchone() == (1,)
     for sample in range(1, UNREADABLE + 1):
         row = {"question_id": 1, "teacher_id": "t", "sample": sample, "text": "x", "accepted": 0, "created": "now"}
@@ -109,7 +111,7 @@ def test_a_run_that_cannot_go_on_says_why(db: Database, script: Callable[..., An
     with pytest.raises(
         TeacherFailed, match=r"answers in a row that hold no opinion; .* kard verify tiny --model two"
     ):
-        verify(db, "tiny", lm_of(script(*["nothing"] * 2 * UNREADABLE), "two"), name="v", split="train", workers=1)
+        verify(db, TRAIN, lm_of(script(*["nothing"] * 2 * UNREADABLE), "two"), name="v", workers=1)
 
 
 def test_the_command_asks_for_a_provider_and_tells_what_it_would_ask(db: Database, tmp_path: Path) -> None:

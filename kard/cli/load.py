@@ -46,7 +46,7 @@ def load(
     if file is not None:
         _say(loaded.name, load_questions(db, loaded, file, split=split, progress=show.progress(quiet)))
     if rationales:
-        from kard.teacher.recorded import load_rationales
+        from kard.teacher.records import load_rationales
 
         for path in rationales:
             click.echo(f"{_count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")

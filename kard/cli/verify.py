@@ -8,6 +8,7 @@ import click
 
 from kard.cli import options, show
 from kard.db import open_store
+from kard.questions import QuestionSet
 
 
 @click.command()
@@ -46,29 +47,27 @@ def verify(
     goes by the rationales' own conclusions. Paper, section 3.1.
     """
     from kard import tasks
-    from kard.teacher import verifying
-    from kard.teacher.lm import teacher_lm
+    from kard.teacher import verify as step
+    from kard.teacher.calls import teacher_lm
 
-    loaded = tasks.load(task).name
+    questions = QuestionSet(tasks.load(task).name, split, limit)
     lm = teacher_lm(
         model,
-        temperature=verifying.LIMITS["temperature"],
-        max_tokens=int(verifying.LIMITS["max_tokens"]),
+        temperature=step.LIMITS["temperature"],
+        max_tokens=int(step.LIMITS["max_tokens"]),
         api_base=api_base,
     )
     db = open_store(store, create=False)
     if dry_run:
-        missing = verifying.unread(db, loaded, model, split=split, teacher=teacher, limit=limit)
+        missing = step.unverified(db, questions, model, teacher)
         click.echo(f"{len(missing)} requests to {model}")
         return
-    done = verifying.verify(
+    done = step.verify(
         db,
-        loaded,
+        questions,
         lm,
         name=name or model,
-        split=split,
         teacher=teacher,
-        limit=limit,
         workers=workers,
         max_cost=max_cost,
         progress=show.progress(quiet),

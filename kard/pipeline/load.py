@@ -216,7 +216,7 @@ def _store_rationales(db: Database, task_name: str, teacher: str, questions: Seq
     given = [Rationale(q.key, 0, q.rationale, q.answer) for q in questions if q.rationale and q.answer]
     if not given:
         return 0
-    from kard.teacher.recorded import store_rationales
+    from kard.teacher.records import store_rationales
 
     try:
         return store_rationales(db, task_name, teacher, given)

@@ -1,13 +1,15 @@
-"""One question to the teacher: what it is asked, what came back, what that cost."""
+"""One call to a teacher: who is asked, what it is given, what came back and what that cost."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import Teaching
+from kard.errors import BadConfig
 from kard.records import LETTERS, Question, canonical, digest
 from kard.tasks import Task
 from kard.teacher.records import TeacherInfo
@@ -15,68 +17,103 @@ from kard.teacher.records import TeacherInfo
 if TYPE_CHECKING:
     import dspy
 
-ATTEMPTS = 2  # an answer that cannot be read is asked for once more
+RETRIES = 3  # of a request that failed for a passing reason; DSPy waits longer each time
+ATTEMPTS = 2  # a reply that cannot be read is asked for once more
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of one sample: both attempts' tokens, dollars and milliseconds when there were two."""
+    """The result of one sample, with the tokens, dollars and milliseconds of all its attempts."""
 
-    text: str | None  # None when no attempt could be read
+    text: str | None  # None if no attempt could be read
     prompt_tokens: int
     completion_tokens: int
-    cost: float | None  # None when the model's price is not known
+    cost: float | None  # US dollars; None if the model's price is not known
     milliseconds: float
 
 
-def identity(task: Task, model: str, settings: Teaching, name: str) -> TeacherInfo:
-    """Who answers when `model` is asked in this way: our own canonical form, and the hash of it.
+def teacher_lm(model: str, *, temperature: float, max_tokens: int, api_base: str | None = None) -> dspy.LM:
+    """Return the `dspy.LM` of `provider/model`: any provider that DSPy knows, or a server of one's own.
 
-    How many samples are drawn, by how many workers and at which address changes no rationale's distribution
-    and so no identity.
+    `api_base` is the address of a server that speaks OpenAI's protocol. The key is read from the environment
+    (`OPENAI_API_KEY` for `openai/...`) and never stored. Raises BadConfig for a name without a provider, or for
+    settings that the model refuses.
+    """
+    # For providers that DSPy leaves to LiteLLM: with its own price list it fetches none from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import dspy
+    from dspy.utils.exceptions import LMConfigurationError
+
+    provider, separator, name = model.partition("/")
+    if not (provider and separator and name):
+        raise BadConfig(f"name the teacher as PROVIDER/MODEL, such as openai/gpt-4o-mini, not {model!r}")
+    settings: dict[str, Any] = {"temperature": temperature, "cache": False, "num_retries": RETRIES}
+    if api_base is not None:
+        settings["api_base"] = api_base
+        if f"{provider.upper()}_API_KEY" not in os.environ:
+            settings["api_key"] = "none"  # a server of one's own needs no key, but the protocol has the field
+    try:
+        try:
+            return dspy.LM(model, max_tokens=max_tokens, **settings)
+        except LMConfigurationError:
+            # Models that think before they write count the thought too and refuse a rationale's own limit.
+            return dspy.LM(model, max_tokens=None, **settings)
+    except (LMConfigurationError, ValueError) as error:
+        raise BadConfig(f"{model} refuses these settings: {' '.join(str(error).split())}") from error
+
+
+def teacher_info(task: Task, model: str, settings: Teaching, name: str) -> TeacherInfo:
+    """Return the teacher that `model` is when it is asked in this way.
+
+    Its id is a hash of model, instructions, fields, examples and sampling. The number of samples, of workers and
+    the address change no rationale's distribution, so they do not change the id.
     """
     fields = [
-        {"name": field, "role": role, "about": _about(info), "type": _type(info)}
+        {"name": key, "role": role, "about": _description(field), "type": _type_name(field)}
         for role, group in (("input", task.teach.input_fields), ("output", task.teach.output_fields))
-        for field, info in group.items()
+        for key, field in group.items()
     ]
-    asked = {
+    request = {
         "model": model,
         "instructions": task.teach.instructions,
         "fields": fields,
         "shots": [dict(shot) for shot in task.shots],
     }
-    sampling = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "answer_given": True}
-    return TeacherInfo(
-        digest(canonical(asked), canonical(sampling)), name, model, task.teach.instructions, canonical(sampling)
+    sampling = canonical(
+        {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "answer_given": True}
     )
+    return TeacherInfo(digest(canonical(request), sampling), name, model, task.teach.instructions, sampling)
 
 
-def _about(info: Any) -> str:
-    about = str((info.json_schema_extra or {}).get("desc") or "")
-    return "" if about.startswith("${") else about  # DSPy's own placeholder says nothing of ours
+def _description(field: Any) -> str:
+    text = str((field.json_schema_extra or {}).get("desc") or "")
+    return "" if text.startswith("${") else text  # DSPy's own placeholder
 
 
-def _type(info: Any) -> str:
-    return getattr(info.annotation, "__name__", None) or str(info.annotation)
+def _type_name(field: Any) -> str:
+    return getattr(field.annotation, "__name__", None) or str(field.annotation)
 
 
-def given(task: Task, question: Question) -> Mapping[str, object]:
-    """The inputs of the task's `teach` for a question whose answer is known."""
-    lettered = [f"({letter}) {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
+def lettered(options: Sequence[str]) -> str:
+    """Return the options as text, one a line, each after its letter: `(A) yes`."""
+    return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def teach_inputs(task: Task, question: Question) -> Mapping[str, object]:
+    """Return the inputs of the task's `teach` signature for a question whose answer is known."""
     as_text = task.teach.input_fields["options"].annotation is str
     values: dict[str, object] = {
         "question": question.text,
-        "options": "\n".join(lettered) if as_text else list(question.options),
+        "options": lettered(question.options) if as_text else list(question.options),
         "answer": question.gold,
     }
     return {name: value for name, value in values.items() if name in task.teach.input_fields}
 
 
 def ask(lm: dspy.LM, task: Task, settings: Teaching, question: Question) -> Reply:
-    """Ask for one rationale. Safe in threads. Raises DSPy's LMError when the provider fails or refuses."""
+    """Ask for one rationale. Thread-safe. Raises DSPy's LMError if the provider fails or refuses."""
     limits = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
-    return call(lm, task.teach, given(task, question), "rationale", limits, task.shots)
+    return call(lm, task.teach, teach_inputs(task, question), "rationale", limits, task.shots)
 
 
 def call(
@@ -87,23 +124,26 @@ def call(
     limits: Mapping[str, float],
     shots: Sequence[Mapping[str, str]] = (),
 ) -> Reply:
-    """The signature's `output` for the inputs. `limits` are temperature and max_tokens. Raises as `ask` does."""
+    """Return the signature's field `output` for the inputs. `limits` are temperature and max_tokens.
+
+    Thread-safe. Raises DSPy's LMError if the provider fails or refuses.
+    """
     import dspy
     from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
-    # A copy has a history of its own, so that its entries are this call's and nobody else's. Without the cache
-    # every sample is drawn anew; the store is what remembers.
-    own = lm.copy(cache=False)
+    # A copy has a history of its own, which holds this call's entries only. Without the cache every sample is
+    # drawn anew; the store is what remembers.
+    lm = lm.copy(cache=False)
     predict = dspy.Predict(signature)
     predict.demos = [dspy.Example(**shot) for shot in shots]
     # DSPy's fallback would pay for a second call in JSON without saying so.
     adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
     config = dict(limits)
-    if "max_completion_tokens" in own.kwargs:
+    if "max_completion_tokens" in lm.kwargs:
         del config["max_tokens"]
     text: str | None = None
-    begin = time.monotonic()
-    with dspy.context(lm=own, adapter=adapter, disable_history=False, max_history_size=ATTEMPTS, trace=None):
+    start = time.monotonic()
+    with dspy.context(lm=lm, adapter=adapter, disable_history=False, max_history_size=ATTEMPTS, trace=None):
         for _ in range(ATTEMPTS):
             try:
                 text = str(predict(**inputs, config=dict(config)).get(output) or "").strip() or None
@@ -113,12 +153,12 @@ def call(
                 break
             if text is not None:
                 break
-    calls = cast("list[dict[str, Any]]", own.history)
-    costs = [made["cost"] for made in calls]
+    attempts = cast("list[dict[str, Any]]", lm.history)
+    costs = [attempt["cost"] for attempt in attempts]
     return Reply(
         text,
-        sum(int(made["usage"].get("prompt_tokens") or 0) for made in calls),
-        sum(int(made["usage"].get("completion_tokens") or 0) for made in calls),
+        sum(int(attempt["usage"].get("prompt_tokens") or 0) for attempt in attempts),
+        sum(int(attempt["usage"].get("completion_tokens") or 0) for attempt in attempts),
         sum(costs) if all(cost is not None for cost in costs) else None,
-        (time.monotonic() - begin) * 1000,
+        (time.monotonic() - start) * 1000,
     )

@@ -1,0 +1,167 @@
+"""A second opinion on rationales: another model reads one and says which option it leads to (section 3.1).
+
+The rationale is shown without the closing that says the answer, so that its reasons are judged.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from kard.answers.parsing import conclusion, without_closing
+from kard.db import insert_ignoring, now, rows, writing
+from kard.errors import Missing
+from kard.progress import SILENT, Progress
+from kard.questions import QuestionSet
+from kard.records import canonical, digest
+from kard.teacher.calls import Reply, call, lettered
+from kard.teacher.records import TeacherInfo, store_teacher
+from kard.teacher.requests import Budget, Requests
+
+if TYPE_CHECKING:
+    import dspy
+    from sqlite_utils import Database
+
+INSTRUCTIONS = "Say which option the explanation leads to. Judge by the explanation alone, not by what you know."
+LIMITS = {"temperature": 0.0, "max_tokens": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class UnverifiedRationale:
+    """A rationale that a verifier has not read."""
+
+    rationale_id: int
+    rationale: str
+    question: str
+    options: tuple[str, ...]
+    gold: str  # letter
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySummary:
+    """What a run added, and what it cost."""
+
+    added: int
+    agreed: int  # of those added: the verifier read the gold answer from the rationale
+    cost: float  # US dollars; 0 where no price is known
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def verifier_info(model: str, name: str) -> TeacherInfo:
+    """Return the verifier that `model` is with this module's instructions."""
+    sampling = canonical(LIMITS)
+    return TeacherInfo(digest(model, INSTRUCTIONS, sampling), name, model, INSTRUCTIONS, sampling)
+
+
+def unverified(
+    db: Database, questions: QuestionSet, model: str, teacher: str | None = None
+) -> list[UnverifiedRationale]:
+    """Return the rationales of the questions, or of one teacher, that this model has not read.
+
+    Only questions with a known answer count.
+    """
+    missing = rows(
+        db,
+        "missing_verifications",
+        **questions.parameters,
+        verifier=verifier_info(model, model).id,
+        teacher=teacher,
+    )
+    return [
+        UnverifiedRationale(
+            row["rationale_id"], row["rationale"], row["question"], tuple(json.loads(row["options"])), row["answer"]
+        )
+        for row in missing
+    ]
+
+
+def verify(
+    db: Database,
+    questions: QuestionSet,
+    lm: dspy.LM,
+    *,
+    name: str,
+    teacher: str | None = None,
+    workers: int = 8,
+    max_cost: float | None = None,
+    progress: Progress = SILENT,
+) -> VerifySummary:
+    """Let `lm` read every rationale that it has not read, and store each opinion as it arrives.
+
+    `name` is what the store calls the verifier. Raises Missing if the questions have no rationale, else what
+    `kard.teacher.teach.teach` raises; what was paid for by then is kept.
+    """
+    task, split = questions.task, questions.split
+    of_split = "question_id in (select id from questions where task = ? and split = ?)"
+    if not db.execute(f"select 1 from rationales where {of_split}", [task, split]).fetchone():
+        raise Missing(f"no rationales of {task}/{split}; ask a teacher with: kard teach {task} --split {split}")
+    verifier = verifier_info(lm.model, name)
+    highest = db.execute("select max(cost) from verifications where verifier_id = ?", [verifier.id]).fetchone()[0]
+    budget = Budget(max_cost, highest or None)  # 0 where no price is known
+    missing = unverified(db, questions, lm.model, teacher)
+    agreed = 0
+
+    def store(rationale: UnverifiedRationale, reply: Reply) -> int:
+        nonlocal agreed
+        answer = conclusion(f"The answer is {reply.text}", rationale.options) if reply.text else None
+        agrees = int(answer == rationale.gold)
+        row = {
+            "rationale_id": rationale.rationale_id,
+            "verifier_id": verifier.id,
+            "answer": answer,
+            "agrees": agrees,
+            "reply": reply.text or "",
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "cost": reply.cost or 0.0,
+            "milliseconds": reply.milliseconds,
+            "created": now(),
+        }
+        added = insert_ignoring(db, "verifications", [row])
+        agreed += added * agrees
+        return added
+
+    requests = Requests[UnverifiedRationale](
+        lm.model,
+        ask=lambda rationale: _ask(lm, rationale),
+        store=store,
+        budget=budget,
+        workers=workers,
+        singular="opinion",
+        plural="opinions",
+        command=f"kard verify {task} --model {lm.model}",
+    )
+    if missing:
+        with writing(db):
+            store_teacher(db, verifier, "verifiers")
+        with progress.bar(f"verifying {split}", len(missing)) as advance:
+            requests.run(missing, advance)
+    tokens = requests.prompt_tokens, requests.completion_tokens
+    return VerifySummary(requests.added, agreed, budget.spent, *tokens)
+
+
+def _ask(lm: dspy.LM, rationale: UnverifiedRationale) -> Reply:
+    inputs = {
+        "question": rationale.question,
+        "options": lettered(rationale.options),
+        "explanation": without_closing(rationale.rationale),
+    }
+    return call(lm, _signature(), inputs, "answer", LIMITS)
+
+
+@cache
+def _signature() -> type[dspy.Signature]:
+    import dspy
+
+    class Verify(dspy.Signature):
+        __doc__ = INSTRUCTIONS
+
+        question: str = dspy.InputField()
+        options: str = dspy.InputField(desc="one a line, each with its letter: (A) ...")
+        explanation: str = dspy.InputField()
+        answer: str = dspy.OutputField(desc="the letter of one option")
+
+    return Verify
