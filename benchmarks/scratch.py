@@ -20,6 +20,7 @@ from tokenizers.decoders import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kard.config import StudentTraining
+from kard.files import atomic
 from kard.models import bases
 from kard.student.tokens import Tokens
 from kard.student.training.checkpoint import Checkpoint
@@ -63,7 +64,7 @@ def write_base(
     """
     if folder.exists():
         return
-    blank, part = folder.with_name(f".{folder.name}.blank"), folder.with_name(f".{folder.name}.part")
+    blank = folder.with_name(f".{folder.name}.blank")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         _blank(tokenizer, width, layers).save_pretrained(blank)
@@ -74,11 +75,11 @@ def write_base(
         model, loss = prepared(base, tokens, settings)
         saved = Checkpoint(folder.with_name(f".{folder.name}.checkpoint"))
         trained = fit(model, loss, [examples] * settings.epochs, settings, lambda _: None, saved=saved)
-    model.save_pretrained(part)  # pyright: ignore[reportCallIssue]  # a transformers model, typed as any
-    tokenizer.save_pretrained(part)
-    read = {"texts": len(examples), "tokens": trained.tokens, "loss": trained.loss}
-    (part / READ).write_text(json.dumps(read), encoding="utf-8")
-    part.rename(folder)
+    with atomic(folder, folder=True) as part:
+        model.save_pretrained(part)  # pyright: ignore[reportCallIssue]  # a transformers model, typed as any
+        tokenizer.save_pretrained(part)
+        read = {"texts": len(examples), "tokens": trained.tokens, "loss": trained.loss}
+        (part / READ).write_text(json.dumps(read), encoding="utf-8")
     saved.discard()
     rmtree(blank)
 

@@ -27,6 +27,7 @@ from sqlite_utils import Database
 
 from kard.cli import main as kard
 from kard.db import open_store, parameters, query_names, read_store, required, sql
+from kard.files import atomic
 
 TASK = "choice"  # a task that needs no data of its own
 SPLITS = {"train": 1000, "dev": 500, "test": 500}
@@ -339,12 +340,11 @@ def run(folder: Path) -> int:
     path = folder / "kard.db"
     if not path.exists():
         start = time.perf_counter()
-        partial = folder / "partial.db"
-        db = open_store(partial)
-        fill(db, Prose(0))
-        db.execute("pragma wal_checkpoint(truncate)")
-        db.close()
-        partial.rename(path)
+        with atomic(path) as part:
+            db = open_store(part)
+            fill(db, Prose(0))
+            db.execute("pragma wal_checkpoint(truncate)")
+            db.close()
         print(f"made in {time.perf_counter() - start:.0f} s")
     db = open_store(path)
     counts = {t: db.table(t).count for t in ("questions", "rationales", "hits", "predictions", "passages")}

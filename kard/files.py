@@ -8,6 +8,9 @@ import gzip
 import io
 import json
 import os
+import shutil
+import threading
+import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +21,8 @@ from typing import IO, cast
 from kard.errors import BadInput
 
 Row = Mapping[str, object]
+PART = ".kard-part"  # ends the name of what is being written
+ABANDONED = 3600  # seconds; a part that is older was left by a killed process
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
@@ -41,7 +46,7 @@ def write_lines(path: Path, rows: Iterable[Row]) -> int:
     """
     if not path.name.endswith(LINES):
         raise BadInput(f"cannot tell the format from the name; use one of {', '.join(LINES)}", at=str(path))
-    with whole(path) as partial, partial.open("wb") as raw:
+    with output(path) as part, part.open("wb") as raw:
         if path.suffix == ".gz":
             # No name and no time in the header: the bytes are those of the rows alone.
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
@@ -50,20 +55,57 @@ def write_lines(path: Path, rows: Iterable[Row]) -> int:
 
 
 @contextmanager
-def whole(path: Path) -> Generator[Path]:
-    """A file beside `path` to write to, which becomes `path` once it is whole, and else goes.
-
-    Raises BadInput when it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def output(path: Path, *, folder: bool = False) -> Generator[Path]:
+    """Yield what `atomic` yields, for a path that people named. Raises BadInput when it cannot be written."""
     try:
-        yield partial
-        partial.replace(path)
+        with atomic(path, folder=folder) as part:
+            yield part
     except OSError as error:
-        raise BadInput(f"cannot be written ({error.strerror}); name another file", at=str(path)) from error
+        kind = "folder" if folder else "file"
+        raise BadInput(f"cannot be written ({error.strerror}); name another {kind}", at=str(path)) from error
+
+
+@contextmanager
+def atomic(path: Path, *, folder: bool = False) -> Generator[Path]:
+    """Yield a path beside `path` to write to; what is written there becomes `path` in one step.
+
+    A file replaces an older one. With `folder`, an empty folder is yielded, and only an empty folder is replaced.
+    An error leaves `path` as it was. Raises OSError.
+    """
+    for leftover in path.parent.glob(f".*{PART}"):
+        with suppress(OSError):  # its own process may just have removed it
+            if time.time() - leftover.stat().st_mtime > ABANDONED:
+                _remove(leftover)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}")
+    try:
+        if folder:
+            part.mkdir(parents=True)
+        yield part
+        if folder:
+            for file in part.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as stream:
+                        os.fsync(stream.fileno())
+            with suppress(FileNotFoundError):
+                path.rmdir()
+            part.rename(path)
+        else:
+            part.replace(path)
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def adapters_folder(store: Path) -> Path:
+    """Return the folder of a store's adapters: `kard.adapters` beside `kard.db`."""
+    return store.with_suffix(".adapters")
 
 
 def _write(stream: IO[bytes], rows: Iterable[Row]) -> int:

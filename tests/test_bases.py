@@ -188,7 +188,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_the_next_try_works(
 def test_what_a_killed_process_left_is_removed_but_not_what_another_is_making(
     tmp_path: Path, contents: dict[str, bytes], tiny: dict[str, Wheel]
 ) -> None:
-    dead, alive = tmp_path / "bases" / ".making-dead", tmp_path / "bases" / ".making-alive"
+    dead, alive = tmp_path / "bases" / ".dead.kard-part", tmp_path / "bases" / ".alive.kard-part"
     for folder in (dead, alive):
         write_folder(folder)
     os.utime(dead, (0, 0))

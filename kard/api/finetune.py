@@ -20,6 +20,7 @@ from kard.api.load import FACTS, decoding_for
 from kard.config import METHODS, Decoding, Method, StudentTraining
 from kard.db import now, open_store, writing
 from kard.errors import BadConfig, BadInput
+from kard.files import adapters_folder
 from kard.models import adapters as disk
 from kard.models import bases
 from kard.models.bases import Base
@@ -93,11 +94,7 @@ def finetune(
         }
 
         def fill(part: Path) -> None:
-            config = config_of(model, public(found.spec))
-            sha256 = disk.write(part / "adapter", state_of(model), config)
-            for file in (part / "adapter").iterdir():
-                file.rename(part / file.name)
-            (part / "adapter").rmdir()
+            sha256 = disk.write_files(part, state_of(model), config_of(model, public(found.spec)))
             told = {**_told(known, name, found, chosen, wanted, sha256, forms), "training": training}
             (part / FACTS).write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -159,7 +156,7 @@ def _forms(made: Sequence[PredictorCall], settings: StudentTraining) -> list[For
 def _place(known: str, out: str | Path | None, store: str | Path | None) -> Path:
     """Where the adapter goes. Raises BadInput for a folder that holds something else."""
     if out is None:
-        return Path(cast("str | Path", store)).with_suffix(".adapters") / known
+        return adapters_folder(Path(cast("str | Path", store))) / known
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
         _checked(folder, known)
@@ -202,7 +199,7 @@ def _record(store: Path, folder: Path, told: dict[str, Any], base: Base) -> None
     """The student as a row of the store, its adapter among the store's; nothing when it is there already."""
     db = open_store(store)
     try:
-        home = store.with_suffix(".adapters") / str(told["student"])
+        home = adapters_folder(store) / str(told["student"])
         if not home.exists():
 
             def fill(part: Path) -> None:

@@ -15,6 +15,7 @@ from kard.api.lm import StudentInfo, StudentLM, reduced, with_student
 from kard.config import METHODS, Decoding, Retrieval
 from kard.db import open_store, rows
 from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
+from kard.files import adapters_folder
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.records import Passage
@@ -59,7 +60,7 @@ def load_student(
     db = open_store(path, create=False)
     try:
         row = find(db, student, task=name, size=size, method=method)
-        loaded = Student.load(db, str(row["id"]), adapters or path.with_suffix(".adapters"))
+        loaded = Student.load(db, str(row["id"]), adapters or adapters_folder(path))
     finally:
         db.close()
     known = known or _known_task(str(row["task"]))
@@ -116,7 +117,7 @@ def load_program(
             retriever,
             lm.identity.settings.seed,
             knowledge or path.with_suffix(".knowledge"),
-            adapters or path.with_suffix(".adapters"),
+            adapters or adapters_folder(path),
         )
     program = with_student(known.program(known.answer, retrieve), lm)
     if chosen.shots:
@@ -189,7 +190,7 @@ def find(
     db: Database, student: str | None, *, task: str | None, size: str | None, method: str | None
 ) -> Mapping[str, Any]:
     """The row of the one student that is meant. Raises Missing or BadConfig."""
-    there = rows(db, "find_students", student=student, task=task, size=size, method=method)
+    there = rows(db, "internal/find_students", student=student, task=task, size=size, method=method)
     kinds = {(row["task"], row["size"], row["method"]) for row in there}
     if not there:
         asked = ", ".join(word for word in (student, task, size, method) if word)
@@ -255,7 +256,7 @@ def _retrieve(
     if retriever != "bm25":
         db = open_store(store, create=False)
         try:
-            newest = rows(db, "newest_reranker", task=task.name, index=base.id, seed=seed)
+            newest = rows(db, "internal/newest_reranker", task=task.name, index=base.id, seed=seed)
             if newest:
                 from kard.reranker.model import Reranker
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from kard.cli import options, show
+from kard.files import adapters_folder
 
 MEGABYTE = 1_000_000
 SHORT = 12  # hex digits of a hash that a table shows
@@ -61,7 +62,7 @@ def fill(encoder: str | None, knowledge: Path | None, store: Path, quiet: bool) 
     from kard.retrieval.search import named_reader
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
-    reader = named_reader(encoder, store, options.adapters_of(store))
+    reader = named_reader(encoder, store, adapters_folder(store))
     added, dense = encode(kb, reader, show.progress(quiet))
     click.echo(f"{added:,} passages encoded, {len(dense.encodings):,} in {dense.encodings.folder}")
 

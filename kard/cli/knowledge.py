@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kard.cli import options, show
+from kard.files import adapters_folder
 
 if TYPE_CHECKING:
     from kard.records import Hit
@@ -77,7 +78,7 @@ def search(
     else:
         from kard.retrieval.search import ask, named_reader
 
-        hits = ask(kb, named_reader(encoder, store, options.adapters_of(store)), text, number, kind)
+        hits = ask(kb, named_reader(encoder, store, adapters_folder(store)), text, number, kind)
     if as_json:
         show.as_json(
             [

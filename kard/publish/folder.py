@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.errors import BadInput, NoBase
+from kard.files import output
 from kard.models import bases
 from kard.models.adapters import CONFIG, WEIGHTS
 from kard.models.hub import HUB_ID
@@ -20,7 +17,6 @@ from kard.models.hub import HUB_ID
 if TYPE_CHECKING:
     from kard.models.bases import Base
 
-_STALE = 3600  # seconds after which a part is what a killed process left: it is written in a few
 Fill = Callable[[Path], None]
 
 
@@ -28,27 +24,11 @@ def whole(folder: Path, fill: Fill) -> Path:
     """The folder that `fill` fills; it appears when it is whole. Raises BadInput when it is there and not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput("is there already and not empty; name another folder", at=str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for other in folder.parent.glob(f".{escape(folder.name)}.*.part"):
-        if time.time() - other.stat().st_mtime > _STALE:
-            shutil.rmtree(other, ignore_errors=True)
-    part = folder.parent / f".{folder.name}.{os.getpid()}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
+    with output(folder, folder=True) as part:
         fill(part)
         for file in part.rglob("*"):
             if file.is_file():
                 file.chmod(0o644)  # safetensors writes for the owner alone
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        with suppress(FileNotFoundError):
-            folder.rmdir()
-        part.rename(folder)
-    except OSError as error:
-        raise BadInput(f"cannot be written ({error.strerror}); name another folder", at=str(folder)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from kard.files import atomic
 
 EVERY = 60.0  # seconds between two checkpoints; one of a 135M student's adapter takes 0.1 s
 SHARE = 0.05  # of the time at most that goes into checkpoints: those of whole weights are large
@@ -69,9 +70,8 @@ class Checkpoint:
             tensors.update({f"{name}.{number}": state[name].detach().cpu().contiguous() for name in state})
         tensors.update({f"best.{number}": value.cpu().contiguous() for number, value in enumerate(best)})
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(f".{os.getpid()}.part")
-        save_file(tensors, part, metadata={"place": json.dumps(asdict(place))})
-        part.replace(self.path)
+        with atomic(self.path) as part:
+            save_file(tensors, part, metadata={"place": json.dumps(asdict(place))})
         self._saved = time.monotonic()
         self._took = self._saved - start
 
