@@ -256,7 +256,8 @@ def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, ba
 
 
 def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
-    from kard.evaluation.passages_read import reading
+    from kard.config import Decoding
+    from kard.evaluation.condition import Condition, passages_read
     from kard.pipeline import steps
     from kard.pipeline.dense import DENSE, HYBRID
     from kard.pipeline.retrieve import RETRIEVE
@@ -270,11 +271,11 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
     assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (0, 0)
     for kind in ("dense", "hybrid"):
         retriever = work.retriever_id(kind)
-        where: dict[str, Any] = {"k": 2, "index_id": work.index_id, "reranker_id": None}
-        read = reading(work.db, "tiny", "test", kind, retriever_id=retriever, **where)
+        condition = Condition("test", "s", "kard", kind, 2, Decoding(), work.index_id, retriever_id=retriever)
+        read = passages_read(work.db, "tiny", condition, kappa=8)
         assert {len(passages) for passages in read.values()} == {2}
         with pytest.raises(Missing, match=f"kard run tiny --retriever {kind}"):
-            reading(work.db, "tiny", "test", kind, **where)
+            passages_read(work.db, "tiny", replace(condition, retriever_id=None), kappa=8)
     (depths,) = work.db.execute("select group_concat(distinct depth) from rankings").fetchone()
     assert depths == "8"
     (first,) = work.db.execute(

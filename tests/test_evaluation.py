@@ -13,9 +13,8 @@ from kard.answers.vote import majority
 from kard.config import Decoding
 from kard.errors import BadConfig
 from kard.evaluation import failures
-from kard.evaluation.condition import Condition
+from kard.evaluation.condition import Condition, shuffled
 from kard.evaluation.export import hits_table
-from kard.evaluation.passages_read import shuffled
 from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
 from kard.metrics.intervals import wilson
 from kard.records import Passage

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from kard import tasks
 from kard.cli import main
+from kard.config import Decoding
 from kard.db import open_store
 from kard.evaluation.hits_plot import curve
 from kard.knowledge.indexing import index_documents
@@ -238,13 +240,15 @@ def test_the_store_is_enough_where_the_knowledge_base_is_gone(hits: Any, tmp_pat
 
 
 def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -> None:
-    from kard.evaluation.passages_read import reading
+    from kard.evaluation.condition import Condition, passages_read
 
     question = case.question("q1")
     case.found(question, "d1-0", "d2-0", "d3-0")
     case.ranked(question, "d3-0", "d2-0", "d1-0")
-    where: dict[str, Any] = {"k": 1, "index_id": case.INDEX, "reranker_id": case.RERANKER}
-    read = {kappa: reading(case.db, "tiny", "test", "reranker", kappa=kappa, **where) for kappa in (1, 2, 3)}
+    condition = Condition("test", "s", "kard", "reranker", 1, Decoding(), case.INDEX, case.RERANKER)
+    read = {kappa: passages_read(case.db, "tiny", condition, kappa=kappa) for kappa in (1, 2, 3)}
+    fixed = replace(condition, kappa=2)
+    assert passages_read(case.db, "tiny", fixed, kappa=3) == read[2]
     assert {kappa: found[question][0].id for kappa, found in read.items()} == {1: "d1-0", 2: "d2-0", 3: "d3-0"}
 
 

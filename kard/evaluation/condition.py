@@ -1,20 +1,25 @@
-"""One column of an experiment: who answers, what it reads, how it is decoded."""
+"""A condition of an experiment, and the passages that it gives to each question."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RERANKED, RETRIEVERS, Decoding, require
-from kard.records import canonical, digest
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Decoding, require
+from kard.db import rows
+from kard.errors import Missing
+from kard.records import Passage, canonical, digest
 
 if TYPE_CHECKING:
-    pass
+    from sqlite_utils import Database
+
+PassagesRead = Mapping[int, Sequence[Passage]]  # by question id; best passage first
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One column of an experiment: who answers, what it reads, how it is decoded."""
+    """One column of an experiment: which student answers, what it reads, how it is decoded."""
 
     split: str
     student_id: str
@@ -25,7 +30,7 @@ class Condition:
     index_id: str | None = None
     reranker_id: str | None = None
     retriever_id: str | None = None  # of a fused, dense or hybrid retriever
-    kappa: int | None = None  # candidates that the reranker orders, None for the task's own number
+    kappa: int | None = None  # candidates that the reranker orders; None for the task's own number
 
     def __post_init__(self) -> None:
         require(
@@ -39,13 +44,13 @@ class Condition:
 
     @property
     def reranked(self) -> bool:
-        """Whether the reranker decides what is read."""
+        """Whether the passages depend on a reranker."""
         return self.retriever in RERANKED
 
     def row(self, task: str) -> dict[str, object]:
-        """The condition as a row of `evaluations`; its hash is over what decides the answers."""
+        """Return the condition as a row of `evaluations`. Its hash covers everything that decides the answers."""
         reads = self.retriever != "none"
-        decided: dict[str, object] = {
+        decides: dict[str, object] = {
             "task": task,
             "split": self.split,
             "student_id": self.student_id,
@@ -55,7 +60,54 @@ class Condition:
             "k": self.k if reads else 0,
             "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
         }
-        # Left out where they are not set, so that answers from before they existed keep their hash.
-        more = {"retriever_id": self.retriever_id, "kappa": self.kappa if self.reranked else None}
-        decided.update((name, value) for name, value in more.items() if value is not None)
-        return {**decided, "hash": digest(canonical(decided))}
+        optional = {"retriever_id": self.retriever_id, "kappa": self.kappa if self.reranked else None}
+        decides.update((name, value) for name, value in optional.items() if value is not None)
+        return {**decides, "hash": digest(canonical(decides))}
+
+
+def passages_read(db: Database, task: str, condition: Condition, *, kappa: int) -> PassagesRead:
+    """Return the passages that the condition puts into the prompt of each question of its split.
+
+    `bm25` and `reranker` search with the question (section 3.4). `silver` searches with a rationale of it: the upper
+    bound of the paper's tables. `shuffled` gives each question the reranked passages of another question. `fused`,
+    `dense` and `hybrid` read the rankings stored under `retriever_id`. The reranker orders the first
+    `condition.kappa` candidates, or `kappa` if that is None.
+    Raises Missing if a step that the retriever depends on has not been run.
+    """
+    retriever = condition.retriever
+    if retriever == "none":
+        return {}
+    if condition.index_id is None:
+        raise Missing(f"retriever {retriever!r} needs a knowledge base; make one with: kard index SOURCE")
+    source = "reranked" if retriever in ("reranker", "shuffled") else "ranked" if retriever in RANKED else retriever
+    if source == "ranked" and condition.retriever_id is None:
+        raise Missing(f"nothing is ranked by {retriever!r} yet; run: kard run {task} --retriever {retriever}")
+    if source == "reranked" and condition.reranker_id is None:
+        raise Missing(f"retriever {retriever!r} needs a reranker; train one with: kard train reranker {task}")
+    parameters = {
+        "task": task,
+        "split": condition.split,
+        "k": condition.k,
+        "kappa": condition.kappa or kappa,
+        "index": condition.index_id,
+        "reranker": condition.reranker_id,
+        "retriever": condition.retriever_id,
+    }
+    passages: dict[int, list[Passage]] = {}
+    for row in rows(db, f"internal/read_{source}", **parameters):
+        passage = Passage(row["id"], row["document"], row["part"], row["title"], row["text"])
+        passages.setdefault(row["question_id"], []).append(passage)
+    if not passages:
+        step = "rationales of this split" if retriever == "silver" else "retrieval"
+        raise Missing(f"no {step} for {task}/{condition.split} on the current index; run: kard run {task}")
+    return shuffled(passages) if retriever == "shuffled" else passages
+
+
+def shuffled(passages: PassagesRead) -> PassagesRead:
+    """Return each question with the passages of the question half a split away.
+
+    No question keeps its own passages if there are at least two questions.
+    """
+    ids = sorted(passages)
+    half = len(ids) // 2
+    return {id: passages[ids[(i + half) % len(ids)]] for i, id in enumerate(ids)}

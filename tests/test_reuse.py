@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlite_utils import Database
 
-from kard.evaluation.reuse import repeat
+from kard.evaluation.answer import reuse_answers
 from kard.records import Passage
 
 GREEDY, LONGER = '{"samples":1}', '{"max_new_tokens":9,"samples":1}'
@@ -71,23 +71,25 @@ def texts(db: Database, evaluation: int) -> list[tuple[object, ...]]:
 
 def test_the_same_passages_in_the_same_order_are_not_read_again(asked: Database) -> None:
     read = {1: [passage("a"), passage("b")], 2: [passage("d")]}
-    assert repeat(asked, 2, {1, 2}, read) == {1}
+    assert reuse_answers(asked, 2, {1, 2}, read) == {1}
     assert texts(asked, 2) == [(1, '["a", "b"]', "A", 9.0, "text 1", 4)]
 
 
 @pytest.mark.parametrize("evaluation", [3, 4])
 def test_another_student_or_another_decoding_writes_for_itself(asked: Database, evaluation: int) -> None:
-    assert repeat(asked, evaluation, {1, 2}, {1: [passage("a"), passage("b")], 2: [passage("c")]}) == set()
+    assert reuse_answers(asked, evaluation, {1, 2}, {1: [passage("a"), passage("b")], 2: [passage("c")]}) == set()
     assert texts(asked, evaluation) == []
 
 
 def test_another_order_of_the_passages_is_read(asked: Database) -> None:
-    assert repeat(asked, 2, {1, 2}, {1: [passage("b"), passage("a")], 2: [passage("c"), passage("a")]}) == set()
+    assert (
+        reuse_answers(asked, 2, {1, 2}, {1: [passage("b"), passage("a")], 2: [passage("c"), passage("a")]}) == set()
+    )
 
 
 def test_only_what_is_asked_for_is_copied_and_only_once(asked: Database) -> None:
     read = {1: [passage("a"), passage("b")], 2: [passage("c")]}
-    assert repeat(asked, 2, {2}, read) == {2}
+    assert reuse_answers(asked, 2, {2}, read) == {2}
     assert [row[0] for row in texts(asked, 2)] == [2]
-    assert repeat(asked, 2, {1}, read) == {1}
+    assert reuse_answers(asked, 2, {1}, read) == {1}
     assert len(texts(asked, 2)) == 2
