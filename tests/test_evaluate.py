@@ -25,7 +25,7 @@ from kard.errors import BadInput, Missing
 from kard.evaluation import rescore as rescoring
 from kard.pipeline.evaluate import choose as chosen_students
 from kard.records import LETTERS
-from kard.student import prompt as render
+from kard.student.prompt import render_shot, signature_for, up_to_first_answer
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
 TESTED = ("Moss", "Fenn")
@@ -272,7 +272,7 @@ def test_an_evaluation_that_is_cut_off_goes_on_where_it_was(
 ) -> None:
     from kard.evaluation import answer as answering
 
-    keep, left = answering._keep, [7]  # pyright: ignore[reportPrivateUsage]  # where a kill would hurt most
+    keep, left = answering._store_prediction, [7]  # pyright: ignore[reportPrivateUsage]  # where a kill would hurt most
 
     def cut(*args: Any) -> None:
         if left[0] == 0:
@@ -280,10 +280,10 @@ def test_an_evaluation_that_is_cut_off_goes_on_where_it_was(
         left[0] -= 1
         keep(*args)
 
-    monkeypatch.setattr(answering, "_keep", cut)
+    monkeypatch.setattr(answering, "_store_prediction", cut)
     with pytest.raises(Broken):
         kard(folder, *ALL)
-    monkeypatch.setattr(answering, "_keep", keep)
+    monkeypatch.setattr(answering, "_store_prediction", keep)
     assert 7 <= len(answers(folder)) < 42  # what another retriever finds alike is copied, not written
     kard(folder, *ALL)
     whole = copied(trained, tmp_path / "whole")
@@ -406,9 +406,9 @@ def test_examples_that_do_not_fit_are_left_out(folder: Path, monkeypatch: pytest
     task = tasks.load(str(folder / "gates.py"))
     home = type("Home", (), {"tokens": type("Tokens", (), {"ids": staticmethod(str.split)})()})()
     prompted = import_module("kard.student.generation.prompted").Prompted(home, short, "", name="x")
-    signature = render.signature_for(task.answer, METHODS["few-shot-cot"])
+    signature = signature_for(task.answer, METHODS["few-shot-cot"])
     shot = {"question": "q " * 20, "options": ["a", "b"], "rationale": "r", "answer": "a", "passages": []}
-    words = len(render.worked(signature, shot).split())
+    words = len(render_shot(signature, shot).split())
     assert len(prompted.fitting(signature, [shot] * 9)) == int(128 * 0.75 / 2) // words
     assert settings.Prompting().shots == 3
 
@@ -418,15 +418,15 @@ def test_examples_that_do_not_fit_are_left_out(folder: Path, monkeypatch: pytest
 )
 def test_what_a_base_writes_after_its_first_answer_does_not_count(before: str, answer: str, after: str) -> None:
     written = f"{before}\nAnswer: {answer}"
-    assert render.first_answer("Rationale:", f"{written}\n{after}") == written
-    assert render.first_answer("Rationale:", written) == written
-    assert render.first_answer("x Answer:", f" {answer}x\n{after}") == f" {answer}x"
+    assert up_to_first_answer("Rationale:", f"{written}\n{after}") == written
+    assert up_to_first_answer("Rationale:", written) == written
+    assert up_to_first_answer("x Answer:", f" {answer}x\n{after}") == f" {answer}x"
 
 
 def test_a_base_that_goes_on_with_another_question_has_not_answered_this_one() -> None:
-    assert render.first_answer("Rationale:", " because\nQuestion: next\nAnswer: no") == " because"
-    assert render.first_answer("Rationale:", " because") == " because"
-    assert render.first_answer("Answer:", "\n\n yes\nQuestion: next") == "\n\n yes"
+    assert up_to_first_answer("Rationale:", " because\nQuestion: next\nAnswer: no") == " because"
+    assert up_to_first_answer("Rationale:", " because") == " because"
+    assert up_to_first_answer("Answer:", "\n\n yes\nQuestion: next") == "\n\n yes"
 
 
 def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
@@ -441,7 +441,7 @@ def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
 
 
 def test_students_are_named_by_what_they_are(folder: Path) -> None:
-    work = choose.work(str(folder / "gates.py"), store=folder / "kard.db", knowledge=None, quiet=True)
+    work = choose.run_of(str(folder / "gates.py"), store=folder / "kard.db", knowledge=None, quiet=True)
 
     def named(*names: str) -> list[tuple[str, int]]:
         return [(student.method, student.seed) for student in chosen_students(work, names)]
@@ -654,5 +654,5 @@ def test_what_students_wrote_is_read_again_as_it_was_read_when_it_was_written(fo
 
 def test_the_runs_query_tells_all_that_a_label_is_made_from(folder: Path) -> None:
     kard(folder, "evaluate", "--students", "ft", "--quiet")
-    (run,) = rows(database(folder), "runs", task="gates", split="test")
+    (run,) = rows(database(folder), "internal/condition_settings", task="gates", split="test")
     assert (run["method"], run["seed"], run["examples"]) == ("ft", 0, 4)

@@ -252,25 +252,25 @@ def test_a_canned_query_has_its_comment_and_a_field_for_each_parameter(ui: Datas
 
 
 def test_a_canned_query_opens_with_examples_from_the_store(ui: Datasette) -> None:
-    opened = asyncio.run(ui.client.get("/metals/explained_answers"))
-    there = "/metals/explained_answers?split=test&task=metals&question="
+    opened = asyncio.run(ui.client.get("/metals/answers"))
+    there = "/metals/answers?split=test&task=metals&question="
     assert (opened.status_code, opened.headers["location"]) == (302, there)
     assert "0 results" in get(ui, "/metals/search_passages").text  # no example: a form that waits for a word
     assert asyncio.run(ui.client.get("/metals/conditions")).status_code == 200
-    assert asyncio.run(ui.client.get("/metals/explained_answers?task=x")).status_code == 200
+    assert asyncio.run(ui.client.get("/metals/answers?task=x")).status_code == 200
 
 
 def test_what_is_typed_into_a_field_means_what_it_means_to_kard_query(ui: Datasette) -> None:
     def rows(address: str) -> list[dict[str, Any]]:
         return get(ui, address).json()
 
-    # as text, 2 would be above every number, and the query would never end
-    missing = rows("/metals/missing_samples.json?_shape=array&samples=2&task=metals&split=train&limit=9&teacher=t")
-    assert missing == [{"question_id": 1, "sample": 1}]
-    # nothing typed is null, which narrows nothing
-    all_of = rows("/metals/exported_rationales.json?_shape=array&task=metals&teacher=")
-    assert len(all_of) == 2
-    assert rows("/metals/exported_rationales.json?_shape=array&task=metals&teacher=nobody") == []
+    # nothing typed is null, which narrows nothing; as text, 2 would be above every number
+    assert parameters.values({"question": "", "k": "2", "text": "2 x"}, ("question", "k", "text", "task")) == {
+        "question": None, "k": 2, "text": "2 x", "task": None,
+    }  # fmt: skip
+    answers = "/metals/answers.json?_shape=array&task=metals&split=test&question="
+    assert len(rows(answers)) == len(rows(answers + "2")) == 2
+    assert rows(answers + "1") == []
 
 
 def test_tables_say_what_they_and_their_columns_mean_and_units_and_facets(ui: Datasette) -> None:
@@ -284,7 +284,7 @@ def test_tables_say_what_they_and_their_columns_mean_and_units_and_facets(ui: Da
 def test_a_question_links_to_its_trace_wherever_it_is_named(ui: Datasette) -> None:
     for address in (
         "/metals/questions",
-        "/metals/find_questions?split=test",
+        "/metals/answers?task=metals&split=test",
         "/metals?sql=select+2+as+question_id",
     ):
         assert 'href="/-/kard/question/2"' in get(ui, address).text, address
@@ -490,7 +490,7 @@ def visit(browser: Any, address: str) -> None:
 @pytest.mark.parametrize("pixels", [1280, 390])
 def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, address: str, pixels: int) -> None:
     width(browser, pixels)
-    pages = ("/", "/metals", "/metals/passages", "/metals/questions/2", "/metals/explained_samples?question=2",
+    pages = ("/", "/metals", "/metals/passages", "/metals/questions/2", "/metals/stored_texts?evaluation=1",
              "/-/kard", "/-/kard/question/2")  # fmt: skip
     browser.get_log("browser")
     for page in pages:
@@ -519,15 +519,15 @@ def follow(browser: Any, element: Any) -> None:
 
 def test_a_canned_query_runs_from_its_form(browser: Any, address: str) -> None:
     width(browser, 1280)
-    visit(browser, address + "/metals/read_bm25")
-    field = browser.find_element("name", "k")
-    assert field.get_attribute("value") == "3"
-    assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 3
+    visit(browser, address + "/metals/answers")
+    assert browser.find_element("name", "split").get_attribute("value") == "test"
+    assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 2
+    field = browser.find_element("name", "question")
     field.clear()
-    field.send_keys("5")
+    field.send_keys("1")
     follow(browser, browser.find_element("css selector", "input[type=submit]"))
-    assert "k=5" in browser.current_url
-    assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 5
+    assert "question=1" in browser.current_url
+    assert len(browser.find_elements("css selector", "table.rows-and-columns tbody tr")) == 0
 
 
 def test_a_question_is_found_and_its_trace_unfolds_its_passages(browser: Any, address: str) -> None:

@@ -43,13 +43,13 @@ def report(
     With --html it becomes one page that needs no network: the tables, figures of accuracy by size, by cost and
     of retrieval, why answers were wrong, and sampled questions with everything that stands behind their answers.
     """
-    work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
+    run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
     if page is None:
-        print_report(work.db, work.task.name, work.split, form)
+        print_report(run.db, run.name, run.split, form)
         return
-    from kard.evaluation.page.render import write
+    from kard.evaluation.page.write import write_page
 
-    size = write(work.db, work.task, work.split, page, questions=questions, seed=seed)
+    size = write_page(run.db, run.task, run.split, page, questions=questions, seed=seed)
     click.echo(f"{page}: {size / 1000:.0f} kB, open it in a browser")
 
 
@@ -67,7 +67,7 @@ def print_report(db: Database, task: str, split: str, form: str = "table") -> No
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
     lines = accuracy_lines(graded)
-    lessons = summary.TeacherCosts.of(rows(db, "paid_for_lessons", task=task), split, Prompting().shots)
+    lessons = summary.TeacherCosts.of(rows(db, "internal/teacher_costs", task=task), split, Prompting().shots)
     hits = rows(db, "first_hits", task=task, split=split)
     found = hits_table(hits)
     if form == "json":

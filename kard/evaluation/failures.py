@@ -131,9 +131,9 @@ def verdicts(db: Database, task: str, split: str, *, needed: Needed = "all", jud
     With `judged`, only those to questions of which a person judged a passage or a rationale.
     """
     known = known_of(db, task, split)
-    labels = variants(rows(db, "runs", task=task, split=split))
+    labels = variants(rows(db, "internal/condition_settings", task=task, split=split))
     found: list[Failure] = []
-    for row in rows(db, "explained_answers", task=task, split=split, question=None):
+    for row in rows(db, "answers", task=task, split=split, question=None):
         question_id = cast(int, row["question_id"])
         if row["correct"] or (judged and question_id not in known.judged):
             continue
@@ -202,25 +202,25 @@ def known_of(db: Database, task: str, split: str, question_id: int | None = None
     """What the store knows of a split's questions, or of one of them."""
     values: dict[str, object] = {"task": task, "split": split, "question": question_id}
     documents: dict[int, dict[str, set[str]]] = defaultdict(dict)
-    for row in rows(db, "explained_evidence", **values):
+    for row in rows(db, "internal/gold_documents", **values):
         of = documents[cast(int, row["question_id"])].setdefault(str(row["document"]), set())
         if row["passage_id"] is not None:
             of.add(str(row["passage_id"]))
     passages: dict[int, dict[str, str]] = defaultdict(dict)
     words: dict[int, str] = {}
-    for row in rows(db, "explained_judgements", **values):  # the latest word stands
+    for row in rows(db, "internal/judgements", **values):  # the latest word stands
         if row["passage_id"] is not None:
             passages[cast(int, row["question_id"])][str(row["passage_id"])] = str(row["verdict"])
         else:
             words[cast(int, row["rationale_id"])] = str(row["verdict"])
             passages.setdefault(cast(int, row["question_id"]), {})
     rationales: dict[int, list[Explained]] = defaultdict(list)
-    for row in rows(db, "explained_rationales", **values):
+    for row in rows(db, "internal/rationales", **values):
         key = cast(int, row["id"])
         accepted = words[key] == "good" if key in words else bool(row["accepted"])
         rationales[cast(int, row["question_id"])].append(Explained(key, accepted, bool(row["trained"])))
     silver: dict[int, dict[tuple[str, int], list[str]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows(db, "explained_silver", **values, silver=SILVER):
+    for row in rows(db, "internal/silver_passages", **values, silver=SILVER):
         of_index = (str(row["index_id"]), cast(int, row["rationale_id"]))
         silver[cast(int, row["question_id"])][of_index].append(str(row["passage_id"]))
     facts = {
@@ -241,7 +241,7 @@ def _candidates(
 ) -> tuple[dict[tuple[int, str, str], dict[str, int | None]], dict[tuple[int, str], int]]:
     found: dict[tuple[int, str, str], dict[str, int | None]] = defaultdict(dict)
     searched: dict[tuple[int, str], int] = {}
-    for row in rows(db, "explained_candidates", **values):
+    for row in rows(db, "internal/candidate_passages", **values):
         question, index = cast(int, row["question_id"]), str(row["index_id"])
         of_list = found[question, index, str(row["list"])]
         of_list[str(row["passage_id"])] = cast("int | None", row["bm25_rank"])
@@ -251,7 +251,7 @@ def _candidates(
 
 
 def condition_of(row: Mapping[str, object], labels: Mapping[int, str]) -> FailureCounts:
-    """The condition of a row of the query `explained_answers`; `labels` are those of `kard.evaluation.labels`."""
+    """The condition of a row of the query `answers`; `labels` are those of `kard.evaluation.labels`."""
     names = ("evaluation_id", "size", "method", "seed", "retriever", "k", "index_id", "reranker_id", "retriever_id")
     label = labels.get(cast(int, row["evaluation_id"]), "")
     values = {name: row[name] for name in (*names, "kappa")}

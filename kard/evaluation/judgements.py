@@ -78,13 +78,13 @@ def judgements(
 ) -> list[Judgement]:
     """What people said, oldest first: of everything, or of a task, a split, a question."""
     names = Judgement.__slots__
-    found = rows(db, "explained_judgements", task=task, split=split, question=question_id)
+    found = rows(db, "internal/judgements", task=task, split=split, question=question_id)
     return [Judgement(*(row[name] for name in names)) for row in found]  # type: ignore[arg-type]  # typed columns
 
 
 def _passage(db: Database, question_id: int, wanted: str) -> str:
     """The id of the passage of the question that begins like this. Raises BadInput when none or several do."""
-    found = [str(r["passage_id"]) for r in rows(db, "judgeable_passages", question=question_id)]
+    found = [str(r["passage_id"]) for r in rows(db, "internal/judgeable_passages", question=question_id)]
     near = [key for key in found if key == wanted] or [key for key in found if wanted and key.startswith(wanted)]
     if len(near) == 1:
         return near[0]

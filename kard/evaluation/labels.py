@@ -22,8 +22,8 @@ SHORT = 6  # hex digits of a hash that a label shows
 
 def graded_rows(db: Database, task: str, split: str) -> list[dict[str, object]]:
     """The rows of the query `graded`, each with its `variant`."""
-    labels = variants(rows(db, "runs", task=task, split=split))
-    found = rows(db, "graded", task=task, split=split)
+    labels = variants(rows(db, "internal/condition_settings", task=task, split=split))
+    found = rows(db, "internal/graded_answers", task=task, split=split)
     return [{**row, "variant": labels[int(str(row["evaluation_id"]))]} for row in found]
 
 

@@ -226,7 +226,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def read_written(db: Database, task: str, split: str | None = None) -> list[Written]:
     """Every rationale of a task with its silver passages, by question, teacher and sample."""
     silver: dict[int, list[str]] = defaultdict(list)
-    for row in rows(db, "silver_of_rationales", task=task, split=split, k=SILVER):
+    for row in rows(db, "internal/silver_by_rationale", task=task, split=split, k=SILVER):
         silver[cast(int, row["rationale_id"])].append(cast(str, row["passage_id"]))
     sources = _sources(db, {key for keys in silver.values() for key in keys})
     return [
@@ -241,7 +241,7 @@ def read_written(db: Database, task: str, split: str | None = None) -> list[Writ
             good=cast(int, row["good"]),
             bad=cast(int, row["bad"]),
         )
-        for row in rows(db, "rationales_to_measure", task=task, split=split)
+        for row in rows(db, "internal/rationales_to_measure", task=task, split=split)
     ]
 
 

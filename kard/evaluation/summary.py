@@ -28,7 +28,7 @@ class TeacherCosts:
 
     @classmethod
     def of(cls, paid: Sequence[Mapping[str, object]], split: str, shots: int = 0) -> TeacherCosts:
-        """From the rows of the query `paid_for_lessons`."""
+        """From the rows of the query `internal/teacher_costs`."""
 
         def total(name: str, wanted: str) -> float:
             return sum(float(str(row[name])) for row in paid if row["split"] == wanted)

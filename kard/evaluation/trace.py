@@ -110,7 +110,7 @@ class Trace:
 def trace(db: Database, question: str | int, *, task: str | None = None, needed: Needed = "all") -> Trace:
     """The trace of the question with that key in its file, or that row id. Raises BadInput when there is none."""
     key = find_question(db, question, task)
-    row = rows(db, "explained_question", question=key)[0]
+    row = rows(db, "internal/question", question=key)[0]
     name, split = str(row["task"]), str(row["split"])
     known = known_of(db, name, split, key)
     rankings = _rankings(db, key)
@@ -135,7 +135,7 @@ def trace(db: Database, question: str | int, *, task: str | None = None, needed:
                 accepted=bool(r["accepted"]),
                 trained=bool(r["trained"]),
             )
-            for r in rows(db, "explained_rationales", task=name, split=split, question=key)
+            for r in rows(db, "internal/rationales", task=name, split=split, question=key)
         ),
         rankings=rankings,
         answers=answers,
@@ -155,7 +155,7 @@ def _rankings(db: Database, question_id: int) -> tuple[Ranking, ...]:
     def place(row: Mapping[str, Any]) -> Place:
         return Place(**{name: row[name] for name in names})
 
-    found = groupby(rows(db, "explained_lists", question=question_id), of)
+    found = groupby(rows(db, "internal/lists_of_question", question=question_id), of)
     return tuple(Ranking(**dict(key), places=tuple(place(row) for row in some)) for key, some in found)
 
 
@@ -163,13 +163,13 @@ def _answers(
     db: Database, task: str, split: str, question_id: int, known: Known, needed: Needed
 ) -> tuple[Answered, ...]:
     samples: dict[int, list[Sample]] = {}
-    for row in cast("list[dict[str, Any]]", rows(db, "explained_samples", question=question_id)):
+    for row in cast("list[dict[str, Any]]", rows(db, "internal/samples_of_question", question=question_id)):
         samples.setdefault(row["prediction_id"], []).append(
             Sample(row["text"], row["answer"], bool(row["forced"]), row["prompt_tokens"], row["completion_tokens"])
         )
-    labels = variants(rows(db, "runs", task=task, split=split))
+    labels = variants(rows(db, "internal/condition_settings", task=task, split=split))
     found: list[Answered] = []
-    given = rows(db, "explained_answers", task=task, split=split, question=question_id)
+    given = rows(db, "answers", task=task, split=split, question=question_id)
     for row in cast("list[dict[str, Any]]", given):
         condition, read = condition_of(row, labels), read_of(row)
         verdict, why, need = known.explain(condition, question_id, read, needed)

@@ -22,7 +22,7 @@ from kard.models.load import load_model
 from kard.models.weights import measure
 from kard.publish.card import PAPER, Card, Form, Result, made_with, markdown
 from kard.publish.folder import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
-from kard.student import prompt as render
+from kard.student.prompt import render_prompt, render_target
 from kard.tasks import Task
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def export_student(
                 "accuracy",
                 wilson(int(str(one["correct"])), int(str(one["questions"]))),
             )
-            for one in rows(db, "student_results", student=known.id)
+            for one in rows(db, "internal/student_results", student=known.id)
         ],
         forms=prompts,
         rank=int(config.get("r", 0)),
@@ -135,7 +135,7 @@ def template(signature: type[dspy.Signature], settings: StudentTraining) -> Form
             given[name] = [f"{{title}}: {{text of passage {i + 1}}}" for i in range(settings.k)]
     answer = "{letter}" if settings.answer == "letter" else "{answer}"
     written = {name: answer if name == "answer" else f"{{{name}}}" for name in signature.output_fields}
-    return Form(render.prompt(signature, given), render.target(signature, written))
+    return Form(render_prompt(signature, given), render_target(signature, written))
 
 
 def _forms(source: Path, name: str, method: Method, settings: StudentTraining, task: Task | None) -> list[Form]:

@@ -79,7 +79,7 @@ def fusion_for(db: Database, task: str, reranker_id: str) -> Fusion:
     """How BM25 and the reranker become one order for the task. Raises Missing where that was not chosen."""
     from kard.retrieval.fusion import Fusion
 
-    found = rows(db, "newest_fusion", task=task, reranker=reranker_id)
+    found = rows(db, "internal/newest_fusion", task=task, reranker=reranker_id)
     if not found:
         raise Missing(
             f"no order of BM25 and reranker {reranker_id} as one was chosen for {task}; "

@@ -10,6 +10,8 @@ from datasette.app import Datasette
 from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
 
+from kard.db import parameters as query_parameters
+from kard.db import sql
 from kard.schema import Query
 from kard.ui import parameters
 
@@ -58,12 +60,12 @@ class Store(Database):
         return cast(Result, await self.execute_fn(within))
 
     async def rows(self, query: str, /, **values: object) -> list[dict[str, Any]]:
-        """All rows of a canned query."""
-        statement = self.queries[query]
-        given = dict.fromkeys(statement.parameters) | values
+        """Return all rows of a named query."""
+        statement = sql(query)
+        given = dict.fromkeys(query_parameters(query)) | values
 
         def fetch(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-            cursor = connection.execute(statement.sql, given)
+            cursor = connection.execute(statement, given)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -29,7 +29,7 @@ async def page(datasette: Datasette, request: Request) -> Response:
     )
     given: dict[str, Any] = {name: typed[name] or None for name in ("task", "split", "text")}
     given["wrong_in"] = parameters.value(typed["wrong_in"])
-    found = await store.rows("find_questions", **given, limit=PAGE + 1, offset=start)
+    found = await store.rows("internal/find_questions", **given, limit=PAGE + 1, offset=start)
     context = {
         "typed": typed,
         "own": OWN,

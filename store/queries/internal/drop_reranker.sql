@@ -1,0 +1,2 @@
+-- Deletes the rerankers of a task.
+delete from rerankers where task = :task

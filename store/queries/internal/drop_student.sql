@@ -1,0 +1,2 @@
+-- Deletes the students of a task.
+delete from students where task = :task

@@ -1,0 +1,8 @@
+-- Questions of a set that have no BM25 retrieval of this depth on this index yet.
+select q.id, q.text
+from questions q
+left join retrievals r on r.question_id = q.id and r.query = 'question' and r.index_id = :index
+where coalesce(r.depth, 0) < :depth
+  and q.id in (
+      select id from questions where task = :task and (:split is null or split = :split) order by id limit :limit)
+order by q.id

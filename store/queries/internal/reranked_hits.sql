@@ -1,0 +1,8 @@
+-- First :depth hits of these questions that the reranker has scored, with both scores.
+select r.question_id, h.passage_id, h.bm25, s.score
+from retrievals r
+join hits h on h.retrieval_id = r.id
+join rerank_scores s on s.retrieval_id = r.id and s.passage_id = h.passage_id and s.reranker_id = :reranker
+where h.rank <= :depth and r.query = 'question' and r.index_id = :index
+  and r.question_id in (select value from json_each(:questions))
+order by r.question_id, h.rank

@@ -1,0 +1,4 @@
+-- The newest reranker of a task that was trained with these settings; none that an ablation trained.
+select id from rerankers
+where task = :task and base = :base and index_id = :index and settings = :settings and experiment = ''
+order by created desc, rowid desc limit 1
