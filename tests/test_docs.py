@@ -1,15 +1,20 @@
-"""What is generated from the code is current, and what the code offers is written down."""
+"""Generated documents match the code, and what the pages name exists: commands, options, files, tasks."""
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
+from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import click
-import generate as docs
+import figure
+import generate
 import pytest
-import worked_example as worked
+import worked_example
 from click.testing import CliRunner
 from cogapp import Cog
 from sqlite_utils import Database
@@ -19,20 +24,24 @@ from kard.cli import main
 from kard.db import query_names
 from kard.errors import KardError
 
-README = (docs.ROOT / "README.md").read_text(encoding="utf-8")
-AGAIN = "write it again with: python docs/generate.py"
+ROOT = generate.ROOT
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+STALE = "write it again with: python docs/generate.py"
+README_WORDS = 900
+DECISION_LINES = 5
 
 
 def test_every_document_with_generated_parts_is_current() -> None:
-    names = {file.name for file in docs.documents()}
+    names = {file.name for file in generate.documents()}
     assert {"cli.md", "settings.md", "store.md", "example.md"} <= names
-    stale = [f.name for f in docs.documents() if Cog().main(["cog", "--check", str(f)]) != 0]
-    assert stale == [], AGAIN
+    stale = [f.name for f in generate.documents() if Cog().main(["cog", "--check", str(f)]) != 0]
+    assert stale == [], STALE
 
 
 def test_every_command_has_help_and_every_option_too() -> None:
     bare: list[str] = []
-    for path, command, _ in docs.commands():
+    for path, command, _ in generate.commands():
         if not command.help:
             bare.append(path)
         bare += [f"{path} {p.opts[0]}" for p in command.params if isinstance(p, click.Option) and not p.help]
@@ -40,35 +49,182 @@ def test_every_command_has_help_and_every_option_too() -> None:
 
 
 def test_every_command_shows_its_help() -> None:
-    for path, _, _ in docs.commands():
+    for path, _, _ in generate.commands():
         done = CliRunner().invoke(main, [*path.split()[1:], "--help"], prog_name="kard")
         assert done.exit_code == 0, path
         assert done.output.startswith(f"Usage: {path} "), path
 
 
 def test_every_command_is_in_the_reference() -> None:
-    reference = docs.cli_reference()
-    for path, command, _ in docs.commands():
+    reference = generate.cli_reference()
+    for path, command, _ in generate.commands():
         assert re.search(rf"^#+ {path}$", reference, re.M), path
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.opts[0] in reference.split(f" {path}\n")[1].partition("\n#")[0]
 
 
-def test_every_command_is_named_in_the_readme() -> None:
-    typed = [path for path, command, _ in docs.commands() if not isinstance(command, click.Group)]
-    assert [path for path in typed if not re.search(rf"\b{path}\b", README)] == []
+def test_every_command_is_in_the_readmes_table_of_commands_once() -> None:
+    table = README.split("## Commands\n")[1].partition("\n## ")[0].split("|---|---|\n")[1]
+    named = re.findall(r"`(\w+)`", table)
+    assert sorted(named) == sorted(main.list_commands(click.Context(main)))
 
 
-def test_the_readme_names_no_command_that_is_not_there() -> None:
-    known = set(main.list_commands(click.Context(main)))
-    named = re.findall(r"(?:^|`|\$ |&& )kard ([a-z]+)", README, re.M)
-    assert named
-    assert set(named) - known == set()
+def test_the_readme_is_one_page() -> None:
+    assert len(README.split()) <= README_WORDS
+
+
+def test_every_command_line_in_the_pages_can_be_parsed() -> None:
+    wrong: list[str] = []
+    for page in PAGES:
+        if page.name != "cli.md":  # help texts, which have a test of their own
+            text = page.read_text(encoding="utf-8")
+            wrong += [f"{page.name}: {line}: {why}" for line in command_lines(text) if (why := mistake(line))]
+    assert wrong == []
+
+
+def test_every_command_that_a_help_text_names_exists() -> None:
+    wrong: list[str] = []
+    for path, command, _ in generate.commands():
+        helps = [command.help or "", *(p.help or "" for p in command.params if isinstance(p, click.Option))]
+        wrong += [f"{path}: {line}" for text in helps for line in inline(text) if mistake(line)]
+    assert wrong == []
+
+
+def test_every_command_that_a_message_names_exists() -> None:
+    commands = main.list_commands(click.Context(main))
+    wrong: list[str] = []
+    for file in sorted((ROOT / "kard").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named = re.findall(r"(?:: |`)kard ([a-z]+)(?=[ `]|$)", node.value)
+                wrong += [f"{file.name}: kard {name}" for name in named if name not in commands]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("kard index manuals --quiet", ""),
+        ("kard train student choice --method kard", ""),
+        ("kard train everything choice", "no command kard train everything"),
+        ("kard teach choice --wrong", "No such option"),
+        ("kard teach choice --model", "requires an argument"),
+    ],
+)
+def test_a_wrong_command_line_is_noticed(line: str, why: str) -> None:
+    assert why in mistake(line)
+    assert bool(mistake(line)) == bool(why)
+
+
+def test_command_lines_are_found_in_fenced_blocks_and_in_code_spans() -> None:
+    page = """\
+Run `kard status choice`, not kard or `kard`.
+
+```
+pip install -e . && kard demo
+$ kard query "select 1
+  from questions" --csv     # two lines
+kard load choice a.csv \\
+    --quiet
+Next: kard run choice
+for seed in 1 2; do
+  kard rebuild teach choice
+done
+```
+"""
+    assert list(command_lines(page)) == [
+        "kard demo",
+        'kard query "select 1\n  from questions" --csv     # two lines',
+        "kard load choice a.csv     --quiet",
+        "kard rebuild teach choice",
+        "kard status choice",
+    ]
+
+
+def command_lines(page: str) -> Iterator[str]:
+    """Yield the command lines of kard in a Markdown page: first those of fenced blocks, then those of code spans."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page, re.M | re.S):
+        lines = block.replace("\\\n", "").splitlines()
+        while lines:
+            start = re.match(r"\s*(?:\$ )?(?:.*&& |for .*; do )?(kard .*)", lines.pop(0))
+            if start is not None:
+                line = start[1].removesuffix("; done")
+                while lines and not _closed(line):
+                    line += "\n" + lines.pop(0)
+                yield line
+    yield from inline(re.sub(r"^```.*?^```", "", page, flags=re.M | re.S))
+
+
+def _closed(line: str) -> bool:
+    """Return whether every quotation mark of a command line has its partner."""
+    try:
+        shlex.split(line, comments=True)
+    except ValueError:
+        return False
+    return True
+
+
+def inline(text: str) -> list[str]:
+    """Return the command lines of kard in the code spans of a text."""
+    return [" ".join(span.split()) for span in re.findall(r"`(kard\s+[a-z][^`]*)`", text)]
+
+
+def mistake(line: str) -> str:
+    """Return what is wrong with a command line of kard: a command or an option that does not exist; else ''."""
+    words = shlex.split(line, comments=True)
+    command: click.Command = main
+    path = words.pop(0)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        path += f" {words[0]}"
+        child = command.get_command(click.Context(command), words.pop(0))
+        if child is None:
+            return f"no command {path}"
+        command = child
+    try:
+        command.make_parser(click.Context(command)).parse_args(words)
+    except click.UsageError as error:
+        return error.format_message()
+    return ""
+
+
+def test_the_readmes_figure_is_a_picture_that_stands_alone() -> None:
+    sources = re.findall(r'<img src="([^"]+)"[^>]* alt="[^"]+"', README)
+    assert sources == ["docs/demo.svg"]
+    root = ElementTree.fromstring((ROOT / sources[0]).read_text(encoding="utf-8"))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    text = ElementTree.tostring(root, encoding="unicode")
+    assert "var(" not in text
+    assert set(re.findall(r"https?://[^\"\s]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_a_figure_that_is_taken_out_of_a_report_keeps_its_shapes_and_has_the_colours_of_both_themes() -> None:
+    page = """<style>:root { --paper: #fff; --ink: #111; } @media x { :root { --paper: #000; --ink: #eee; } }</style>
+<svg viewBox="0 0 30 10"><title id="a-title">A</title><desc>d</desc><path d="M 0 0" stroke="var(--ink)" /></svg>"""
+    root = ElementTree.fromstring(figure.standalone(page, "a"))
+    names = [element.tag.rpartition("}")[2] for element in root]
+    assert names == ["title", "desc", "style", "rect", "path"]
+    assert root.attrib["viewBox"] == "-8 -8 46 26"
+    assert root[4].attrib == {"d": "M 0 0", "stroke": "#111"}
+    assert root[3].attrib["fill"] == "#fff"
+    assert (
+        root[2].text == '@media (prefers-color-scheme: dark){[fill="#fff"]{fill:#000}[stroke="#111"]{stroke:#eee}}'
+    )
+    with pytest.raises(LookupError, match="no figure b"):
+        figure.standalone(page, "b")
+
+
+def test_decisions_are_dated_newest_first_and_short() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    dates = re.findall(r"^## (\d{4}-\d{2}-\d{2})$", text, re.M)
+    assert dates
+    assert dates == sorted(set(dates), reverse=True)
+    decisions = [part for part in text.split("\n\n") if part.startswith("**")]
+    assert [decision.splitlines()[0] for decision in decisions if decision.count("\n") >= DECISION_LINES] == []
 
 
 def test_every_setting_is_in_the_table_with_the_default_that_it_has() -> None:
-    table = docs.settings_table()
+    table = generate.settings_table()
     classes = [c for c in vars(config).values() if isinstance(c, type) and is_dataclass(c)]
     for settings in classes:
         for field in fields(settings):
@@ -81,7 +237,7 @@ def test_every_setting_is_in_the_table_with_the_default_that_it_has() -> None:
 
 
 def test_every_table_view_and_column_is_in_the_reference_with_what_it_means(store: Database) -> None:
-    reference = docs.store_reference()
+    reference = generate.store_reference()
     for name in [n for n in store.table_names() if "sqlite" not in n and "_fts" not in n] + store.view_names():
         part = reference.split(f"### {name}\n")[1].partition("\n### ")[0]
         for column in store[name].columns:
@@ -89,10 +245,10 @@ def test_every_table_view_and_column_is_in_the_reference_with_what_it_means(stor
 
 
 def test_every_canned_query_is_in_the_reference_and_its_link_leads_to_it() -> None:
-    reference = docs.query_reference()
+    reference = generate.query_reference()
     for name in query_names():
         assert f"[`{name}`](../store/queries/{name}.sql)" in reference
-        assert (docs.ROOT / "store" / "queries" / f"{name}.sql").exists()
+        assert (ROOT / "store" / "queries" / f"{name}.sql").exists()
     assert re.search(r"`disagreements`.*\| `one` `other` \|$", reference, re.M)  # needed ones bare
     assert re.search(r"`accuracy`.*\| \[`split`\] \[`task`\] \|$", reference, re.M)  # others in brackets
 
@@ -100,13 +256,13 @@ def test_every_canned_query_is_in_the_reference_and_its_link_leads_to_it() -> No
 def test_the_worked_example_stops_at_a_command_that_fails_and_leaves_the_folder_that_it_was_in() -> None:
     before = Path.cwd()
     with pytest.raises(RuntimeError, match="kard load nothing: "):
-        worked.transcript("load nothing")
+        worked_example.transcript("load nothing")
     assert Path.cwd() == before
-    assert "3 questions added" in worked.transcript("load choice questions.csv")
+    assert "3 questions added" in worked_example.transcript("load choice questions.csv")
 
 
 def test_every_task_is_in_the_table_and_in_the_readme() -> None:
-    table = docs.task_table()
+    table = generate.task_table()
     for name in tasks.names():
         assert f"| `{name}` | {tasks.load(name).about} |" in table
         assert name in README
@@ -119,18 +275,23 @@ def test_the_tree_of_errors_that_is_drawn_is_the_one_that_is_there() -> None:
     assert drawn == [c.__name__ for c in KardError.__subclasses__() if c.__module__ == "kard.errors"]
 
 
-@pytest.mark.parametrize("name", ["CHANGELOG.md", "SECURITY.md", "LICENSE", "README.md"])
-def test_links_between_documents_lead_somewhere(name: str) -> None:
-    text = (docs.ROOT / name).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)", text):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (docs.ROOT / target).exists(), target
+            assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {page.name for page in PAGES if page.parent.name == "docs"} - {"README.md"}
+    assert {name for name in pages if f"({name})" not in contents} == set()
 
 
 def test_the_newest_entry_of_the_changelog_is_the_version_that_is_built() -> None:
     import tomllib
 
-    project = tomllib.loads((docs.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    newest = re.search(r"^## \[?(\d+\.\d+\.\d+)\]?", (docs.ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    newest = re.search(r"^## \[?(\d+\.\d+\.\d+)\]?", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
     assert newest is not None
     assert newest[1] == project["version"]
