@@ -109,7 +109,7 @@ def test_every_command_that_a_message_names_exists() -> None:
         ("kard train student choice --method kard", ""),
         ("kard train everything choice", "no command kard train everything"),
         ("kard teach choice --wrong", "No such option"),
-        ("kard teach choice --model", "requires an argument"),
+        ("kard teach --model", ""),
     ],
 )
 def test_a_wrong_command_line_is_noticed(line: str, why: str) -> None:
@@ -143,7 +143,7 @@ done
 
 
 def command_lines(page: str) -> Iterator[str]:
-    """Yield the command lines of kard in a Markdown page: first those of fenced blocks, then those of code spans."""
+    """Yield the command lines of kard in a Markdown page: of fenced blocks first, then of code spans."""
     for block in re.findall(r"^```\w*\n(.*?)^```", page, re.M | re.S):
         lines = block.replace("\\\n", "").splitlines()
         while lines:
@@ -183,8 +183,10 @@ def mistake(line: str) -> str:
         command = child
     try:
         command.make_parser(click.Context(command)).parse_args(words)
-    except click.UsageError as error:
+    except click.NoSuchOption as error:
         return error.format_message()
+    except click.BadOptionUsage:  # a page that mentions an option without its value
+        pass
     return ""
 
 
@@ -199,7 +201,8 @@ def test_the_readmes_figure_is_a_picture_that_stands_alone() -> None:
 
 
 def test_a_figure_that_is_taken_out_of_a_report_keeps_its_shapes_and_has_the_colours_of_both_themes() -> None:
-    page = """<style>:root { --paper: #fff; --ink: #111; } @media x { :root { --paper: #000; --ink: #eee; } }</style>
+    page = """<style>:root { --paper: #fff; --ink: #111; }
+@media (prefers-color-scheme: dark) { :root { --paper: #000; --ink: #eee; } }</style>
 <svg viewBox="0 0 30 10"><title id="a-title">A</title><desc>d</desc><path d="M 0 0" stroke="var(--ink)" /></svg>"""
     root = ElementTree.fromstring(figure.standalone(page, "a"))
     names = [element.tag.rpartition("}")[2] for element in root]
