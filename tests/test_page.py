@@ -25,14 +25,12 @@ from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput, Missing, NoExtra
 from kard.evaluation.failures import tally, verdicts
-from kard.evaluation.page.conditions import Point, curves, sizes_of
-from kard.evaluation.page.figures import by_size
-from kard.evaluation.page.gather import gather
-from kard.evaluation.page.questions import sampled
-from kard.evaluation.page.render import render, write
-from kard.evaluation.page.svg import VARIABLES, drawing, inline
-from kard.evaluation.page.tables import amount, money
-from kard.evaluation.page.text import visible
+from kard.evaluation.page.drawing import VARIABLES, drawing, inline
+from kard.evaluation.page.figures import Point, by_size, sizes_of
+from kard.evaluation.page.questions import sample_keys
+from kard.evaluation.page.sections import curves_of
+from kard.evaluation.page.text import amount, money, visible
+from kard.evaluation.page.write import read_page, render_page, write_page
 from kard.metrics.intervals import wilson
 from kard.tasks import Task
 
@@ -205,7 +203,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def html(world: World) -> str:
-    return render(gather(world.db, "tiny", "test", shots=[NASTY]))
+    return render_page(read_page(world.db, "tiny", "test", shots=[NASTY]))
 
 
 @pytest.fixture(scope="module")
@@ -279,11 +277,11 @@ def test_the_tables_hold_the_numbers_of_the_store(world: World, page: Reader) ->
 
 
 def test_each_answer_says_what_it_read_and_why_it_was_wrong(world: World) -> None:
-    shown = gather(world.db, "tiny", "test", questions=6).questions
+    shown = read_page(world.db, "tiny", "test", questions=6).questions
     assert [question.key for question in shown] == [f"q{n}" for n in range(6)]
     ft, bm25, reranker, larger = shown[5].answers
     assert (ft.verdict, bm25.verdict, reranker.verdict) == ("no lookup", "retriever failure", "student failure")
-    by_number = {candidate.number: candidate for candidate in shown[5].candidates}
+    by_number = {candidate.number: candidate for candidate in shown[5].passages}
     assert [by_number[n].text for n in bm25.read] == [NASTY]
     assert [by_number[n].needed for n in larger.read] == ["evidence"]
     assert by_number[reranker.read[0]].ranks == (2, 1)
@@ -309,9 +307,9 @@ def test_a_passage_that_a_rationales_list_only_scored_has_no_rank_in_it(tmp_path
     for rank, passage in enumerate(("p0", "p1", "p2"), 1):
         world.put("hits", retrieval_id=retrieval, rank=rank, passage_id=passage, bm25=9.0 - rank)
     world.answer(world.condition("kard", "bm25"), question, "p0")
-    (seen,) = gather(world.db, "tiny", "test").questions
+    (seen,) = read_page(world.db, "tiny", "test").questions
     assert seen.lists == ("BM25, question", "BM25, rationale")
-    assert [(c.text, c.ranks) for c in seen.candidates] == [
+    assert [(c.text, c.ranks) for c in seen.passages] == [
         ("water", (1, 1)), ("air", (2, 2)), ("fire", (None, None))
     ]  # fmt: skip
     world.db.close()
@@ -325,7 +323,7 @@ def test_verdicts_that_ask_for_more_documents_than_were_read_say_how_to_ask_for_
     world.answer(world.condition("kard", "bm25"), question, "p0", right=False)
 
     def about() -> str:
-        (section,) = [s for s in gather(world.db, "tiny", "test").sections if s.name == "failures"]
+        (section,) = [s for s in read_page(world.db, "tiny", "test").sections if s.name == "failures"]
         return section.about
 
     assert "--needed any" not in about()
@@ -336,7 +334,7 @@ def test_verdicts_that_ask_for_more_documents_than_were_read_say_how_to_ask_for_
 
 
 def test_the_same_store_gives_the_same_bytes(world: World, html: str) -> None:
-    assert render(gather(world.db, "tiny", "test", shots=[NASTY])) == html
+    assert render_page(read_page(world.db, "tiny", "test", shots=[NASTY])) == html
 
 
 def bare(path: Path) -> World:
@@ -348,7 +346,7 @@ def bare(path: Path) -> World:
 
 def test_parts_that_the_store_lacks_are_left_out_with_a_sentence(tmp_path: Path) -> None:
     world = bare(tmp_path / "kard.db")
-    found = {section.name: section for section in gather(world.db, "tiny", "test").sections}
+    found = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
     for name, sentence in {
         "retrieval": "No passages were looked up",
         "failures": "No answer was wrong.",
@@ -367,11 +365,11 @@ def test_lists_without_evidence_or_reranker_say_so(tmp_path: Path) -> None:
     question = world.question("q")
     world.found(question, "p0", "p1")
     world.answer(world.condition("kard", "bm25"), question, "p0", right=False)
-    found = {section.name: section for section in gather(world.db, "tiny", "test").sections}
+    found = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
     assert "Nothing says which passages these questions need" in found["retrieval"].absent[0]
     assert len(found["retrieval"].plots) == 0
     world.put("evidence", question_id=question, document="p1")
-    found = {section.name: section for section in gather(world.db, "tiny", "test").sections}
+    found = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
     assert found["retrieval"].absent == ["No reranker has ranked these passages."]
     assert len(found["retrieval"].plots) == 1
     world.db.close()
@@ -383,7 +381,7 @@ def test_money_stands_in_the_figure_where_money_was_paid_and_tokens_where_none_w
     world.rationale(world.question("learned", split="train"), "Iron rusts.")
 
     def bill() -> tuple[str, list[object]]:
-        (plot,) = [p for s in gather(world.db, "tiny", "test").sections for p in s.plots if p.name == "teacher"]
+        (plot,) = [p for s in read_page(world.db, "tiny", "test").sections for p in s.plots if p.name == "teacher"]
         assert plot.table is not None
         return plot.title, [row[1] for row in plot.table.rows]
 
@@ -401,7 +399,7 @@ def test_seeds_are_one_point_with_their_deviation_and_two_names_in_the_questions
         condition = world.condition("ft", seed=seed)
         for number, question in enumerate(questions):
             world.answer(condition, question, right=number <= seed)
-    found = gather(world.db, "tiny", "test")
+    found = read_page(world.db, "tiny", "test")
     (table,) = found.sections[0].tables
     row = dict(zip(table.header, table.rows[-1], strict=True))
     assert row["over seeds"] == "± 17.7 (2)"
@@ -411,13 +409,13 @@ def test_seeds_are_one_point_with_their_deviation_and_two_names_in_the_questions
 
 
 def test_a_page_without_questions_has_no_filter(world: World) -> None:
-    read = Reader(render(gather(world.db, "tiny", "test", questions=0)))
+    read = Reader(render_page(read_page(world.db, "tiny", "test", questions=0)))
     assert read.all("form") == read.all("article") == []
 
 
 def test_without_answers_the_next_command_is_named(store: Database) -> None:
     with pytest.raises(Missing, match="kard run tiny"):
-        gather(store, "tiny", "test")
+        read_page(store, "tiny", "test")
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
@@ -428,7 +426,7 @@ def test_without_the_extra_the_install_command_is_shown_and_nothing_is_written(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(NoExtra, match=r"pip install 'kard\[plots\]'") as raised:
-        write(world.db, tiny_task, "test", tmp_path / "page.html")
+        write_page(world.db, tiny_task, "test", tmp_path / "page.html")
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -440,7 +438,7 @@ def test_a_file_that_cannot_be_written_is_named_and_no_part_stays(
     (tmp_path / "file").touch()
     for place in (tmp_path / "nowhere" / "page.html", tmp_path / "folder", tmp_path / "file" / "page.html"):
         with pytest.raises(BadInput, match=re.escape(str(place))):
-            write(world.db, tiny_task, "test", place, questions=0)
+            write_page(world.db, tiny_task, "test", place, questions=0)
     assert {f.name for f in tmp_path.rglob("*")} == {"folder", "file"}
 
 
@@ -494,7 +492,7 @@ def test_joiners_and_line_ends_that_languages_need_stay() -> None:
 def test_sampled_questions_are_different_and_spread_over_outcomes(
     outcomes: Mapping[str, Sequence[bool]], number: int, seed: int
 ) -> None:
-    chosen = sampled(outcomes, number, seed)
+    chosen = sample_keys(outcomes, number, seed)
     assert len(chosen) == len(set(chosen)) == min(number, len(outcomes))
 
     def group(key: str) -> int:
@@ -505,15 +503,15 @@ def test_sampled_questions_are_different_and_spread_over_outcomes(
     for one in there:
         for other in there:  # nobody is passed over while others are taken twice more often
             assert drawn[one] >= min(there[one], drawn[other] - 1)
-    assert sampled({key: outcomes[key] for key in reversed(list(outcomes))}, number, seed) == chosen
+    assert sample_keys({key: outcomes[key] for key in reversed(list(outcomes))}, number, seed) == chosen
 
 
 def test_another_seed_draws_others_and_a_removed_question_moves_no_other() -> None:
     outcomes = {f"q{n}": [n % 2 == 0] for n in range(40)}
-    chosen = sampled(outcomes, 10, 0)
-    assert set(chosen) != set(sampled(outcomes, 10, 1))
+    chosen = sample_keys(outcomes, 10, 0)
+    assert set(chosen) != set(sample_keys(outcomes, 10, 1))
     spare = next(key for key in outcomes if key not in chosen)
-    assert sampled({k: v for k, v in outcomes.items() if k != spare}, 10, 0) == chosen
+    assert sample_keys({k: v for k, v in outcomes.items() if k != spare}, 10, 0) == chosen
 
 
 # Figures
@@ -577,7 +575,7 @@ def test_a_line_over_sizes_runs_from_small_to_large_whatever_order_its_points_co
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 8)), min_size=1, max_size=30))
 def test_a_curve_never_falls_and_ends_at_the_share_that_was_found(ranks: list[int | None]) -> None:
-    (curve,) = curves([{"gold": "evidence", "retriever": "bm25", "rank": rank} for rank in ranks], 8)
+    (curve,) = curves_of([{"gold": "evidence", "retriever": "bm25", "rank": rank} for rank in ranks], 8)
     values = [share.value for share in curve.shares]
     assert values == sorted(values)
     assert len(values) == 8

@@ -1,4 +1,7 @@
-"""The figures of a page, each with a title, a description in words and the table of what it shows."""
+"""The figures of a page and the points and curves that they show.
+
+Each figure has a title, a description in words, and the table of its numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.evaluation.page.conditions import Curve, Point, sizes_of
-from kard.evaluation.page.looks import FAINT, INK, PAPER, SERIES, Look, looks_of, retriever_look
-from kard.evaluation.page.svg import drawing, inline
-from kard.evaluation.page.tables import Table, percent, with_interval
-from kard.evaluation.page.text import short, visible
+from kard.evaluation.page.drawing import (
+    FAINT,
+    INK,
+    PAPER,
+    SERIES,
+    Look,
+    drawing,
+    inline,
+    retriever_look,
+    series_look,
+)
+from kard.evaluation.page.text import PageTable, percent, short, visible, with_interval
+from kard.evaluation.report import size_place
 from kard.evaluation.verdicts import VERDICTS
+from kard.metrics.intervals import Share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
 
 VERDICT_COLOURS: Mapping[str, str] = {
     "knowledge gap": SERIES[4],
@@ -31,6 +42,51 @@ LEGEND = 30  # characters of a name in a legend
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """A condition's accuracy over all questions, and the cost of an answer and of its training rationales."""
+
+    size: str
+    method: str
+    retriever: str
+    variant: str  # distinguishes conditions with equal size, method and retriever; '' for none
+    share: Share
+    flops: float | None = None  # mean per question
+    dollars: float | None = None  # paid to a teacher for its training rationales
+    tokens: float | None = None  # of the teacher, for its training rationales
+
+    @property
+    def series(self) -> str:
+        """Name everything but the size."""
+        return series_name(self.method, self.retriever, self.variant)
+
+    @property
+    def name(self) -> str:
+        """Name size and series."""
+        return f"{self.size} {self.series}"
+
+
+def series_name(method: str, retriever: str, variant: str) -> str:
+    """Return a name like `kard, bm25 k=1`; a series that reads nothing is named by its method."""
+    reads = "" if retriever in ("none", "-") else retriever
+    rest = " ".join(part for part in (reads, variant) if part)
+    return f"{method}, {rest}" if rest else method
+
+
+def sizes_of(points: Sequence[Point]) -> list[str]:
+    """Return the sizes, small ones first; names without a number of parameters come last, alphabetically."""
+    return sorted({point.size for point in points}, key=size_place)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Hits@k of one retriever: `shares[k - 1]` is the share of questions with a needed passage in the first k."""
+
+    retriever: str
+    gold: str  # 'evidence' or 'silver'
+    shares: Sequence[Share]
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
     """A figure of a page."""
 
@@ -38,47 +94,47 @@ class Plot:
     title: str
     svg: str
     note: str  # what a reader must know to read it rightly
-    table: Table | None = None
+    table: PageTable | None = None
 
 
-def accuracy(found: Sequence[Point], chance: float | None) -> Plot:
-    """Every condition with its interval, one below the other."""
-    looks = looks_of(found)
+def accuracy(points: Sequence[Point], chance: float | None) -> Plot:
+    """Draw every condition with its interval, one below the other."""
+    looks = _looks(points)
     title = "Accuracy of every condition"
-    with drawing(WIDTH, 0.7 + 0.28 * len(found)) as figure:
+    with drawing(WIDTH, 0.7 + 0.28 * len(points)) as figure:
         axes = figure.subplots()
-        for place, point in enumerate(found):
+        for place, point in enumerate(points):
             look = looks[point.series]
             _bars(axes, point.share.value, place, point, look, across=True)
-        axes.set_yticks(range(len(found)), [label(point.name) for point in found])
-        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_yticks(range(len(points)), [_label(point.name) for point in points])
+        axes.set_ylim(len(points) - 0.4, -0.6)
         _shares(axes, "x")
         if chance is not None:
             axes.axvline(chance, color=FAINT, linestyle=":", zorder=0)
             place = axes.get_xaxis_transform()
             axes.text(chance, 1.0, "chance", transform=place, ha="center", va="bottom", color=FAINT)
         axes.set_xlabel("accuracy, with 95% interval")
-        best = max(found, key=lambda point: point.share.value)
-        words = f"The best of {len(found)} conditions is {best.name} with {with_interval(best.share)}."
+        best = max(points, key=lambda point: point.share.value)
+        words = f"The best of {len(points)} conditions is {best.name} with {with_interval(best.share)}."
         svg = inline(figure, "plot-accuracy", title, words)
-    return Plot("accuracy", title, svg, _chance(chance))
+    return Plot("accuracy", title, svg, _chance_note(chance))
 
 
-def by_size(found: Sequence[Point], chance: float | None) -> Plot:
-    """Accuracy of each series over the sizes, against the line of `ft`."""
-    looks, sizes = looks_of(found), sizes_of(found)
+def by_size(points: Sequence[Point], chance: float | None) -> Plot:
+    """Draw the accuracy of each series over the sizes, against the line of `ft`."""
+    looks, sizes = _looks(points), sizes_of(points)
     title = "Accuracy by size of the student"
     order = list(looks)
-    tuned = [point for point in found if point.series == "ft"]
+    tuned = [point for point in points if point.series == "ft"]
     with drawing(WIDTH, 3.6 + 0.1 * len(order)) as figure:
         axes = figure.subplots()
         for number, name in enumerate(order):
             # Side by side where they would hide each other's intervals.
             shift = 0.0 if len(order) == 1 else 0.5 * (number / (len(order) - 1) - 0.5)
-            own = sorted((p for p in found if p.series == name), key=lambda point: sizes.index(point.size))
-            places = [sizes.index(point.size) + shift for point in own]
-            axes.plot(places, [p.share.value for p in own], linestyle=looks[name].line, color=looks[name].colour)
-            for place, point in zip(places, own, strict=True):
+            line = sorted((p for p in points if p.series == name), key=lambda point: sizes.index(point.size))
+            places = [sizes.index(point.size) + shift for point in line]
+            axes.plot(places, [p.share.value for p in line], linestyle=looks[name].line, color=looks[name].colour)
+            for place, point in zip(places, line, strict=True):
                 _bars(axes, place, point.share.value, point, looks[name])
         note = "Sizes stand evenly spaced, small ones first."
         best_ft = max((point.share.value for point in tuned), default=0.0)
@@ -88,18 +144,18 @@ def by_size(found: Sequence[Point], chance: float | None) -> Plot:
             whose = "ft" if len(sizes) == 1 else f"the best ft ({best.size})"
             note += f" The dashed line across is {whose}: what fine-tuning on the answers alone reaches."
         _chance_line(axes, chance, below=bool(tuned) and 0 <= best_ft - (chance or 0) < 0.08)
-        axes.set_xticks(range(len(sizes)), [label(size) for size in sizes])
+        axes.set_xticks(range(len(sizes)), [_label(size) for size in sizes])
         axes.set_xlim(-0.6, len(sizes) - 0.4)
         _shares(axes, "y")
         axes.set_ylabel("accuracy")
-        _legend(figure, axes, {name: looks[name] for name in order})
+        _legend(figure, axes, looks)
         words = f"Accuracy of {len(order)} series at the sizes {', '.join(sizes)}. {note}"
         svg = inline(figure, "plot-size", title, words)
-    return Plot("size", title, svg, f"{note} {_chance(chance)}".strip(), _table(title, found))
+    return Plot("size", title, svg, f"{note} {_chance_note(chance)}".strip(), _table(title, points))
 
 
 def against(
-    shown: Sequence[Point],
+    points: Sequence[Point],
     costs: Sequence[float],
     *,
     name: str,
@@ -108,24 +164,25 @@ def against(
     note: str,
     unit: Callable[[float], str],
 ) -> Plot:
-    """Accuracy against a cost of each condition; `unit` writes a cost. Powers of ten when no cost is near 0."""
-    looks, sizes = looks_of(shown), sizes_of(shown)
-    with drawing(WIDTH, 3.6 + 0.1 * len(shown)) as figure:
+    """Draw accuracy against a cost of each condition, which `unit` formats.
+
+    The axis is in powers of ten when no cost is near 0 and the highest is more than 20 times the lowest.
+    """
+    looks, sizes = _looks(points), sizes_of(points)
+    with drawing(WIDTH, 3.6 + 0.1 * len(points)) as figure:
         from matplotlib.ticker import LogLocator, MaxNLocator
 
         axes = figure.subplots()
-        drawn: dict[str, Look] = {}
         powers = min(costs) > 0 and max(costs) > 20 * min(costs)
-        for place, point in enumerate(shown):
-            look = drawn[point.series] = looks[point.series]
+        for place, point in enumerate(points):
             # Conditions of like cost stand side by side: their intervals would hide each other.
             cost = costs[place]
-            same = [
+            alike = [
                 i for i, other in enumerate(costs) if abs(other - cost) <= LIKE * (cost if powers else max(costs))
             ]
-            aside = min(0.018, 0.1 / len(same)) * (same.index(place) - (len(same) - 1) / 2)
+            aside = min(0.018, 0.1 / len(alike)) * (alike.index(place) - (len(alike) - 1) / 2)
             x = cost * 10**aside if powers else cost + aside * max(costs)
-            _bars(axes, x, point.share.value, point, look, larger=sizes.index(point.size))
+            _bars(axes, x, point.share.value, point, looks[point.series], larger=sizes.index(point.size))
         if powers:
             axes.set_xscale("log")
             axes.set_xlim(min(costs) / 2, max(costs) * 2)
@@ -136,36 +193,35 @@ def against(
         _shares(axes, "y")
         axes.set_xlabel(axis)
         axes.set_ylabel("accuracy")
-        _legend(figure, axes, drawn)
-        taken = [(point, unit(cost)) for point, cost in zip(shown, costs, strict=True)]
-        words = "; ".join(f"{point.name}: {percent(point.share.value)} at {cost}" for point, cost in taken)
+        _legend(figure, axes, looks)
+        priced = [(point, unit(cost)) for point, cost in zip(points, costs, strict=True)]
+        words = "; ".join(f"{point.name}: {percent(point.share.value)} at {cost}" for point, cost in priced)
         svg = inline(figure, f"plot-{name}", title, words)
     note += " Like costs are drawn side by side."
     if len(sizes) > 1:
         note += " Larger marks are larger students."
-    rows = [[point.name, cost, with_interval(point.share)] for point, cost in taken]
-    return Plot(name, title, svg, note, Table(title, ["condition", axis, "accuracy"], rows))
+    rows = [[point.name, cost, with_interval(point.share)] for point, cost in priced]
+    return Plot(name, title, svg, note, PageTable(title, ["condition", axis, "accuracy"], rows))
 
 
-def hits(gold: str, found: Sequence[Curve], note: str) -> Plot:
-    """Hits@k of every retriever for one kind of gold, with its 95% band."""
+def hits(gold: str, curves: Sequence[Curve], note: str) -> Plot:
+    """Draw Hits@k of every retriever for one kind of gold, with its 95% band."""
     title = {"evidence": "Hits@k: gold evidence", "silver": "Hits@k: what a rationale finds"}.get(
         gold, f"Hits@k: {gold}"
     )
-    depth = len(found[0].shares)
+    depth = len(curves[0].shares)
     ticks = [k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if k <= depth]
     with drawing(WIDTH, 3.4) as figure:
         axes = figure.subplots()
-        drawn: dict[str, Look] = {}
-        for number, curve in enumerate(found):
-            look = retriever_look(curve.retriever, number)
-            drawn[curve.retriever] = look
+        looks: dict[str, Look] = {}
+        for number, curve in enumerate(curves):
+            look = looks[curve.retriever] = retriever_look(curve.retriever, number)
             ranks = range(1, depth + 1)
             low, high = [s.low for s in curve.shares], [s.high for s in curve.shares]
             axes.fill_between(ranks, low, high, color=look.colour, alpha=0.15, linewidth=0)
             axes.plot(ranks, [s.value for s in curve.shares], color=look.colour, linestyle=look.line)
             at = [curve.shares[k - 1].value for k in ticks]
-            axes.plot(ticks, at, color=look.colour, linestyle="none", marker=look.marker)
+            axes.plot(ticks, at, color=look.colour, linestyle="none", marker=look.mark)
         if depth > 1:
             axes.set_xscale("log")
         axes.set_xticks(ticks, [str(k) for k in ticks])
@@ -173,59 +229,60 @@ def hits(gold: str, found: Sequence[Curve], note: str) -> Plot:
         axes.set_xlabel("k, passages looked at")
         _shares(axes, "y")
         axes.set_ylabel("questions with a needed passage")
-        _legend(figure, axes, drawn)
-        words = "; ".join(f"{c.retriever}: {percent(c.shares[0].value)} at k = 1" for c in found)
+        _legend(figure, axes, looks)
+        words = "; ".join(f"{c.retriever}: {percent(c.shares[0].value)} at k = 1" for c in curves)
         svg = inline(figure, f"plot-hits-{gold}", title, words)
-    rows = [[c.retriever, c.shares[0].of, *(with_interval(c.shares[k - 1]) for k in ticks)] for c in found]
+    rows = [[c.retriever, c.shares[0].of, *(with_interval(c.shares[k - 1]) for k in ticks)] for c in curves]
     return Plot(
         f"hits-{gold}",
         title,
         svg,
         note,
-        Table(title, ["retriever", "questions", *(f"k = {k}" for k in ticks)], rows),
+        PageTable(title, ["retriever", "questions", *(f"k = {k}" for k in ticks)], rows),
     )
 
 
-def failures(wrong: Sequence[tuple[str, Mapping[str, float]]]) -> Plot:
-    """The verdicts on each condition's wrong answers, one bar a condition; counts are means over its seeds."""
+def failures(conditions: Sequence[tuple[str, Mapping[str, float]]]) -> Plot:
+    """Draw the verdicts on each condition's wrong answers, one bar a condition; counts are means over its seeds."""
     title = "Wrong answers by verdict"
-    met = [verdict for verdict in VERDICTS if any(counts[verdict] for _, counts in wrong)]
-    most = max(sum(counts.values()) for _, counts in wrong)
-    with drawing(WIDTH, 1.1 + 0.3 * len(wrong) + 0.1 * len(met)) as figure:
+    occurring = [verdict for verdict in VERDICTS if any(counts[verdict] for _, counts in conditions)]
+    most = max(sum(counts.values()) for _, counts in conditions)
+    with drawing(WIDTH, 1.1 + 0.3 * len(conditions) + 0.1 * len(occurring)) as figure:
         from matplotlib.patches import Patch
 
         axes = figure.subplots()
-        for place, (_, counts) in enumerate(wrong):
+        for place, (_, counts) in enumerate(conditions):
             left = 0.0
-            for verdict in met:
+            for verdict in occurring:
                 count = counts[verdict]
                 colour = VERDICT_COLOURS.get(verdict, FAINT)
                 axes.barh(place, count, left=left, color=colour, edgecolor=PAPER, linewidth=1.2, height=0.72)
                 if count >= 0.08 * most:  # narrower than that, a number would leave its bar
                     axes.text(left + count / 2, place, f"{count:.3g}", ha="center", va="center", color=PAPER)
                 left += count
-        axes.set_yticks(range(len(wrong)), [label(name) for name, _ in wrong])
-        axes.set_ylim(len(wrong) - 0.5, -0.5)
+        axes.set_yticks(range(len(conditions)), [_label(name) for name, _ in conditions])
+        axes.set_ylim(len(conditions) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("wrong answers")
-        handles = [Patch(color=VERDICT_COLOURS.get(verdict, FAINT)) for verdict in met]
-        figure.legend(handles, [*met], loc="outside lower center", ncols=2)
+        handles = [Patch(color=VERDICT_COLOURS.get(verdict, FAINT)) for verdict in occurring]
+        figure.legend(handles, [*occurring], loc="outside lower center", ncols=2)
         words = "; ".join(
-            f"{name}: " + ", ".join(f"{counts[v]:.3g} {v}" for v in met if counts[v]) for name, counts in wrong
+            f"{name}: " + ", ".join(f"{counts[v]:.3g} {v}" for v in occurring if counts[v])
+            for name, counts in conditions
         )
         svg = inline(figure, "plot-failures", title, words)
     return Plot("failures", title, svg, "Several seeds of a condition are one bar, with their mean.")
 
 
-def label(name: str) -> str:
-    """A name as a figure writes it: nothing unseen, and not longer than its place."""
+def _label(name: str) -> str:
+    """Return a name as a figure writes it: visible, on one line, and short enough for its place."""
     return short(" ".join(visible(name).split()), LEGEND)
 
 
 def _bars(
     axes: Axes, x: float, y: float, point: Point, look: Look, *, across: bool = False, larger: int = 0
 ) -> None:
-    """A mark with its interval, along x when `across`, else along y."""
+    """Draw a mark with its interval, along x when `across`, else along y."""
     share = point.share
     spread = [[share.value - share.low], [share.high - share.value]]
     axes.errorbar(
@@ -234,7 +291,7 @@ def _bars(
         xerr=spread if across else None,
         yerr=None if across else spread,
         color=look.colour,
-        marker=look.marker,
+        marker=look.mark,
         markersize=5.5 + 1.5 * larger,
         capsize=2.5,
         elinewidth=1.1,
@@ -242,7 +299,7 @@ def _bars(
 
 
 def _shares(axes: Axes, axis: str) -> None:
-    """An axis from 0 to 100%."""
+    """Let an axis run from 0 to 100%."""
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     names = [f"{100 * tick:.0f}%" for tick in ticks]
     if axis == "x":
@@ -254,25 +311,34 @@ def _shares(axes: Axes, axis: str) -> None:
 
 
 def _chance_line(axes: Axes, chance: float | None, *, below: bool) -> None:
-    """A level line of chance with its name, `below` it where another line runs close above."""
+    """Draw a level line of chance with its name, `below` it where another line runs close above."""
     if chance is not None:
         axes.axhline(chance, color=FAINT, linestyle=":", zorder=0)
         side, place = ("top" if below else "bottom"), axes.get_yaxis_transform()
         axes.text(1.0, chance, "chance", transform=place, ha="right", va=side, color=FAINT)
 
 
-def _chance(chance: float | None) -> str:
+def _chance_note(chance: float | None) -> str:
     return "" if chance is None else f"The dotted line is chance: {percent(chance)}."
 
 
-def _legend(figure: Figure, axes: Axes, drawn: Mapping[str, Look]) -> None:
+def _looks(points: Sequence[Point]) -> dict[str, Look]:
+    """Return a look for each series, in the order of its first point."""
+    looks: dict[str, Look] = {}
+    for point in points:
+        if point.series not in looks:
+            looks[point.series] = series_look(point.method, point.retriever, point.variant, len(looks))
+    return looks
+
+
+def _legend(figure: Figure, axes: Axes, looks: Mapping[str, Look]) -> None:
     handles = [
-        axes.plot([], [], color=look.colour, marker=look.marker, linestyle=look.line)[0] for look in drawn.values()
+        axes.plot([], [], color=look.colour, marker=look.mark, linestyle=look.line)[0] for look in looks.values()
     ]
-    columns = 2 if max(map(len, drawn)) <= LEGEND // 2 else 1
-    figure.legend(handles, [label(name) for name in drawn], loc="outside lower center", ncols=columns)
+    columns = 2 if max(map(len, looks)) <= LEGEND // 2 else 1
+    figure.legend(handles, [_label(name) for name in looks], loc="outside lower center", ncols=columns)
 
 
-def _table(caption: str, found: Sequence[Point]) -> Table:
-    rows = [[point.name, point.share.of, with_interval(point.share)] for point in found]
-    return Table(caption, ["condition", "questions", "accuracy"], rows)
+def _table(caption: str, points: Sequence[Point]) -> PageTable:
+    rows = [[point.name, point.share.of, with_interval(point.share)] for point in points]
+    return PageTable(caption, ["condition", "questions", "accuracy"], rows)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from kard.evaluation.trace import Answered, Explanation, Ranking, Trace
 from kard.records import LETTERS, digest
 
-LISTED = 5  # a passage is shown when a list has it this high, when it was read and when it is needed
+LISTED = 5  # a passage is shown when a list has it this high, when it was read, and when it is needed
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ShownPassage:
     """A passage with its rank in each list, None where the list does not hold it."""
 
     number: int  # on the page, from 1
@@ -25,7 +25,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShownAnswer:
     """The answer of one condition."""
 
     condition: str
@@ -34,13 +34,13 @@ class Answer:
     votes: str  # '3 of 5', '' for a single sample
     verdict: str  # '' for a right answer
     why: str
-    read: tuple[int, ...]  # numbers of candidates, in the order of the prompt
+    read: tuple[int, ...]  # numbers of passages, in the order of the prompt
     texts: tuple[str, ...]  # what the student wrote, a sample each
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One question whole."""
+class ShownQuestion:
+    """A question with its rationales, passages and answers."""
 
     key: str
     kind: str
@@ -48,97 +48,98 @@ class Seen:
     options: tuple[tuple[str, str, bool], ...]  # letter, text, whether it is right
     facts: tuple[str, ...]
     rationales: tuple[Explanation, ...]
-    lists: tuple[str, ...]  # what `ranks` are ranks in
-    candidates: tuple[Candidate, ...]
+    lists: tuple[str, ...]  # names of the lists that `ranks` are ranks in
+    passages: tuple[ShownPassage, ...]
     further: int  # passages of the lists that are not shown
-    answers: tuple[Answer, ...]
+    answers: tuple[ShownAnswer, ...]
 
 
-def sampled(outcomes: Mapping[str, Sequence[bool]], number: int, seed: int) -> list[str]:
-    """Keys of at most `number` questions, as evenly as can be from those that some conditions answer rightly, that
-    none does, and that all do; `outcomes` has one truth a condition.
+def sample_keys(outcomes: Mapping[str, Sequence[bool]], number: int, seed: int) -> list[str]:
+    """Sample the keys of at most `number` questions, evenly over three groups.
 
-    A key's place among its like is a hash of the seed and the key: other questions change nothing about it.
+    The groups are questions that some conditions, no condition, and all conditions answer rightly. `outcomes` has
+    one truth value a condition. Within a group the order is that of a hash of seed and key, so that other questions
+    do not change which are drawn.
     """
     groups: dict[int, list[str]] = defaultdict(list)
     for key, rights in outcomes.items():
         groups[2 if all(rights) else int(any(rights))].append(key)
     queues = [sorted(groups[g], key=lambda key: digest(str(seed), key), reverse=True) for g in (1, 0, 2)]
-    chosen: list[str] = []
-    while len(chosen) < number and any(queues):
+    keys: list[str] = []
+    while len(keys) < number and any(queues):
         for queue in queues:
-            if queue and len(chosen) < number:
-                chosen.append(queue.pop())
-    return chosen
+            if queue and len(keys) < number:
+                keys.append(queue.pop())
+    return keys
 
 
-def as_seen(of: Trace, names: Mapping[int, str]) -> Seen:
-    """A trace with its passages numbered and its lists side by side: those of the newest index."""
-    lists = _lists(of)
+def shown_question(trace: Trace, names: Mapping[int, str]) -> ShownQuestion:
+    """Number the passages of a trace and set the lists of the newest index side by side.
+
+    `names` holds the name of each condition by its evaluation.
+    """
+    question = trace.question
+    options = dict(zip(LETTERS, question.options, strict=False))
+    lists = _lists(trace)
     readers: dict[str, list[str]] = defaultdict(list)
     needed: dict[str, str] = {}
-    for need in of.needs.values():
+    for need in trace.needs.values():
         needed.update(dict.fromkeys(need.passages, need.basis))
-    for answer in of.answers:
+    for answer in trace.answers:
         for passage in answer.passages:
             readers[passage].append(names[answer.condition.evaluation_id])
-    ranks = {passage: tuple(_rank(ranking, passage) for ranking in lists.values()) for passage in of.passages}
-    held = {passage for passage, places in ranks.items() if any(places)}
-    high = {passage for passage in held if any(place is not None and place <= LISTED for place in ranks[passage])}
+    ranks = {passage: tuple(_rank(ranking, passage) for ranking in lists.values()) for passage in trace.passages}
+    listed = {passage for passage in ranks if any(ranks[passage])}
+    high = {passage for passage in listed if any(rank is not None and rank <= LISTED for rank in ranks[passage])}
     shown = sorted(
-        (high | set(needed) | set(readers)) & set(of.passages),
+        (high | set(needed) | set(readers)) & set(trace.passages),
         key=lambda passage: (_order(ranks[passage]), passage),
     )
     numbers = {passage: number for number, passage in enumerate(shown, 1)}
-    question = of.question
-    return Seen(
+    return ShownQuestion(
         key=question.key,
         kind=question.kind,
         text=question.text,
-        options=tuple((letter, text, letter == question.answer) for letter, text in _options(of)),
+        options=tuple((letter, text, letter == question.answer) for letter, text in options.items()),
         facts=question.facts,
-        rationales=of.rationales,
+        rationales=trace.rationales,
         lists=tuple(lists),
-        candidates=tuple(
-            Candidate(
+        passages=tuple(
+            ShownPassage(
                 numbers[passage],
-                of.passages[passage].title,
-                of.passages[passage].text,
+                trace.passages[passage].title,
+                trace.passages[passage].text,
                 needed.get(passage, ""),
                 ranks[passage],
                 tuple(readers.get(passage, ())),
             )
             for passage in shown
         ),
-        further=len(held - set(shown)),
-        answers=tuple(_answer(answer, names, dict(_options(of)), numbers) for answer in of.answers),
+        further=len(listed - set(shown)),
+        answers=tuple(_answer(answer, names, options, numbers) for answer in trace.answers),
     )
 
 
-def _options(of: Trace) -> list[tuple[str, str]]:
-    return list(zip(LETTERS, of.question.options, strict=False))
-
-
-def _lists(of: Trace) -> dict[str, Ranking]:
-    """A name for each list of the newest index; of the rationales' the one of the first."""
-    newest = of.indexes[0] if of.indexes else None
-    found: dict[str, Ranking] = {}
-    for ranking in of.lists("question", newest)[:1]:
-        found["BM25, question"] = ranking
-    for ranking in of.lists("rationale", newest)[:1]:
-        found["BM25, rationale"] = ranking
-    others = [r for r in of.rankings if r.index_id == newest and r.kind not in ("question", "rationale")]
+def _lists(trace: Trace) -> dict[str, Ranking]:
+    """Name each list of the newest index. Of the lists by a rationale, only the first is shown."""
+    newest = trace.indexes[0] if trace.indexes else None
+    lists: dict[str, Ranking] = {}
+    for ranking in trace.lists("question", newest)[:1]:
+        lists["BM25, question"] = ranking
+    for ranking in trace.lists("rationale", newest)[:1]:
+        lists["BM25, rationale"] = ranking
+    others = [r for r in trace.rankings if r.index_id == newest and r.kind not in ("question", "rationale")]
     kinds = Counter(ranking.kind for ranking in others)
     numbers: Counter[str] = Counter()
     for ranking in others:
         numbers[ranking.kind] += 1
         alone = kinds[ranking.kind] == 1
-        found[ranking.kind if alone else f"{ranking.kind} {numbers[ranking.kind]}"] = ranking
-    return found
+        lists[ranking.kind if alone else f"{ranking.kind} {numbers[ranking.kind]}"] = ranking
+    return lists
 
 
 def _rank(ranking: Ranking, passage: str) -> int | None:
-    """A passage's rank; beyond its depth a rationale's list only scores what the question found."""
+    """Return a passage's rank. Beyond its depth, a list by a rationale only scores what the question found."""
     rank = ranking.rank_of(passage)
     return None if rank is None or (ranking.kind == "rationale" and rank > ranking.depth) else rank
 
@@ -150,9 +151,9 @@ def _order(ranks: Sequence[int | None]) -> tuple[float, ...]:
 
 def _answer(
     answer: Answered, names: Mapping[int, str], options: Mapping[str, str], numbers: Mapping[str, int]
-) -> Answer:
+) -> ShownAnswer:
     samples = len(answer.samples)
-    return Answer(
+    return ShownAnswer(
         condition=names[answer.condition.evaluation_id],
         answer=f"{answer.answer}: {options.get(answer.answer, '')}" if answer.answer else "unread",
         right=answer.correct,

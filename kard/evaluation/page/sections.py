@@ -1,22 +1,25 @@
-"""The parts of a page, each from the store. What the store does not hold is left out with a sentence."""
+"""The parts of a page, each from the store. A sentence stands in the place of what the store does not hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
-from kard.db import rows
+from kard.db import rows, value
 from kard.evaluation import summary
-from kard.evaluation.failures import FailureRow
+from kard.evaluation.export import retriever_names
+from kard.evaluation.failures import FailureCounts, FailureRow
 from kard.evaluation.page import figures
-from kard.evaluation.page.conditions import Point, curves, series_name, without_seeds
-from kard.evaluation.page.figures import Plot
-from kard.evaluation.page.tables import Table, amount, money, over_seeds, percent, with_interval
+from kard.evaluation.page.figures import Curve, Plot, Point, series_name
+from kard.evaluation.page.text import PageTable, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.quality import Quality, quality, read_written
 from kard.evaluation.report import BASELINES, ReportRow
 from kard.evaluation.summary import TeacherCosts
 from kard.evaluation.verdicts import VERDICTS, Verdict
+from kard.metrics.intervals import wilson
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -30,13 +33,50 @@ class Section:
     title: str
     about: str
     plots: Sequence[Plot] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[PageTable] = ()
     absent: Sequence[str] = ()
     command: str = ""  # that shows the rows
 
 
-def accuracy(lines: Sequence[ReportRow], found: Sequence[Point], chance: float | None) -> Section:
-    """The accuracy table and its figure."""
+def points_of(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: TeacherCosts) -> list[Point]:
+    """Return one point a condition, in the order of the accuracy table, without the baselines.
+
+    `tokens` holds the teacher's tokens in the fields for dollars.
+    """
+    return [
+        Point(
+            line.size,
+            line.method,
+            line.retriever,
+            line.variant,
+            line.shares["all"],
+            line.cost.flops,
+            dollars.price(line),
+            tokens.price(line),
+        )
+        for line in lines
+        if line.method not in BASELINES
+    ]
+
+
+def names_of(conditions: Iterable[FailureCounts]) -> dict[int, str]:
+    """Name each evaluation like its point, with its seed where a condition has several."""
+    groups: dict[str, list[FailureCounts]] = defaultdict(list)
+    for condition in conditions:
+        groups[_point_name(condition)].append(condition)
+    return {
+        condition.evaluation_id: f"{name}, seed {condition.seed}" if len({c.seed for c in group}) > 1 else name
+        for name, group in groups.items()
+        for condition in group
+    }
+
+
+def _point_name(condition: FailureCounts) -> str:
+    return f"{condition.size} {series_name(condition.method, condition.retriever, condition.variant)}"
+
+
+def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float | None) -> Section:
+    """Show the accuracy table and its figure."""
     kinds = list(lines[0].shares)
     header = ["condition", *(f"{kind} (n = {lines[0].shares[kind].of})" for kind in kinds), "unread"]
     several = any(line.seeds and line.seeds.of > 1 for line in lines)
@@ -44,38 +84,41 @@ def accuracy(lines: Sequence[ReportRow], found: Sequence[Point], chance: float |
         header[2:2] = ["over seeds"]
     body: list[list[object]] = []
     for line in lines:
-        base = line.method in BASELINES
-        name = line.method if base else f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
-        cells = [percent(s.value) if base else with_interval(s) for s in (line.shares[kind] for kind in kinds)]
+        baseline = line.method in BASELINES
+        name = line.method if baseline else f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
+        cells = [percent(s.value) if baseline else with_interval(s) for s in (line.shares[kind] for kind in kinds)]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
-        body.append([name, *cells, "" if base else line.unread])
+        body.append([name, *cells, "" if baseline else line.unread])
     return Section(
         "accuracy",
         "Accuracy",
         "The share of questions answered rightly, with Wilson's 95% interval. An answer that could not be read is"
         " wrong.",
-        [figures.accuracy(found, chance)],
-        [Table("Accuracy in % by kind of question, with 95% intervals", header, body)],
+        [figures.accuracy(points, chance)],
+        [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",
     )
 
 
-def size(found: Sequence[Point], chance: float | None) -> Section:
-    """Every series over the sizes."""
+def size(points: Sequence[Point], chance: float | None) -> Section:
+    """Show every series over the sizes."""
     return Section(
         "size",
         "Accuracy by size",
         "What a student gains by looking things up, against fine-tuning a model of its size or a larger one.",
-        [figures.by_size(found, chance)],
+        [figures.by_size(points, chance)],
     )
 
 
 def failures(task: str, wrong: Sequence[FailureRow], names: Mapping[int, str], note: str) -> Section:
-    """Why the wrong answers of each condition are wrong; `names` by evaluation, `note` what one could misread."""
-    met: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in wrong)]
+    """Show why the wrong answers of each condition are wrong.
+
+    `names` is by evaluation; `note` says what a reader could misread.
+    """
+    occurring: list[Verdict] = [verdict for verdict in VERDICTS if any(line.counts[verdict] for line in wrong)]
     body = [
-        [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in met)]
+        [names[line.condition.evaluation_id], line.wrong, *(line.counts[verdict] for verdict in occurring)]
         for line in wrong
     ]
     return Section(
@@ -85,59 +128,83 @@ def failures(task: str, wrong: Sequence[FailureRow], names: Mapping[int, str], n
         " choose from. Retriever failure: it was, and was not read. Student failure: it was read. Teacher error:"
         " the rationale that would tell what is needed was not accepted. Undetermined: it is not known what is"
         " needed. No lookup: the condition reads nothing." + (f" {note}." if note else ""),
-        [figures.failures(without_seeds(wrong))] if wrong else [],
-        [Table("Wrong answers by verdict", ["condition", "wrong", *met], body)] if wrong else [],
+        [figures.failures(_mean_counts(wrong))] if wrong else [],
+        [PageTable("Wrong answers by verdict", ["condition", "wrong", *occurring], body)] if wrong else [],
         absent=[] if wrong else ["No answer was wrong."],
         command=f"kard failures {task}" if wrong else "",
     )
 
 
+def _mean_counts(wrong: Iterable[FailureRow]) -> list[tuple[str, Mapping[str, float]]]:
+    """Return the name and mean count of each verdict over the seeds of each condition, in the order given."""
+    groups: dict[str, list[FailureRow]] = defaultdict(list)
+    for line in wrong:
+        groups[_point_name(line.condition)].append(line)
+    return [
+        (name, {verdict: fmean(line.counts[verdict] for line in group) for verdict in VERDICTS})
+        for name, group in groups.items()
+    ]
+
+
 def hits(db: Database, task: str, split: str) -> Section:
-    """Hits@k of every retriever, for each kind of gold."""
-    depth = one(
-        db,
-        "select max((select max(rank) from hits where retrieval_id = r.id)) from retrievals r"
-        " join questions q on q.id = r.question_id where q.task = ? and q.split = ? and r.query = 'question'",
-        [task, split],
-    )
-    found = curves(rows(db, "first_hits", task=task, split=split), depth) if depth else []
-    why = {
+    """Show Hits@k of every retriever, for each kind of gold."""
+    depth = value(db, "internal/searched_depth", task=task, split=split)
+    curves = curves_of(rows(db, "first_hits", task=task, split=split), depth) if depth else []
+    notes = {
         "evidence": "Needed are the documents that the data set names as evidence.",
         "silver": "Needed are the first three passages by a rationale of the question.",
     }
     absent: list[str] = []
     if not depth:
         absent.append("No passages were looked up for these questions, so there is nothing to draw.")
-    elif not found:
+    elif not curves:
         absent.append(
             "Nothing says which passages these questions need: the data names no evidence, and the questions have"
             " no rationales that passages were found with."
         )
-    elif all(curve.retriever == "bm25" for curve in found):
+    elif all(curve.retriever == "bm25" for curve in curves):
         absent.append("No reranker has ranked these passages.")
-    golds = list(dict.fromkeys(curve.gold for curve in found))
+    golds = list(dict.fromkeys(curve.gold for curve in curves))
     return Section(
         "retrieval",
         "Retrieval",
         "How far down a list one must look for the first passage that a question needs.",
-        [figures.hits(gold, [c for c in found if c.gold == gold], why.get(gold, "")) for gold in golds],
+        [figures.hits(gold, [c for c in curves if c.gold == gold], notes.get(gold, "")) for gold in golds],
         absent=absent,
-        command="kard query hits_at_k" if found else "",
+        command="kard query hits_at_k" if curves else "",
     )
 
 
+def curves_of(first_hits: Sequence[Mapping[str, object]], depth: int) -> list[Curve]:
+    """Return a curve for each kind of gold and retriever, to the depth that was searched; BM25 first.
+
+    A row of `first_hits` has `gold`, `retriever` (see `retriever_names`) and `rank`, that of the first needed
+    passage or None.
+    """
+    groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
+    for row in first_hits:
+        rank = row["rank"]
+        groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
+    names = retriever_names(retriever for _, retriever in groups)
+    curves: list[Curve] = []
+    for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
+        shares = [wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in range(1, depth + 1)]
+        curves.append(Curve(names[retriever], gold, shares))
+    return curves
+
+
 def costs(
-    db: Database, task: str, found: Sequence[Point], lines: Sequence[ReportRow], dollars: TeacherCosts
+    db: Database, task: str, points: Sequence[Point], lines: Sequence[ReportRow], dollars: TeacherCosts
 ) -> Section:
-    """Accuracy against what an answer and its lessons took."""
+    """Show accuracy against the cost of an answer and of the training rationales."""
     plots: list[Plot] = []
     absent: list[str] = []
-    known = [(point, point.flops) for point in found if point.flops]
-    if known:
+    with_flops = [(point, point.flops) for point in points if point.flops]
+    if with_flops:
         plots.append(
             figures.against(
-                [point for point, _ in known],
-                [flops for _, flops in known],
+                [point for point, _ in with_flops],
+                [flops for _, flops in with_flops],
                 name="flops",
                 title="Accuracy against FLOPs per question",
                 axis="FLOPs a question",
@@ -151,26 +218,29 @@ def costs(
         "What the teacher took for all that a condition rests on: rationales of the training questions for what was"
         " trained on them, those of the evaluated questions for silver. They are paid for once, rejected ones too."
     )
-    bill = [("cost", "US dollars to the teacher", money, [(p, p.dollars) for p in found if p.dollars is not None])]
-    bill += [("tokens", "tokens of the teacher", amount, [(p, p.tokens) for p in found if p.tokens is not None])]
-    for what, axis, unit, prices in bill:
-        if any(price for _, price in prices):
-            shown, values = [point for point, _ in prices], [price for _, price in prices]
-            title = f"Accuracy against the teacher's {what}"
+    in_dollars = [(point, point.dollars) for point in points if point.dollars is not None]
+    in_tokens = [(point, point.tokens) for point in points if point.tokens is not None]
+    for noun, axis, unit, priced in (
+        ("cost", "US dollars to the teacher", money, in_dollars),
+        ("tokens", "tokens of the teacher", amount, in_tokens),
+    ):
+        if any(price for _, price in priced):
+            title = f"Accuracy against the teacher's {noun}"
+            conditions, prices = [point for point, _ in priced], [price for _, price in priced]
             plots.append(
-                figures.against(shown, values, name="teacher", title=title, axis=axis, note=note, unit=unit)
+                figures.against(conditions, prices, name="teacher", title=title, axis=axis, note=note, unit=unit)
             )
             break
     else:
         absent.append("No cost and no tokens of a teacher are recorded.")
-    tables = [Table("What a question and its lessons take", *summary.costs(lines, dollars), names=3)]
+    tables = [PageTable("What a question and its lessons take", *summary.costs(lines, dollars), names=3)]
     paid = list(db.query("select * from costs where task = ? order by teacher", [task]))
     if paid:
         header = ["teacher", "rationales", "prompt tokens", "completion tokens", "US dollars", "seconds"]
-        names = ("teacher", "rationales", "prompt_tokens", "completion_tokens", "cost", "seconds")
-        body = [[money(float(row[n])) if n == "cost" else _cell(row[n]) for n in names] for row in paid]
-        tables.append(Table("What each teacher took for the whole task", header, body))
-    if paid and not any(point.dollars for point in found):
+        columns = ("teacher", "rationales", "prompt_tokens", "completion_tokens", "cost", "seconds")
+        body = [[money(float(row[c])) if c == "cost" else _cell(row[c]) for c in columns] for row in paid]
+        tables.append(PageTable("What each teacher took for the whole task", header, body))
+    if paid and not any(point.dollars for point in points):
         absent.append("The teacher took no money, so its tokens stand in the place of dollars.")
     return Section(
         "costs",
@@ -183,17 +253,21 @@ def costs(
     )
 
 
+def _cell(cell: object) -> object:
+    return f"{cell:,}" if isinstance(cell, int | float) else cell
+
+
 def rationales(db: Database, task: str, shots: Sequence[str] | None) -> Section:
-    """What the teachers' rationales are worth. `shots` are those of the prompt's examples, None when not known."""
-    found = quality(read_written(db, task), shots)
+    """Show the quality of the teachers' rationales. `shots` are those of the prompt's examples, None if unknown."""
+    lines = quality(read_written(db, task), shots)
     header = ["split", "teacher", *QUALITY]
-    body = [[q.split, q.teacher, *(write(q) for write in QUALITY.values())] for q in found]
+    body = [[line.split, line.teacher, *(cell(line) for cell in QUALITY.values())] for line in lines]
     # A column that no row has a value for says nothing.
-    kept = [i for i in range(len(header)) if any(row[i] != "" for row in body)]
-    table = Table(
+    filled = [i for i in range(len(header)) if any(row[i] != "" for row in body)]
+    table = PageTable(
         "Quality of the rationales",
-        [header[i] for i in kept],
-        [[row[i] for i in kept] for row in body],
+        [header[i] for i in filled],
+        [[row[i] for i in filled] for row in body],
         names=2,
     )
     return Section(
@@ -202,14 +276,10 @@ def rationales(db: Database, task: str, shots: Sequence[str] | None) -> Section:
         "Are the rationales right, different and grounded? Accepted: the conclusion is the gold answer. Distinct"
         " pairs: of the pairs of words in a question's samples, the different ones. Grounded: the content words"
         " that the first passages found with the rationale hold; by chance: that another question's hold.",
-        tables=[table] if found else [],
-        absent=[] if found else ["The store holds no rationales of this task."],
-        command=f"kard rationales {task} --quality" if found else "",
+        tables=[table] if lines else [],
+        absent=[] if lines else ["The store holds no rationales of this task."],
+        command=f"kard rationales {task} --quality" if lines else "",
     )
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else percent(value)
 
 
 QUALITY: Mapping[str, Callable[[Quality], object]] = {
@@ -217,23 +287,13 @@ QUALITY: Mapping[str, Callable[[Quality], object]] = {
     "questions": lambda q: f"{q.questions:,}",
     "accepted": lambda q: percent(q.accepted),
     "unread": lambda q: percent(q.unread),
-    "judged good": lambda q: _share(q.judged_good),
+    "judged good": lambda q: percent(q.judged_good),
     "words": lambda q: f"{q.words:.0f}",
     "repeats itself": lambda q: percent(q.repeats),
-    "distinct pairs": lambda q: _share(q.distinct),
-    "same sample": lambda q: _share(q.same),
-    "grounded": lambda q: _share(q.grounded),
-    "names grounded": lambda q: _share(q.names),
-    "by chance": lambda q: _share(q.by_chance),
-    "copies examples": lambda q: _share(q.copies),
+    "distinct pairs": lambda q: percent(q.distinct),
+    "same sample": lambda q: percent(q.same),
+    "grounded": lambda q: percent(q.grounded),
+    "names grounded": lambda q: percent(q.names),
+    "by chance": lambda q: percent(q.by_chance),
+    "copies examples": lambda q: percent(q.copies),
 }
-
-
-def _cell(value: object) -> object:
-    return f"{value:,}" if isinstance(value, int | float) else value
-
-
-def one(db: Database, sql: str, values: Sequence[object]) -> Any:
-    """The first value of the first row, None when there is none."""
-    row = db.execute(sql, list(values)).fetchone()
-    return None if row is None else row[0]

@@ -1,9 +1,13 @@
-"""Text of passages, rationales and answers as a page may show it: every character of it seen, none of it obeyed."""
+"""Text, numbers and tables as a page shows them: every character is visible, and none acts on the browser."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
+
+from kard.metrics.intervals import Share, Spread
 
 # What a browser would obey or hide: control characters but tab and newline, overrides and embeddings of the
 # direction of text, invisible letters that carry a message (tags, zero width spaces), halves of surrogate pairs.
@@ -20,12 +24,12 @@ Text = TypeVar("Text", bound=str)
 
 
 def visible(text: Text) -> Text:
-    """The text with a picture or U+FFFD for each character that would act unseen; of the type that it came in.
+    """Replace each character that would act unseen with a picture or U+FFFD; the type of the text stays.
 
-    Markup stays markup: nothing of what is replaced is syntax of HTML, CSS or JavaScript.
+    Markup stays markup: no replaced character is syntax of HTML, CSS or JavaScript.
     """
-    shown = _UNSEEN.sub(lambda found: _picture(found[0]), _LINE_ENDS.sub("\n", str(text)))
-    return text if shown == text else type(text)(shown)
+    replaced = _UNSEEN.sub(lambda match: _picture(match[0]), _LINE_ENDS.sub("\n", str(text)))
+    return text if replaced == text else type(text)(replaced)
 
 
 def _picture(character: str) -> str:
@@ -36,5 +40,45 @@ def _picture(character: str) -> str:
 
 
 def short(text: str, length: int) -> str:
-    """At most `length` characters of the text, with an ellipsis when it was cut."""
+    """Return at most `length` characters of the text, with an ellipsis when it was cut."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def percent(share: float | None) -> str:
+    """Format a share: `61.0%`; an empty text for None."""
+    return "" if share is None else f"{100 * share:.1f}%"
+
+
+def with_interval(share: Share) -> str:
+    """Format a share with its 95% interval: `61.0% [51.2, 70.0]`."""
+    return f"{percent(share.value)} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def over_seeds(seeds: Spread | None) -> str:
+    """Format the standard deviation over seeds, in percent, and their number: `± 1.2 (3)`."""
+    if seeds is None:
+        return ""
+    return f"({seeds.of})" if seeds.deviation is None else f"± {100 * seeds.deviation:.1f} ({seeds.of})"
+
+
+def amount(number: float) -> str:
+    """Format a large number with three digits and the letter of its thousands: `37.8 G`."""
+    for letter, unit in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= unit:
+            return f"{number / unit:.3g} {letter}"
+    return f"{number:.3g}"
+
+
+def money(dollars: float) -> str:
+    """Format US dollars; small sums keep two significant digits."""
+    return f"${dollars:,.2f}" if dollars >= 0.1 or dollars == 0 else f"${dollars:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """Rows under a header. The first `names` cells of a row name it; the others are values, set to the right."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    names: int = 1

@@ -1,4 +1,7 @@
-"""A matplotlib figure as inline SVG: letters stay letters, colours are the page's, equal figures equal bytes."""
+"""How figures are drawn: the looks of methods and retrievers, and matplotlib's figures as inline SVG.
+
+Letters stay letters, colours are the page's own, and equal figures are equal bytes.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,28 @@ import re
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from kard.errors import NoExtra
-from kard.evaluation.page.looks import FAINT, INK, PAPER, SERIES
 from kard.evaluation.page.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INSTALL = "the page of a report needs matplotlib and Jinja2; install them with: pip install 'kard[plots]'"
+
+# The page's style sheet has a value for light and one for dark for each of these.
+INK, FAINT, PAPER = "#101112", "#707172", "#fefdfc"
+SERIES = ("#1f6fb4", "#b85c00", "#1e7d46", "#c0357a", "#6f4bb8", "#0b7a83", "#8a5a2b", "#6b7300")
+
+# The retriever decides the colour; a method that reads nothing has its own. The method decides mark and line.
+_COLOURED = ("bm25", "reranker", "silver", "rd", "hybrid", "dense", "shuffled", "fused")  # in the order of SERIES
+_MARKS = {"ft": "s", "kard": "o", "rd": "^", "ka-ft": "D", "zero-shot": "v", "few-shot": "P", "few-shot-cot": "X"}
+_LINES = {"ft": "--", "ka-ft": "-."}
+_OTHER_MARKS = "<>p*h"
+_RETRIEVER_MARKS = "osD^vPX"
 
 VARIABLES: Mapping[str, str] = {
     INK: "var(--ink)",
@@ -59,11 +73,44 @@ _ATTRIBUTES = re.compile(
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#([\w.-]+)$")
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The colour, mark and line of a series, the same in every figure of a page."""
+
+    colour: str
+    mark: str
+    line: str
+
+
+def series_look(method: str, retriever: str, variant: str, number: int) -> Look:
+    """Return the look of the `number`-th series: `ft`, which the others are compared with, in ink and dashed."""
+    coloured_by = method if retriever in ("none", "-") else retriever
+    mark = "" if variant else _MARKS.get(method, "")  # variants of a method differ by mark alone
+    return Look(
+        _colour(coloured_by, number),
+        mark or _OTHER_MARKS[number % len(_OTHER_MARKS)],
+        _LINES.get(method, "-"),
+    )
+
+
+def retriever_look(retriever: str, number: int) -> Look:
+    """Return the look of the `number`-th retriever of a figure without students."""
+    mark = _RETRIEVER_MARKS[number % len(_RETRIEVER_MARKS)]
+    return Look(_colour(retriever, number), mark, "--" if retriever == "bm25" else "-")
+
+
+def _colour(name: str, number: int) -> str:
+    """Return the colour of a retriever, or of a method that reads nothing; the `number`-th for an unlisted name."""
+    if name == "ft":
+        return INK
+    return SERIES[_COLOURED.index(name) if name in _COLOURED else number % len(SERIES)]
+
+
 @contextmanager
 def drawing(width: float, height: float) -> Generator[Figure]:
-    """An empty figure in the page's style, inches; nothing of a person's own matplotlib settings enters it.
+    """Yield an empty figure in the page's style, untouched by a person's own matplotlib settings. Sizes are inches.
 
-    Raises NoExtra.
+    Raises NoExtra if matplotlib is not installed.
     """
     try:
         from matplotlib import style
@@ -77,13 +124,13 @@ def drawing(width: float, height: float) -> Generator[Figure]:
 
 
 def inline(figure: Figure, name: str, title: str, description: str) -> str:
-    """The figure as an `<svg>` element; call it while `drawing`. `name` is unique on the page.
+    """Return the figure as an `<svg>` element; call it within `drawing`. `name` is unique on the page.
 
-    No style attribute, script, metadata or foreign name stays in it, so that a page may forbid them all.
+    It has no style attribute, script, metadata or foreign name, so that a page may forbid them all.
     """
-    written = io.StringIO()
-    figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    root = ElementTree.fromstring(written.getvalue())
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.rpartition("}")[2] in ("metadata", "style"):
@@ -102,7 +149,7 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _plain(element: ElementTree.Element) -> None:
-    """Without namespaces, and with presentation attributes in place of a style."""
+    """Remove namespaces, and turn the style into presentation attributes."""
     element.tag = element.tag.rpartition("}")[2]
     style = element.attrib.pop("style", "")
     for key in list(element.attrib):
@@ -118,7 +165,7 @@ def _plain(element: ElementTree.Element) -> None:
 
 
 def _rename(root: ElementTree.Element, name: str) -> None:
-    """Ids that are referred to become `name-1`, `name-2` ..., in the order of the figure; the others go."""
+    """Rename ids that are referred to `name-1`, `name-2` ..., in the order of the figure; remove the others."""
     used: set[str] = set()
     for element in root.iter():
         for value in element.attrib.values():
