@@ -1,10 +1,15 @@
-"""Write the parts of the documents that come from the code: `python docs/generate.py`, or `--check` to compare."""
+"""Write the generated parts of the documents: `python docs/generate.py`, or `--check` to compare without writing.
+
+Generated are `store/schema.sql` and the blocks between `[[[cog` and `[[[end]]]` in the pages. A block calls a
+function of this file, of `worked_example.py` or of `kard`.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import io
+import re
 import sys
 import tokenize
 from collections.abc import Iterator
@@ -15,16 +20,17 @@ import click
 from cogapp import Cog
 
 from kard import config, tasks
-from kard import schema as meanings
 from kard.cli import main
 from kard.db import open_store
+from kard.schema import queries, relations
 
 WIDTH = 100  # columns of the help texts
 ROOT = Path(__file__).parents[1]  # of a checkout: an installed kard has no documents to write
+SCHEMA = ROOT / "store" / "schema.sql"
 
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
-    """Every command and subcommand as it is typed, in the order of the work."""
+    """Yield every command and subcommand, as it is typed, with its context; in the order of `kard --help`."""
 
     def below(
         name: str, command: click.Command, parent: click.Context | None
@@ -35,20 +41,20 @@ def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
             parent=parent,
             terminal_width=WIDTH,
             max_content_width=WIDTH,
-            # As click itself makes it: without these a help would depend on whether the command ran before.
+            # click passes these too; without them a help text would depend on whether the command ran before.
             **command.context_settings,
         )
         yield context.command_path, command, context
         if isinstance(command, click.Group):
-            for child in command.list_commands(context):
-                if found := command.get_command(context, child):
-                    yield from below(child, found, context)
+            for child_name in command.list_commands(context):
+                if child := command.get_command(context, child_name):
+                    yield from below(child_name, child, context)
 
     return below("kard", main, None)
 
 
 def cli_reference() -> str:
-    """Markdown: the help of every command."""
+    """Return Markdown with the help of every command."""
     parts: list[str] = []
     for path, command, context in commands():
         level = "#" * min(2 + path.count(" "), 4)
@@ -57,16 +63,32 @@ def cli_reference() -> str:
     return "\n".join(parts)
 
 
-def store_reference() -> str:
-    """Markdown: every table and view with its columns and what they mean."""
+def schema_sql() -> str:
+    """Return the SQL statements that make an empty store: tables first, then views."""
     with TemporaryDirectory() as folder:
         db = open_store(Path(folder, "kard.db"))
-        known = meanings.relations(db.conn)
+        rows: list[tuple[str]] = db.execute(
+            "select sql from sqlite_master where sql is not null and tbl_name not glob '*sqlite_*' "
+            # The tables inside a search index are made with it.
+            "and tbl_name not in (select name from pragma_table_list where type = 'shadow') "
+            "order by type = 'view', rowid"
+        ).fetchall()
+        db.close()
+    # SQLite keeps statements as they were written, except for the case of their first words.
+    statements = (re.sub(r"^CREATE (VIRTUAL )?\w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
+    return "\n\n".join(f"{statement};" for statement in statements) + "\n"
+
+
+def store_reference() -> str:
+    """Return Markdown with every table and view, its columns and their meaning."""
+    with TemporaryDirectory() as folder:
+        db = open_store(Path(folder, "kard.db"))
+        all_relations = relations(db.conn)
         db.close()
     parts: list[str] = []
     for title, views in (("Tables", False), ("Views", True)):
         parts.append(f"## {title}\n")
-        for relation in known:
+        for relation in all_relations:
             if relation.is_view == views:
                 rows = [(f"`{c.name}`", c.type, c.meaning) for c in relation.columns]
                 header = ("column", "type", "meaning")
@@ -75,20 +97,20 @@ def store_reference() -> str:
 
 
 def query_reference() -> str:
-    """Markdown: every canned query with what it shows and its parameters."""
+    """Return a Markdown table of the canned queries: meaning and parameters, optional ones in brackets."""
     rows = [
         (
             f"[`{query.name}`](../store/queries/{query.name}.sql)",
             query.meaning,
             " ".join([*(f"`{p}`" for p in query.required), *(f"[`{p}`]" for p in query.optional)]),
         )
-        for query in meanings.queries()
+        for query in queries()
     ]
     return _table(("query", "what it shows", "parameters"), rows)
 
 
 def settings_table() -> str:
-    """Markdown: for each class of kard.config its fields, their defaults and what the comment beside them says."""
+    """Return Markdown with the fields of each class of kard.config: default, and the comment beside the field."""
     source = inspect.getsource(config)
     comments = _comments(source)
     parts: list[str] = []
@@ -107,7 +129,7 @@ def settings_table() -> str:
 
 
 def task_table() -> str:
-    """Markdown: the tasks that come with kard."""
+    """Return a Markdown table of the tasks that come with kard."""
     rows: list[tuple[str, str, str]] = []
     for name in tasks.names():
         task = tasks.load(name)
@@ -117,7 +139,7 @@ def task_table() -> str:
 
 
 def _comments(source: str) -> dict[int, str]:
-    """The comment on each line that has one."""
+    """Return the comment on each line that has one, by line number."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
 
@@ -128,20 +150,22 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, str, str]]) -> str:
 
 
 def documents() -> list[Path]:
-    """The files that hold cog blocks."""
-    files = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
-    return [f for f in files if f.exists() and "[[[cog" in f.read_text(encoding="utf-8")]
+    """Return the pages that hold cog blocks."""
+    pages = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+    return [page for page in pages if re.search(r"^<!-- \[\[\[cog", page.read_text(encoding="utf-8"), re.M)]
 
 
 def write() -> None:
-    """Write every cog block again."""
-    for file in documents():
-        Cog().callable_main(["cog", "-r", str(file)])
+    """Write store/schema.sql and the output of every cog block."""
+    SCHEMA.write_text(schema_sql(), encoding="utf-8")
+    for page in documents():
+        Cog().callable_main(["cog", "-r", str(page)])
 
 
 def outdated() -> list[str]:
-    """Return the names of the documents that differ from what the code would write."""
-    return [f.name for f in documents() if Cog().main(["cog", "--check", str(f)]) != 0]
+    """Return the names of the files that differ from what the code would write."""
+    names = [page.name for page in documents() if Cog().main(["cog", "--check", str(page)]) != 0]
+    return names if SCHEMA.read_text(encoding="utf-8") == schema_sql() else [SCHEMA.name, *names]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A worked example for the documents: files, commands and what they print, run each time the page is made.
+"""The worked example of `docs/example.md`: files, commands, and their output, run each time the page is made.
 
-It goes as far as a machine without a model goes, so that the page says the same everywhere.
+It stops where a model would be needed, so that the page is the same on every machine.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ The boiler vents through the roof. So the answer is through the roof.
 fan,test,Where does the fan blow?,to the roof,towards the street,nowhere,B,
 """,
 }
-COLUMNS = "100"  # of what is printed
-TIMES = re.compile(r" \(\d+(?:\.\d+)? s\)")  # they differ from run to run
+COLUMNS = "100"  # of the output
+TIMES = re.compile(r" \(\d+(?:\.\d+)? s\)")  # differ from run to run
 
 
 def transcript(*commands: str) -> str:
-    """Markdown: each command as it is typed, with what it prints, run in order in a folder of its own.
+    """Return Markdown with each command and its output. The commands run in order, in a new folder with FILES.
 
-    Raises RuntimeError when one fails.
+    Raises RuntimeError if one fails.
     """
     parts: list[str] = []
     with TemporaryDirectory() as folder:
@@ -56,19 +56,19 @@ def transcript(*commands: str) -> str:
             Path(folder, name).write_text(text, encoding="utf-8")
         with chdir(folder):
             for command in commands:
-                parts.append(f"```\n$ kard {command}\n{_printed(command)}\n```\n")
+                parts.append(f"```\n$ kard {command}\n{_output(command)}\n```\n")
     return "\n".join(parts)
 
 
 def files() -> str:
-    """Markdown: the files that the commands read."""
+    """Return Markdown with the files that the commands read."""
     return "\n".join(f"`{name}`:\n\n```\n{text}```\n" for name, text in FILES.items())
 
 
-def _printed(command: str) -> str:
-    unset = {"KARD_STORE": None, "KARD_KNOWLEDGE": None, "COLUMNS": COLUMNS, "NO_COLOR": "1"}
-    done = CliRunner(env=unset).invoke(main, shlex.split(command), prog_name="kard")
-    if done.exit_code:
-        raise RuntimeError(f"kard {command}: {done.output}") from done.exception
-    lines = [TIMES.sub("", line).rstrip() for line in done.output.splitlines()]
+def _output(command: str) -> str:
+    environment = {"KARD_STORE": None, "KARD_KNOWLEDGE": None, "COLUMNS": COLUMNS, "NO_COLOR": "1"}
+    result = CliRunner(env=environment).invoke(main, shlex.split(command), prog_name="kard")
+    if result.exit_code:
+        raise RuntimeError(f"kard {command}: {result.output}") from result.exception
+    lines = [TIMES.sub("", line).rstrip() for line in result.output.splitlines()]
     return "\n".join(lines).strip("\n")
