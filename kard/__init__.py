@@ -8,8 +8,9 @@ teaches a student to answer a program. Nothing heavy is imported before one of t
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from kard.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from kard.api.finetune import finetune
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from kard.api.load import load_program, load_student
     from kard.config import Decoding, Lora, StudentTraining
 
-__version__ = version("kard")
 __all__ = [
     "Decoding",
     "Lora",

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 import dspy
 import torch
 
-import kard
 from kard.api.demonstrations import Metric, PredictorCall, lessons
 from kard.api.lm import StudentInfo, StudentLM, with_student
 from kard.api.load import FACTS, decoding_for
@@ -35,6 +34,7 @@ from kard.student.tokens import Tokens
 from kard.student.training.checkpoint import Checkpoint
 from kard.student.training.loss import Example
 from kard.student.training.train import Trained, example, fit, prepared, set_apart
+from kard.version import __version__
 
 Program = TypeVar("Program", bound=dspy.Module)
 
@@ -181,7 +181,7 @@ def _told(
     known: str, name: str, base: Base, method: Method, settings: StudentTraining, sha256: str, forms: Sequence[Form]
 ) -> dict[str, Any]:
     return {
-        "kard": kard.__version__,
+        "kard": __version__,
         "student": known,
         "task": name,
         "size": _size(base),

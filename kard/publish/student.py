@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast, get_origin
 
 import dspy
 
-import kard
 from kard import tasks
 from kard.api.lm import reduced
 from kard.api.load import FACTS, find, identity_of
@@ -18,12 +17,13 @@ from kard.db import rows
 from kard.errors import BadConfig, BadInput, NoTask
 from kard.metrics.intervals import wilson
 from kard.models.adapters import CONFIG, AdapterSwitcher, checked, is_whole
-from kard.models.load import load_model
+from kard.models.hardware import load_model
 from kard.models.weights import measure
 from kard.publish.card import PAPER, Card, Form, Result, made_with, markdown
 from kard.publish.folder import copy_adapter, hub_id, public, same_base, save_model, whole, write_text
 from kard.student.prompt import render_prompt, render_target
 from kard.tasks import Task
+from kard.version import __version__
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -96,7 +96,7 @@ def export_student(
         dora=bool(config.get("use_dora")),
     )
     told = {
-        "kard": kard.__version__,
+        "kard": __version__,
         "student": known.id,
         "task": known.task,
         "size": known.size,
