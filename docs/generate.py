@@ -1,7 +1,7 @@
 """Write the generated parts of the documents: `python docs/generate.py`, or `--check` to compare without writing.
 
-Generated are `store/schema.sql` and the blocks between `[[[cog` and `[[[end]]]` in the pages. A block calls a
-function of this file, of `worked_example.py` or of `kard`.
+Generated are the blocks between `[[[cog` and `[[[end]]]` in the pages. A block calls a function of this file, of
+`worked_example.py` or of `kard`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from kard.schema import queries, relations
 
 WIDTH = 100  # columns of the help texts
 ROOT = Path(__file__).parents[1]  # of a checkout: an installed kard has no documents to write
-SCHEMA = ROOT / "store" / "schema.sql"
 
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
@@ -61,22 +60,6 @@ def cli_reference() -> str:
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         parts.append(f"{level} {path}\n\n```\n{text}\n```\n")
     return "\n".join(parts)
-
-
-def schema_sql() -> str:
-    """Return the SQL statements that make an empty store: tables first, then views."""
-    with TemporaryDirectory() as folder:
-        db = open_store(Path(folder, "kard.db"))
-        rows: list[tuple[str]] = db.execute(
-            "select sql from sqlite_master where sql is not null and tbl_name not glob '*sqlite_*' "
-            # The tables inside a search index are made with it.
-            "and tbl_name not in (select name from pragma_table_list where type = 'shadow') "
-            "order by type = 'view', rowid"
-        ).fetchall()
-        db.close()
-    # SQLite keeps statements as they were written, except for the case of their first words.
-    statements = (re.sub(r"^CREATE (VIRTUAL )?\w+", lambda m: m[0].lower(), sql.strip()) for (sql,) in rows)
-    return "\n\n".join(f"{statement};" for statement in statements) + "\n"
 
 
 def store_reference() -> str:
@@ -156,16 +139,14 @@ def documents() -> list[Path]:
 
 
 def write() -> None:
-    """Write store/schema.sql and the output of every cog block."""
-    SCHEMA.write_text(schema_sql(), encoding="utf-8")
+    """Write the output of every cog block."""
     for page in documents():
         Cog().callable_main(["cog", "-r", str(page)])
 
 
 def outdated() -> list[str]:
-    """Return the names of the files that differ from what the code would write."""
-    names = [page.name for page in documents() if Cog().main(["cog", "--check", str(page)]) != 0]
-    return names if SCHEMA.read_text(encoding="utf-8") == schema_sql() else [SCHEMA.name, *names]
+    """Return the names of the pages that differ from what the code would write."""
+    return [page.name for page in documents() if Cog().main(["cog", "--check", str(page)]) != 0]
 
 
 if __name__ == "__main__":
