@@ -25,11 +25,10 @@ from safetensors.numpy import save, save_file
 
 from kard.cli import main
 from kard.errors import NoBase
-from kard.models import bases, wheels
-from kard.models import gguf as convert
+from kard.models import bases, sources
 from kard.models.bases import resolve
+from kard.models.sources import WHEELS, Wheel, pip_download
 from kard.models.weights import kind_of, measure, tensors
-from kard.models.wheels import WHEELS, Wheel, pip_download
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
 TENSORS = {"b.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.weight": np.ones(4, np.float32)}
@@ -173,7 +172,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_the_next_try_works(
         write_folder(into)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wheels, "gguf_to_folder", interrupted)
+    monkeypatch.setattr(sources, "gguf_to_folder", interrupted)
     with pytest.raises(KeyboardInterrupt):
         resolve(SPEC, cache=tmp_path, download=Downloads(contents), wheels=table)
     assert list((tmp_path / "bases").iterdir()) == []
@@ -181,7 +180,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_the_next_try_works(
     def whole(gguf: Path, into: Path) -> None:
         write_folder(into)
 
-    monkeypatch.setattr(wheels, "gguf_to_folder", whole)
+    monkeypatch.setattr(sources, "gguf_to_folder", whole)
     assert resolve(SPEC, cache=tmp_path, download=Downloads(contents), wheels=table).parameters == 10
 
 
@@ -430,7 +429,7 @@ def test_a_converted_gguf_has_the_same_weights_and_a_tokenizer_that_gives_text_b
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     embedding = write_gguf(tmp_path / "tiny.gguf")
-    convert.gguf_to_folder(tmp_path / "tiny.gguf", tmp_path / "out")
+    sources.gguf_to_folder(tmp_path / "tiny.gguf", tmp_path / "out")
     assert kind_of(tmp_path / "out") == "decoder"
     model = cast("Any", AutoModelForCausalLM.from_pretrained(tmp_path / "out"))
     assert model.dtype == torch.float32

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kard.errors import NoBase
-from kard.models import hardware as machine
+from kard.models import hardware
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class TextModel:
         device: torch.device | None = None,
         new: Sequence[str] = (),
     ) -> None:
-        machine.keep_memory()
-        self.device = device or machine.device()
+        hardware.keep_memory()
+        self.device = device or hardware.device()
         self.model: Any = model.to(self.device).eval()
         self.tokenizer = tokenizer
         positions = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
@@ -50,7 +50,7 @@ class TextModel:
 
     def autocast(self, fast: bool) -> AbstractContextManager[object]:
         """bfloat16 when `fast` and the device computes in it by itself."""
-        if fast and machine.dtype() is torch.bfloat16:
+        if fast and hardware.dtype() is torch.bfloat16:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 

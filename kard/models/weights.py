@@ -1,4 +1,4 @@
-"""What a model's folder holds, read from its files alone: no tensor library, no code run."""
+"""Read what a model's folder holds from its files alone, without a tensor library and without running code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 1 << 22  # bytes read at once
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# Families that read both ways; what is neither one of these nor an encoder-decoder writes left to right.
+# Families that read both ways. A family that is not listed and no encoder-decoder is taken for a decoder.
 ENCODERS = (
     "albert",
     "bert",
@@ -33,8 +33,8 @@ ENCODERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """Where one tensor's bytes stand in its file."""
+class StoredTensor:
+    """A tensor in a safetensors file, by the place of its bytes."""
 
     name: str
     dtype: str
@@ -45,9 +45,9 @@ class Tensor:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers loads from `folder`, in order of name.
+    """Return the safetensors files that transformers loads from `folder`, in order of name.
 
-    Raises NoBase when there are none, or when the index names a file that is missing.
+    Raises NoBase when there are none, or when the index names a missing file.
     """
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
@@ -56,9 +56,9 @@ def weight_files(folder: Path) -> list[Path]:
             names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise NoBase(f"{folder / INDEX}: not an index of weights; fetch the model again") from error
-        lacking = [n for n in names if Path(n).name != n or not (folder / n).is_file()]
-        if lacking:
-            raise NoBase(f"{folder}: {lacking[0]} is missing; fetch the model again")
+        missing = [n for n in names if Path(n).name != n or not (folder / n).is_file()]
+        if missing:
+            raise NoBase(f"{folder}: {missing[0]} is missing; fetch the model again")
         return [folder / n for n in names]
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise NoBase(
@@ -68,8 +68,8 @@ def weight_files(folder: Path) -> list[Path]:
     raise NoBase(f"{folder}: no {SINGLE}; a base is a folder that transformers' save_pretrained wrote")
 
 
-def tensors(file: Path) -> list[Tensor]:
-    """The tensors that the header of a safetensors file names. Raises NoBase when it is not such a file."""
+def tensors(file: Path) -> list[StoredTensor]:
+    """Return the tensors that the header of a safetensors file names. Raises NoBase when it is not such a file."""
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -77,32 +77,32 @@ def tensors(file: Path) -> list[Tensor]:
                 raise ValueError(f"a header of {length} bytes")
             header = cast("dict[str, Any]", json.loads(stream.read(length)))
         size = file.stat().st_size
-        found: list[Tensor] = []
+        stored: list[StoredTensor] = []
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
             begin, end = entry["data_offsets"]
             if not 0 <= begin <= end <= size - 8 - length:
-                raise ValueError(f"{name} reaches beyond the file's end")
+                raise ValueError(f"{name} ends beyond the file's end")
             shape = tuple(int(n) for n in entry["shape"])
-            found.append(Tensor(name, str(entry["dtype"]), shape, file, 8 + length + begin, end - begin))
+            stored.append(StoredTensor(name, str(entry["dtype"]), shape, file, 8 + length + begin, end - begin))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoBase(f"{file}: not a whole safetensors file ({error}); fetch the model again") from error
-    return found
+    return stored
 
 
 def measure(folder: Path) -> tuple[str, int]:
-    """The sha256 of the weights in `folder` and their number of parameters.
+    """Return the sha256 of the weights in `folder`, and their number of parameters.
 
-    The hash is taken over name, type, shape and bytes of each tensor in order of name, so that it does not
-    depend on how the tensors are spread over files or on a file's metadata. Buffers of integers (positions)
-    are hashed but are no parameters. Raises NoBase.
+    The hash covers name, type, shape and bytes of each tensor in order of name. It depends neither on how the
+    tensors are spread over files nor on a file's metadata. Buffers of integers (positions) are hashed but are no
+    parameters. Raises NoBase.
     """
-    every = sorted((t for f in weight_files(folder) for t in tensors(f)), key=lambda t: t.name)
-    if not every:
+    stored = sorted((t for f in weight_files(folder) for t in tensors(f)), key=lambda t: t.name)
+    if not stored:
         raise NoBase(f"{folder}: the weights hold no tensor; fetch the model again")
     sha = hashlib.sha256()
-    for tensor in every:
+    for tensor in stored:
         sha.update(json.dumps([tensor.name, tensor.dtype, tensor.shape]).encode())
         with tensor.file.open("rb") as stream:
             stream.seek(tensor.start)
@@ -111,11 +111,11 @@ def measure(folder: Path) -> tuple[str, int]:
                 sha.update(chunk)
                 left -= len(chunk)
         sha.update(b"\0")
-    return sha.hexdigest(), sum(prod(t.shape) for t in every if "F" in t.dtype)
+    return sha.hexdigest(), sum(prod(t.shape) for t in stored if "F" in t.dtype)
 
 
 def kind_of(folder: Path) -> Kind:
-    """What the model in `folder` is, by its config.json alone. Raises NoBase."""
+    """Return the kind of the model in `folder`, read from its config.json. Raises NoBase."""
     path = folder / "config.json"
     try:
         config = cast("dict[str, Any]", json.loads(path.read_text("utf-8")))

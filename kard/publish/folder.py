@@ -12,7 +12,7 @@ from kard.errors import BadInput, NoBase
 from kard.files import output
 from kard.models import bases
 from kard.models.adapters import CONFIG, WEIGHTS
-from kard.models.hub import HUB_ID
+from kard.models.sources import HUB_ID
 
 if TYPE_CHECKING:
     from kard.models.bases import Base

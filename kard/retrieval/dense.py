@@ -9,114 +9,260 @@ vectors are those that the reranker's cache keeps; encoding them is what takes h
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sqlite_utils import Database
 
-from kard.db import batches
+from kard.config import RerankerTraining, Retrieval
+from kard.db import open_store, rows, writing
+from kard.encoders.families import Embedder, question_twin
 from kard.encoders.vector_cache import fill
 from kard.encoders.vector_store import Encodings, Vector, beside
-from kard.errors import Missing
-from kard.knowledge import passages_db as texts
+from kard.errors import BadConfig, Missing
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.models import hardware as machine
+from kard.models import hardware
+from kard.models.bases import Base, resolve
 from kard.progress import SILENT, Progress
 from kard.records import Hit
-
-if TYPE_CHECKING:
-    from kard.encoders.families import Embedder
+from kard.retrieval.fusion import Fusion, JudgedCandidates, RelevanceLabels, TunedFusion, align, merge, tune
+from kard.retrieval.rankings import Ranking, Retriever, copy_passages, write_rankings
+from kard.tasks import ENCODER_BASE
 
 BLOCK = 4096  # rows at a time: 6 MB in float32 stay in a core's cache
 DEVICE_BLOCK = 262_144  # rows at a time on an accelerator
-TOGETHER = 64  # questions a pass over the vectors
+BATCH = 64  # questions a pass over the vectors, and a commit
+MAX_HELD_OUT = 100  # questions that a fusion is chosen on
 
 
-class Dense:
-    """The nearest passages of one base by one encoder. Scores are dot products, higher is better."""
+# --- the search -----------------------------------------------------------------------------------
+
+
+class DenseSearch:
+    """Search for a base's nearest passages by one encoder. Scores are dot products, higher is better."""
 
     def __init__(self, kb: KnowledgeBase, embedder: Embedder) -> None:
         self.kb = kb
         self.embedder = embedder
         self.encodings: Encodings = beside(kb.folder, embedder.maker)
-        with closing(texts.connect(kb.folder / texts.NAME)) as db:
-            self._ids: dict[str, None] = dict.fromkeys(i for (i,) in db.execute("select id from passages"))
-        self._standing: tuple[list[str], Vector, NDArray[np.bool_]] | None = None
+        self._passages = dict.fromkeys(kb.passage_ids())
+        self._loaded: tuple[list[str], Vector, NDArray[np.bool_]] | None = None
 
-    def lacking(self) -> list[str]:
-        """Ids of the passages that have no vector yet."""
-        known = {passage for passage, _ in self.encodings.all()}
-        return [i for i in self._ids if i not in known]
+    def unencoded(self) -> list[str]:
+        """Return the ids of the passages that have no vector yet."""
+        encoded = {passage for passage, _ in self.encodings.all()}
+        return [i for i in self._passages if i not in encoded]
 
     def fill(self, progress: Progress = SILENT) -> int:
-        """Encode the passages that have no vector yet, a batch a commit; how many they were. Raises Missing."""
-        missing = self.lacking()
-        self._standing = None
+        """Encode the passages that have no vector yet, a batch a commit; return how many they were.
+
+        Raises Missing if the disk has no room for them.
+        """
+        missing = self.unencoded()
+        self._loaded = None
         added = fill(self.encodings, missing, self.kb.passages, self.embedder.passages, progress=progress)
-        if missing and (left := len(self.lacking())):
+        if missing and (left := len(self.unencoded())):
             raise Missing(f"{left:,} passages could not be encoded into {self.encodings.folder}; make room there")
         return added
 
     def search(self, text: str, k: int) -> list[Hit]:
-        """The `k` nearest passages, best first; their BM25 is not known and stands as NaN."""
+        """Return the `k` nearest passages, best first. Their BM25 is not known and stands as NaN."""
         found = self.find([text], k)[0]
         passages = {p.id: p for p in self.kb.passages([i for i, _ in found])}
-        there = [(passages[i], score) for i, score in found if i in passages]
-        return [Hit(passage, rank, math.nan, score) for rank, (passage, score) in enumerate(there, 1)]
+        present = [(passages[i], score) for i, score in found if i in passages]
+        return [Hit(passage, rank, math.nan, score) for rank, (passage, score) in enumerate(present, 1)]
 
     def find(self, questions: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
-        """For each question the ids of its `k` nearest passages and their scores, best first."""
-        names, rows, present = self._standing or self._stand()
+        """Return for each question the ids and scores of its `k` nearest passages, best first."""
+        passages, vectors, present = self._loaded or self._load()
         found: list[list[tuple[str, float]]] = []
-        for some in batches(questions, TOGETHER):
-            scores, places = nearest(self.embedder.questions([str(q) for q in some]), rows, present, k)
+        for start in range(0, len(questions), BATCH):
+            asked = self.embedder.questions(list(questions[start : start + BATCH]))
+            scores, places = nearest_rows(asked, vectors, present, k)
             found.extend(
-                [(names[place], score) for score, place in zip(*pair, strict=True)]
+                [(passages[place], score) for score, place in zip(*pair, strict=True)]
                 for pair in zip(scores.tolist(), places.tolist(), strict=True)
             )
         return found
 
-    def _stand(self) -> tuple[list[str], Vector, NDArray[np.bool_]]:
-        """The passage of each row, every row, and which rows are passages of this base."""
+    def _load(self) -> tuple[list[str], Vector, NDArray[np.bool_]]:
+        """Read the passage of each row (N,), the rows (N, H), and which rows are passages of this base (N,)."""
         pairs = self.encodings.all()
-        rows = self.encodings.matrix()
-        names = [""] * len(rows)
+        vectors = self.encodings.matrix()
+        passages = [""] * len(vectors)
         for passage, row in pairs:
-            if passage in self._ids:
-                names[row] = passage
-        self._standing = names, rows, np.array([bool(name) for name in names])
-        return self._standing
+            if passage in self._passages:
+                passages[row] = passage
+        self._loaded = passages, vectors, np.array([bool(passage) for passage in passages])
+        return self._loaded
 
 
-def nearest(
-    questions: NDArray[np.float32], rows: Vector, present: NDArray[np.bool_], k: int
+def nearest_rows(
+    questions: NDArray[np.float32], vectors: Vector, present: NDArray[np.bool_], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores and places (Q, at most k) of the rows (N, H) that have the greatest dot products with each question.
+    """Return scores and row numbers, (Q, at most k), of the rows with the greatest dot products with each question.
 
-    Best first, equals by their place; rows that are not `present` (N,) are passed over.
+    `questions` is (Q, H), `vectors` (N, H). Rows come best first, equal scores by row number. Rows that are not
+    `present` (N,) are passed over.
     """
-    device = machine.device()
+    device = hardware.device()
     block = BLOCK if device.type == "cpu" else DEVICE_BLOCK
     k = min(k, int(present.sum()))
     asked = torch.from_numpy(questions).to(device)
     best = torch.empty(len(questions), 0, device=device)
-    where = torch.empty(len(questions), 0, dtype=torch.int64, device=device)
+    numbers = torch.empty(len(questions), 0, dtype=torch.int64, device=device)
     # Both blocks are made once: fresh ones are pages that the kernel zeroes, 238 ms instead of 22 for 306,549 rows.
-    half = np.empty((min(block, len(rows)), rows.shape[1]), dtype=np.float16)
+    half = np.empty((min(block, len(vectors)), vectors.shape[1]), dtype=np.float16)
     whole = torch.empty(half.shape, device=device)
-    for start in range(0, len(rows) if k else 0, block):
-        size = min(block, len(rows) - start)
-        half[:size] = rows[start : start + size]  # torch takes no array that it could not write to
+    for start in range(0, len(vectors) if k else 0, block):
+        size = min(block, len(vectors) - start)
+        half[:size] = vectors[start : start + size]  # torch takes no array that it could not write to
         scores = asked @ whole[:size].copy_(torch.from_numpy(half[:size])).T
-        gone = np.flatnonzero(~present[start : start + size])
-        if len(gone):
-            scores[:, torch.from_numpy(gone).to(device)] = -torch.inf
+        absent = np.flatnonzero(~present[start : start + size])
+        if len(absent):
+            scores[:, torch.from_numpy(absent).to(device)] = -torch.inf
         top, places = scores.topk(min(k, size))
-        best, kept = torch.cat([best, top], 1).topk(min(k, best.shape[1] + top.shape[1]))
-        where = torch.cat([where, places + start], 1).gather(1, kept)
-    scores_found, places_found = best.cpu().numpy(), where.cpu().numpy()
-    order = np.lexsort((places_found, -scores_found))
-    return np.take_along_axis(scores_found, order, 1), np.take_along_axis(places_found, order, 1)
+        best, chosen = torch.cat([best, top], 1).topk(min(k, best.shape[1] + top.shape[1]))
+        numbers = torch.cat([numbers, places + start], 1).gather(1, chosen)
+    best_scores, best_rows = best.cpu().numpy(), numbers.cpu().numpy()
+    order = np.lexsort((best_rows, -best_scores))
+    return np.take_along_axis(best_scores, order, 1), np.take_along_axis(best_rows, order, 1)
+
+
+# --- encoders to search with ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PassageEncoder:
+    """An encoder of questions and passages, and the retriever that it is in the store."""
+
+    embedder: Embedder
+    retriever: Retriever
+
+
+def encoder_of_base(base: Base, *, max_length: int | None = None) -> PassageEncoder:
+    """Return the encoder of a base as it is, read as its family is.
+
+    Raises NoBase, and BadConfig for the encoder of questions of a pair.
+    """
+    if "question_encoder" in base.spec:
+        spec = base.spec.replace("question_encoder", "ctx_encoder")
+        raise BadConfig(f"{base.spec} reads questions; name the encoder of passages, perhaps {spec}")
+    twin = question_twin(base.spec)
+    questions = None if twin is None else resolve(twin)
+    embedder = Embedder.of(base, questions, max_length=max_length)
+    settings: dict[str, object] = {
+        "passages": embedder.maker.id,
+        "questions": "" if questions is None else questions.sha256,
+    }
+    return PassageEncoder(embedder, Retriever("dense", base.spec, base.sha256, None, settings))
+
+
+def encoder_of_reranker(db: Database, reranker_id: str, adapters: Path) -> PassageEncoder:
+    """Return a trained reranker's encoder, mean-pooled. Raises Missing, NoBase, BadConfig for a cross-encoder."""
+    from kard.reranker.model import Reranker
+    from kard.retrieval.rerank import vector_spec
+
+    reranker = Reranker.load(db, reranker_id, adapters)
+    questions = reranker.encoder  # a cross-encoder has none
+    spec = vector_spec(db, reranker, reranker_id, "pooled")
+    retriever = Retriever("dense", spec.base, spec.base_sha256, reranker_id, {"passages": spec.id, "questions": ""})
+    return PassageEncoder(Embedder.of_reranker(reranker.passage_encoder, questions, spec), retriever)
+
+
+def named_encoder(name: str | None, store: Path, adapters: Path) -> PassageEncoder:
+    """Return the encoder of a base's name or of a reranker's id in the store; the embedded base for None.
+
+    Raises NoBase, Missing, BadConfig.
+    """
+    if name is None or name == ENCODER_BASE:
+        return encoder_of_base(resolve(ENCODER_BASE), max_length=RerankerTraining().max_length)
+    if store.exists():
+        db = open_store(store)
+        if db.execute("select 1 from rerankers where id = ?", [name]).fetchone():
+            return encoder_of_reranker(db, name, adapters)
+    return encoder_of_base(resolve(name))
+
+
+# --- dense and hybrid orders in the store ---------------------------------------------------------
+
+
+def rank_dense(
+    db: Database,
+    dense: DenseSearch,
+    retriever_id: str,
+    questions: Sequence[tuple[int, str]],
+    depth: int,
+    *,
+    progress: Progress = SILENT,
+) -> int:
+    """Find and write the `depth` nearest passages of each question (row id, text); return how many questions."""
+    with progress.bar("search by vectors", len(questions)) as advance:
+        for start in range(0, len(questions), BATCH):
+            batch = questions[start : start + BATCH]
+            started = time.perf_counter()
+            found = dense.find([text for _, text in batch], depth)
+            milliseconds = (time.perf_counter() - started) * 1000 / len(batch)
+            rankings = [Ranking(row_id, hits, milliseconds) for (row_id, _), hits in zip(batch, found, strict=True)]
+            with writing(db):
+                copy_passages(db, dense.kb.passages(sorted({i for hits in found for i, _ in hits})))
+                write_rankings(db, retriever_id, dense.kb.id, depth, rankings)
+            advance(len(batch))
+    return len(questions)
+
+
+def choose_hybrid(
+    kb: KnowledgeBase, dense: DenseSearch, held_out: Sequence[RelevanceLabels], settings: Retrieval
+) -> TunedFusion:
+    """Choose the fusion of BM25 and vectors on the first hundred of these questions."""
+    held_out = held_out[:MAX_HELD_OUT]
+    vectors = dense.find([labels.text for labels in held_out], settings.kappa)
+    judged: list[JudgedCandidates] = []
+    for labels, nearest in zip(held_out, vectors, strict=True):
+        hits = kb.search(labels.text, settings.kappa, max_df=settings.max_df)
+        candidates = align([(hit.passage.id, hit.bm25) for hit in hits], nearest)
+        if candidates[0]:
+            judged.append(labels.judge(*candidates))
+    return tune(judged)
+
+
+def rank_hybrid(
+    db: Database,
+    retriever_id: str,
+    fusion: Fusion,
+    dense_id: str,
+    index_id: str,
+    kappa: int,
+    questions: Sequence[int],
+    *,
+    progress: Progress = SILENT,
+) -> int:
+    """Merge each question's first `kappa` by BM25 and by vectors, both in the store; return how many questions."""
+    with progress.bar("mix", len(questions)) as advance:
+        for start in range(0, len(questions), BATCH):
+            batch = questions[start : start + BATCH]
+            values = {"depth": kappa, "index": index_id, "questions": batch}
+            words = _by_question(rows(db, "internal/bm25_lists", **values))
+            vectors = _by_question(rows(db, "internal/ranked_lists", retriever=dense_id, **values))
+            rankings: list[Ranking] = []
+            for question in batch:
+                started = time.perf_counter()
+                passages = merge(fusion, words.get(question, ()), vectors.get(question, ()), kappa)
+                rankings.append(Ranking(question, passages, (time.perf_counter() - started) * 1000))
+            write_rankings(db, retriever_id, index_id, kappa, rankings)
+            advance(len(batch))
+    return len(questions)
+
+
+def _by_question(hits: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[str, float]]]:
+    return {
+        question: [(hit["passage_id"], hit["score"]) for hit in group]
+        for question, group in groupby(hits, key=lambda hit: int(hit["question_id"]))
+    }
