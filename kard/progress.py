@@ -1,4 +1,4 @@
-"""How a step says how far it is, without knowing whether anybody looks."""
+"""How work says how far it is, without knowing whether anybody looks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int], None]
+"""Called with a number of units."""
 
 
 class Progress(Protocol):
-    """Makes one bar for each piece of work; the value of the context is called with units done."""
+    """Shows steps, and one bar for each piece of work within them."""
+
+    def step(self, name: str, about: str) -> AbstractContextManager[Advance]:
+        """Show one step of the pipeline; the context's value is called with the units that it added."""
+        ...
 
     def bar(self, label: str, total: int | None) -> AbstractContextManager[Advance]:
-        """A bar for `total` units, None when their number is not known."""
+        """Show a bar for `total` units (None when unknown); the context's value is called with units done."""
         ...
 
 
 class Silent:
-    """The progress of tests, of `--quiet` and of everything that is not a terminal."""
+    """Progress that nobody sees: that of tests and of `--quiet`."""
+
+    @contextmanager
+    def step(self, name: str, about: str) -> Generator[Advance]:
+        """Show nothing."""
+        del name, about
+        yield lambda _units: None
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Generator[Advance]:
-        """A bar that nobody sees."""
+        """Show nothing."""
         del label, total
         yield lambda _units: None
 

@@ -8,54 +8,72 @@ import click
 
 from kard.errors import KardError
 
-# In the order of the work; `kard --help` keeps it. Each is `module:command` below kard.cli.
-COMMANDS = {
-    "demo": "demo:demo",
-    "run": "run:run",
-    "status": "run:status",
-    "rebuild": "run:rebuild",
-    "load": "load:load",
-    "index": "knowledge:index",
-    "search": "knowledge:search",
-    "encodings": "encodings:encodings",
-    "teach": "teach:teach",
-    "verify": "verify:verify",
-    "export": "teach:export",
-    "ground": "ground:ground",
-    "train": "train:train",
-    "rank": "rank:rank",
-    "answer": "answer:answer",
-    "evaluate": "evaluate:evaluate",
-    "hits": "hits:hits",
-    "report": "report:report",
-    "compare": "compare:compare",
-    "rescore": "rescore:rescore",
-    "ask": "ask:ask",
-    "explain": "explain:explain",
-    "failures": "failures:failures",
-    "judge": "judge:judge",
-    "ablate": "ablate:ablate",
-    "rationales": "rationales:rationales",
-    "query": "query:query",
-    "ui": "ui:ui",
-    "models": "models:models",
-    "tasks": "load:tasks",
+# By group and in the order of the work; `kard --help` keeps both. Each is `module:command` below kard.cli.
+GROUPS = {
+    "Start": {
+        "demo": "demo:demo",
+        "run": "run:run",
+        "status": "run:status",
+        "rebuild": "run:rebuild",
+        "tasks": "load:tasks",
+    },
+    "Data": {
+        "load": "load:load",
+        "index": "knowledge:index",
+        "search": "knowledge:search",
+        "export": "teach:export",
+        "encodings": "encodings:encodings",
+    },
+    "Teach and train": {
+        "teach": "teach:teach",
+        "verify": "verify:verify",
+        "ground": "ground:ground",
+        "train": "run:train",
+        "ablate": "ablate:ablate",
+    },
+    "Evaluate": {
+        "evaluate": "run:evaluate",
+        "report": "report:report",
+        "compare": "compare:compare",
+        "hits": "hits:hits",
+        "rescore": "rescore:rescore",
+        "failures": "failures:failures",
+    },
+    "Look, serve and share": {
+        "ask": "ask:ask",
+        "explain": "explain:explain",
+        "rationales": "rationales:rationales",
+        "judge": "judge:judge",
+        "query": "query:query",
+        "ui": "ui:ui",
+        "models": "models:models",
+    },
 }
+COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
 class Commands(click.Group):
-    """Imports a command's file when it is asked for, and shows every KardError once, in one line."""
+    """A group that imports a command's file when it is asked for, and shows every KardError once, in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of the work."""
+        """Return the commands in the order of the work."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """Return the command of that name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
         return getattr(import_module(f"kard.cli.{module}"), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their groups, each with the first sentence of its help in full."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                helps = {name: self.get_command(ctx, name) for name in commands}
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(200)) for name, command in helps.items() if command]
+                )
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a KardError ends it with exit code 1 and its message."""

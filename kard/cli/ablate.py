@@ -78,7 +78,7 @@ def reranker(
     from kard.pipeline import ablate as stage
     from kard.pipeline.ablation import variants
 
-    work = choose.work(
+    run = choose.run_of(
         task,
         store=store,
         knowledge=knowledge,
@@ -88,21 +88,21 @@ def reranker(
         teacher=teacher,
         encoder=encoder,
     )
-    compared = variants(work.choices.settings.reranker, factors)
-    sample = stage.sample_of(work, limit, test_limit)
+    compared = variants(run.options.settings.reranker, factors)
+    sample = stage.sample_of(run, limit, test_limit)
     if dry_run:
-        _print_plan(work, compared, sample, kappa)
+        _print_plan(run, compared, sample, kappa)
         return
-    _print(stage.ablate(work, compared, sample, kappa), sample, kappa, form)
+    _print(stage.ablate(run, compared, sample, kappa), sample, kappa, form)
 
 
-def _print_plan(work: Run, compared: list[Variant], sample: Sample, kappa: int) -> None:
+def _print_plan(run: Run, compared: list[Variant], sample: Sample, kappa: int) -> None:
     default = compared[1].settings.values()
     rows: list[tuple[str, ...]] = []
     for variant in compared:
         changes = {k: v for k, v in variant.settings.values().items() if v != default[k]}
         rows.append((variant.factor, variant.level, ", ".join(f"{k}={v}" for k, v in changes.items())))
-    show.table(f"{work.task.name}: {len(compared)} rerankers", ("factor", "setting", "differs in"), rows)
+    show.table(f"{run.name}: {len(compared)} rerankers", ("factor", "setting", "differs in"), rows)
     click.echo(_about(sample, kappa))
 
 

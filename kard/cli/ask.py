@@ -10,6 +10,7 @@ import click
 
 from kard.cli import choose, options, show
 from kard.cli.knowledge import snippet
+from kard.config import RERANKED
 
 if TYPE_CHECKING:
     from kard.evaluation.ask import Reply
@@ -65,28 +66,29 @@ def ask(
     from kard.student.generation.student import Student
 
     asking.check(question, answers)
-    work = choose.work(
+    run = choose.run_of(
         task or evaluating.only_task(store), store=store, knowledge=knowledge, quiet=True, k=k, samples=samples
     )
-    chosen = evaluating.choose_one(work, student)
-    over = evaluating.of_seed(work, chosen.seed)
-    source, reranker = evaluating.source(over, chosen.method, retriever)
+    chosen = evaluating.choose_one(run, student)
+    over = evaluating.of_seed(run, chosen.seed)
+    source = evaluating.live_retriever(over, chosen.method, retriever)
 
     def heard(found: list[RankedHit]) -> None:
         if not as_json and passages:
             _print_passages(found[:passages], len(found))
 
     reply = asking.ask(
-        work.task,
-        Student.load(work.db, chosen.id, work.adapters),
+        run.task,
+        Student.load(run.db, chosen.id, run.adapters),
         chosen.method,
         question,
         answers,
         source=source,
-        decoding=work.choices.settings.decoding,
+        decoding=run.options.settings.decoding,
         heard=heard,
     )
     by = "none" if source is None else source.name
+    reranker = over.resolved.reranker if by in RERANKED else None
     if as_json:
         show.as_json(_record(question, answers, chosen, by, reranker, reply))
     else:

@@ -1,4 +1,4 @@
-"""From options of the command line to the choices of a run, shared by every command that works on a task."""
+"""From options of the command line to a run, for every command that works on a task."""
 
 from __future__ import annotations
 
@@ -11,126 +11,138 @@ import click
 
 from kard.cli import options, show
 from kard.db import open_store
+from kard.files import adapters_folder
 from kard.pipeline.run import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Run, RunOptions, Teacher
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+SETTINGS = {
+    "kappa": "retrieval.kappa",
+    "k": "retrieval.k",
+    "dense_encoder": "retrieval.encoder",
+    "samples": "decoding.samples",
+    "epochs": "student.epochs",
+}
+"""Options that are short for a setting of `--set`."""
 
 
 def listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """A comma-separated option as a tuple."""
+    """Return a comma-separated option as a tuple."""
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-base_of_size = click.option(
+_size = click.option(
+    "--size", "sizes", callback=listed, help="Sizes of students, comma-separated. [default: the first]"
+)
+_method = click.option(
+    "--method",
+    "methods",
+    callback=listed,
+    help=f"Methods, comma-separated. [default: {','.join(DEFAULT_METHODS)}]",
+)
+_retriever = click.option(
+    "--retriever",
+    "retrievers",
+    callback=listed,
+    help=f"What students read that read passages, comma-separated. [default: {','.join(DEFAULT_RETRIEVERS)}]",
+)
+_train_limit = click.option(
+    "--train-limit", type=click.IntRange(min=1), help="Only the first N training questions."
+)
+_limit = click.option("--limit", type=click.IntRange(min=1), help="Only the first N evaluated questions.")
+_split = click.option("--split", help="Split to evaluate. [default: test, else dev, else validation]")
+_teacher = click.option("--teacher", help="Name of the teacher, where the store has rationales of several.")
+_encoder = click.option("--encoder", help="The reranker's base, by its name in the task. [default: the first]")
+_dense_encoder = click.option(
+    "--dense-encoder",
+    help="Encoder of `dense` and `hybrid`: a base, or `reranker`. [default: the reranker's base, untrained]",
+)
+_kappa = click.option("--kappa", type=click.IntRange(min=1), help="Candidates that are found, then reranked.")
+_k = click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads.")
+_samples = click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy.")
+_epochs = click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions.")
+_seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of every training and of prompted examples.")
+_base = click.option(
     "--base",
     "bases",
     multiple=True,
     metavar="SIZE=BASE",
     help="Another base for a size, or a size of your own, like 360m=HuggingFaceTB/SmolLM2-360M; repeatable.",
 )
-setting = click.option(
+_set = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="NAME=VALUE",
     help="Any setting of docs/settings.md, like student.lora.rank=8 or reranker.loss=ce; repeatable.",
 )
+_EVALUATED = (
+    _retriever,
+    _limit,
+    _split,
+    _teacher,
+    _encoder,
+    _dense_encoder,
+    _kappa,
+    _k,
+    _samples,
+    _seed,
+    _base,
+    _set,
+)
+_PLACES = (options.store, options.knowledge, options.quiet)
 
 
-def choices(command: Command) -> Command:
-    """The options that choose what a run is made of."""
-    for option in reversed(
-        (
-            click.option("--size", "sizes", callback=listed, help="Sizes, comma-separated. [default: the first]"),
-            click.option("--method", "methods", callback=listed, help=f"[default: {','.join(DEFAULT_METHODS)}]"),
-            click.option(
-                "--retriever",
-                "retrievers",
-                callback=listed,
-                help=f"What `kard` and `ka-ft` read. [default: {','.join(DEFAULT_RETRIEVERS)}]",
-            ),
-            click.option("--limit", type=click.IntRange(min=1), help="At most this many training questions."),
-            click.option("--test-limit", type=click.IntRange(min=1), help="At most this many evaluated questions."),
-            click.option("--split", help="Split to answer. [default: test, else dev, else validation]"),
-            click.option("--teacher", help="Whose rationales train, when the store has several teachers'."),
-            click.option("--encoder", help="The reranker's base, by its name in the task. [default: the first]"),
-            click.option(
-                "--dense-encoder",
-                help="What `dense` and `hybrid` search with: a base, or `reranker`. [default: the untrained one]",
-            ),
-            click.option("--kappa", type=click.IntRange(min=1), help="Candidates that are found, then reranked."),
-            click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads."),
-            click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy."),
-            click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions."),
-            click.option("--seed", type=click.IntRange(min=0), help="Seed of every training."),
-            base_of_size,
-            setting,
-            options.store,
-            options.knowledge,
-            options.quiet,
-        )
-    ):
-        command = option(command)
-    return command
+def _stack(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
 
 
-def work(
+run_options = _stack(_size, _method, _train_limit, _epochs, *_EVALUATED, *_PLACES)
+"""The options of commands that train: all that a run is made of."""
+evaluation_options = _stack(_size, *_EVALUATED, *_PLACES)
+"""The options of commands that evaluate what is trained."""
+
+
+def run_of(
     task: str,
     *,
     store: Path,
     knowledge: Path | None,
     quiet: bool,
-    sizes: tuple[str, ...] | None = None,
-    methods: tuple[str, ...] | None = None,
-    retrievers: tuple[str, ...] | None = None,
-    limit: int | None = None,
-    test_limit: int | None = None,
-    split: str | None = None,
     teacher: str | Teacher | None = None,
-    dense_encoder: str | None = None,
-    kappa: int | None = None,
-    k: int | None = None,
-    samples: int | None = None,
-    epochs: int | None = None,
     seed: int | None = None,
-    encoder: str | None = None,
     bases: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
     create: bool = False,
+    **chosen: Any,
 ) -> Run:
-    """Open the store and settle the choices; what was not chosen is the task's own."""
+    """Open the store and return the run that was chosen; what was not chosen is the task's own.
+
+    `chosen` holds fields of RunOptions and options of `SETTINGS`; None stands for what was not chosen.
+    """
     from kard import tasks
     from kard.cli.overrides import based, overridden
 
     loaded = tasks.load(task)
     loaded = replace(loaded, students=based(loaded.students, bases))
-    settings = overridden(loaded.settings, overrides)
-    retrieval: dict[str, Any] = {"kappa": kappa, "k": k, "encoder": dense_encoder}
-    chosen_retrieval = {name: value for name, value in retrieval.items() if value is not None}
-    settings = replace(settings, retrieval=replace(settings.retrieval, **chosen_retrieval))
-    if samples is not None:
-        settings = replace(settings, decoding=replace(settings.decoding, samples=samples))
-    if epochs is not None:
-        settings = replace(settings, student=replace(settings.student, epochs=epochs))
-    if seed is not None:
-        settings = settings.seeded(seed)
-    chosen = RunOptions(
-        settings=settings,
-        sizes=sizes or (next(iter(loaded.students)),),
-        methods=methods or DEFAULT_METHODS,
-        retrievers=retrievers or DEFAULT_RETRIEVERS,
-        limit=limit,
-        test_limit=test_limit,
-        split=split,
-        teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
-        encoder=encoder,
-    )
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    short = [f"{path}={chosen.pop(name)}" for name, path in SETTINGS.items() if name in chosen]
+    settings = overridden(loaded.settings, [*overrides, *short])
     return Run(
         db=open_store(store, create=create),
         task=loaded,
-        choices=chosen,
+        options=RunOptions(
+            settings=settings if seed is None else settings.seeded(seed),
+            sizes=chosen.pop("sizes", ()) or (next(iter(loaded.students)),),
+            teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
+            **chosen,
+        ),
         store=store,
         knowledge=options.knowledge_of(store, knowledge),
-        adapters=options.adapters_of(store),
+        adapters=adapters_folder(store),
         progress=show.progress(quiet),
     )

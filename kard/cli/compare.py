@@ -56,10 +56,10 @@ def compare(
         raise click.UsageError("name two conditions or more, or none, or one with --to")
     if len(conditions) == 2 and base is not None:
         raise click.UsageError("two conditions are compared to each other; leave out --to, or name more")
-    work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
-    graded = [Graded.of(row) for row in graded_rows(work.db, work.task.name, work.split)]
+    run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
+    graded = [Graded.of(row) for row in graded_rows(run.db, run.name, run.split)]
     if not graded:
-        raise Missing(f"no answers for {work.task.name}/{work.split}; make them with: kard run {task}")
+        raise Missing(f"no answers for {run.name}/{run.split}; make them with: kard run {task}")
     parts = step.conditions_of(graded)
     named = {one_of(name, parts, "condition"): name for name in conditions}
     if len(named) < len(conditions):
@@ -72,7 +72,7 @@ def compare(
         keys = [key for key in parts if key in named or not named]
         pairs = step.all_pairs(keys, one_of(base, parts, "condition") if base else None)
     if not pairs:
-        raise Missing(f"{work.task.name}/{work.split} has one condition; answer others with: kard evaluate {task}")
+        raise Missing(f"{run.name}/{run.split} has one condition; answer others with: kard evaluate {task}")
     found = step.compare(graded, pairs, by_kind=by == "kind", seed=seed)
     if form == "json":
         show.as_json([record(c) for c in found])
@@ -88,7 +88,7 @@ def compare(
         counts = {c.questions for c in found if c.kind == "all"}
         same = f"{counts.pop()} questions" if len(counts) == 1 else "the questions that both answered"
         names = f"{found[0].a} (A) against {found[0].b} (B)" if len(pairs) == 1 else "A against B"
-        show.table(f"{work.task.name}, {work.split}: {names} on {same}", *step.pairs_table(found, narrow=True))
+        show.table(f"{run.name}, {run.split}: {names} on {same}", *step.pairs_table(found, narrow=True))
         click.echo(
             "95% intervals by paired bootstrap; p by exact McNemar tests, corrected for their number by Holm"
         )

@@ -53,7 +53,7 @@ def demo(
 
         return dspy.LM(f"{name}-{made.TEACHER}", engine=world.teacher, cache=False, num_retries=0)
 
-    work = choose.work(
+    run = choose.run_of(
         name,
         store=store,
         knowledge=None,
@@ -64,13 +64,13 @@ def demo(
         create=True,
     )
     if quick:
-        made.quickened(work)
+        made.quickened(run)
     click.echo(
         f"{size.passages} passages about things that exist nowhere, {size.train} questions to learn from,"
         f" {size.test} about other things to be tested on"
     )
-    made.run(work, world)
-    print_report(work.db, name, work.split)
+    made.run_demo(run, world)
+    print_report(run.db, name, run.split)
     if quick:
         click.echo("A smoke run: its students saw too little to be judged. Without --quick they learn to read.")
     click.echo(

@@ -58,12 +58,11 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
 def fill(encoder: str | None, knowledge: Path | None, store: Path, quiet: bool) -> None:
     """Encode every passage of the knowledge base that has no vector yet. Stopped, it goes on from there later."""
     from kard.knowledge.knowledge_base import KnowledgeBase
-    from kard.retrieval.search import fill as encode
-    from kard.retrieval.search import named_reader
+    from kard.retrieval.dense import DenseSearch, named_encoder
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
-    reader = named_reader(encoder, store, adapters_folder(store))
-    added, dense = encode(kb, reader, show.progress(quiet))
+    dense = DenseSearch(kb, named_encoder(encoder, store, adapters_folder(store)).embedder)
+    added = dense.fill(show.progress(quiet))
     click.echo(f"{added:,} passages encoded, {len(dense.encodings):,} in {dense.encodings.folder}")
 
 

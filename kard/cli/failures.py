@@ -47,9 +47,9 @@ def failures(
     from kard.evaluation.failures import tally, verdicts
     from kard.evaluation.report import as_markdown
 
-    work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
-    name, of = work.task.name, work.split
-    found = verdicts(work.db, name, of, needed=needed, judged=judged)
+    run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
+    name, of = run.name, run.split
+    found = verdicts(run.db, name, of, needed=needed, judged=judged)
     if not found:
         judging = "to a question that a person judged something of; judge with: kard judge" if judged else ""
         raise Missing(f"no wrong answer of {name}/{of} {judging or f'in the store; answer with: kard run {task}'}")

@@ -34,8 +34,8 @@ def ground(
     from kard import tasks
     from kard.db import open_store
     from kard.knowledge.knowledge_base import KnowledgeBase
-    from kard.retrieval import ground as step
-    from kard.retrieval.retrieve import copy_evidence
+    from kard.questions import QuestionSet
+    from kard.retrieval import retrieve
 
     started = time.monotonic()
     loaded = tasks.load(task)
@@ -44,12 +44,13 @@ def ground(
         settings = replace(settings, depth=depth)
     db = open_store(store, create=False)
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
+    training = QuestionSet(name, "train", limit)
     if dry_run:
-        lacking = step.ungrounded(db, kb.id, name, settings, limit=limit)
+        lacking = retrieve.ungrounded(db, kb.id, training, settings)
         click.echo(f"{sum(len(q.rationales) for q in lacking):,} rationales lack passages; nothing was done")
         return
-    evidence = copy_evidence(db, kb, name)
-    added = step.ground(db, kb, name, settings, limit=limit, progress=show.progress(quiet))
+    evidence = retrieve.copy_evidence(db, kb, name)
+    added = retrieve.ground(db, kb, training, settings, progress=show.progress(quiet))
     click.echo(
         f"{added:,} rationales grounded, {evidence:,} evidence passages copied ({time.monotonic() - started:.1f} s)"
     )

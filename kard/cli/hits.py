@@ -71,17 +71,17 @@ def hits(
     from kard.evaluation.retriever_metrics import one_of, read_orders
 
     k = None if kappa is None else 1  # what a student would read is of no matter here, but must fit in kappa
-    work = choose.work(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k)
-    kappa = work.choices.settings.retrieval.kappa
-    index, reranker = _current(work)
-    wanted = None if question is None else find_question(work.db, question, work.task.name)
+    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k)
+    kappa = run.options.settings.retrieval.kappa
+    index, reranker = _current(run)
+    wanted = None if question is None else find_question(run.db, question, run.name)
     if question is not None and split is None:
-        (split,) = work.db.execute("select split from questions where id = ?", [wanted]).fetchone()
-    split = split or work.split
+        (split,) = run.db.execute("select split from questions where id = ?", [wanted]).fetchone()
+    split = split or run.split
     counted = number if summary or plot else number or SHOWN
     asked = read_orders(
-        work.db,
-        work.task.name,
+        run.db,
+        run.name,
         split,
         index,
         kappa=kappa,
@@ -90,12 +90,12 @@ def hits(
         experiments=experiments,
     )
     if not asked:
-        name = work.task.name
+        name = run.name
         raise Missing(f"no passages for {name}/{split} on this knowledge base; find them with: kard run {name}")
     if plot is not None:
         from kard.evaluation.hits_plot import write_plot
 
-        write_plot(asked, kappa, f"{work.task.name}, {split}", plot)
+        write_plot(asked, kappa, f"{run.name}, {split}", plot)
         click.echo(f"{plot}: Hits@k of {len(asked)} questions")
     if summary:
         from kard.evaluation.retriever_metrics import summary as summarise
@@ -104,23 +104,23 @@ def hits(
         lines = summarise(asked, kappa, against)
         if not lines:
             raise Missing(f"nothing says what {task} needs: no evidence, no rationale of {split} that was grounded")
-        print_summary(lines, kappa, f"{work.task.name}, {split}, first {kappa}", form, against)
+        print_summary(lines, kappa, f"{run.name}, {split}, first {kappa}", form, against)
     elif plot is None:
         after = one_of(asked, retriever, reranker)
         from kard.evaluation.retriever_metrics import passages_of
 
         ids = {p.passage for a in asked for name in ("bm25", after) for p in a.orders.get(name, ())[:depth]}
-        print_orders(asked, after, depth, passages_of(work.db, sorted(ids)), form)
+        print_orders(asked, after, depth, passages_of(run.db, sorted(ids)), form)
 
 
-def _current(work: Run) -> tuple[str, str | None]:
+def _current(run: Run) -> tuple[str, str | None]:
     """The index that is looked at and its reranker; without the knowledge base, the last that was searched."""
     from kard.errors import Missing
 
     try:
-        return work.index_id, work.reranker_id()
+        return run.index_id, run.resolved.reranker
     except Missing:
-        row = work.db.execute("select index_id from retrievals order by id desc limit 1").fetchone()
+        row = run.db.execute("select index_id from retrievals order by id desc limit 1").fetchone()
         if row is None:
             raise
         return str(row[0]), None

@@ -76,9 +76,11 @@ def search(
     if kind is None:
         hits = kb.search(text, number)
     else:
-        from kard.retrieval.search import ask, named_reader
+        from kard.retrieval.dense import named_encoder
+        from kard.retrieval.live import dense_retriever
 
-        hits = ask(kb, named_reader(encoder, store, adapters_folder(store)), text, number, kind)
+        named = named_encoder(encoder, store, adapters_folder(store))
+        hits = dense_retriever(kb, named, hybrid=kind == "hybrid").search(text, number)
     if as_json:
         show.as_json(
             [

@@ -66,8 +66,3 @@ def forms(*names: str) -> Callable[[Command], Command]:
 def knowledge_of(store_path: Path, folder: Path | None) -> Path:
     """The knowledge base that a store uses unless told otherwise: `kard.knowledge` beside `kard.db`."""
     return folder or store_path.with_suffix(".knowledge")
-
-
-def adapters_of(store_path: Path) -> Path:
-    """Where a store's adapters lie: `kard.adapters` beside `kard.db`."""
-    return store_path.with_suffix(".adapters")

@@ -1,4 +1,4 @@
-"""`kard run`, `kard status` and `kard rebuild`: the steps as a whole."""
+"""`kard run`, `kard status`, `kard rebuild`, `kard train` and `kard evaluate`: steps of the pipeline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kard.cli import choose, show
+from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
     from kard.pipeline.run import Run, Teacher
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("task")
-@choose.choices
+@choose.run_options
 @click.option("--model", help="Teacher to ask for missing rationales, as PROVIDER/MODEL.")
-@click.option("--api-base", help="Address of an OpenAI-compatible server for --model.")
+@options.api_base
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Stop the teacher before this many US dollars.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@options.dry_run
 def run(
     task: str, model: str | None, api_base: str | None, max_cost: float | None, dry_run: bool, **chosen: Any
 ) -> None:
-    """Do every step of TASK that is missing, in order, and print the report.
+    """Do every missing step of TASK and print the report.
 
-    TASK is a name of `kard tasks` or the path of your own .py file. Questions are loaded before with
-    `kard load`, the knowledge base is made with `kard index`. Without --model nobody is asked and nothing
-    is paid: the rationales in the store are used.
+    TASK is a name of `kard tasks` or the path of your own .py file. First load questions with `kard load` and make
+    the knowledge base with `kard index`. Without --model nobody is asked and nothing is paid: the rationales in the
+    store are used.
     """
     from kard.cli.report import print_report
-    from kard.pipeline import steps
+    from kard.pipeline.steps import run_steps
 
     chosen["teacher"] = _teacher(task, model, api_base, max_cost, chosen["teacher"])
-    work = choose.work(task, **chosen)
+    this = choose.run_of(task, **chosen)
     if dry_run:
-        _print_states(work)
+        _print_states(this)
         return
-    added = steps.run(work)
-    for note in work.notes:
+    added = run_steps(this)
+    for note in this.notes:
         click.echo(note, err=True)
     done = ", ".join(f"{name} +{count}" for name, count in added.items() if count)
     click.echo(done or "nothing was missing")
-    print_report(work.db, work.task.name, work.split)
+    print_report(this.db, this.name, this.split)
 
 
 def _teacher(
@@ -52,7 +52,7 @@ def _teacher(
         return name
     from kard import tasks
     from kard.pipeline.run import Teacher
-    from kard.teacher.lm import teacher_lm
+    from kard.teacher.calls import teacher_lm
 
     teaching = tasks.load(task).settings.teaching
     return Teacher(
@@ -66,54 +66,142 @@ def _teacher(
 
 @click.command()
 @click.argument("task")
-@choose.choices
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@choose.run_options
+@options.as_json
 def status(task: str, as_json: bool, **chosen: Any) -> None:
-    """Show what each step of TASK has done, lacks, and has from an older form."""
-    from kard.pipeline import steps
+    """Show what each step of TASK has done and lacks.
 
-    work = choose.work(task, **chosen)
+    `outdated` counts results of other settings, rationales or documents. Nothing is written.
+    """
+    from kard.pipeline.steps import states
+
+    this = choose.run_of(task, **chosen)
     if as_json:
-        show.as_json(
-            [
-                {"step": step.name, **(asdict(state) if state else {"note": why})}
-                for step, state, why in steps.states(work)
-            ]
-        )
+        rows = [
+            {"step": step.name, **(asdict(state) if state else {"note": reason})}
+            for step, state, reason in states(this)
+        ]
+        show.as_json(rows)
         return
-    _print_states(work)
+    _print_states(this)
 
 
-def _print_states(work: Run) -> None:
-    from kard.pipeline import steps
+def _print_states(this: Run) -> None:
+    from kard.pipeline.steps import states
 
-    rows: list[tuple[object, ...]] = []
-    for step, state, why in steps.states(work):
-        if state is None:
-            rows.append((step.name, "", "", "", "", why))
-        else:
-            rows.append((step.name, state.unit, state.done, state.missing, state.outdated, state.note))
+    rows: list[tuple[object, ...]] = [
+        (step.name, state.unit, state.done, state.missing, state.outdated, state.note)
+        if state
+        else (step.name, "", "", "", "", reason)
+        for step, state, reason in states(this)
+    ]
     show.table("", ("step", "unit", "done", "missing", "outdated", ""), rows)
 
 
 @click.command()
 @click.argument("step")
 @click.argument("task")
-@choose.choices
+@choose.run_options
 @click.option("--including-paid", is_flag=True, help="Drop rationales too, which may have cost money.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def rebuild(step: str, task: str, including_paid: bool, yes: bool, **chosen: Any) -> None:
-    """Drop what STEP made for TASK and everything that came from it, so that `kard run` makes it again.
+    """Drop what STEP made for TASK and all that came from it.
 
-    What was paid for is kept unless --including-paid.
+    `kard run` then makes it again. Rationales, which may have cost money, are kept unless --including-paid.
     """
     from kard.pipeline import steps
 
     if step not in steps.NAMES:
         raise click.UsageError(f"no step {step!r}; the steps are {', '.join(steps.NAMES)}")
-    work = choose.work(task, **chosen)
+    this = choose.run_of(task, **chosen)
     names = [s.name for s in steps.resting_on(step) if including_paid or not s.paid]
     if not yes:
-        click.confirm(f"Drop {', '.join(names)} of {work.task.name} in {work.store}?", abort=True)
-    dropped = steps.rebuild(work, step, including_paid=including_paid)
+        click.confirm(f"Drop {', '.join(names)} of {this.name} in {this.store}?", abort=True)
+    dropped = steps.rebuild(this, step, including_paid=including_paid)
     click.echo(f"dropped {', '.join(dropped) or 'nothing'}; make it again with: kard run {task}")
+
+
+@click.group()
+def train() -> None:
+    """Train a reranker or students on the store's rationales."""
+
+
+@train.command()
+@click.argument("task")
+@choose.run_options
+def reranker(task: str, **chosen: Any) -> None:
+    """Train a reranker on the rationales of TASK.
+
+    It learns to rank by the question as BM25 ranks by the teacher's rationale (paper, section 3.3). Training again
+    with the same data and settings returns the same reranker.
+    """
+    from kard.pipeline.rerank import train_reranker
+
+    reranker_id = train_reranker(choose.run_of(task, **chosen))
+    click.echo(f"reranker {reranker_id}; rank with it: kard evaluate {task} --rank-only --retriever reranker")
+
+
+@train.command()
+@click.argument("task")
+@choose.run_options
+def student(task: str, **chosen: Any) -> None:
+    """Train a student of each --size and --method for TASK.
+
+    Methods are ft, ka-ft, rd and kard (paper, section 3.2). Training again with the same data and settings returns
+    the same student.
+    """
+    from kard.pipeline.students import train_student
+
+    this = choose.run_of(task, **chosen)
+    for size, method in this.students():
+        click.echo(f"student {train_student(this, size, method)}: {method}, {size}")
+    click.echo(f"let them answer: kard evaluate {task}")
+
+
+@click.command()
+@click.argument("task")
+@click.option(
+    "--student",
+    "names",
+    callback=choose.listed,
+    default="all",
+    show_default=True,
+    help="Comma-separated: `all` trained ones, `prompted` bases, ids, or names like 135m/kard, rd, few-shot.",
+)
+@click.option("--reranker", help="Id of the reranker to read by. [default: of the student's seed, else the newest]")
+@click.option("--rank-only", is_flag=True, help="Make each retriever's order of passages; let nobody answer.")
+@choose.evaluation_options
+@options.dry_run
+def evaluate(
+    task: str, names: tuple[str, ...], reranker: str | None, rank_only: bool, dry_run: bool, **chosen: Any
+) -> None:
+    """Let stored students answer under several retrievers.
+
+    All seeds and sizes take part, whatever settings they were trained with; each base model is loaded once and its
+    adapters are changed in place. `prompted` are the base models themselves: zero-shot, few-shot and few-shot-cot,
+    with passages and, under the retriever `none`, without. Every answer is stored as it is made: a run that was
+    stopped goes on where it was. Paper, sections 3.4 and 4.1.
+    """
+    from kard.cli.report import print_report
+    from kard.pipeline import evaluate as evaluation
+    from kard.pipeline.steps import run_steps
+
+    sizes, seed = chosen["sizes"], chosen.pop("seed")
+    this = choose.run_of(task, **chosen)
+    if rank_only:
+        added = run_steps(this, "find")
+        done = ", ".join(f"{name} {count:,}" for name, count in added.items() if count) or "nothing was missing"
+        click.echo(f"{done}; compare the orders: kard hits {task} --summary")
+        return
+    students = evaluation.choose(this, names, sizes=sizes, seed=seed)
+    planned = evaluation.plan(this, students, this.options.retrievers, reranker)
+    if dry_run:
+        header = ("size", "method", "seed", "student", "retriever", "k", "missing")
+        rows = [
+            (s.size, s.method, s.seed, c.student_id, c.retriever, c.row("")["k"], count)
+            for s, c, count in planned.missing()
+        ]
+        show.table("", header, rows)
+        return
+    click.echo(f"{planned.answer()} new answers under {len(planned.pairs)} conditions")
+    print_report(this.db, this.name, this.split)

@@ -1,4 +1,4 @@
-"""What a person sees: progress bars on stderr, tables on stdout, nothing in either that could drive a terminal."""
+"""What a person sees: progress on stderr, tables on stdout, and nothing that could drive a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 import click
 
@@ -13,11 +14,17 @@ from kard.progress import SILENT, Advance, Progress
 
 
 class Bars:
-    """Progress bars by rich, on stderr."""
+    """Progress on a terminal: bars by rich, on stderr."""
+
+    @contextmanager
+    def step(self, name: str, about: str) -> Generator[Advance]:
+        """Show nothing but the bars within the step."""
+        del name, about
+        yield lambda _units: None
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Generator[Advance]:
-        """A bar with a spinner while the total is unknown, with count and time left when it is known."""
+        """Show a bar with count and time left, or a spinner while the total is unknown."""
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -40,9 +47,44 @@ class Bars:
             yield lambda units: rich.advance(bar, units)
 
 
+class Lines:
+    """Progress in a log: a line on stderr when work begins, every half minute, and when a step has ended."""
+
+    EVERY = 30.0  # seconds between two lines of one bar
+
+    @contextmanager
+    def step(self, name: str, about: str) -> Generator[Advance]:
+        """Print what the step added and how long it took; nothing where it had nothing to do."""
+        del about
+        begin = monotonic()
+
+        def report(units: int) -> None:
+            if units:
+                click.echo(f"{name}: {units:,} added in {monotonic() - begin:.0f} s", err=True)
+
+        yield report
+
+    @contextmanager
+    def bar(self, label: str, total: int | None) -> Generator[Advance]:
+        """Print the label now, and the units done from time to time."""
+        begin = last = monotonic()
+        done = 0
+        click.echo(label if total is None else f"{label}: {total:,} to do", err=True)
+
+        def advance(units: int) -> None:
+            nonlocal done, last
+            done += units
+            if monotonic() - last >= self.EVERY:
+                last = monotonic()
+                of = "" if total is None else f" of {total:,}"
+                click.echo(f"{label}: {done:,}{of} after {last - begin:.0f} s", err=True)
+
+        yield advance
+
+
 def progress(quiet: bool) -> Progress:
-    """Bars when a person looks at stderr, silence otherwise."""
-    return SILENT if quiet or not sys.stderr.isatty() else Bars()
+    """Return bars where a person looks at stderr, lines where a log does, nothing if `quiet`."""
+    return SILENT if quiet else Bars() if sys.stderr.isatty() else Lines()
 
 
 def clean(text: str) -> str:

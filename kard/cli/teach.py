@@ -10,6 +10,7 @@ import click
 from kard.cli import choose, options, show
 from kard.config import Teaching
 from kard.db import open_store
+from kard.questions import QuestionSet
 
 
 @click.command()
@@ -52,14 +53,15 @@ def teach(
     """
     from kard import tasks
     from kard.teacher import teach as step
-    from kard.teacher.lm import teacher_lm
+    from kard.teacher.calls import teacher_lm
 
     loaded = tasks.load(task)
     settings = _settings(loaded.settings.teaching, samples, temperature, max_tokens, workers)
     lm = teacher_lm(model, temperature=settings.temperature, max_tokens=settings.max_tokens, api_base=api_base)
     db = open_store(store, create=False)
+    questions = QuestionSet(loaded.name, split, limit)
     if dry_run:
-        missing = len(step.missing_samples(db, loaded, lm, settings, split=split, limit=limit))
+        missing = len(step.missing_samples(db, loaded, questions, lm, settings))
         mean = step.expected_cost(db, loaded, lm, settings)
         cost = "" if mean is None else f", about ${mean * missing:.2f}"
         click.echo(f"{missing} requests to {model}{cost}")
@@ -67,11 +69,10 @@ def teach(
     taught = step.teach(
         db,
         loaded,
+        questions,
         lm,
         settings,
         name=name or model,
-        split=split,
-        limit=limit,
         max_cost=max_cost,
         progress=show.progress(quiet),
     )
@@ -116,12 +117,12 @@ def export(task: str, file: Path, teacher: str | None, what: str | None, split: 
     if what is not None:
         from kard.evaluation.export import export_rows
 
-        work = choose.work(task, store=store, knowledge=None, quiet=True, split=split)
-        count = export_rows(work.db, work.task.name, work.split, what, file)
+        run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
+        count = export_rows(run.db, run.name, run.split, what, file)
         click.echo(f"{count} rows written to {file}")
         return
     from kard import tasks
-    from kard.teacher.recorded import export_rationales
+    from kard.teacher.records import export_rationales
 
     count = export_rationales(open_store(store, create=False), tasks.load(task).name, file, teacher)
     click.echo(f"{count} rationales written to {file}")

@@ -6,28 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from kard.db import now, writing
+from kard.db import now, rows, value
 from kard.errors import Missing
 from kard.pipeline.ablation import EXPERIMENT, GOLDS, AblationRow, Ranked, Variant, lines
 from kard.pipeline.run import Run
-
-STEP = "ablate"  # in steps_log; its note is the reranker's id
-
-EXPLAINED = """
-select count(*) from questions where task = :task and split = 'train' and id <= (
-    select max(q.id) from questions q join rationales r on r.question_id = q.id
-    where q.task = :task and q.split = 'train' and r.accepted and r.teacher_id = :teacher)
-"""
-MEASURED = "(select id from questions where task = :task and split = :split order by id limit :measured)"
-NEEDED = f"select distinct question_id, passage_id, source from needed_passages where question_id in {MEASURED}"
-BY_BM25 = f"""
-select r.question_id, h.passage_id, h.rank from retrievals r join hits h on h.retrieval_id = r.id
-where r.query = 'question' and r.index_id = :index and r.question_id in {MEASURED}
-"""
-BY_RERANKER = f"""
-select r.question_id, s.passage_id, s.rank from retrievals r join rerank_scores s on s.retrieval_id = r.id
-where s.reranker_id = :reranker and r.index_id = :index and r.question_id in {MEASURED}
-"""
+from kard.questions import QuestionSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,151 +25,117 @@ class Sample:
     skip: int
     trained: int
 
+    def measured_questions(self, task: str) -> QuestionSet:
+        """Return the questions whose passages are ranked."""
+        return QuestionSet(task, self.split, self.measured)
 
-def sample_of(work: Run, limit: int, measured: int) -> Sample:
-    """At most `limit` questions to train on and `measured` to measure on, of the chosen split or else of train.
+
+def sample_of(run: Run, trained: int, measured: int) -> Sample:
+    """Return at most `trained` questions to train on and `measured` to measure on, of the chosen split or of train.
 
     Only questions up to the last one with an accepted rationale count; at most a third of them is kept from
-    training. Raises Missing when there are too few.
+    training. Raises Missing if there are too few.
     """
-    values = {"task": work.task.name, "teacher": work.teacher_id()}
-    there = int(work.db.execute(EXPLAINED, values).fetchone()[0])
-    split = work.choices.split or "train"
-    skip = min(measured, there // 3) if split == "train" else 0
-    trained = min(limit, there - skip)
+    explained = value(run.db, "internal/explained_questions", task=run.name, teacher=run.teacher_id)
+    split = run.options.split or "train"
+    skip = min(measured, explained // 3) if split == "train" else 0
+    trained = min(trained, explained - skip)
     if trained < 2 or (split == "train" and skip < 1):
-        name = work.task.name
         raise Missing(
-            f"{there} training questions of {name} have rationales, too few to train on some and to rank others; "
-            f"ask for more with: kard teach {name} --model PROVIDER/MODEL"
+            f"{explained} training questions of {run.name} have rationales, too few to train on some and to rank"
+            f" others; ask for more with: kard teach {run.name} --model PROVIDER/MODEL"
         )
     return Sample(split, skip or measured, skip, trained)
 
 
-def ablate(work: Run, variants: Sequence[Variant], sample: Sample, kappa: int) -> list[AblationRow]:
-    """Train and rank with every variant that was not yet; what all are worth.
+def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) -> list[AblationRow]:
+    """Train and rank with every variant that was not yet; return what each is worth.
 
     The first `kappa` passages by BM25 are ranked, or as many as an earlier run retrieved. Each training and each
-    batch of rankings is kept when it is done.
+    batch of rankings is stored when it is done.
     """
     from kard.models.bases import resolve
     from kard.reranker.dataset import read_lessons
     from kard.reranker.training import train_reranker
 
-    _find(work, sample, kappa)
-    index = work.index_id
-    lessons = read_lessons(
-        work.db, work.task.name, index, teacher_id=work.teacher_id(), limit=sample.trained, skip=sample.skip
+    _find(run, sample, kappa)
+    dataset = read_lessons(
+        run.db, run.name, run.index_id, teacher_id=run.teacher_id, limit=sample.trained, skip=sample.skip
     )
-    base = resolve(work.encoder)
-    rankings = [Ranked("control", "BM25 alone", _ranks(work, sample, None))]
+    base = resolve(run.encoder)
+    rankings = [Ranked("control", "BM25 alone", _best_ranks(run, sample, None))]
     for variant in variants:
-        trained = train_reranker(
-            work.db,
-            work.task.name,
+        reranker_id = train_reranker(
+            run.db,
+            run.name,
             base,
-            work.adapters,
+            run.adapters,
             variant.settings,
-            index_id=index,
-            lessons=lessons,
+            index_id=run.index_id,
+            lessons=dataset,
             experiment=EXPERIMENT,
-            knowledge=work.knowledge,
-            progress=work.progress,
+            knowledge=run.knowledge,
+            progress=run.progress,
         )
-        _rank(work, variant, trained, sample)
-        rankings.append(
-            Ranked(
-                variant.factor,
-                variant.level,
-                _ranks(work, sample, trained),
-                _seconds(work, "select milliseconds from rerankers where id = ?", trained),
-                _seconds(
-                    work, f"select sum(milliseconds) from steps_log where step = '{STEP}' and note = ?", trained
-                ),
-            )
-        )
-    return lines(rankings, next(some for some in rankings if some.factor == "default"))
+        _rank(run, variant, reranker_id, sample)
+        training = run.db.execute("select milliseconds from rerankers where id = ?", [reranker_id]).fetchone()[0]
+        ranking = value(run.db, "internal/ranking_milliseconds", reranker=reranker_id)
+        ranks = _best_ranks(run, sample, reranker_id)
+        rankings.append(Ranked(variant.factor, variant.level, ranks, _seconds(training), _seconds(ranking)))
+    return lines(rankings, next(ranking for ranking in rankings if ranking.factor == "default"))
 
 
-def _find(work: Run, sample: Sample, kappa: int) -> None:
-    """Search with what is measured, and with the rationales of everything that takes part."""
-    from kard.retrieval.ground import ground
-    from kard.retrieval.retrieve import copy_evidence, retrieve
+def _find(run: Run, sample: Sample, kappa: int) -> None:
+    """Search with the measured questions, and with the rationales of all questions that take part."""
+    from kard.retrieval.retrieve import copy_evidence, ground, retrieve
 
-    settings = replace(work.choices.settings.retrieval, kappa=kappa, k=1)
-    copy_evidence(work.db, work.base, work.task.name)
-    retrieve(
-        work.db,
-        work.base,
-        work.task.name,
-        settings,
-        split=sample.split,
-        limit=sample.measured,
-        progress=work.progress,
-    )
-    ground(
-        work.db,
-        work.base,
-        work.task.name,
-        settings,
-        limit=sample.skip + sample.trained,
-        progress=work.progress,
-    )
+    settings = replace(run.options.settings.retrieval, kappa=kappa, k=1)
+    copy_evidence(run.db, run.kb, run.name)
+    retrieve(run.db, run.kb, sample.measured_questions(run.name), settings, progress=run.progress)
+    training = QuestionSet(run.name, "train", sample.skip + sample.trained)
+    ground(run.db, run.kb, training, settings, progress=run.progress)
 
 
-def _rank(work: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
+def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
+    """Rank the measured questions' passages, unless that was done."""
+    from kard.pipeline.steps import log_step
     from kard.reranker.model import Reranker
-    from kard.retrieval.rerank import rerank, unranked
+    from kard.retrieval.rerank import rerank, unscored
 
-    where = (work.task.name, work.index_id)
-    if not unranked(work.db, reranker_id, *where, split=sample.split, limit=sample.measured):
+    questions = sample.measured_questions(run.name)
+    if not unscored(run.db, reranker_id, run.index_id, questions):
         return
     started, begin = now(), monotonic()
-    reranker = Reranker.load(work.db, reranker_id, work.adapters)
+    reranker = Reranker.load(run.db, reranker_id, run.adapters)
     reranker.fast = True
     added = rerank(
-        work.db,
+        run.db,
         reranker,
         reranker_id,
-        *where,
-        split=sample.split,
-        limit=sample.measured,
+        run.index_id,
+        questions,
         # A pooled vector is 768 bytes; the token vectors of every variant would fill the disk.
-        knowledge=work.knowledge if variant.settings.scorer == "pooled" else None,
-        progress=work.progress,
+        knowledge=run.knowledge if variant.settings.scorer == "pooled" else None,
+        progress=run.progress,
     )
-    with writing(work.db):
-        work.db.table("steps_log").insert(
-            {
-                "task": work.task.name,
-                "step": STEP,
-                "started": started,
-                "milliseconds": (monotonic() - begin) * 1000,
-                "added": added,
-                "note": reranker_id,
-            }
-        )
+    log_step(run, "ablate", started, begin, added, note=reranker_id)
 
 
-def _ranks(work: Run, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
-    """By kind of gold and measured question: the best rank of a needed passage by the reranker, or by BM25."""
-    values = {
-        "task": work.task.name,
-        "split": sample.split,
-        "measured": sample.measured,
-        "index": work.index_id,
-        "reranker": reranker_id,
-    }
-    ranks: dict[tuple[int, str], int] = {}
-    for question, passage, rank in work.db.execute(BY_BM25 if reranker_id is None else BY_RERANKER, values):
-        ranks[int(question), str(passage)] = int(rank)
-    found: dict[str, dict[int, int | None]] = {gold: {} for gold in GOLDS}
-    for question, passage, gold in work.db.execute(NEEDED, values):
-        rank, best = ranks.get((int(question), str(passage))), found[gold].get(int(question))
-        found[gold][int(question)] = best if rank is None else rank if best is None else min(rank, best)
-    return found
+def _best_ranks(run: Run, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
+    """Return each measured question's best rank of a needed passage, by kind of gold, of the reranker or of BM25."""
+    measured = sample.measured_questions(run.name).parameters
+    if reranker_id is None:
+        ranked = rows(run.db, "internal/bm25_ranks", **measured, index=run.index_id)
+    else:
+        ranked = rows(run.db, "internal/reranker_ranks", **measured, index=run.index_id, reranker=reranker_id)
+    ranks: dict[tuple[int, str], int] = {(r["question_id"], r["passage_id"]): r["rank"] for r in ranked}
+    best_ranks: dict[str, dict[int, int | None]] = {gold: {} for gold in GOLDS}
+    for needed in rows(run.db, "internal/needed_of_questions", **measured):
+        question, of_gold = needed["question_id"], best_ranks[needed["source"]]
+        rank, best = ranks.get((question, needed["passage_id"])), of_gold.get(question)
+        of_gold[question] = best if rank is None else rank if best is None else min(rank, best)
+    return best_ranks
 
 
-def _seconds(work: Run, sql: str, reranker_id: str) -> float | None:
-    row = work.db.execute(sql, [reranker_id]).fetchone()
-    return None if row is None or row[0] is None else round(float(row[0]) / 1000, 1)
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(float(milliseconds) / 1000, 1)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kard.errors import BadConfig
-from kard.pipeline import steps
 from kard.pipeline.run import Run
+from kard.pipeline.steps import run_steps
 from kard.tasks import Task
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ TEACHER = "oracle"
 
 
 def world_of(task: Task, size: Size) -> World:
-    """The task's generated world. Raises ValueError when the task has none."""
+    """Return the task's generated world. Raises ValueError when the task has none."""
     if task.world is None:
         raise ValueError(f"{task.name} has no world")
     return task.world(passages=size.passages, train=size.train, test=size.test, seed=size.seed)
 
 
-def prepare(work: Run, world: World) -> None:
+def prepare(run: Run, world: World) -> None:
     """Index the world's documents and load its questions; nothing is added when that was done before.
 
     Raises BadConfig when the store holds questions of another world: each needs a store of its own.
@@ -45,26 +45,26 @@ def prepare(work: Run, world: World) -> None:
     from kard.knowledge.indexing import index_documents
     from kard.pipeline.load import store_questions
 
-    rows = work.db.execute("select key from questions where task = ?", [work.task.name])
-    if {row[0] for row in rows} - {question.key for question in world.questions}:
+    stored = run.db.execute("select key from questions where task = ?", [run.name])
+    if {row[0] for row in stored} - {question.key for question in world.questions}:
         raise BadConfig(
-            f"{work.store} holds a world of another seed or size; keep both with: kard demo --store OTHER.db"
+            f"{run.store} holds a world of another seed or size; keep both with: kard demo --store OTHER.db"
         )
-    index_documents(world.documents, work.knowledge, source=work.task.name, progress=work.progress)
-    store_questions(work.db, work.task.name, list(world.questions))
+    index_documents(world.documents, run.knowledge, source=run.name, progress=run.progress)
+    store_questions(run.db, run.name, list(world.questions))
 
 
-def quickened(work: Run) -> Run:
-    """The same work with the least training that still goes through every step."""
-    settings = work.choices.settings
+def quickened(run: Run) -> Run:
+    """Return the run with the least training that still goes through every step."""
+    settings = run.options.settings
     quick = replace(
         settings, student=replace(settings.student, epochs=1), teaching=replace(settings.teaching, samples=1)
     )
-    work.choices = replace(work.choices, settings=quick)
-    return work
+    run.options = replace(run.options, settings=quick)
+    return run
 
 
-def run(work: Run, world: World) -> dict[str, int]:
-    """The whole pipeline; units added by each step."""
-    prepare(work, world)
-    return steps.run(work)
+def run_demo(run: Run, world: World) -> dict[str, int]:
+    """Run the whole pipeline over the world; return the units that each step added."""
+    prepare(run, world)
+    return run_steps(run)

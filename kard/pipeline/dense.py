@@ -1,157 +1,133 @@
-"""The steps `dense` and `hybrid`: passages found with each question by vectors, and by both words and vectors."""
+"""The steps `dense` and `hybrid`: find passages by vectors, and mix their order with BM25's."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from kard.errors import Missing
 from kard.pipeline.run import Run
-from kard.pipeline.step import OF_TASK, State, Step, tested_ids
+from kard.pipeline.step import State, Step, evaluated_ids
 
 if TYPE_CHECKING:
-    from kard.retrieval.dense_rankings import Reader
-    from kard.retrieval.fuse import RelevanceLabels
+    from kard.retrieval.dense import PassageEncoder
+    from kard.retrieval.fusion import RelevanceLabels
 
 
-def dense_state(work: Run) -> State:
-    """Evaluated questions with and without their nearest passages."""
-    return _state(work, "dense")
+def _state(kind: str, run: Run) -> State:
+    """Count evaluated questions with and without an order by a retriever of that kind."""
+    missing = len(_missing(run, kind))
+    return State("questions", len(evaluated_ids(run)) - missing, missing)
 
 
-def hybrid_state(work: Run) -> State:
-    """Evaluated questions with and without an order of both BM25 and vectors."""
-    return _state(work, "hybrid")
+def _missing(run: Run, kind: str) -> list[tuple[int, str]]:
+    from kard.retrieval.rankings import unranked
+
+    kappa = run.options.settings.retrieval.kappa
+    return unranked(run.db, run.resolved.retrievers[kind], run.index_id, run.evaluated, kappa)
 
 
-def dense(work: Run) -> int:
-    """Encode the whole base, if it is not yet, and find the nearest passages of each question. Raises Missing."""
-    missing = _missing(work, "dense")
+def _dense(run: Run) -> int:
+    """Encode what is not encoded of the knowledge base, and find each question's nearest passages. Raises Missing."""
+    missing = _missing(run, "dense")
     if not missing:
         return 0
-    from kard.retrieval.dense import Dense
-    from kard.retrieval.dense_rankings import search
-    from kard.retrieval.rankings import keep_retriever
+    from kard.retrieval.dense import DenseSearch, rank_dense
+    from kard.retrieval.rankings import write_retriever
 
     started = monotonic()
-    reader = _reader(work)
-    searcher = Dense(work.base, reader.embedder)
-    searcher.fill(work.progress)
-    retriever = keep_retriever(work.db, reader.retriever, {}, (monotonic() - started) * 1000)
-    return search(work.db, searcher, retriever, missing, _kappa(work), progress=work.progress)
+    encoder = _encoder(run)
+    searcher = DenseSearch(run.kb, encoder.embedder)
+    searcher.fill(run.progress)
+    retriever = write_retriever(run.db, encoder.retriever, {}, (monotonic() - started) * 1000)
+    kappa = run.options.settings.retrieval.kappa
+    return rank_dense(run.db, searcher, retriever, missing, kappa, progress=run.progress)
 
 
-def hybrid(work: Run) -> int:
+def _hybrid(run: Run) -> int:
     """Order what is not ordered; how to mix is chosen once for a task and encoder. Raises Missing."""
-    missing = _missing(work, "hybrid")
+    missing = _missing(run, "hybrid")
     if not missing:
         return 0
     from kard.pipeline.rerank import fusion_of
-    from kard.retrieval.dense_rankings import mix
+    from kard.retrieval.dense import rank_hybrid
 
-    nearest = work.retriever_id("dense")
+    nearest = run.resolved.retrievers["dense"]
     if nearest is None:
-        name = work.task.name
-        raise Missing(f"no vectors for {name}; make them with: kard run {name} --retriever dense")
-    retriever = work.retriever_id("hybrid") or _choose(work, nearest)
-    return mix(
-        work.db,
+        raise Missing(f"no vectors for {run.name}; make them with: kard run {run.name} --retriever dense")
+    retriever = run.resolved.retrievers["hybrid"] or _choose(run, nearest)
+    return rank_hybrid(
+        run.db,
         retriever,
-        fusion_of(work.db, retriever),
+        fusion_of(run.db, retriever),
         nearest,
-        work.index_id,
-        _kappa(work),
+        run.index_id,
+        run.options.settings.retrieval.kappa,
         [question for question, _ in missing],
-        progress=work.progress,
+        progress=run.progress,
     )
 
 
-def _choose(work: Run, nearest: str) -> str:
-    """Choose how to mix on training questions that the encoder was not taught; the hybrid retriever's id."""
-    from dataclasses import replace
-
-    from kard.retrieval.dense import Dense
-    from kard.retrieval.dense_rankings import choose_hybrid
-    from kard.retrieval.fusion import Fusion, Tuned
-    from kard.retrieval.rankings import keep_retriever
+def _choose(run: Run, nearest: str) -> str:
+    """Choose how to mix on training questions that the encoder was not taught; return the hybrid retriever's id."""
+    from kard.retrieval.dense import DenseSearch, choose_hybrid
+    from kard.retrieval.fusion import Fusion, TunedFusion
+    from kard.retrieval.rankings import write_retriever
 
     started = monotonic()
-    held_out = _held_out(work)
-    reader = _reader(work)
-    tuned = Tuned(Fusion(), 0)
-    if held_out:
-        searcher = Dense(work.base, reader.embedder)
-        searcher.fill(work.progress)
-        tuned = choose_hybrid(work.base, searcher, held_out, work.choices.settings.retrieval)
-    settings = {"task": work.task.name, "dense": nearest, **tuned.fusion.values()}
-    made = replace(reader.retriever, kind="hybrid", settings=settings)
-    return keep_retriever(work.db, made, tuned.metrics(), (monotonic() - started) * 1000)
+    encoder = _encoder(run)
+    tuned = TunedFusion(Fusion(), 0)
+    if labels := _held_out(run):
+        searcher = DenseSearch(run.kb, encoder.embedder)
+        searcher.fill(run.progress)
+        tuned = choose_hybrid(run.kb, searcher, labels, run.options.settings.retrieval)
+    settings = {"task": run.name, "dense": nearest, **tuned.fusion.values()}
+    retriever = replace(encoder.retriever, kind="hybrid", settings=settings)
+    return write_retriever(run.db, retriever, tuned.metrics(), (monotonic() - started) * 1000)
 
 
-def _held_out(work: Run) -> list[RelevanceLabels]:
-    """Training questions with rationales: those that did not teach the reranker when its encoder is worn."""
-    from kard.pipeline.rerank import held_out_needs
-    from kard.retrieval.fuse import needs_of
+def _held_out(run: Run) -> list[RelevanceLabels]:
+    """Return training questions with rationales: those that did not teach the reranker, if its encoder is used."""
+    from kard.pipeline.rerank import held_out_labels
+    from kard.retrieval.fusion import read_labels
 
-    if work.choices.uses_reranker_encoder:
-        reranker = work.reranker_id()
-        return [] if reranker is None else held_out_needs(work, reranker)
+    if run.options.uses_reranker_encoder:
+        return [] if run.resolved.reranker is None else held_out_labels(run, run.resolved.reranker)
     try:
-        teacher = work.teacher_id()
+        teacher = run.teacher_id
     except Missing:  # nobody has explained anything: nothing can be chosen
         return []
-    return needs_of(work.db, work.task.name, work.index_id, teacher_id=teacher)
+    return read_labels(run.db, run.name, run.index_id, teacher_id=teacher)
 
 
-def _reader(work: Run) -> Reader:
+def _encoder(run: Run) -> PassageEncoder:
     from kard.models.bases import resolve
-    from kard.retrieval.dense_rankings import reader_of, reader_of_reranker
+    from kard.retrieval.dense import encoder_of_base, encoder_of_reranker
 
-    chosen = work.choices.settings.retrieval.encoder
-    if work.choices.uses_reranker_encoder:
-        reranker = work.reranker_id()
-        if reranker is None:
-            name = work.task.name
-            raise Missing(f"no reranker for {name}; train one with: kard train reranker {name}")
-        return reader_of_reranker(work.db, reranker, work.adapters)
-    if chosen:
-        return reader_of(resolve(chosen))
-    return reader_of(resolve(work.encoder), max_length=work.choices.settings.reranker.max_length)
-
-
-def _kappa(work: Run) -> int:
-    return work.choices.settings.retrieval.kappa
-
-
-def _missing(work: Run, kind: str) -> list[tuple[int, str]]:
-    from kard.retrieval.rankings import unranked
-
-    where = (work.retriever_id(kind), work.index_id, work.task.name, _kappa(work))
-    return unranked(work.db, *where, split=work.split, limit=work.choices.test_limit)
-
-
-def _state(work: Run, kind: str) -> State:
-    missing = len(_missing(work, kind))
-    return State("questions", len(tested_ids(work)) - missing, missing)
-
-
-def _drop(kind: str) -> str:
-    of_kind = f"retriever_id in (select id from retrievers where kind = '{kind}')"
-    return f"delete from rankings where {of_kind} and question_id {OF_TASK}"
+    if run.options.uses_reranker_encoder:
+        return encoder_of_reranker(run.db, run.reranker_id, run.adapters)
+    if named := run.options.settings.retrieval.encoder:
+        return encoder_of_base(resolve(named))
+    return encoder_of_base(resolve(run.encoder), max_length=run.options.settings.reranker.max_length)
 
 
 DENSE = Step(
     "dense",
-    "the passages nearest to each evaluated question by vectors",
-    dense_state,
-    dense,
-    _drop("dense"),
+    "find",
+    "find the passages nearest to each evaluated question by vectors",
+    lambda run: _state("dense", run),
+    _dense,
+    drop="internal/drop_dense",
+    needed=lambda run: run.options.reads_from("dense", "hybrid"),
 )
 HYBRID = Step(
     "hybrid",
-    "each evaluated question's passages in an order of both BM25 and vectors",
-    hybrid_state,
-    hybrid,
-    _drop("hybrid"),
-    needs=("retrieve", "dense"),
+    "find",
+    "mix the orders of BM25 and vectors",
+    lambda run: _state("hybrid", run),
+    _hybrid,
+    drop="internal/drop_hybrid",
+    needed=lambda run: run.options.reads_from("hybrid"),
+    reads=("retrieve", "dense"),
 )

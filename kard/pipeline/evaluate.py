@@ -1,6 +1,6 @@
-"""Any stored students, and prompted bases, under many retrievers: the same questions for every condition.
+"""Let any stored students, and prompted bases, answer the same questions under many retrievers.
 
-`kard answer` lets the students of the current settings answer. Here a person names students: all seeds, all sizes,
+`kard run` lets the students of the current settings answer. Here a person names students: all seeds, all sizes,
 whatever they were trained with. Each base is loaded once, and its adapters are changed in place.
 """
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kard.config import METHODS, RERANKED, RETRIEVERS, require
-from kard.db import open_store, rows
+from kard.db import open_store, rows, value
 from kard.errors import BadInput, Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.evaluation.condition import Condition
 from kard.evaluation.name_matching import listed, meant
-from kard.pipeline import steps
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, tested_ids
+from kard.pipeline.step import State, Step, evaluated_ids
+from kard.pipeline.steps import run_step, run_steps
 from kard.pipeline.students import train_student
 from kard.retrieval.live import LiveRetriever, fusion_for
 
@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from kard.student.generation.student import Student
 
 ALL, PROMPTED = "all", "prompted"  # words among the names of students
-NOT_HERE = ("teach", "reranker", "student", "answer")  # steps that an evaluation does not do by the way
 
 
 @dataclass(frozen=True, slots=True)
 class StudentRef:
-    """A student to evaluate: a row of `students`, or a base that is yet to have one (id '')."""
+    """A student to evaluate: a row of `students`, or a base that has no row yet (id '')."""
 
     id: str
     size: str
@@ -40,101 +39,86 @@ class StudentRef:
     seed: int
     base: str
 
+    @classmethod
+    def of(cls, row: Mapping[str, object]) -> StudentRef:
+        """Return the student of a row of `stored_students`."""
+        return cls(str(row["id"]), str(row["size"]), str(row["method"]), int(str(row["seed"])), str(row["base"]))
+
     @property
     def parts(self) -> tuple[str, ...]:
-        """What it may be named by."""
+        """The words that may name it."""
         kind = (self.size, self.method)
-        return kind if not METHODS[self.method].trained else (*kind, f"seed={self.seed}", self.id)
-
-
-@dataclass
-class Evaluation(Run):
-    """The work of one seed, with the reranker that its conditions read from."""
-
-    fixed_reranker: str | None = None
-
-    def reranker_id(self) -> str | None:
-        """The reranker that was named, else one trained as chosen, else the newest of the seed, else the newest."""
-        if self.fixed_reranker:
-            return self.fixed_reranker
-        if found := super().reranker_id():
-            return found
-        seed = self.choices.settings.reranker.seed
-        newest = rows(self.db, "newest_reranker", task=self.task.name, index=self.index_id, seed=seed)
-        return str(newest[0]["id"]) if newest else None
+        return (*kind, f"seed={self.seed}", self.id) if METHODS[self.method].trained else kind
 
 
 def choose(
-    work: Run, names: Sequence[str], *, sizes: Sequence[str] | None = None, seed: int | None = None
+    run: Run, names: Sequence[str], *, sizes: Sequence[str] | None = None, seed: int | None = None
 ) -> list[StudentRef]:
-    """The students that the names mean: `all` trained ones, `prompted` bases, ids, and names like 135m/kard.
+    """Return the students that the names mean: `all` trained ones, `prompted` bases, ids, and names like 135m/kard.
 
-    Prompted bases are of the sizes that were trained unless `sizes` are given, and show the examples of `seed`.
-    Raises BadInput for a name that means none, Missing when none is trained and all are asked for.
+    Prompted bases have the sizes that were trained unless `sizes` are given, and show the examples of `seed`.
+    Raises BadInput for a name that means no student, Missing if all are asked for and none is trained.
     """
-    trained = [_chosen(row) for row in rows(work.db, "stored_students", task=work.task.name)]
-    known = [student.size for student in trained if student.size in work.task.students]
-    asked = sizes or list(dict.fromkeys(known)) or work.choices.sizes
-    shown = work.choices.settings.prompting.seed if seed is None else seed
+    trained = [StudentRef.of(row) for row in rows(run.db, "stored_students", task=run.name)]
+    trained_sizes = dict.fromkeys(student.size for student in trained if student.size in run.task.students)
+    shown_seed = run.options.settings.prompting.seed if seed is None else seed
     bases = [
-        StudentRef("", size, m.name, shown, work.base_of(size))
-        for size in asked
-        for m in METHODS.values()
-        if not m.trained
+        StudentRef("", size, method.name, shown_seed, run.base_of(size))
+        for size in sizes or list(trained_sizes) or run.options.sizes
+        for method in METHODS.values()
+        if not method.trained
     ]
     parts = {student: student.parts for student in [*trained, *bases]}
-    found: dict[StudentRef, None] = {}
+    chosen: dict[StudentRef, None] = {}
     for name in names:
-        some = trained if name == ALL else bases if name == PROMPTED else meant(name, parts)
-        if not some and name == ALL:
-            task = work.task.name
-            raise Missing(f"no student of {task} is trained; train them with: kard train student {task}")
-        if not some:
-            there = listed(dict.fromkeys(own[:3] for own in parts.values()))
-            raise BadInput(f"no student {name!r}; there are {there}, and the words {ALL} and {PROMPTED}")
-        found.update(dict.fromkeys(some))
-    return list(found)
+        students = trained if name == ALL else bases if name == PROMPTED else meant(name, parts)
+        if not students and name == ALL:
+            raise Missing(f"no student of {run.name} is trained; train them with: kard train student {run.name}")
+        if not students:
+            stored = listed(dict.fromkeys(words[:3] for words in parts.values()))
+            raise BadInput(f"no student {name!r}; there are {stored}, and the words {ALL} and {PROMPTED}")
+        chosen.update(dict.fromkeys(students))
+    return list(chosen)
 
 
-def choose_one(work: Run, name: str | None) -> StudentRef:
-    """The trained student that the name means, the newest of several seeds; without a name the newest `kard`.
+def choose_one(run: Run, name: str | None) -> StudentRef:
+    """Return the newest trained student that the name means; without a name the newest `kard`.
 
-    Raises BadInput for a name that means none or several kinds, Missing when none is trained.
+    Raises BadInput for a name that means none or several kinds, Missing if none is trained.
     """
-    found = rows(work.db, "stored_students", task=work.task.name)
-    by_age = sorted(found, key=lambda row: (str(row["created"]), int(str(row["number"]))))
-    newest = [_chosen(row) for row in reversed(by_age)]
+    stored = rows(run.db, "stored_students", task=run.name)
+    by_age = sorted(stored, key=lambda row: (str(row["created"]), int(str(row["number"]))))
+    newest = [StudentRef.of(row) for row in reversed(by_age)]
     if not newest:
-        task = work.task.name
-        raise Missing(f"no student of {task} is trained; train one with: kard train student {task}")
+        raise Missing(f"no student of {run.name} is trained; train one with: kard train student {run.name}")
     if name is None:
         return next((student for student in newest if student.method == "kard"), newest[0])
-    some = meant(name, {student: student.parts for student in newest})
-    kinds = {student.parts[:2] for student in some or newest}
-    if not some:
+    students = meant(name, {student: student.parts for student in newest})
+    kinds = {student.parts[:2] for student in students or newest}
+    if not students:
         raise BadInput(f"no student {name!r}; there are {listed(sorted(kinds))}")
     if len(kinds) > 1:
         raise BadInput(f"{name!r} may mean {listed(sorted(kinds))}; name one of them")
-    return some[0]
+    return students[0]
 
 
 def only_task(store: Path) -> str:
-    """The task of the store's students. Raises BadInput when there are several, Missing when there is none."""
+    """Return the task of the store's students. Raises BadInput for several tasks, Missing without any student."""
     db = open_store(store, create=False)
-    found = [str(row[0]) for row in db.execute("select distinct task from students where path <> '' order by task")]
+    tasks = [str(row[0]) for row in db.execute("select distinct task from students where path <> '' order by task")]
     db.close()
-    if not found:
+    if not tasks:
         raise Missing(f"no student in {store}; train some with: kard run TASK --store {store}")
-    if len(found) > 1:
-        raise BadInput(f"{store} has students of {', '.join(found)}; choose one with --task")
-    return found[0]
+    if len(tasks) > 1:
+        raise BadInput(f"{store} has students of {', '.join(tasks)}; choose one with --task")
+    return tasks[0]
 
 
-def source(work: Evaluation, method: str, retriever: str | None) -> tuple[LiveRetriever | None, str | None]:
-    """Where a student of that method finds passages for a new question, and the reranker's id if one orders them.
+def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetriever | None:
+    """Return what finds passages of a new question for a student of that method, None for one that reads nothing.
 
-    Without a retriever: the reranker if there is one, else BM25. Raises BadConfig for a method that reads nothing,
-    Missing without knowledge base, reranker or the order that was asked for.
+    Defaults to the reranker if there is one, else BM25. Raises BadConfig for a method that reads nothing, Missing
+    without the knowledge base, the reranker or the fusion that was asked for.
     """
     reads = METHODS[method].reads
     require(
@@ -142,90 +126,110 @@ def source(work: Evaluation, method: str, retriever: str | None) -> tuple[LiveRe
         f"a student of method {method} reads no passages; leave --retriever out",
     )
     if not reads or retriever == "none":
-        return None, None
-    found = None if retriever == "bm25" else work.reranker_id()
-    if found is None and retriever in RERANKED:
-        raise no_reranker(work)
-    fusion = fusion_for(work.db, work.task.name, found) if found and retriever == "fused" else None
-    model = vectors = None
-    if found is not None:
-        from kard.reranker.model import Reranker
-        from kard.retrieval.rerank import encodings_of
+        return None
+    settings, reranker_id = run.options.settings.retrieval, run.resolved.reranker
+    if reranker_id is None and retriever in RERANKED:
+        raise run.no_reranker()
+    if reranker_id is None or retriever == "bm25":
+        return LiveRetriever(run.kb, None, settings)
+    from kard.reranker.model import Reranker
+    from kard.retrieval.rerank import vectors_of
 
-        model = Reranker.load(work.db, found, work.adapters)
-        if model.scorer == "pooled":  # the token vectors of a question's candidates would take megabytes
-            vectors = encodings_of(work.db, model, found, work.knowledge)
-    return LiveRetriever(work.base, model, work.choices.settings.retrieval, vectors, fusion), found
+    fusion = fusion_for(run.db, run.name, reranker_id) if retriever == "fused" else None
+    reranker = Reranker.load(run.db, reranker_id, run.adapters)
+    # The token vectors of a question's candidates would take megabytes.
+    vectors = vectors_of(run.db, reranker, reranker_id, run.knowledge) if reranker.scorer == "pooled" else None
+    return LiveRetriever(run.kb, reranker, settings, vectors, fusion)
+
+
+def of_seed(
+    run: Run,
+    seed: int,
+    *,
+    methods: Sequence[str] = (),
+    retrievers: Sequence[str] = (),
+    reranker: str | None = None,
+) -> Run:
+    """Return the run of one seed's students, with its reranker or the one of that id."""
+    options = replace(
+        run.options,
+        settings=run.options.settings.seeded(seed),
+        methods=tuple(dict.fromkeys(methods)) or run.options.methods,
+        retrievers=tuple(retrievers) or run.options.retrievers,
+        reranker=reranker,
+        any_reranker=True,
+    )
+    return replace(run, options=options)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Students and retrievers to answer with, those of one base together, each with the work of its seed."""
+    """Students with the retrievers that they answer with, those of one base together, each with its seed's run."""
 
-    work: Run
-    pairs: tuple[tuple[Evaluation, StudentRef, str], ...]
+    run: Run
+    pairs: tuple[tuple[Run, StudentRef, str], ...]
 
     def missing(self) -> list[tuple[StudentRef, Condition, int]]:
-        """Each condition, as far as it can be told now, with the number of questions that it has not answered."""
-        found = [(student, _condition(over, student, retriever)) for over, student, retriever in self.pairs]
-        return [(student, condition, self._left(condition)) for student, condition in found]
+        """Return each condition, as far as it can be told now, with the number of questions left to answer."""
+        conditions = [(student, _condition(of, student, retriever)) for of, student, retriever in self.pairs]
+        return [(student, condition, self._left(condition)) for student, condition in conditions]
 
-    def run(self) -> int:
-        """Make what the retrievers need, then answer what is missing; the number of new answers.
+    def answer(self) -> int:
+        """Make what the retrievers need, then answer what is missing; return the number of new answers.
 
-        Each answer is kept when it is made. Raises Missing for what is not made here: rationales of the evaluated
-        questions.
+        Each answer is stored when it is made. Raises Missing for what is not made here: rationales of the evaluated
+        questions, and rerankers.
         """
-        for over in {id(over): over for over, _, _ in self.pairs}.values():
-            _prepare(over)
-        step = Step("evaluate", "stored students under many retrievers", self._state, self._answers, drop="")
-        return steps.run_step(self.work, step)
+        for run in {id(run): run for run, _, _ in self.pairs}.values():
+            if run.options.reads:
+                run_steps(run, "find")
+                if "silver" in run.options.retrievers:
+                    _check_silver(run)
+        about = "let stored students answer under many retrievers"
+        return run_step(self.run, Step("evaluate", "answer", about, self._state, self._answer_all, drop=""))
 
     def _left(self, condition: Condition) -> int:
-        work = self.work
-        return len(unanswered(work.db, work.task.name, condition, work.choices.test_limit))
+        return len(unanswered(self.run.db, self.run.name, condition, self.run.options.limit))
 
-    def _state(self, work: Run) -> State:
+    def _state(self, run: Run) -> State:
         left = sum(count for _, _, count in self.missing())
-        return State("answers", len(tested_ids(work)) * len(self.pairs) - left, left)
+        return State("answers", len(evaluated_ids(run)) * len(self.pairs) - left, left)
 
-    def _answers(self, work: Run) -> int:
+    def _answer_all(self, run: Run) -> int:
         from kard.student.generation.multi_adapter import FEW
         from kard.student.generation.student import Student
 
         added, resident, waiting = 0, "", list[tuple[Student, Condition]]()
-        for over, student, retriever in self._in_turn():
-            made = student if student.id else replace(student, id=train_student(over, student.size, student.method))
-            condition = _condition(over, made, retriever)
+        for of, student, retriever in self._by_base():
+            ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
+            condition = _condition(of, ref, retriever)
             if not (left := self._left(condition)):
                 continue
             # The base stays in memory from one student to the next, and leaves it before another one comes.
-            base = student.base
-            if left > FEW or base != resident or any(condition.student_id == c.student_id for _, c in waiting):
-                added, waiting, resident = added + self._answer(waiting), [], base
-            loaded = Student.load(work.db, condition.student_id, work.adapters)
-            waiting.append((loaded, condition))
+            if left > FEW or ref.base != resident or any(condition.student_id == c.student_id for _, c in waiting):
+                added, waiting, resident = added + self._answer(waiting), [], ref.base
+            waiting.append((Student.load(run.db, condition.student_id, run.adapters), condition))
             if left > FEW:
                 added, waiting = added + self._answer(waiting), []
         return added + self._answer(waiting)
 
-    def _in_turn(self) -> list[tuple[Evaluation, StudentRef, str]]:
-        """Base by base, and retriever by retriever: students with few questions left answer them together."""
+    def _by_base(self) -> list[tuple[Run, StudentRef, str]]:
+        """Return the pairs by base, then by retriever: students with few questions left share batches."""
         bases = list(dict.fromkeys(student.base for _, student, _ in self.pairs))
         return sorted(self.pairs, key=lambda pair: (bases.index(pair[1].base), RETRIEVERS.index(pair[2])))
 
-    def _answer(self, asked: Sequence[tuple[Student, Condition]]) -> int:
-        work = self.work
-        return answer(work.db, work.task, asked, limit=work.choices.test_limit, progress=work.progress)
+    def _answer(self, pairs: Sequence[tuple[Student, Condition]]) -> int:
+        run = self.run
+        return answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
 
 
-def _condition(over: Evaluation, student: StudentRef, retriever: str) -> Condition:
-    row = student.id or over.student_id(student.size, student.method) or ""
-    return over.condition(row, student.method, retriever)
+def _condition(run: Run, student: StudentRef, retriever: str) -> Condition:
+    student_id = student.id or run.student_id(student.size, student.method) or ""
+    return run.condition(student_id, student.method, retriever)
 
 
-def plan(work: Run, students: Sequence[StudentRef], retrievers: Sequence[str], reranker: str | None = None) -> Plan:
-    """Every student with every retriever that it can read from, base by base. Nothing is made or written.
+def plan(run: Run, students: Sequence[StudentRef], retrievers: Sequence[str], reranker: str | None = None) -> Plan:
+    """Return every student with every retriever that it can read from, base by base. Nothing is made or written.
 
     `reranker` is an id; without it each student reads by the reranker of its own seed, where there is one.
     Raises BadConfig for an unknown retriever, Missing where there is no reranker.
@@ -233,86 +237,32 @@ def plan(work: Run, students: Sequence[StudentRef], retrievers: Sequence[str], r
     for retriever in retrievers:
         require(retriever in RETRIEVERS, f"retriever must be one of {', '.join(RETRIEVERS)}, not {retriever}")
     methods = [student.method for student in students]
-    works = {
-        seed: of_seed(work, seed, methods=methods, retrievers=retrievers, reranker=reranker)
+    runs = {
+        seed: of_seed(run, seed, methods=methods, retrievers=retrievers, reranker=reranker)
         for seed in {student.seed for student in students}
     }
-    for over in works.values():
-        if over.choices.reranks and over.reranker_id() is None:
-            raise no_reranker(work)
+    for of in runs.values():
+        if of.options.reranks and of.resolved.reranker is None:
+            raise run.no_reranker()
     by_base = sorted(students, key=lambda student: (student.base, student.size))
     return Plan(
-        work,
+        run,
         tuple(
-            (works[student.seed], student, retriever)
+            (runs[student.seed], student, retriever)
             for student in by_base
             for retriever in (dict.fromkeys(retrievers) if METHODS[student.method].reads else ("none",))
         ),
     )
 
 
-def of_seed(
-    work: Run,
-    seed: int,
-    *,
-    methods: Sequence[str] = (),
-    retrievers: Sequence[str] = (),
-    reranker: str | None = None,
-) -> Evaluation:
-    """The work of one seed's students and reranker."""
-    choices = replace(
-        work.choices,
-        settings=work.choices.settings.seeded(seed),
-        methods=tuple(dict.fromkeys(methods)) or work.choices.methods,
-        retrievers=tuple(retrievers) or work.choices.retrievers,
-    )
-    return Evaluation(
-        work.db,
-        work.task,
-        choices,
-        work.store,
-        work.knowledge,
-        work.adapters,
-        work.progress,
-        work.notes,
-        fixed_reranker=reranker,
-    )
-
-
-def no_reranker(work: Run) -> Missing:
-    """The error of a store without a reranker."""
-    name = work.task.name
-    return Missing(f"no reranker for {name} on this knowledge base; train one with: kard train reranker {name}")
-
-
-def _prepare(work: Evaluation) -> None:
-    """Passages of each question and orders of them, for the chosen retrievers."""
-    if not work.choices.reads:
-        return
-    for step in steps.wanted(work):
-        if step.name not in NOT_HERE:
-            steps.run_step(work, step)
-    if "silver" in work.choices.retrievers:
-        _check_silver(work)
-
-
-def _check_silver(work: Run) -> None:
-    """Raises Missing unless every evaluated question has passages that a rationale found.
+def _check_silver(run: Run) -> None:
+    """Raise Missing unless every evaluated question has passages that a rationale found.
 
     An upper bound over some of the questions would be compared with rows over all of them.
     """
-    tested = tested_ids(work)
-    found = work.db.execute(
-        "select distinct question_id from retrievals where query = 'rationale' and index_id = ?", [work.index_id]
-    )
-    lacking = len(set(tested) - {row[0] for row in found})
-    if lacking:
-        name = work.task.name
+    without = value(run.db, "internal/count_without_silver", **run.evaluated.parameters, index=run.index_id)
+    if without:
         raise Missing(
-            f"{lacking} of {len(tested)} questions of {name}/{work.split} have no rationale to find silver passages"
-            f" with; ask for them with: kard teach {name} --split {work.split} --samples 1"
+            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
+            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
         )
-
-
-def _chosen(row: Mapping[str, object]) -> StudentRef:
-    return StudentRef(str(row["id"]), str(row["size"]), str(row["method"]), int(str(row["seed"])), str(row["base"]))

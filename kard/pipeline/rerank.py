@@ -1,4 +1,4 @@
-"""The steps `reranker` and `rerank`: train it, and rank the evaluated questions' candidates with it."""
+"""The steps `reranker`, `rerank` and `fuse`: train a reranker, rank with it, and mix its order with BM25's."""
 
 from __future__ import annotations
 
@@ -6,206 +6,196 @@ import json
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from kard.errors import Missing
+from kard.db import value
 from kard.pipeline.run import Run
-from kard.pipeline.step import OF_TASK, State, Step, count, tested_ids
+from kard.pipeline.step import State, Step, evaluated_ids
+from kard.questions import QuestionSet
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from kard.retrieval.fuse import RelevanceLabels
-    from kard.retrieval.fusion import Fusion
+    from kard.reranker.dataset import RerankerDataset
+    from kard.retrieval.fusion import Fusion, RelevanceLabels
 
 
-def reranker_state(work: Run) -> State:
-    """Whether a reranker was trained as chosen, and whether its data have changed since."""
-    current = work.reranker_id()
-    every = count(work, "select count(*) from rerankers where task = :task and experiment = ''")
-    if current is None:
-        return State("reranker", 0, 1, every)
-    from kard.reranker.dataset import read_lessons
-
-    lessons = read_lessons(
-        work.db,
-        work.task.name,
-        work.index_id,
-        teacher_id=work.teacher_id(),
-        limit=work.choices.limit,
-    )
-    row = work.db.execute("select data_sha256 from rerankers where id = ?", [current]).fetchone()
-    changed = row[0] != lessons.sha256
-    note = "trained on other rationales or passages" if changed else ""
-    return State("reranker", int(not changed), 0, every - int(not changed), note)
-
-
-def train_reranker(work: Run) -> str:
-    """Train the reranker as chosen; its id, which is the trained one's when nothing has changed."""
+def train_reranker(run: Run) -> str:
+    """Train the reranker that the options describe, unless equal data and settings made one; return its id."""
     from kard.models.bases import resolve
     from kard.reranker.training import train_reranker as train
 
-    return train(
-        work.db,
-        work.task.name,
-        resolve(work.encoder),
-        work.adapters,
-        work.choices.settings.reranker,
-        index_id=work.index_id,
-        teacher_id=work.teacher_id(),
-        limit=work.choices.limit,
-        knowledge=work.knowledge,
-        progress=work.progress,
+    reranker_id = train(
+        run.db,
+        run.name,
+        resolve(run.encoder),
+        run.adapters,
+        run.options.settings.reranker,
+        index_id=run.index_id,
+        teacher_id=run.teacher_id,
+        limit=run.options.train_limit,
+        knowledge=run.knowledge,
+        progress=run.progress,
     )
-
-
-def reranker(work: Run) -> int:
-    """Train the reranker unless there is one trained as chosen."""
-    if work.reranker_id() is not None:
-        return 0
-    train_reranker(work)
-    return 1
-
-
-def rerank_state(work: Run) -> State:
-    """Evaluated questions whose candidates the reranker has and has not ranked."""
-    from kard.retrieval.rerank import unranked
-
-    tested, current = set(tested_ids(work)), work.reranker_id()
-    if current is None:
-        return State("questions", 0, len(tested))
-    left = {retrieval for retrieval, _ in unranked(work.db, current, work.task.name, work.index_id)}
-    query = "select id, question_id from retrievals where query = 'question' and index_id = ?"
-    done = {question for i, question in work.db.execute(query, [work.index_id]) if i not in left}
-    return State("questions", len(tested & done), len(tested - done))
-
-
-def rerank(work: Run) -> int:
-    """Rank what is not ranked. Raises Missing without a reranker."""
-    found = work.reranker_id()
-    if found is None:
-        name = work.task.name
-        raise Missing(f"no reranker for {name}; train one with: kard train reranker {name}")
-    if rerank_state(work).missing == 0:
-        return 0
-    from kard.reranker.model import Reranker
-    from kard.retrieval.rerank import rerank as rank
-
-    return rank(
-        work.db,
-        Reranker.load(work.db, found, work.adapters),
-        found,
-        work.task.name,
-        work.index_id,
-        split=work.split,
-        limit=work.choices.test_limit,
-        knowledge=work.knowledge,
-        progress=work.progress,
-    )
-
-
-def fuse_state(work: Run) -> State:
-    """Evaluated questions with and without an order by both BM25 and the reranker."""
-    missing = _unfused(work)
-    return State("questions", len(tested_ids(work)) - len(missing), len(missing))
-
-
-def _unfused(work: Run) -> list[int]:
-    from kard.retrieval.rankings import unranked
-
-    kappa = work.choices.settings.retrieval.kappa
-    found = unranked(
-        work.db,
-        work.retriever_id("fused"),
-        work.index_id,
-        work.task.name,
-        kappa,
-        split=work.split,
-        limit=work.choices.test_limit,
-    )
-    return [question for question, _ in found]
-
-
-def fuse(work: Run) -> int:
-    """Choose how to fuse, unless that was done for this reranker, and order what is not ordered. Raises Missing."""
-    reranker_id = work.reranker_id()
-    if reranker_id is None:
-        name = work.task.name
-        raise Missing(f"no reranker for {name}; train one with: kard train reranker {name}")
-    missing = _unfused(work)
-    if not missing:
-        return 0
-    from kard.retrieval.fuse import fuse as order
-
-    retriever = work.retriever_id("fused") or _choose_fusion(work, reranker_id)
-    kappa = work.choices.settings.retrieval.kappa
-    fusion = fusion_of(work.db, retriever)
-    return order(work.db, retriever, fusion, reranker_id, work.index_id, kappa, missing, progress=work.progress)
+    run.refresh()
+    return reranker_id
 
 
 def fusion_of(db: Database, retriever_id: str) -> Fusion:
-    """How a fused or hybrid retriever makes one order of two."""
+    """Return how a fused or hybrid retriever makes one order of two."""
     from kard.retrieval.fusion import Fusion
 
     row = db.execute("select settings from retrievers where id = ?", [retriever_id]).fetchone()
     return Fusion.of(json.loads(row[0]))
 
 
-def _choose_fusion(work: Run, reranker_id: str) -> str:
-    """Choose on the training questions that the reranker was not taught; its id.
+def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
+    """Return the training questions that did not teach this reranker; none if its data have changed since."""
+    from kard.retrieval.fusion import read_labels
 
-    Without them (few questions, or data that have changed since) both orders count alike, by rank.
+    dataset = _dataset(run)
+    if _data_of(run, reranker_id) != dataset.sha256:
+        return []
+    settings = run.options.settings.reranker
+    _, held_out = dataset.split(settings.seed, settings.held_out)
+    keys = {question.key for question in held_out}
+    labels = read_labels(run.db, run.name, run.index_id, teacher_id=run.teacher_id)
+    return [label for label in labels if label.key in keys]
+
+
+def _dataset(run: Run) -> RerankerDataset:
+    from kard.reranker.dataset import read_lessons
+
+    return read_lessons(run.db, run.name, run.index_id, teacher_id=run.teacher_id, limit=run.options.train_limit)
+
+
+def _data_of(run: Run, reranker_id: str) -> str:
+    return run.db.execute("select data_sha256 from rerankers where id = ?", [reranker_id]).fetchone()[0]
+
+
+def _reranker_state(run: Run) -> State:
+    """Tell whether a reranker was trained with these settings, and whether its data have changed since."""
+    reranker_id = run.resolved.reranker
+    trained = value(run.db, "internal/count_rerankers", task=run.name)
+    if reranker_id is None:
+        return State("reranker", 0, 1, trained)
+    changed = _data_of(run, reranker_id) != _dataset(run).sha256
+    note = "trained on other rationales or passages" if changed else ""
+    return State("reranker", int(not changed), 0, trained - int(not changed), note)
+
+
+def _reranker(run: Run) -> int:
+    """Train the reranker unless one was trained with these settings."""
+    if run.resolved.reranker is not None:
+        return 0
+    train_reranker(run)
+    return 1
+
+
+def _rerank_state(run: Run) -> State:
+    """Count evaluated questions whose candidates the reranker has and has not ranked."""
+    from kard.retrieval.rerank import unscored
+
+    evaluated = set(evaluated_ids(run))
+    if run.resolved.reranker is None:
+        return State("questions", 0, len(evaluated))
+    left = {
+        retrieval for retrieval, _ in unscored(run.db, run.resolved.reranker, run.index_id, QuestionSet(run.name))
+    }
+    query = "select id, question_id from retrievals where query = 'question' and index_id = ?"
+    done = {question for i, question in run.db.execute(query, [run.index_id]) if i not in left}
+    return State("questions", len(evaluated & done), len(evaluated - done))
+
+
+def _rerank(run: Run) -> int:
+    """Rank the candidates that are not ranked. Raises Missing without a reranker."""
+    reranker_id = run.reranker_id
+    if _rerank_state(run).missing == 0:
+        return 0
+    from kard.reranker.model import Reranker
+    from kard.retrieval.rerank import rerank
+
+    return rerank(
+        run.db,
+        Reranker.load(run.db, reranker_id, run.adapters),
+        reranker_id,
+        run.index_id,
+        run.evaluated,
+        knowledge=run.knowledge,
+        progress=run.progress,
+    )
+
+
+def _fuse_state(run: Run) -> State:
+    """Count evaluated questions with and without an order by both BM25 and the reranker."""
+    missing = _unfused(run)
+    return State("questions", len(evaluated_ids(run)) - len(missing), len(missing))
+
+
+def _unfused(run: Run) -> list[int]:
+    from kard.retrieval.rankings import unranked
+
+    kappa = run.options.settings.retrieval.kappa
+    questions = unranked(run.db, run.resolved.retrievers["fused"], run.index_id, run.evaluated, kappa)
+    return [question for question, _ in questions]
+
+
+def _fuse(run: Run) -> int:
+    """Choose how to fuse, unless that was done for this reranker, and order what is not ordered. Raises Missing."""
+    reranker_id = run.reranker_id
+    missing = _unfused(run)
+    if not missing:
+        return 0
+    from kard.retrieval.fusion import rank_fused
+
+    retriever = run.resolved.retrievers["fused"] or _choose_fusion(run, reranker_id)
+    kappa = run.options.settings.retrieval.kappa
+    fusion = fusion_of(run.db, retriever)
+    return rank_fused(run.db, retriever, fusion, reranker_id, run.index_id, kappa, missing, progress=run.progress)
+
+
+def _choose_fusion(run: Run, reranker_id: str) -> str:
+    """Choose how to fuse on the training questions that did not teach the reranker; return the retriever's id.
+
+    Without such questions (few questions, or data that have changed since) both orders count alike, by rank.
     """
     from kard.reranker.model import Reranker
-    from kard.retrieval.fuse import choose, keep
-    from kard.retrieval.fusion import Fusion, Tuned
+    from kard.retrieval.fusion import Fusion, TunedFusion, choose_fusion, write_fusion
 
     started = monotonic()
-    tuned = Tuned(Fusion(), 0)
-    if held_out := held_out_needs(work, reranker_id):
-        model = Reranker.load(work.db, reranker_id, work.adapters)
-        settings = work.choices.settings.retrieval
-        tuned = choose(work.db, work.base, model, reranker_id, held_out, settings, progress=work.progress)
-    return keep(work.db, reranker_id, tuned, (monotonic() - started) * 1000)
-
-
-def held_out_needs(work: Run, reranker_id: str) -> list[RelevanceLabels]:
-    """The training questions that did not teach this reranker; none when its data have changed since."""
-    from kard.reranker.dataset import read_lessons
-    from kard.retrieval.fuse import needs_of
-
-    teacher = work.teacher_id()
-    where = (work.db, work.task.name, work.index_id)
-    lessons = read_lessons(*where, teacher_id=teacher, limit=work.choices.limit)
-    row = work.db.execute("select data_sha256 from rerankers where id = ?", [reranker_id]).fetchone()
-    if row[0] != lessons.sha256:
-        return []
-    settings = work.choices.settings.reranker
-    _, apart = lessons.split(settings.seed, settings.held_out)
-    keys = {lesson.key for lesson in apart}
-    return [needs for needs in needs_of(*where, teacher_id=teacher) if needs.key in keys]
+    tuned = TunedFusion(Fusion(), 0)
+    if labels := held_out_labels(run, reranker_id):
+        model = Reranker.load(run.db, reranker_id, run.adapters)
+        settings = run.options.settings.retrieval
+        tuned = choose_fusion(run.db, run.kb, model, reranker_id, labels, settings, progress=run.progress)
+    return write_fusion(run.db, reranker_id, tuned, (monotonic() - started) * 1000)
 
 
 RERANKER = Step(
     "reranker",
-    "a reranker that learns from the rationales",
-    reranker_state,
-    reranker,
-    "delete from rerankers where task = :task",
-    needs=("ground",),
+    "train",
+    "train a reranker on the rationales",
+    _reranker_state,
+    _reranker,
+    drop="internal/drop_reranker",
+    needed=lambda run: run.options.reranks,
+    reads=("ground",),
 )
 RERANK = Step(
     "rerank",
-    "each evaluated question's candidates in the reranker's order",
-    rerank_state,
-    rerank,
-    "delete from rerank_scores where reranker_id in (select id from rerankers where task = :task)",
-    needs=("retrieve", "reranker"),
+    "find",
+    "rank each evaluated question's candidates with the reranker",
+    _rerank_state,
+    _rerank,
+    drop="internal/drop_rerank",
+    needed=lambda run: run.options.reranks,
+    reads=("retrieve", "reranker"),
 )
 FUSE = Step(
     "fuse",
-    "each evaluated question's candidates in an order of both BM25 and the reranker",
-    fuse_state,
-    fuse,
-    f"delete from rankings where retriever_id in (select id from retrievers where kind = 'fused')"
-    f" and question_id {OF_TASK}",
-    needs=("rerank",),
+    "find",
+    "mix the orders of BM25 and the reranker",
+    _fuse_state,
+    _fuse,
+    drop="internal/drop_fuse",
+    needed=lambda run: run.options.reads_from("fused"),
+    reads=("rerank",),
 )

@@ -1,81 +1,76 @@
-"""The steps `retrieve` and `ground`: passages found with questions, and with rationales."""
+"""The steps `retrieve` and `ground`: find passages with questions, and with rationales."""
 
 from __future__ import annotations
 
+from kard.db import value
 from kard.pipeline.run import Run
-from kard.pipeline.step import OF_TASK, State, Step, count, tested_ids
+from kard.pipeline.step import State, Step, evaluated_ids
 
 
-def retrieve_state(work: Run) -> State:
-    """Evaluated questions with and without passages on the current index."""
-    from kard.retrieval.retrieve import lacking
+def _retrieve_state(run: Run) -> State:
+    """Count evaluated questions with and without passages of the current index."""
+    from kard.retrieval.retrieve import unsearched
 
-    settings = work.choices.settings.retrieval
-    index, tested = work.index_id, tested_ids(work)
-    missing = lacking(work.db, index, work.task.name, settings, split=work.split, limit=work.choices.test_limit)
-    outdated = count(work, f"{_RETRIEVALS} and query = 'question' and index_id <> :index", index=index)
-    return State("questions", len(tested) - len(missing), len(missing), outdated)
-
-
-def retrieve(work: Run) -> int:
-    """Search with the evaluated questions; keep the gold evidence beside what was found."""
-    from kard.retrieval.retrieve import copy_evidence
-    from kard.retrieval.retrieve import retrieve as search
-
-    copy_evidence(work.db, work.base, work.task.name)
-    return search(
-        work.db,
-        work.base,
-        work.task.name,
-        work.choices.settings.retrieval,
-        split=work.split,
-        limit=work.choices.test_limit,
-        progress=work.progress,
+    settings = run.options.settings.retrieval
+    missing = unsearched(run.db, run.index_id, run.evaluated, settings)
+    return State(
+        "questions", len(evaluated_ids(run)) - len(missing), len(missing), _retrievals(run, "question", False)
     )
 
 
-def ground_state(work: Run) -> State:
-    """Rationales with and without passages on the current index."""
-    from kard.retrieval.ground import ungrounded
+def _retrieve(run: Run) -> int:
+    """Search with the evaluated questions; keep the gold evidence beside what was found."""
+    from kard.retrieval.retrieve import copy_evidence, retrieve
 
-    index = work.index_id
-    found = ungrounded(work.db, index, work.task.name, work.choices.settings.retrieval, limit=work.choices.limit)
+    copy_evidence(run.db, run.kb, run.name)
+    return retrieve(run.db, run.kb, run.evaluated, run.options.settings.retrieval, progress=run.progress)
+
+
+def _ground_state(run: Run) -> State:
+    """Count rationales with and without passages of the current index."""
+    from kard.retrieval.retrieve import ungrounded
+
+    settings = run.options.settings.retrieval
+    questions = ungrounded(run.db, run.index_id, run.trained_on, settings)
     return State(
         "rationales",
-        count(work, f"{_RETRIEVALS} and query = 'rationale' and index_id = :index", index=index),
-        sum(len(question.rationales) for question in found),
-        count(work, f"{_RETRIEVALS} and query = 'rationale' and index_id <> :index", index=index),
+        _retrievals(run, "rationale", True),
+        sum(len(question.rationales) for question in questions),
+        _retrievals(run, "rationale", False),
     )
 
 
-def ground(work: Run) -> int:
+def _ground(run: Run) -> int:
     """Search with the rationales."""
-    from kard.retrieval.ground import ground as search
+    from kard.retrieval.retrieve import ground
 
-    return search(
-        work.db,
-        work.base,
-        work.task.name,
-        work.choices.settings.retrieval,
-        limit=work.choices.limit,
-        progress=work.progress,
+    training = run.trained_on
+    return ground(run.db, run.kb, training, run.options.settings.retrieval, progress=run.progress)
+
+
+def _retrievals(run: Run, query: str, current: bool) -> int:
+    """Count the task's retrievals of a kind of query on the current index, or on all others."""
+    return value(
+        run.db, "internal/count_retrievals", task=run.name, query=query, index=run.index_id, current=current
     )
 
-
-_RETRIEVALS = f"select count(*) from retrievals where question_id {OF_TASK}"
 
 RETRIEVE = Step(
     "retrieve",
-    "passages found with each evaluated question",
-    retrieve_state,
-    retrieve,
-    f"delete from retrievals where query = 'question' and question_id {OF_TASK}",
+    "find",
+    "find passages with each evaluated question",
+    _retrieve_state,
+    _retrieve,
+    drop="internal/drop_retrieve",
+    needed=lambda run: run.options.reads,
 )
 GROUND = Step(
     "ground",
-    "passages found with each rationale",
-    ground_state,
-    ground,
-    f"delete from retrievals where query = 'rationale' and question_id {OF_TASK}",
-    needs=("teach",),
+    "find",
+    "find passages with each rationale",
+    _ground_state,
+    _ground,
+    drop="internal/drop_ground",
+    needed=lambda run: run.options.reads,
+    reads=("teach",),
 )

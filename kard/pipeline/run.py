@@ -1,17 +1,19 @@
-"""What a run is made of: the choices, and the rows of the store that they resolve to."""
+"""A run: the options that a person chose, and the rows of the store that they resolve to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, TaskSettings, require
+from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
 from kard.progress import SILENT, Progress
+from kard.questions import QuestionSet
 from kard.records import canonical
 from kard.tasks import Task
 
@@ -42,11 +44,15 @@ class RunOptions:
     sizes: tuple[str, ...]
     methods: tuple[str, ...] = DEFAULT_METHODS
     retrievers: tuple[str, ...] = DEFAULT_RETRIEVERS
-    limit: int | None = None  # training questions
-    test_limit: int | None = None  # evaluated questions
+    train_limit: int | None = None  # training questions
+    limit: int | None = None  # evaluated questions
     split: str | None = None  # evaluated split; found in the store when None
     teacher: Teacher | None = None  # found in the store when None
-    encoder: str | None = None  # name of the reranker's base, the task's first when None
+    encoder: str | None = None  # name of the reranker's base; the task's first when None
+    reranker: str | None = None  # id of the reranker to rank with; the one trained with these settings when None
+    any_reranker: bool = (
+        False  # where none was trained with these settings: the newest of the seed, else the newest
+    )
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -59,200 +65,263 @@ class RunOptions:
         """Whether any student reads passages."""
         return any(METHODS[m].reads for m in self.methods) and any(r != "none" for r in self.retrievers)
 
+    def reads_from(self, *retrievers: str) -> bool:
+        """Whether any student reads passages of one of these retrievers."""
+        return self.reads and any(retriever in self.retrievers for retriever in retrievers)
+
     @property
     def reranks(self) -> bool:
-        """Whether anything is read in the reranker's order."""
-        return self.reads and bool(
-            set(RERANKED) & set(self.retrievers) or (self.searches and self.uses_reranker_encoder)
-        )
-
-    @property
-    def searches(self) -> bool:
-        """Whether anything is found by vectors."""
-        return self.reads_from("dense") or self.reads_from("hybrid")
-
-    def reads_from(self, retriever: str) -> bool:
-        """Whether any student reads what that retriever finds."""
-        return self.reads and retriever in self.retrievers
+        """Whether anything is read in the reranker's order, or found with its encoder."""
+        return self.reads_from(*RERANKED) or (self.uses_reranker_encoder and self.reads_from("dense", "hybrid"))
 
     @property
     def uses_reranker_encoder(self) -> bool:
-        """Whether dense search reads with the trained reranker's encoder."""
+        """Whether dense search encodes with the trained reranker."""
         return self.settings.retrieval.encoder == "reranker"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Ids of the rows that a run's options mean, None where the store has no such row yet."""
+
+    index: str | None = None  # state of the knowledge base; None where there is no knowledge base
+    teachers: Mapping[str, str] = field(default_factory=dict[str, str])  # id: name, newest first
+    reranker: str | None = None
+    retrievers: Mapping[str, str | None] = field(default_factory=dict[str, str | None])  # fused, dense, hybrid
+    students: Mapping[tuple[str, str], str | None] = field(default_factory=dict[tuple[str, str], str | None])
 
 
 @dataclass
 class Run:
-    """A task, its store and folders, and the choices of this run."""
+    """A task with its store and folders, the options of this run, and the rows that they resolve to.
+
+    Rows are looked up once, by reading alone, when the first of them is asked for; `refresh` looks again after a
+    step has written.
+    """
 
     db: Database
     task: Task
-    choices: RunOptions
+    options: RunOptions
     store: Path
     knowledge: Path
     adapters: Path
     progress: Progress = SILENT
-    notes: list[str] = field(default_factory=lambda: list[str]())  # what a person should hear at the end
+    notes: list[str] = field(default_factory=list[str])  # what a person should hear at the end
+
+    # What the options mean
 
     @cached_property
     def split(self) -> str:
-        """The split to answer. Raises Missing when the task has no question, or none but for training."""
-        if self.choices.split:
-            return self.choices.split
-        sql = "select distinct split from questions where task = ?"
-        there = [row[0] for row in self.db.execute(sql, [self.task.name])]
+        """The evaluated split. Raises Missing if the task has no questions, or none but those for training."""
+        if self.options.split:
+            return self.options.split
+        splits = [
+            row[0] for row in self.db.execute("select distinct split from questions where task = ?", [self.name])
+        ]
         for split in EVALUATION_SPLITS:
-            if split in there:
+            if split in splits:
                 return split
-        name = self.task.name
-        if not there:
-            raise Missing(f"no questions of {name} in {self.store}; load them with: kard load {name} FILE")
-        raise Missing(f"no question of {name} to evaluate on; load some with: kard load {name} FILE --split test")
+        if not splits:
+            raise Missing(
+                f"no questions of {self.name} in {self.store}; load them with: kard load {self.name} FILE"
+            )
+        raise Missing(
+            f"no question of {self.name} to evaluate on; load some with: kard load {self.name} FILE --split test"
+        )
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
+    def evaluated(self) -> QuestionSet:
+        """The questions that are answered."""
+        return QuestionSet(self.name, self.split, self.options.limit)
+
+    @property
+    def trained_on(self) -> QuestionSet:
+        """The questions that reranker and students learn from."""
+        return QuestionSet(self.name, "train", self.options.train_limit)
+
+    @property
+    def encoder(self) -> str:
+        """The base of the reranker. Raises BadConfig for a name that the task does not declare."""
+        name, encoders = self.options.encoder, self.task.encoders
+        if name is not None and name not in encoders:
+            raise BadConfig(f"{self.name} has no encoder {name!r}; it declares {', '.join(encoders)}")
+        return self.task.encoder if name is None else encoders[name]
+
+    def base_of(self, size: str) -> str:
+        """Return the base model of a size. Raises BadConfig for a size that the task does not declare."""
+        if size not in self.task.students:
+            raise BadConfig(f"{self.name} has no size {size!r}; it declares {', '.join(self.task.students)}")
+        return self.task.students[size]
+
+    def students(self) -> Iterator[tuple[str, str]]:
+        """Yield every size with every method."""
+        return ((size, method) for size in self.options.sizes for method in self.options.methods)
+
+    def retrievers_of(self, method: str) -> tuple[str, ...]:
+        """Return the retrievers that a student of that method reads from: the chosen ones, or `none`."""
+        return self.options.retrievers if METHODS[method].reads else ("none",)
+
+    # What the store has of it
 
     @cached_property
-    def base(self) -> KnowledgeBase:
+    def kb(self) -> KnowledgeBase:
         """The knowledge base. Raises Missing."""
         from kard.knowledge.knowledge_base import KnowledgeBase
 
         return KnowledgeBase.open(self.knowledge)
 
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The rows that the options mean, looked up without writing."""
+        try:
+            index = self.kb.id
+        except Missing:
+            index = None
+        teachers = self._teachers()
+        reranker = self._reranker(index)
+        return Resolved(
+            index=index,
+            teachers=teachers,
+            reranker=reranker,
+            retrievers={kind: self._retriever(kind, reranker) for kind in RANKED},
+            students={pair: self._student(*pair, teachers) for pair in self.students()},
+        )
+
+    def refresh(self) -> None:
+        """Look the rows up again when they are next asked for: a step has written."""
+        self.__dict__.pop("resolved", None)
+        self.__dict__.pop("kb", None)
+
     @property
     def index_id(self) -> str:
-        """The current state of the knowledge base, recorded in the store."""
-        from kard.retrieval.retrieve import record_index
-
-        return record_index(self.db, self.base)
-
-    def teacher_id(self) -> str:
-        """The teacher whose rationales train. Raises Missing or BadConfig when there is none, or no one."""
-        found = list(
-            self.db.query(
-                "select distinct t.id, t.name, t.created from teachers t join rationales r on r.teacher_id = t.id"
-                " join questions q on q.id = r.question_id where q.task = ? and q.split = 'train'"
-                " order by t.created desc",
-                [self.task.name],
-            )
-        )
-        wanted = self.choices.teacher
-        if wanted is not None:
-            found = [row for row in found if row["name"] == wanted.name]
-        if not found:
-            name = self.task.name
-            raise Missing(
-                f"no rationales for {name}; ask a teacher with: kard teach {name} --model PROVIDER/MODEL,"
-                f" or load recorded ones with: kard load {name} --rationales FILE"
-            )
-        names = {row["name"] for row in found}
-        if len(names) > 1:
-            raise BadConfig(f"rationales of {', '.join(sorted(names))}: choose whose with --teacher NAME")
-        return str(found[0]["id"])
+        """The id of the knowledge base as it is now. Raises Missing if there is none."""
+        return self.resolved.index or self.kb.id
 
     @property
-    def encoder(self) -> str:
-        """The base of the reranker. Raises BadConfig for a name that the task does not declare."""
-        name, there = self.choices.encoder, self.task.encoders
-        if name is not None and name not in there:
-            raise BadConfig(f"{self.task.name} has no encoder {name!r}; it declares {', '.join(there)}")
-        return self.task.encoder if name is None else there[name]
+    def teacher_id(self) -> str:
+        """The id of the teacher whose rationales are used for training.
 
-    def reranker_id(self) -> str | None:
-        """The newest reranker trained as chosen on the current index, None when there is none."""
-        return _newest(
-            self.db,
-            "select id from rerankers where task = ? and base = ? and index_id = ? and settings = ?"
-            " and experiment = '' order by created desc, rowid desc limit 1",
-            [self.task.name, self.encoder, self.index_id, stored(self.choices.settings.reranker)],
-        )
+        Raises Missing if the store has none, BadConfig if it has several.
+        """
+        teachers = self.resolved.teachers
+        if not teachers:
+            raise Missing(
+                f"no rationales for {self.name}; ask a teacher with: kard teach {self.name} --model PROVIDER/MODEL,"
+                f" or load recorded ones with: kard load {self.name} --rationales FILE"
+            )
+        if len(names := sorted(set(teachers.values()))) > 1:
+            raise BadConfig(f"rationales of {', '.join(names)}: choose whose with --teacher NAME")
+        return next(iter(teachers))
 
-    def retriever_id(self, kind: str) -> str | None:
-        """The newest fused, dense or hybrid retriever as chosen, None when there is none."""
-        retrieval = self.choices.settings.retrieval
-        wears = kind == "fused" or retrieval.encoder == "reranker"
-        reranker = self.reranker_id() if wears else None
-        if wears and reranker is None:
-            return None
-        base = self.encoder if wears or not retrieval.encoder else retrieval.encoder
-        return _newest(
-            self.db,
-            "select id from retrievers where kind = ? and base = ? and reranker_id is ?"
-            " and coalesce(json_extract(settings, '$.task'), ?) = ?"  # another task's questions chose another mix
-            " order by created desc, rowid desc limit 1",
-            [kind, base, reranker, self.task.name, self.task.name],
-        )
+    @property
+    def reranker_id(self) -> str:
+        """The id of the reranker to rank with. Raises Missing if there is none."""
+        if self.resolved.reranker is None:
+            raise self.no_reranker()
+        return self.resolved.reranker
+
+    def no_reranker(self) -> Missing:
+        """Return the error of a store without a reranker."""
+        from kard.retrieval.live import no_reranker
+
+        return no_reranker(self.name, store=self.store)
 
     def student_id(self, size: str, method: str) -> str | None:
-        """The newest student of that size and method trained as chosen, None when there is none."""
-        return _newest(
-            self.db,
-            "select id from students where task = ? and size = ? and base = ? and method = ? and settings = ?"
-            " order by created desc, rowid desc limit 1",
-            [self.task.name, size, self.base_of(size), method, self.settings_of(method)],
-        )
+        """Return the id of the student of that size and method with these settings, None if there is none."""
+        return self._student(size, method, self.resolved.teachers)
 
-    def settings_of(self, method: str) -> str:
-        """The `settings` column of a student of that method made as chosen."""
-        known, settings = METHODS[method], self.choices.settings
-        if known.trained:
-            return stored(settings.student)
+    def student_settings(self, method: str, teacher_id: str | None = None) -> str:
+        """Return the `settings` column of a student of that method; `teacher_id` wrote the examples it is shown."""
+        settings = self.options.settings
+        if METHODS[method].trained:
+            return settings_column(settings.student)
         from kard.student.generation.prompted import settings_text
 
-        return settings_text(known, settings.prompting, self.teacher_id() if known.shots else None)
+        return settings_text(METHODS[method], settings.prompting, teacher_id)
 
-    def base_of(self, size: str) -> str:
-        """The base model of a size. Raises BadConfig for a size that the task does not declare."""
-        if size not in self.task.students:
-            raise BadConfig(f"{self.task.name} has no size {size!r}; it declares {', '.join(self.task.students)}")
-        return self.task.students[size]
-
-    def students(self) -> Iterator[tuple[str, str]]:
-        """Every size with every method."""
-        for size in self.choices.sizes:
-            for method in self.choices.methods:
-                yield size, method
-
-    def retrievers_of(self, method: str) -> tuple[str, ...]:
-        """What a student of that method reads from: the chosen retrievers, or nothing."""
-        return self.choices.retrievers if METHODS[method].reads else ("none",)
-
-    def conditions(self) -> Sequence[Condition]:
-        """Every condition whose student and reranker exist."""
-        made: list[Condition] = []
-        for size, method in self.students():
-            student = self.student_id(size, method)
-            if student is None:
-                continue
-            for retriever in self.retrievers_of(method):
-                condition = self.condition(student, method, retriever)
-                if condition.reranked and condition.reranker_id is None:
-                    continue
-                if retriever in RANKED and condition.retriever_id is None:
-                    continue
-                made.append(condition)
-        return made
+    def conditions(self) -> list[Condition]:
+        """Return every condition whose student and retriever exist."""
+        return [
+            condition
+            for (_, method), student in self.resolved.students.items()
+            if student is not None
+            for condition in (self.condition(student, method, r) for r in self.retrievers_of(method))
+            if (condition.reranker_id is not None or not condition.reranked)
+            and (condition.retriever_id is not None or condition.retriever not in RANKED)
+        ]
 
     def condition(self, student_id: str, method: str, retriever: str) -> Condition:
-        """The condition of a student that reads from a retriever, decoded as chosen."""
-        reads = retriever != "none"
-        kappa = self.choices.settings.retrieval.kappa
+        """Return the condition of a student that reads from a retriever, decoded as chosen."""
+        settings = self.options.settings
         return Condition(
             split=self.split,
             student_id=student_id,
             method=method,
             retriever=retriever,
-            k=self.choices.settings.retrieval.k,
-            decoding=self.choices.settings.decoding,
-            index_id=self.index_id if reads else None,
-            reranker_id=self.reranker_id() if retriever in RERANKED else None,
-            retriever_id=self.retriever_id(retriever) if retriever in RANKED else None,
-            kappa=None if kappa == self.task.settings.retrieval.kappa else kappa,
+            k=settings.retrieval.k,
+            decoding=settings.decoding,
+            index_id=None if retriever == "none" else self.index_id,
+            reranker_id=self.resolved.reranker if retriever in RERANKED else None,
+            retriever_id=self.resolved.retrievers.get(retriever),
+            kappa=None
+            if settings.retrieval.kappa == self.task.settings.retrieval.kappa
+            else settings.retrieval.kappa,
+        )
+
+    def _teachers(self) -> dict[str, str]:
+        teachers = {row["id"]: row["name"] for row in rows(self.db, "internal/teachers_of_task", task=self.name)}
+        chosen = self.options.teacher
+        return {i: name for i, name in teachers.items() if chosen is None or name == chosen.name}
+
+    def _reranker(self, index: str | None) -> str | None:
+        if self.options.reranker:
+            return self.options.reranker
+        settings = self.options.settings.reranker
+        trained = value(
+            self.db,
+            "internal/reranker_of_settings",
+            task=self.name,
+            base=self.encoder,
+            index=index,
+            settings=settings_column(settings),
+        )
+        if trained is None and self.options.any_reranker:
+            trained = value(self.db, "internal/newest_reranker", task=self.name, index=index, seed=settings.seed)
+        return trained
+
+    def _retriever(self, kind: str, reranker: str | None) -> str | None:
+        encoder = self.options.settings.retrieval.encoder
+        rests_on_reranker = kind == "fused" or self.options.uses_reranker_encoder
+        if rests_on_reranker and reranker is None:
+            return None
+        return value(
+            self.db,
+            "internal/retriever_of_kind",
+            kind=kind,
+            base=self.encoder if rests_on_reranker or not encoder else encoder,
+            reranker=reranker if rests_on_reranker else None,
+            task=self.name,
+        )
+
+    def _student(self, size: str, method: str, teachers: Mapping[str, str]) -> str | None:
+        # Examples of several teachers have not been chosen from yet: no student was shown them.
+        teacher = next(iter(teachers)) if METHODS[method].shots and len(set(teachers.values())) == 1 else None
+        return value(
+            self.db,
+            "internal/student_of_settings",
+            task=self.name,
+            size=size,
+            base=self.base_of(size),
+            method=method,
+            settings=self.student_settings(method, teacher),
         )
 
 
-def stored(settings: Settings) -> str:
-    """Settings in the form of a `settings` column."""
+def settings_column(settings: Settings) -> str:
+    """Return settings in the form of a `settings` column."""
     return canonical(settings.values())
-
-
-def _newest(db: Database, sql: str, values: Sequence[object]) -> str | None:
-    row = db.execute(sql, list(values)).fetchone()
-    return None if row is None else str(row[0])

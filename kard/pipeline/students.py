@@ -3,103 +3,98 @@
 from __future__ import annotations
 
 from kard.config import METHODS
-from kard.evaluation.answer import answer as answer_conditions
-from kard.evaluation.answer import unanswered
+from kard.db import value
+from kard.evaluation.answer import answer, unanswered
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, count, tested_ids
+from kard.pipeline.step import State, Step, evaluated_ids
 
 
-def student_state(work: Run) -> State:
-    """Students trained as chosen, and those to come."""
-    made = [work.student_id(size, method) for size, method in work.students()]
-    done = sum(student is not None for student in made)
-    every = count(work, "select count(*) from students where task = :task and path <> ''")
-    trained = sum(METHODS[method].trained for size, method in work.students() if work.student_id(size, method))
-    return State("students", done, len(made) - done, every - trained)
+def train_student(run: Run, size: str, method: str) -> str:
+    """Train a student of that size and method, unless equal data and settings made one; return its id.
 
-
-def train_student(work: Run, size: str, method: str) -> str:
-    """Train a student of that size and method as chosen; its id, the trained one's when nothing has changed.
-
-    A method that is not trained gets a row for its base as it is asked.
+    A method without training gets a row for its base as it is prompted.
     """
     from kard.models.bases import resolve
 
-    known = METHODS[method]
-    if not known.trained:
+    base = resolve(run.base_of(size))
+    chosen = METHODS[method]
+    if not chosen.trained:
         from kard.student.generation.prompted import register
 
-        return register(
-            work.db,
-            work.task,
-            size,
-            resolve(work.base_of(size)),
-            known,
-            work.choices.settings.prompting,
-            teacher_id=work.teacher_id() if known.shots else None,
-        )
+        teacher = run.teacher_id if chosen.shots else None
+        return register(run.db, run.task, size, base, chosen, run.options.settings.prompting, teacher_id=teacher)
     from kard.student.training.train import train_student as train
 
     return train(
-        work.db,
-        work.task,
+        run.db,
+        run.task,
         size,
-        resolve(work.base_of(size)),
-        METHODS[method],
-        work.adapters,
-        work.choices.settings.student,
-        index_id=work.index_id if METHODS[method].reads else None,
-        teacher_id=work.teacher_id(),
-        limit=work.choices.limit,
-        progress=work.progress,
+        base,
+        chosen,
+        run.adapters,
+        run.options.settings.student,
+        index_id=run.index_id if chosen.reads else None,
+        teacher_id=run.teacher_id,
+        limit=run.options.train_limit,
+        progress=run.progress,
     )
 
 
-def student(work: Run) -> int:
+def _student_state(run: Run) -> State:
+    """Count students trained with these settings, and those to come."""
+    students = run.resolved.students
+    missing = sum(student is None for student in students.values())
+    current = sum(METHODS[method].trained for (_, method), student in students.items() if student is not None)
+    trained = value(run.db, "internal/count_students", task=run.name)
+    return State("students", len(students) - missing, missing, trained - current)
+
+
+def _student(run: Run) -> int:
     """Train the students that are missing."""
-    lacking = [pair for pair in work.students() if work.student_id(*pair) is None]
-    for size, method in lacking:
-        train_student(work, size, method)
-    return len(lacking)
+    missing = [pair for pair, student in run.resolved.students.items() if student is None]
+    for size, method in missing:
+        train_student(run, size, method)
+    return len(missing)
 
 
-def answer_state(work: Run) -> State:
-    """Answers given and to come, those of students that are not trained yet among the latter."""
-    tested = len(tested_ids(work))
-    wanted = tested * sum(len(work.retrievers_of(method)) for _, method in work.students())
-    conditions = work.conditions()
-    missing = wanted - tested * len(conditions)
-    for condition in conditions:
-        missing += len(unanswered(work.db, work.task.name, condition, work.choices.test_limit))
-    return State("answers", wanted - missing, missing)
+def _answer_state(run: Run) -> State:
+    """Count answers given and to come; those of students that are not trained yet are among the latter."""
+    evaluated = len(evaluated_ids(run))
+    total = evaluated * sum(len(run.retrievers_of(method)) for _, method in run.students())
+    conditions = run.conditions()
+    missing = total - evaluated * len(conditions)
+    missing += sum(len(unanswered(run.db, run.name, c, run.options.limit)) for c in conditions)
+    return State("answers", total - missing, missing)
 
 
-def answer(work: Run) -> int:
+def _answer(run: Run) -> int:
     """Let every student answer what it has not, under each of its conditions."""
     from kard.student.generation.student import Student
 
     added = 0
-    for condition in work.conditions():
-        if unanswered(work.db, work.task.name, condition, work.choices.test_limit):
-            asked = [(Student.load(work.db, condition.student_id, work.adapters), condition)]
-            limit = work.choices.test_limit
-            added += answer_conditions(work.db, work.task, asked, limit=limit, progress=work.progress)
+    for condition in run.conditions():
+        if unanswered(run.db, run.name, condition, run.options.limit):
+            student = Student.load(run.db, condition.student_id, run.adapters)
+            pairs = [(student, condition)]
+            added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
     return added
 
 
 STUDENT = Step(
     "student",
-    "an adapter for each size and method",
-    student_state,
-    student,
-    "delete from students where task = :task",
-    needs=("ground",),
+    "train",
+    "train an adapter for each size and method",
+    _student_state,
+    _student,
+    drop="internal/drop_student",
+    reads=("ground",),
 )
 ANSWER = Step(
     "answer",
-    "each condition's answers to the evaluated questions",
-    answer_state,
-    answer,
-    "delete from evaluations where task = :task",
-    needs=("student", "rerank", "fuse", "dense", "hybrid"),
+    "answer",
+    "answer the evaluated questions under each condition",
+    _answer_state,
+    _answer,
+    drop="internal/drop_answer",
+    reads=("student", "rerank", "fuse", "dense", "hybrid"),
 )

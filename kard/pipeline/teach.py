@@ -6,72 +6,65 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kard.config import Teaching
+from kard.db import value
 from kard.pipeline.run import Run
-from kard.pipeline.step import OF_TASK, State, Step, count, train_ids
-from kard.questions import read_questions
+from kard.pipeline.step import State, Step
+from kard.questions import QuestionSet
 
-LEAST = 1e-9  # US dollars: what is left of a budget that is spent, so that the teacher says so
+SPENT = 1e-9  # US dollars left of a budget that is spent: enough to start, too little for a call
 
 
-def state(work: Run) -> State:
-    """Samples that a named teacher still owes; without one, what the store holds."""
-    teacher = work.choices.teacher
+def explained(run: Run) -> Iterator[tuple[QuestionSet, Teaching]]:
+    """Yield the questions that the teacher explains, with the settings.
+
+    Evaluated questions get one rationale each, and only if their silver passages are read. Nothing is trained on
+    those.
+    """
+    settings = run.options.settings.teaching
+    yield run.trained_on, settings
+    if run.options.reads_from("silver"):
+        yield run.evaluated, replace(settings, samples=1)
+
+
+def _state(run: Run) -> State:
+    """Count the samples that a named teacher still owes; without one, what the store holds."""
+    teacher = run.options.teacher
     if teacher is None or teacher.lm is None:
-        kept = count(work, f"select count(*) from rationales where question_id {OF_TASK}")
-        note = "" if kept else "ask a teacher with --model, or load recorded rationales"
-        return State("rationales", kept, 0 if kept else len(train_ids(work)), note=note)
+        stored = value(run.db, "internal/count_rationales", task=run.name)
+        note = "" if stored else "ask a teacher with --model, or load recorded rationales"
+        return State("rationales", stored, 0 if stored else len(run.trained_on.read(run.db)), note=note)
     from kard.teacher.teach import missing_samples
 
     done = missing = 0
-    for split, settings, limit in asked(work):
-        questions = read_questions(work.db, work.task.name, split=split, limit=limit)
-        owed = len(missing_samples(work.db, work.task, teacher.lm(), settings, split=split, limit=limit))
+    for questions, settings in explained(run):
+        owed = len(missing_samples(run.db, run.task, questions, teacher.lm(), settings))
         missing += owed
-        done += len(questions) * settings.samples - owed
+        done += len(questions.read(run.db)) * settings.samples - owed
     return State("rationales", done, missing)
 
 
-def asked(work: Run) -> Iterator[tuple[str, Teaching, int | None]]:
-    """The splits that the teacher explains, with how and how many questions of each.
-
-    Evaluated questions get one rationale each when their silver passages are read: nothing is trained on it.
-    """
-    settings = work.choices.settings.teaching
-    yield "train", settings, work.choices.limit
-    if "silver" in work.choices.retrievers and work.choices.reads:
-        yield work.split, replace(settings, samples=1), work.choices.test_limit
-
-
-def run(work: Run) -> int:
-    """Ask for what is missing. Raises Missing when nobody is named and the store holds no rationale."""
-    teacher = work.choices.teacher
+def _teach(run: Run) -> int:
+    """Ask for what is missing. Raises Missing if nobody is named and the store holds no rationale."""
+    teacher = run.options.teacher
     if teacher is None or teacher.lm is None:
-        work.teacher_id()
+        assert run.teacher_id  # raises where nothing could be trained on
         return 0
     from kard.teacher.teach import teach
 
     added, spent = 0, 0.0
-    for split, settings, limit in asked(work):
-        taught = teach(
-            work.db,
-            work.task,
+    for questions, settings in explained(run):
+        summary = teach(
+            run.db,
+            run.task,
+            questions,
             teacher.lm(),
             settings,
             name=teacher.name,
-            split=split,
-            limit=limit,
-            max_cost=None if teacher.max_cost is None else max(teacher.max_cost - spent, LEAST),
-            progress=work.progress,
+            max_cost=None if teacher.max_cost is None else max(teacher.max_cost - spent, SPENT),
+            progress=run.progress,
         )
-        added, spent = added + taught.added, spent + taught.cost
+        added, spent = added + summary.added, spent + summary.cost
     return added
 
 
-TEACH = Step(
-    "teach",
-    "rationales from the teacher",
-    state,
-    run,
-    f"delete from rationales where question_id {OF_TASK}",
-    paid=True,
-)
+TEACH = Step("teach", "teach", "ask the teacher for rationales", _state, _teach, drop="internal/drop_teach")
