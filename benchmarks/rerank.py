@@ -30,7 +30,7 @@ from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import resolve
 from kard.records import Passage
 from kard.reranker.model import Reranker
-from kard.retrieval.rerank import prefetch, scores_of
+from kard.retrieval.rerank import attach_vectors, scores_of
 from kard.tasks import ENCODER_BASE
 
 PADDED = 512  # tokens, on either side
@@ -78,7 +78,7 @@ def ours(
 ) -> Scores:
     """As `kard run` ranks: what has no vector is encoded, once each, then all are compared."""
     passages = {p.id: p for some in lists for p in some}
-    prefetch(reranker, encodings, list(passages), lambda ids: [passages[i] for i in ids])
+    attach_vectors(reranker, encodings, list(passages), lambda ids: [passages[i] for i in ids])
     return scores_of(reranker, questions, lists)
 
 

@@ -28,8 +28,8 @@ from kard.config import Retrieval
 from kard.db import open_store
 from kard.knowledge.indexing import index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.retrieval.ground import ground
-from kard.retrieval.retrieve import copy_evidence, retrieve
+from kard.questions import QuestionSet
+from kard.retrieval.retrieve import copy_evidence, ground, retrieve
 
 TASK = "benchmark"
 SAMPLES = 5  # rationales a question, as the paper's main runs
@@ -129,9 +129,9 @@ def main(data: Path) -> None:
         with timed("evidence") as say:
             say(copy_evidence(db, kb, TASK), "passages")
         with timed("retrieve") as say:
-            say(retrieve(db, kb, TASK, Retrieval()), "questions")
+            say(retrieve(db, kb, QuestionSet(TASK), Retrieval()), "questions")
         with timed("ground") as say:
-            say(ground(db, kb, TASK, Retrieval()), "rationales")
+            say(ground(db, kb, QuestionSet(TASK, "train"), Retrieval()), "rationales")
         judged = [query for query in queries if query.evidence]
         texts = {"question": [q.text for q in judged], "rationale": [q.rationales[0] for q in judged]}
         for name, asked in texts.items():

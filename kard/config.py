@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses, each default written once with its unit, nonsense refused at birth.
+"""Settings: frozen dataclasses with every default and its unit. A value out of its range raises BadConfig.
 
-`paper()` of each gives the values of KARD's own experiments (arXiv 2305.18395, section 4 and appendix).
+`paper()` gives the values of KARD's own experiments (arXiv 2305.18395, section 4 and appendix).
 """
 
 from __future__ import annotations
@@ -12,34 +12,37 @@ from typing import Literal, get_args
 from kard.errors import BadConfig
 from kard.records import canonical, digest
 
+SILVER_DEPTH = 3  # first passages of a rationale that count as needed; the view needed_passages has the same number
+CUTOFFS = (1, 3, 5, 10)  # k of the paper's Hits@k
 
-def require(holds: bool, message: str) -> None:
+
+def require(condition: bool, message: str) -> None:
     """Raise BadConfig with `message` unless the condition holds."""
-    if not holds:
+    if not condition:
         raise BadConfig(message)
 
 
 class Settings:
-    """What every configuration can do: say its canonical form and the hash of it."""
+    """Base of all settings: values for the store, and their hash."""
 
     def values(self) -> dict[str, object]:
-        """Field names and values, as kept in the store."""
+        """Return field names and values, as the store keeps them."""
         return asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
 
     def hash(self) -> str:
-        """A hash of the canonical form; equal settings have equal hashes on every machine."""
+        """Return the hash of the values. Equal settings have equal hashes on every machine."""
         return digest(canonical(self.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval(Settings):
-    """BM25 and what is read of it (sections 3.2 and 3.3)."""
+    """How passages are found (sections 3.2 and 3.3)."""
 
-    kappa: int = 100  # candidates by BM25(question), then reranked
-    k: int = 3  # passages that the student reads
-    depth: int = 32  # candidates a query when grounding: top by rationale, top by question
-    max_df: float = 0.05  # query terms in more than this share of passages are dropped
-    encoder: str = ""  # of dense search: a base; `reranker` for the trained one; '' for the task's own, untrained
+    kappa: int = 100  # passages per question that BM25 finds and the reranker orders
+    k: int = 3  # passages per question that the student reads
+    depth: int = 32  # passages per query when grounding: the rationale's first ones and the question's first ones
+    max_df: float = 0.05  # share of passages; query terms that occur in more of them are dropped
+    encoder: str = ""  # base for dense search; `reranker`: the trained one; '': the task's encoder, untrained
 
     def __post_init__(self) -> None:
         require(self.kappa >= 1, f"kappa must be at least 1, not {self.kappa}")
@@ -50,11 +53,11 @@ class Retrieval(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Teaching(Settings):
-    """How the teacher is asked (section 3.1)."""
+    """How the teacher is called (section 3.1)."""
 
-    samples: int = 5  # rationales a question
-    temperature: float = 1.0
-    max_tokens: int = 512  # of one rationale
+    samples: int = 5  # rationales per question
+    temperature: float = 1.0  # of sampling
+    max_tokens: int = 512  # tokens of a rationale, at most
     workers: int = 8  # concurrent requests
 
     def __post_init__(self) -> None:
@@ -66,14 +69,14 @@ class Teaching(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Lora(Settings):
-    """Low-rank adapters, as peft understands them."""
+    """Low-rank adapters, as peft defines them."""
 
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
-    targets: str = "all-linear"  # or names of linear layers, comma-separated: q_proj,v_proj
-    rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
-    dora: bool = False  # learn the length of each weight's rows apart from their direction
+    rank: int = 16  # inner dimension of an adapter's two matrices
+    alpha: int = 32  # an adapter's output is multiplied by alpha / rank
+    dropout: float = 0.0  # share of an adapter's inputs that is zero in training
+    targets: str = "all-linear"  # the layers with adapters: all linear ones, or names: q_proj,v_proj
+    rslora: bool = False  # multiply by alpha / sqrt(rank) instead of alpha / rank
+    dora: bool = False  # train the length of a weight's rows separately from their direction (DoRA)
 
     def __post_init__(self) -> None:
         require(self.targets.strip(" ,") != "", "targets must name linear layers, or be all-linear")
@@ -91,37 +94,37 @@ Side = Literal["question", "both"]
 class RerankerTraining(Settings):
     """How the reranker is trained (section 3.3).
 
-    By default the encoder of questions learns, and passages are encoded by the base as it is: once for all
+    By default only the encoder of questions is trained. Passages are encoded by the untrained base, once for all
     trainings and rankings. A step then costs so little that it compares a question with all of its candidates.
     """
 
-    side: Side = "question"  # what learns: the encoder of questions alone, or of `both` (the paper)
-    scorer: Scorer = "pooled"  # mean-pooled cosine; `maxsim` is the paper's; `cross` reads both texts together
-    loss: Loss = "kl"  # the paper's; `ce` and `infonce` want the rationale's best, `mix` the best with BM25's say
+    side: Side = "question"  # which encoder is trained: that of questions, or `both` (the paper)
+    scorer: Scorer = "pooled"  # cosine of mean vectors; `maxsim`: the paper's; `cross`: reads both texts together
+    loss: Loss = "kl"  # the paper's; `ce`, `infonce`: the rationales' best passage; `mix`: theirs and BM25's best
     lora: Lora = Lora(rank=16, alpha=32)  # dropout copies every layer's input: 1.3 times the time, 1.6 the memory
-    upper_half: bool = False  # adapters in the upper half only: of `both` sides, two fifths of the time
-    full: bool = False  # every weight is trained instead of adapters
-    projection: bool = False  # a trained map over token vectors, the identity at first (`pooled`, `maxsim`)
-    epochs: int = 2  # 0 keeps the encoder as it is: a control
-    batch: int = 16  # questions a step
+    upper_half: bool = False  # adapters in the upper half of the layers: with side=both, two fifths of the time
+    full: bool = False  # train every weight instead of adapters
+    projection: bool = False  # train a map of token vectors too, the identity at first (`pooled`, `maxsim`)
+    epochs: int = 2  # passes over the questions; 0 leaves the encoder untrained, as a control
+    batch: int = 16  # questions per step
     peak_lr: float = 5e-4  # reached after 5% of the steps, then linear to 0
-    pool: int = 24  # candidates of a question: so many by its rationales together, and so many by itself
-    candidates: int = 64  # of these a step, drawn anew each epoch
-    from_rationale: float = 0.5  # share of the candidates that the rationale found; the question found the rest
-    rationales: int = 5  # a question and epoch, as the mean of their distributions; each epoch takes the next ones
-    mix: float = 0.7  # the rationale's say in `mix`, beside the question's own ranking
-    tau_teacher: float = 5.0  # divides BM25(rationale, passage)
-    tau_student: float = 0.1  # divides the score; 1 suits `cross`; at 0.05 training blurs an untrained encoder
-    anneal: float = 1.0  # share of themselves that both temperatures fall to by the last step
-    held_out: float = 0.1  # share of the questions, at most 100, that Hits@k is measured on; none of fewer than 20
-    patience: int = 0  # epochs without better held-out Hits@k that end it, the best kept; 0 trains to the end
-    max_length: int = 256  # tokens of a passage, for `cross` of question and passage together
-    seed: int = 0
+    pool: int = 24  # candidates per question: this many by its rationales and this many by the question
+    candidates: int = 64  # candidates per question and step, drawn from the pool anew each epoch
+    from_rationale: float = 0.5  # share of these that a rationale found; the question found the others
+    rationales: int = 5  # per question and epoch, their distributions averaged; the next epoch takes the next ones
+    mix: float = 0.7  # weight of the rationales in the loss `mix`; the question's own ranking has the rest
+    tau_teacher: float = 5.0  # temperature: divides BM25(rationale, passage)
+    tau_student: float = 0.1  # temperature: divides the score; 1 suits `cross`; 0.05 blurs an untrained encoder
+    anneal: float = 1.0  # both temperatures fall to this share of themselves by the last step
+    held_out: float = 0.1  # share of questions, at most 100, for Hits@k alone; none where there are fewer than 20
+    patience: int = 0  # epochs without a better held-out Hits@k before training ends; 0: train to the end
+    max_length: int = 256  # tokens of a passage; for `cross`, of question and passage together
+    seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
-        for name, known in (("side", get_args(Side)), ("scorer", get_args(Scorer)), ("loss", get_args(Loss))):
+        for name, choices in (("side", get_args(Side)), ("scorer", get_args(Scorer)), ("loss", get_args(Loss))):
             value = getattr(self, name)
-            require(value in known, f"{name} must be one of {', '.join(known)}, not {value}")
+            require(value in choices, f"{name} must be one of {', '.join(choices)}, not {value}")
         require(
             self.side == "both" or self.scorer == "pooled",
             f"{self.scorer} reads passages while it learns: set side=both, and candidates=8 for a start",
@@ -148,10 +151,10 @@ class RerankerTraining(Settings):
 
     @classmethod
     def paper(cls) -> RerankerTraining:
-        """The paper's loss, scorer, layers, dropout, rate, epochs, teacher's temperature and length.
+        """Return the paper's loss, scorer, layers, dropout, rate, epochs, teacher's temperature and length.
 
-        Its student's temperature, 100, divides sums of dot products; a cosine divided by 100 would not learn.
-        Its projection begins at random, ours as the identity, so that a good encoder stays one.
+        The paper divides sums of dot products by 100; a cosine divided by 100 would not learn. The paper's
+        projection starts at random, ours as the identity, so that a good encoder stays good.
         """
         return cls(
             side="both",
@@ -176,22 +179,22 @@ class StudentTraining(Settings):
     """How a student is trained (section 3.2)."""
 
     lora: Lora = Lora()
-    epochs: int = 3
-    batch: int = 8  # examples a step
+    epochs: int = 3  # passes over the questions
+    batch: int = 8  # examples per step
     peak_lr: float = 1e-3  # reached after 5% of the steps, then linear to 0
-    rationales: int = 1  # a question and epoch: each epoch takes the next ones
-    k: int = 1  # silver passages that a training prompt holds
-    shuffle: bool = False  # hold them in a random order: a student that saw the best one first reads no further
-    full: bool = False  # weights themselves are trained instead of adapters, at smaller steps: 3e-4 for 135M
-    upper_half: bool = True  # train the upper half only, over a lower half that runs once (decoders of known build)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; what is trained is float32
-    recompute: bool = False  # a layer's inner states in the backward pass, for a fraction of the memory
-    pass_tokens: int = 16_384  # padded, in one pass: a step of more is several passes whose gradients are summed
-    held_out: float = 0.0  # share of the training questions that only measure; the best epoch's weights stay
+    rationales: int = 1  # rationales per question and epoch; the next epoch takes the next ones
+    k: int = 1  # silver passages in a training prompt
+    shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
+    full: bool = False  # train the base's own weights instead of adapters; smaller steps: 3e-4 for 135M
+    upper_half: bool = True  # train the upper half of the layers only; the lower half runs once per example
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; adapters are float32
+    recompute: bool = False  # recompute activations in the backward pass: less memory, more time
+    pass_tokens: int = 16_384  # padded tokens per forward pass; a larger step is several passes, gradients summed
+    held_out: float = 0.0  # share of questions that only measure the loss; the best epoch's weights are kept
     patience: int = 1  # epochs without a better loss on them before training ends
     max_length: int = 512  # tokens of prompt and target; longer prompts lose passage text from the end
-    answer: Literal["text", "letter"] = "text"  # what stands after `Answer:`
-    seed: int = 0
+    answer: Literal["text", "letter"] = "text"  # what follows `Answer:`: the option's text or its letter
+    seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
@@ -214,31 +217,24 @@ class StudentTraining(Settings):
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
 
     def values(self) -> dict[str, object]:
-        """All but `pass_tokens`, which changes rounding and the draws of dropout alone, and `full` where not set.
-
-        So students from before these existed are still found.
-        """
-        values = asdict(self)
-        del values["pass_tokens"]
-        if not self.full:
-            del values["full"]
-        return values
+        """Return field names and values without `pass_tokens` and `recompute`, which change rounding alone."""
+        return {name: value for name, value in asdict(self).items() if name not in ("pass_tokens", "recompute")}
 
     @classmethod
     def paper(cls) -> StudentTraining:
-        """The paper's learning rate, epochs, batch and passages; LoRA stays."""
+        """Return the paper's learning rate, epochs, batch size and number of passages; adapters stay ours."""
         return cls(peak_lr=1e-4, epochs=3, batch=32, k=1, rationales=5, upper_half=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding(Settings):
-    """How answers are drawn (section 3.4)."""
+    """How answers are generated (section 3.4)."""
 
-    samples: int = 1  # 1 is greedy; more are sampled and voted on
-    temperature: float = 1.0  # only when samples > 1
-    top_p: float = 0.95
-    max_new_tokens: int = 96  # of rationale and answer; then `Answer:` is forced
-    batch: int = 64  # prompts a forward pass, fewer where they are long
+    samples: int = 1  # texts per question: 1 is greedy; several are sampled, and the majority is the answer
+    temperature: float = 1.0  # of sampling; unused with one sample
+    top_p: float = 0.95  # probability mass of the tokens that are sampled from; unused with one sample
+    max_new_tokens: int = 96  # tokens of rationale and answer; then `Answer:` is appended and the answer generated
+    batch: int = 64  # prompts per forward pass, at most; fewer where they are long
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
@@ -250,12 +246,12 @@ class Decoding(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Prompting(Settings):
-    """How a base model without adapter is asked (the paper's in-context rows, section 4.1)."""
+    """How a base model without adapter is prompted (the paper's in-context rows, section 4.1)."""
 
-    shots: int = 3  # worked examples: training questions with an accepted rationale
-    k: int = 1  # silver passages of each, where the method reads
+    shots: int = 3  # worked examples in the prompt: training questions with an accepted rationale
+    k: int = 1  # silver passages per example, where the method reads passages
     max_length: int = 2048  # tokens of prompt and answer; examples that do not fit are left out
-    seed: int = 0  # which training questions are shown
+    seed: int = 0  # of the choice of examples
 
     def __post_init__(self) -> None:
         require(self.shots >= 1, f"shots must be at least 1, not {self.shots}")
@@ -265,16 +261,16 @@ class Prompting(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A row of the paper's table: what the prompt holds and what the target holds (section 4.1).
+    """A row of the paper's table: what the prompt and what the target contain (section 4.1).
 
-    A method that is not `trained` asks the base model itself; with the retriever `none` it reads nothing.
+    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing.
     """
 
     name: str
-    reads: bool  # passages stand in the prompt
-    reasons: bool  # a rationale stands before the answer
-    trained: bool = True  # an adapter learned it
-    shots: bool = False  # worked examples stand in the prompt
+    reads: bool  # the prompt contains passages
+    reasons: bool  # a rationale precedes the answer
+    trained: bool = True  # an adapter is trained for it
+    shots: bool = False  # the prompt contains worked examples
 
 
 METHODS: Mapping[str, Method] = {
@@ -291,14 +287,14 @@ METHODS: Mapping[str, Method] = {
 }
 
 RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
-"""Where the passages of a prompt come from; `shuffled` gives each question another one's, as a control."""
+"""Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
 RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors
-RERANKED = ("reranker", "fused", "shuffled")  # what rests on the reranker's scores
+RERANKED = ("reranker", "fused", "shuffled")  # retrievers that need the reranker's scores
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """Everything that a task's runs are made with; a task declares its own, the command line overrides it."""
+    """All settings of a run. A task declares its own; the command line overrides them."""
 
     retrieval: Retrieval = Retrieval()
     teaching: Teaching = Teaching()
@@ -308,7 +304,7 @@ class TaskSettings:
     decoding: Decoding = Decoding()
 
     def seeded(self, seed: int) -> TaskSettings:
-        """The same settings with every training seed set to `seed`."""
+        """Return the same settings with every seed set to `seed`."""
         return replace(
             self,
             reranker=replace(self.reranker, seed=seed),

@@ -29,11 +29,10 @@ from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models import bases
 from kard.models.bases import Base
 from kard.pipeline.run import Run, RunOptions
+from kard.pipeline.steps import needed, run_step
 from kard.records import Document, Passage, Question
-from kard.retrieval import dense
-from kard.retrieval import search as asking
-from kard.retrieval.dense import Dense, nearest
-from kard.retrieval.dense_rankings import reader_of
+from kard.retrieval import dense, live
+from kard.retrieval.dense import DenseSearch, encoder_of_base, nearest_rows
 from kard.tasks import Task
 
 WriteEncoder = Callable[..., Path]
@@ -59,9 +58,9 @@ class Counting:
         return list(self.questions([f"{p.title} {p.text}" for p in passages]).astype(np.float16))
 
 
-def searcher(kb: KnowledgeBase) -> tuple[Dense, Counting]:
+def searcher(kb: KnowledgeBase) -> tuple[DenseSearch, Counting]:
     counting = Counting()
-    return Dense(kb, cast("Embedder", counting)), counting
+    return DenseSearch(kb, cast("Embedder", counting)), counting
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_the_nearest_are_those_that_a_full_sort_gives(
     present = np.array([i not in gone for i in range(n)], dtype=np.bool_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "BLOCK", block)
-        scores, places = nearest(asked, rows, present, k)
+        scores, places = nearest_rows(asked, rows, present, k)
     full = np.where(present, asked @ rows.astype(np.float32).T, -np.inf)
     count = min(k, int(present.sum()))
     assert scores.shape == places.shape == (3, count)
@@ -225,14 +224,14 @@ def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path, w
     reading = write_encoder(tmp_path / "dpr-ctx_encoder-tiny", "DPRContextEncoder", words=WORDS, seed=1)
     asking_ = write_encoder(tmp_path / "dpr-question_encoder-tiny", "DPRQuestionEncoder", words=WORDS, seed=2)
     assert question_twin(str(reading)) == str(asking_)
-    reader = reader_of(bases.resolve(str(reading)))
-    again = reader_of(bases.resolve(str(reading)))
+    reader = encoder_of_base(bases.resolve(str(reading)))
+    again = encoder_of_base(bases.resolve(str(reading)))
     (asked,) = reader.embedder.questions(["ant bee"])
     (read,) = reader.embedder.passages([Passage.of("d", 0, "", "ant bee")])
     assert asked.tolist() == again.embedder.questions(["ant bee"])[0].tolist()  # not weights at random
     assert not np.allclose(asked, read.astype(np.float32), atol=0.05)
     with pytest.raises(BadConfig, match="reads questions; name the encoder of passages"):
-        reader_of(bases.resolve(str(asking_)))
+        encoder_of_base(bases.resolve(str(asking_)))
     assert habit_of("anything else") is PLAIN
 
 
@@ -258,19 +257,18 @@ def work(tmp_path: Path, store: Database, tiny_task: Task, kb: KnowledgeBase, ba
 def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
     from kard.config import Decoding
     from kard.evaluation.condition import Condition, passages_read
-    from kard.pipeline import steps
     from kard.pipeline.dense import DENSE, HYBRID
     from kard.pipeline.retrieve import RETRIEVE
 
-    assert [s.name for s in steps.wanted(work)][-4:] == ["dense", "hybrid", "student", "answer"]
+    assert [s.name for s in needed(work)][-5:] == ["dense", "hybrid", "student", "answer", "screen"]
     assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (10, 10)
     with pytest.raises(Missing, match="--retriever dense"):
-        HYBRID.run(work)
-    assert (RETRIEVE.run(work), DENSE.run(work), HYBRID.run(work)) == (10, 10, 10)
-    assert (DENSE.run(work), HYBRID.run(work)) == (0, 0)
+        run_step(work, HYBRID)
+    assert (run_step(work, RETRIEVE), run_step(work, DENSE), run_step(work, HYBRID)) == (10, 10, 10)
+    assert (run_step(work, DENSE), run_step(work, HYBRID)) == (0, 0)
     assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (0, 0)
     for kind in ("dense", "hybrid"):
-        retriever = work.retriever_id(kind)
+        retriever = work.resolved.retrievers[kind]
         condition = Condition("test", "s", "kard", kind, 2, Decoding(), work.index_id, retriever_id=retriever)
         read = passages_read(work.db, "tiny", condition, kappa=8)
         assert {len(passages) for passages in read.values()} == {2}
@@ -282,7 +280,7 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
         "select x.passage_id from ranked x join rankings g on g.id = x.ranking_id join retrievers t"
         " on t.id = g.retriever_id where t.kind = 'dense' and x.rank = 1 order by g.question_id limit 1"
     ).fetchone()
-    searching = Dense(work.base, reader_of(bases.resolve(work.encoder), max_length=256).embedder)
+    searching = DenseSearch(work.kb, encoder_of_base(bases.resolve(work.encoder), max_length=256).embedder)
     assert searching.find(["Is a ant near n0x ?"], 1)[0][0][0] == first
 
 
@@ -291,20 +289,20 @@ def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Run) -> None:
     from kard.pipeline.retrieve import RETRIEVE
 
     for step in (RETRIEVE, DENSE, HYBRID):
-        step.run(work)
+        run_step(work, step)
     other = replace(work, task=replace(work.task, name="other"))
-    assert other.retriever_id("dense") == work.retriever_id("dense")  # the vectors are the same
-    assert work.retriever_id("hybrid") is not None
-    assert other.retriever_id("hybrid") is None
+    assert other.resolved.retrievers["dense"] == work.resolved.retrievers["dense"]  # the vectors are the same
+    assert work.resolved.retrievers["hybrid"] is not None
+    assert other.resolved.retrievers["hybrid"] is None
 
 
 def test_a_condition_says_which_encoder_found_its_passages(work: Run) -> None:
     from kard.pipeline.dense import DENSE
 
     before = work.condition("s", "kard", "dense").row("tiny")
-    DENSE.run(work)
+    run_step(work, DENSE)
     after = work.condition("s", "kard", "dense").row("tiny")
-    assert after["retriever_id"] == work.retriever_id("dense")
+    assert after["retriever_id"] == work.resolved.retrievers["dense"]
     assert before["hash"] != after["hash"]
     assert "retriever_id" not in work.condition("s", "kard", "bm25").row("tiny")
 
@@ -319,13 +317,13 @@ def search(kb: KnowledgeBase, base: Base, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> None:
-    for kind in ("--dense", "--hybrid"):
-        made = search("search", "cat dog", kind, "--encoder", str(base.folder), "-n", "4", "--json")
+    for kind in ("dense", "hybrid"):
+        made = search("search", "cat dog", "--retriever", kind, "--encoder", str(base.folder), "-n", "4", "--json")
         assert made.exit_code == 0, made.output
         rows = json.loads(made.output)
         assert [row["rank"] for row in rows] == [1, 2, 3, 4]
         assert sorted((row["score"] for row in rows), reverse=True) == [row["score"] for row in rows]
-    table = search("search", "cat dog", "--dense", "--encoder", str(base.folder))
+    table = search("search", "cat dog", "--retriever", "dense", "--encoder", str(base.folder))
     assert table.output.split("\n")[1].split() == ["rank", "score", "bm25", "title", "document", "passage"]
     assert "nan" not in table.output
     plain = search("search", "cat dog", "--json")
@@ -335,8 +333,8 @@ def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> Non
 def test_a_large_base_is_encoded_when_that_is_asked_for(
     search: Any, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "AT_ONCE", 10)
-    refused = search("search", "cat", "--dense", "--encoder", str(base.folder))
+    monkeypatch.setattr(live, "AT_ONCE", 10)
+    refused = search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder))
     assert refused.exit_code == 1
     assert "40 passages" in refused.output
     assert f"kard encodings fill --encoder {base.folder} --knowledge " in refused.output
@@ -344,7 +342,7 @@ def test_a_large_base_is_encoded_when_that_is_asked_for(
     filled = search("encodings", "fill", "--encoder", str(base.folder))
     assert filled.output.startswith("40 passages encoded, 40 in ")
     assert search("encodings", "fill", "--encoder", str(base.folder)).output.startswith("0 passages encoded, 40")
-    assert search("search", "cat", "--dense", "--encoder", str(base.folder)).exit_code == 0
+    assert search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder)).exit_code == 0
     (listed,) = json.loads(search("encodings", "--json").output)
     assert (listed["passages"], listed["width"]) == (40, "16")
     assert listed["bytes"] > 40 * 16 * 2

@@ -17,11 +17,25 @@ from kard.config import Retrieval
 from kard.errors import BadConfig
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.questions import QuestionSet
 from kard.records import Document, Passage
 from kard.reranker.model import Reranker
-from kard.retrieval.fuse import RelevanceLabels, choose, fuse, keep, needs_of
-from kard.retrieval.fusion import Floats, Fusion, Judged, Tuned, fused, order, tune
-from kard.retrieval.hybrid import merge, union
+from kard.retrieval.fusion import (
+    Floats,
+    Fusion,
+    JudgedCandidates,
+    RelevanceLabels,
+    TunedFusion,
+    align,
+    choose_fusion,
+    fused_order,
+    fused_scores,
+    merge,
+    rank_fused,
+    read_labels,
+    tune,
+    write_fusion,
+)
 from kard.retrieval.rankings import unranked
 
 SCORES = st.floats(-50, 50, allow_nan=False).map(lambda x: round(x, 2))
@@ -40,14 +54,14 @@ def floats(values: list[float]) -> Floats:
 @given(lists=LISTS, kind=st.sampled_from(["ranks", "scores"]))
 def test_the_weights_0_and_1_keep_one_of_the_two_orders(lists: tuple[list[float], list[float]], kind: Any) -> None:
     bm25, scores = floats(sorted((abs(x) for x in lists[0]), reverse=True)), floats(lists[1])
-    assert order(Fusion(kind, 0.0), bm25, scores).tolist() == list(range(len(bm25)))
-    assert order(Fusion(kind, 1.0), bm25, scores).tolist() == np.argsort(-scores, kind="stable").tolist()
+    assert fused_order(Fusion(kind, 0.0), bm25, scores).tolist() == list(range(len(bm25)))
+    assert fused_order(Fusion(kind, 1.0), bm25, scores).tolist() == np.argsort(-scores, kind="stable").tolist()
 
 
 @given(lists=LISTS, fusion=FUSIONS)
 def test_what_both_lists_put_higher_stays_higher(lists: tuple[list[float], list[float]], fusion: Fusion) -> None:
     bm25, scores = floats([abs(x) for x in lists[0]]), floats(lists[1])
-    made = fused(fusion, bm25, scores)
+    made = fused_scores(fusion, bm25, scores)
     better = (np.subtract.outer(bm25, bm25) > 0) & (np.subtract.outer(scores, scores) > 0)
     assert (np.subtract.outer(made, made)[better] > -1e-12).all()
 
@@ -57,23 +71,25 @@ def test_the_scale_of_bm25_decides_nothing(
     lists: tuple[list[float], list[float]], fusion: Fusion, factor: float
 ) -> None:
     bm25, scores = floats([abs(x) for x in lists[0]]), floats(lists[1])
-    assert fused(fusion, bm25 * factor, scores) == pytest.approx(fused(fusion, bm25, scores), abs=1e-9)
+    assert fused_scores(fusion, bm25 * factor, scores) == pytest.approx(
+        fused_scores(fusion, bm25, scores), abs=1e-9
+    )
 
 
 def test_reciprocal_ranks_are_the_published_formula() -> None:
-    made = fused(Fusion("ranks", 0.5), floats([9, 8, 1]), floats([0.1, 0.3, 0.2]))
+    made = fused_scores(Fusion("ranks", 0.5), floats([9, 8, 1]), floats([0.1, 0.3, 0.2]))
     assert made.tolist() == pytest.approx([0.5 / 61 + 0.5 / 63, 0.5 / 62 + 0.5 / 61, 0.5 / 63 + 0.5 / 62])
 
 
 def test_scores_are_weighted_after_each_is_brought_to_its_unit() -> None:
-    made = fused(Fusion("scores", 0.25, unit=0.1), floats([8, 4]), floats([0.2, 0.6]))
+    made = fused_scores(Fusion("scores", 0.25, unit=0.1), floats([8, 4]), floats([0.2, 0.6]))
     assert made.tolist() == pytest.approx([0.75 * 1.0 + 0.25 * 2, 0.75 * 0.5 + 0.25 * 6])
 
 
 @given(fusion=FUSIONS)
 def test_a_passage_of_one_list_alone_is_never_worth_more_for_that(fusion: Fusion) -> None:
     bm25, scores = floats([5, 3, math.nan]), floats([0.5, math.nan, 0.4])
-    made = fused(fusion, bm25, scores)
+    made = fused_scores(fusion, bm25, scores)
     assert np.isfinite(made).all()
     assert made[0] >= made.max() - 1e-12  # the only one that both lists hold, and first in both
 
@@ -88,7 +104,7 @@ def test_a_mix_holds_every_passage_of_both_lists_once(first: list[str], then: li
     found = [i for i, _ in merge(Fusion(), bm25, dense, 100)]
     assert sorted(found) == sorted({*first, *then})
     assert merge(Fusion(), bm25, dense, 3) == merge(Fusion(), bm25, dense, 100)[:3]
-    assert len(union(bm25, dense)[0]) == len(found)
+    assert len(align(bm25, dense)[0]) == len(found)
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.1}, {"weight": -0.1}, {"unit": 0.0}, {"kind": "luck"}])
@@ -100,15 +116,15 @@ def test_nonsense_is_refused_at_birth(wrong: dict[str, Any]) -> None:
 # --- choosing -------------------------------------------------------------------------------------
 
 
-def judged(bm25_is_right: float, score_is_right: float, count: int = 60) -> list[Judged]:
+def judged(bm25_is_right: float, score_is_right: float, count: int = 60) -> list[JudgedCandidates]:
     """Questions of 20 passages, one of them needed, that either list puts first with some probability."""
     rng = np.random.default_rng(1)
-    made: list[Judged] = []
+    made: list[JudgedCandidates] = []
     for _ in range(count):
         needed = np.zeros((1, 20), dtype=np.bool_)
         needed[0, rng.integers(20)] = True
         lists = [rng.random(20) + 2 * needed[0] * (rng.random() < p) for p in (bm25_is_right, score_is_right)]
-        made.append(Judged(lists[0], lists[1], needed, np.ones(1)))
+        made.append(JudgedCandidates(lists[0], lists[1], needed, np.ones(1)))
     return made
 
 
@@ -125,22 +141,22 @@ def test_two_lists_that_each_know_something_are_worth_more_together() -> None:
 
 
 def test_too_few_questions_choose_nothing() -> None:
-    assert tune(judged(0.0, 1.0, count=5)) == Tuned(Fusion(), 5)
-    assert tune([]) == Tuned(Fusion(), 0)
+    assert tune(judged(0.0, 1.0, count=5)) == TunedFusion(Fusion(), 5)
+    assert tune([]) == TunedFusion(Fusion(), 0)
 
 
 def test_worth_is_ndcg_of_what_the_judges_need() -> None:
     needed = np.array([[True, False, False], [False, True, True]])
-    one = Judged(floats([3, 2, 1]), floats([0, 0, 0]), needed, np.array([0.5, 0.5]))
+    one = JudgedCandidates(floats([3, 2, 1]), floats([0, 0, 0]), needed, np.array([0.5, 0.5]))
     second = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
-    assert one.worth(Fusion("ranks", 0.0)) == pytest.approx(0.5 + 0.5 * second)
+    assert one.ndcg(Fusion("ranks", 0.0)) == pytest.approx(0.5 + 0.5 * second)
 
 
 def test_named_evidence_has_half_of_the_say() -> None:
     rationales = [frozenset("ab"), frozenset("c")]
-    assert RelevanceLabels.of("k", "t", rationales, frozenset()).says == (0.5, 0.5)
+    assert RelevanceLabels.of("k", "t", rationales, frozenset()).weights == (0.5, 0.5)
     with_evidence = RelevanceLabels.of("k", "t", rationales, frozenset("e"))
-    assert with_evidence.says == (0.5, 0.25, 0.25)
+    assert with_evidence.weights == (0.5, 0.25, 0.25)
     assert with_evidence.judges[0] == frozenset("e")
 
 
@@ -154,11 +170,11 @@ def test_needs_are_what_accepted_rationales_of_training_questions_find(case: Any
     case.rationale(asked, "d5-0", sample=1)
     case.rationale(asked, "d6-0", sample=2, accepted=False)
     case.rationale(case.question("q2"), "d7-0")  # a test question
-    (needs,) = needs_of(case.db, "tiny", case.INDEX)
+    (needs,) = read_labels(case.db, "tiny", case.INDEX)
     assert needs.judges == (frozenset({"d9-0"}), frozenset({"d1-0", "d2-0", "d3-0"}), frozenset({"d5-0"}))
 
 
-def fused_order(case: Any, question: int) -> list[str]:
+def stored_order(case: Any, question: int) -> list[str]:
     query = (
         "select passage_id from ranked x join rankings g on g.id = x.ranking_id where question_id = ? order by rank"
     )
@@ -170,23 +186,23 @@ def test_a_fused_order_is_kept_with_the_reranker_and_goes_with_it(case: Any) -> 
     case.found(question, "d1-0", "d2-0", "d3-0")
     case.ranked(question, "d3-0", "d2-0", "d1-0")
     case.found(bare)
-    tuned = Tuned(Fusion("ranks", 0.9), 30, 0.5, 0.6, 0.7)
-    retriever = keep(case.db, case.RERANKER, tuned, 1.0)
-    assert keep(case.db, case.RERANKER, tuned, 1.0) == retriever
+    tuned = TunedFusion(Fusion("ranks", 0.9), 30, 0.5, 0.6, 0.7)
+    retriever = write_fusion(case.db, case.RERANKER, tuned, 1.0)
+    assert write_fusion(case.db, case.RERANKER, tuned, 1.0) == retriever
     (settings, metrics) = case.db.execute("select settings, metrics from retrievers").fetchone()
     assert json.loads(settings) == {"kind": "ranks", "unit": 1.0, "weight": 0.9}
     assert json.loads(metrics) == {"bm25": 0.5, "fused": 0.7, "held_out": 30, "second": 0.6}
 
     def missing(kappa: int) -> list[int]:
-        return [key for key, _ in unranked(case.db, retriever, case.INDEX, "tiny", kappa)]
+        return [key for key, _ in unranked(case.db, retriever, case.INDEX, QuestionSet("tiny"), kappa)]
 
     assert missing(3) == [question, bare]
-    assert fuse(case.db, retriever, tuned.fusion, case.RERANKER, case.INDEX, 3, missing(3)) == 2
-    assert fused_order(case, question) == ["d3-0", "d2-0", "d1-0"]
+    assert rank_fused(case.db, retriever, tuned.fusion, case.RERANKER, case.INDEX, 3, missing(3)) == 2
+    assert stored_order(case, question) == ["d3-0", "d2-0", "d1-0"]
     assert missing(3) == []
     assert missing(2) == [question, bare]
-    fuse(case.db, retriever, tuned.fusion, case.RERANKER, case.INDEX, 2, missing(2))
-    assert fused_order(case, question) == ["d2-0", "d1-0"]  # among BM25's first two
+    rank_fused(case.db, retriever, tuned.fusion, case.RERANKER, case.INDEX, 2, missing(2))
+    assert stored_order(case, question) == ["d2-0", "d1-0"]  # among BM25's first two
     case.write("delete from rerankers")
     assert case.db.execute("select count(*) from ranked").fetchone()[0] == 0
 
@@ -212,9 +228,9 @@ def test_the_fusion_is_chosen_on_what_bm25_finds_of_the_held_out_questions(case:
     golden = frozenset(p.id for p in kb.of_documents(["d7"]))
     held_out = [RelevanceLabels.of(f"q{i}", f"a river t{i}", [golden], frozenset()) for i in range(12)]
     settings = Retrieval(kappa=12, k=1, max_df=1.0)
-    tuned = choose(case.db, kb, cast("Reranker", Oracle("n7 ")), case.RERANKER, held_out, settings)
+    tuned = choose_fusion(case.db, kb, cast("Reranker", Oracle("n7 ")), case.RERANKER, held_out, settings)
     assert tuned.questions == 12
     assert tuned.second == tuned.fused == 1.0
     assert tuned.bm25 < 0.6
-    blind = choose(case.db, kb, cast("Reranker", Oracle("nothing")), case.RERANKER, held_out, settings)
+    blind = choose_fusion(case.db, kb, cast("Reranker", Oracle("nothing")), case.RERANKER, held_out, settings)
     assert blind.fusion == Fusion()  # scores that are all alike choose nothing

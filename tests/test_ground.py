@@ -16,13 +16,14 @@ from kard.config import Retrieval
 from kard.db import open_store
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.questions import QuestionSet
 from kard.records import Document
-from kard.retrieval import hits as writing
-from kard.retrieval.ground import ground, ungrounded
-from kard.retrieval.retrieve import copy_evidence, lacking, record_index, retrieve
+from kard.retrieval import rankings
+from kard.retrieval.retrieve import copy_evidence, ground, record_index, retrieve, ungrounded, unsearched
 from kard.tasks import names
 
 TASK = "a-task"
+QUESTIONS, TRAINING = QuestionSet(TASK), QuestionSet(TASK, "train")
 SETTINGS = Retrieval(kappa=5, k=2, depth=3)
 WORDS = [f"{a}{b}x" for a in "bdfgklmnprtv" for b in "aiou"]
 
@@ -94,7 +95,7 @@ def say(*numbers: int) -> str:
 
 def test_a_question_gets_its_top_kappa(store: Database, kb: KnowledgeBase, add: Fill) -> None:
     question = add("q1", say(4, 9))
-    assert retrieve(store, kb, TASK, SETTINGS) == 1
+    assert retrieve(store, kb, QUESTIONS, SETTINGS) == 1
     expected = [(h.rank, h.passage.document, h.bm25, h.rank) for h in kb.search(say(4, 9), 5)]
     assert len(expected) == 5
     assert hits(store, "question") == {(question, None): expected}
@@ -105,7 +106,7 @@ def test_a_rationale_gets_its_own_top_and_the_question_s_in_the_order_of_its_own
 ) -> None:
     first, second = say(20, 21), say(4, 30)
     question = add("q1", say(4, 9), (1, first), (1, second))
-    assert ground(store, kb, TASK, SETTINGS) == 2
+    assert ground(store, kb, TRAINING, SETTINGS) == 2
     own = {h.passage.id: h.rank for h in kb.search(say(4, 9), 3)}
     for number, text in enumerate([first, second], 1):
         best = [h.passage.id for h in kb.search(text, 3)]
@@ -124,7 +125,7 @@ def test_the_question_s_passages_that_share_no_word_with_the_rationale_score_not
     store: Database, kb: KnowledgeBase, add: Fill
 ) -> None:
     question = add("q1", say(4), (1, "zebra"))
-    ground(store, kb, TASK, SETTINGS)
+    ground(store, kb, TRAINING, SETTINGS)
     found = hits(store, "rationale")[question, 1]
     assert [(bm25, place) for _, _, bm25, place in found] == [(0.0, 1), (0.0, 2), (0.0, 3)]
 
@@ -132,7 +133,7 @@ def test_the_question_s_passages_that_share_no_word_with_the_rationale_score_not
 def test_which_rationales_are_grounded(store: Database, kb: KnowledgeBase, add: Fill) -> None:
     train = add("q1", say(1), (0, say(2)), (1, say(3)), (1, say(4)))
     dev = add("q2", say(5), (0, say(6)), (0, say(7)), (1, say(8)), split="dev")
-    assert ground(store, kb, TASK, SETTINGS) == 4
+    assert ground(store, kb, TRAINING, SETTINGS) == 4
     assert set(hits(store, "rationale")) == {(train, 2), (train, 3), (dev, 4), (dev, 6)}
 
 
@@ -140,11 +141,11 @@ def test_a_second_run_adds_nothing_and_a_new_rationale_only_its_own(
     store: Database, kb: KnowledgeBase, add: Fill
 ) -> None:
     add("q1", say(1), (1, say(2)))
-    assert (retrieve(store, kb, TASK, SETTINGS), ground(store, kb, TASK, SETTINGS)) == (1, 1)
+    assert (retrieve(store, kb, QUESTIONS, SETTINGS), ground(store, kb, TRAINING, SETTINGS)) == (1, 1)
     before = hits(store, "question") | hits(store, "rationale")
-    assert (retrieve(store, kb, TASK, SETTINGS), ground(store, kb, TASK, SETTINGS)) == (0, 0)
+    assert (retrieve(store, kb, QUESTIONS, SETTINGS), ground(store, kb, TRAINING, SETTINGS)) == (0, 0)
     add("q2", say(3), (1, say(4)))
-    assert (retrieve(store, kb, TASK, SETTINGS), ground(store, kb, TASK, SETTINGS)) == (1, 1)
+    assert (retrieve(store, kb, QUESTIONS, SETTINGS), ground(store, kb, TRAINING, SETTINGS)) == (1, 1)
     after = hits(store, "question") | hits(store, "rationale")
     assert {key: after[key] for key in before} == before
     assert len(after) == len(before) + 2
@@ -153,17 +154,17 @@ def test_a_second_run_adds_nothing_and_a_new_rationale_only_its_own(
 def test_a_limit_means_the_same_questions_every_time(store: Database, kb: KnowledgeBase, add: Fill) -> None:
     for i in range(4):
         add(f"q{i}", say(i), (1, say(i + 10)), (1, say(i + 20)))
-    assert len(ungrounded(store, kb.id, TASK, SETTINGS, limit=2)) == 2
-    assert [ground(store, kb, TASK, SETTINGS, limit=2) for _ in range(2)] == [4, 0]
-    assert len(lacking(store, kb.id, TASK, SETTINGS, limit=3)) == 3
-    assert [retrieve(store, kb, TASK, SETTINGS, limit=3) for _ in range(2)] == [3, 0]
-    assert [ground(store, kb, TASK, SETTINGS), retrieve(store, kb, TASK, SETTINGS)] == [4, 1]
+    assert len(ungrounded(store, kb.id, QuestionSet(TASK, "train", 2), SETTINGS)) == 2
+    assert [ground(store, kb, QuestionSet(TASK, "train", 2), SETTINGS) for _ in range(2)] == [4, 0]
+    assert len(unsearched(store, kb.id, QuestionSet(TASK, limit=3), SETTINGS)) == 3
+    assert [retrieve(store, kb, QuestionSet(TASK, limit=3), SETTINGS) for _ in range(2)] == [3, 0]
+    assert [ground(store, kb, TRAINING, SETTINGS), retrieve(store, kb, QUESTIONS, SETTINGS)] == [4, 1]
 
 
 def test_only_the_split_that_was_asked_for_is_searched(store: Database, kb: KnowledgeBase, add: Fill) -> None:
     add("q1", say(1))
     dev = add("q2", say(2), split="dev")
-    assert retrieve(store, kb, TASK, SETTINGS, split="dev") == 1
+    assert retrieve(store, kb, QuestionSet(TASK, "dev"), SETTINGS) == 1
     assert set(hits(store, "question")) == {(dev, None)}
 
 
@@ -171,8 +172,8 @@ def test_a_deeper_search_takes_the_place_of_a_shallower_one(store: Database, kb:
     question = add("q1", say(1, 2, 3), (1, say(4, 5, 6)))
     deeper = Retrieval(kappa=8, k=2, depth=6)
     for settings in (SETTINGS, deeper):
-        assert (retrieve(store, kb, TASK, settings), ground(store, kb, TASK, settings)) == (1, 1)
-    assert (retrieve(store, kb, TASK, SETTINGS), ground(store, kb, TASK, SETTINGS)) == (0, 0)
+        assert (retrieve(store, kb, QUESTIONS, settings), ground(store, kb, TRAINING, settings)) == (1, 1)
+    assert (retrieve(store, kb, QUESTIONS, SETTINGS), ground(store, kb, TRAINING, SETTINGS)) == (0, 0)
     assert len(hits(store, "question")[question, None]) == 8
     assert len(hits(store, "rationale")[question, 1]) >= 6
     assert store.execute("select query, depth from retrievals order by query").fetchall() == [
@@ -187,7 +188,7 @@ def test_a_changed_base_gets_retrievals_of_its_own(
     add("q1", say(1), (1, say(2)))
     index_documents(map(document, range(60)), tmp_path / "kb", source="s")
     for base in (kb, KnowledgeBase.open(tmp_path / "kb")):
-        assert (retrieve(store, base, TASK, SETTINGS), ground(store, base, TASK, SETTINGS)) == (1, 1)
+        assert (retrieve(store, base, QUESTIONS, SETTINGS), ground(store, base, TRAINING, SETTINGS)) == (1, 1)
     assert store.execute("select count(distinct index_id), count(*) from retrievals").fetchone() == (2, 4)
 
 
@@ -196,8 +197,8 @@ def test_passages_are_copied_whole_and_once(store: Database, kb: KnowledgeBase, 
     add("q2", say(1), (1, say(2)), evidence=("d7",))
     assert copy_evidence(store, kb, TASK) == 2
     assert copy_evidence(store, kb, TASK) == 0
-    retrieve(store, kb, TASK, SETTINGS)
-    ground(store, kb, TASK, SETTINGS)
+    retrieve(store, kb, QUESTIONS, SETTINGS)
+    ground(store, kb, TRAINING, SETTINGS)
     rows = store.execute("select id, document, part, title, text from passages").fetchall()
     assert {row[1] for row in rows} >= {"d7", "d1"}
     assert {row[0]: row for row in rows} == {
@@ -215,22 +216,22 @@ def test_a_stop_leaves_whole_batches_and_the_next_run_does_the_rest(
 ) -> None:
     for i in range(80):
         add(f"q{i}", say(i), (1, say(i + 10)), (1, say(i + 20)))
-    hits_written, plain = 0, writing.Writer._hits  # type: ignore[reportPrivateUsage]  # the point of failure
+    hits_written, plain = 0, rankings.HitsWriter._hits  # type: ignore[reportPrivateUsage]  # the point of failure
 
-    def failing(self: writing.Writer, key: int, found: writing.Found) -> object:
+    def failing(self: rankings.HitsWriter, key: int, found: rankings.SearchResult) -> object:
         nonlocal hits_written
         hits_written += 1
         if hits_written == 70:  # within the second batch of 32 questions, 64 rationales
             raise KeyboardInterrupt
         return plain(self, key, found)
 
-    monkeypatch.setattr(writing.Writer, "_hits", failing)
+    monkeypatch.setattr(rankings.HitsWriter, "_hits", failing)
     with pytest.raises(KeyboardInterrupt):
-        ground(store, kb, TASK, SETTINGS)
+        ground(store, kb, TRAINING, SETTINGS)
     assert store.execute("select count(*) from retrievals").fetchone() == (64,)
     assert len(hits(store, "rationale")) == 64
     monkeypatch.undo()
-    assert ground(store, kb, TASK, SETTINGS) == 160 - 64
+    assert ground(store, kb, TRAINING, SETTINGS) == 160 - 64
     assert len(hits(store, "rationale")) == 160
     assert store.execute("select count(*) from retrievals").fetchone() == (160,)
 
@@ -238,7 +239,7 @@ def test_a_stop_leaves_whole_batches_and_the_next_run_does_the_rest(
 def test_rank_one_of_the_store_is_what_search_shows_first(store: Database, kb: KnowledgeBase, add: Fill) -> None:
     for i in range(30):
         add(f"q{i}", say(i), (1, say(i + 10)))
-    ground(store, kb, TASK, SETTINGS)
+    ground(store, kb, TRAINING, SETTINGS)
     for (question, _), found in hits(store, "rationale").items():
         (text,) = store.execute("select text from rationales where question_id = ?", [question]).fetchone()
         assert found[0][2] == pytest.approx(kb.search(text, 1)[0].bm25, rel=1e-5)
@@ -281,7 +282,7 @@ def test_ground_says_what_it_did_and_with_dry_run_what_it_would_do(
     )
     assert run("index", "s.jsonl")[0] == 0
     assert run("ground", task, "--dry-run")[:2] == (0, "1 rationales lack passages; nothing was done\n")
-    code, out, err = run("ground", task)
+    code, out, err = run("ground", task, "--quiet")
     assert (code, err) == (0, "")
     assert out.startswith("1 rationales grounded, 0 evidence passages copied (")
     assert run("ground", task)[1].startswith("0 rationales grounded")

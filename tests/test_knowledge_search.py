@@ -175,7 +175,7 @@ def test_index_says_what_it_did_in_one_line_and_records_the_base(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.jsonl").write_text('{"id": "a", "title": "Ants", "text": "They dig."}\n', encoding="utf-8")
-    code, out, err = run("index", "s.jsonl")
+    code, out, err = run("index", "s.jsonl", "--quiet")
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert out.startswith("1 passages added, 0 removed, 0 kept; 1 in kard.knowledge (")
     assert run("index", "s.jsonl")[1].startswith("0 passages added, 0 removed, 1 kept; 1 in kard.knowledge (")

@@ -27,6 +27,7 @@ from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.models.bases import Base
 from kard.progress import Advance
+from kard.questions import QuestionSet
 from kard.records import Passage
 from kard.reranker import training
 from kard.reranker.adapters import adapted_names, linear_names
@@ -494,7 +495,7 @@ def test_training_finds_the_word_that_decides(
     assert np.mean(losses[-5:]) < learnt * losses[0]
     assert metrics["held_out"] == 8
     assert metrics["hits_after"]["1"] > metrics["hits_before"]["1"]
-    assert rerank(store, Reranker.load(store, trained, adapters), trained, "toy", "ix", split="dev") == 30
+    assert rerank(store, Reranker.load(store, trained, adapters), trained, "ix", QuestionSet("toy", "dev")) == 30
     untrained = untrained_hits_at_1(store, Reranker.base(base, scorer=scorer))
     assert untrained < 0.6
     assert dev_hits_at_1(store, trained) > max(right, untrained)
@@ -517,7 +518,7 @@ def test_passages_that_do_not_learn_are_encoded_once_for_all_trainings_and_ranki
     for seed in (0, 1):
         trained = train(store, base, adapters, replace(settings, seed=seed), knowledge=tmp_path)
         reranker = Reranker.load(store, trained, adapters)
-        assert rerank(store, reranker, trained, "toy", "ix", split="dev", knowledge=tmp_path) == 6
+        assert rerank(store, reranker, trained, "ix", QuestionSet("toy", "dev"), knowledge=tmp_path) == 6
         assert ("passage_encoder" in vars(reranker)) == (seed == 0)  # loaded only while a vector is missing
     passages = [text for text in encoded if not text.startswith("What is")]
     assert len(passages) == len(set(passages)) > 0
@@ -544,7 +545,7 @@ def untrained_hits_at_1(db: Database, reranker: Reranker) -> float:
 def test_shuffled_scores_teach_nothing(store: Database, base: Base, adapters: Path, side: Side) -> None:
     World(store, train=80, dev=30, shuffled=True)
     trained = train(store, base, adapters, replace(QUICK, side=side))
-    rerank(store, Reranker.load(store, trained, adapters), trained, "toy", "ix", split="dev")
+    rerank(store, Reranker.load(store, trained, adapters), trained, "ix", QuestionSet("toy", "dev"))
     assert dev_hits_at_1(store, trained) < 0.7
 
 
@@ -658,7 +659,7 @@ def test_a_killed_training_leaves_nothing_and_the_next_one_is_whole(
 def test_a_lost_adapter_is_trained_again_and_its_scores_stay(store: Database, base: Base, adapters: Path) -> None:
     World(store, train=10, dev=2)
     trained = train(store, base, adapters)
-    rerank(store, Reranker.load(store, trained, adapters), trained, "toy", "ix", split="dev")
+    rerank(store, Reranker.load(store, trained, adapters), trained, "ix", QuestionSet("toy", "dev"))
     (adapters / trained / "adapter_model.safetensors").unlink()
     with pytest.raises(Missing, match="kard train reranker toy"):
         Reranker.load(store, trained, adapters)
@@ -761,16 +762,16 @@ Ranked = tuple[Database, Reranker, str]
 
 def test_ranking_twice_adds_nothing(ranked: Ranked, monkeypatch: pytest.MonkeyPatch) -> None:
     db, reranker, name = ranked
-    assert rerank(db, reranker, name, "toy", "ix", split="dev") == 5
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev")) == 5
     rows = list(db.query("select * from rerank_scores order by retrieval_id, rank"))
     monkeypatch.setattr(Reranker, "scores_many", None)
-    assert rerank(db, reranker, name, "toy", "ix", split="dev") == 0
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev")) == 0
     assert list(db.query("select * from rerank_scores order by retrieval_id, rank")) == rows
 
 
 def test_every_hit_is_ranked_by_its_score(ranked: Ranked) -> None:
     db, reranker, name = ranked
-    assert rerank(db, reranker, name, "toy", "ix") == 11
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy")) == 11
     for (retrieval,) in db.execute("select id from retrievals where query = 'question'").fetchall():
         scores = db.execute(
             "select rank, passage_id, score from rerank_scores where retrieval_id = ? order by rank", [retrieval]
@@ -788,7 +789,7 @@ def test_equal_scores_keep_the_order_of_bm25(ranked: Ranked, monkeypatch: pytest
         return [np.zeros(len(some), dtype=np.float32) for some in passages]
 
     monkeypatch.setattr(Reranker, "scores_many", level)
-    rerank(db, reranker, name, "toy", "ix", split="dev")
+    rerank(db, reranker, name, "ix", QuestionSet("toy", "dev"))
     query = (
         "select count(*) from rerank_scores s join hits h using (retrieval_id, passage_id) where s.rank = h.rank"
     )
@@ -797,30 +798,30 @@ def test_equal_scores_keep_the_order_of_bm25(ranked: Ranked, monkeypatch: pytest
 
 def test_a_limit_means_the_same_questions_each_time(ranked: Ranked) -> None:
     db, reranker, name = ranked
-    assert rerank(db, reranker, name, "toy", "ix", split="dev", limit=2) == 2
-    assert rerank(db, reranker, name, "toy", "ix", split="dev", limit=2) == 0
-    assert rerank(db, reranker, name, "toy", "ix", split="dev", limit=4) == 2
-    assert rerank(db, reranker, name, "toy", "other index") == 0
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev", 2)) == 2
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev", 2)) == 0
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev", 4)) == 2
+    assert rerank(db, reranker, name, "other index", QuestionSet("toy")) == 0
 
 
 def test_a_killed_ranking_keeps_whole_batches(ranked: Ranked, monkeypatch: pytest.MonkeyPatch) -> None:
     db, reranker, name = ranked
     monkeypatch.setattr(rank, "TOGETHER", 2)
     with pytest.raises(KeyboardInterrupt):
-        rerank(db, reranker, name, "toy", "ix", split="dev", progress=Killer(2))
+        rerank(db, reranker, name, "ix", QuestionSet("toy", "dev"), progress=Killer(2))
     assert db.table("rerank_scores").count == 4 * 8
-    assert rerank(db, reranker, name, "toy", "ix", split="dev") == 1
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev")) == 1
 
 
 def test_a_retrieval_that_was_made_deeper_is_ranked_again(ranked: Ranked) -> None:
     db, reranker, name = ranked
-    rerank(db, reranker, name, "toy", "ix", split="dev")
+    rerank(db, reranker, name, "ix", QuestionSet("toy", "dev"))
     retrieval = db.execute("select max(retrieval_id) from rerank_scores").fetchone()[0]
     extra = db.execute(
         "select max(id) from passages where id not in (select passage_id from hits where retrieval_id = ?)",
         [retrieval],
     ).fetchone()[0]
     db.execute("insert into hits values (?, 9, ?, 0.1, 9)", [retrieval, extra])
-    assert rerank(db, reranker, name, "toy", "ix", split="dev") == 1
+    assert rerank(db, reranker, name, "ix", QuestionSet("toy", "dev")) == 1
     ranks = db.execute("select rank from rerank_scores where retrieval_id = ? order by rank", [retrieval])
     assert [row[0] for row in ranks] == list(range(1, 10))

@@ -24,6 +24,7 @@ from kard.encoders.vector_store import DATA, INDEX, Encodings, Vector, VectorSpe
 from kard.errors import BadInput
 from kard.models import bases
 from kard.models.bases import Base
+from kard.questions import QuestionSet
 from kard.records import Passage
 from kard.reranker.model import Reranker
 from kard.retrieval.rerank import rerank
@@ -290,7 +291,7 @@ def test_ranking_reads_each_passage_once_for_all_runs_and_scores_as_without_a_di
         case.write("delete from rerank_scores")
         Counted.seen.clear()
         model = Reranker(Counted.of(base, max_length=30), scorer)
-        assert rerank(case.db, model, case.RERANKER, "tiny", case.INDEX, knowledge=knowledge) == 2
+        assert rerank(case.db, model, case.RERANKER, case.INDEX, QuestionSet("tiny"), knowledge=knowledge) == 2
         query = "select passage_id, score from rerank_scores order by retrieval_id, passage_id"
         return case.db.execute(query).fetchall(), list(Counted.seen)
 

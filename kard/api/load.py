@@ -19,7 +19,7 @@ from kard.files import adapters_folder
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.records import Passage
-from kard.retrieval.live import LiveRetriever, fusion_for
+from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
 from kard.student.generation.engine import StudentEngine
 from kard.student.generation.student import Student, resident, settings_of
 from kard.tasks import Task
@@ -264,8 +264,7 @@ def _retrieve(
                 fusion = fusion_for(db, task.name, reranker_id) if retriever == "fused" else None
                 reranker = Reranker.load(db, reranker_id, adapters)
             elif retriever is not None:
-                train = f"train one with: kard train reranker {task.name}"
-                raise Missing(f"no reranker for {task.name} on this knowledge base; {train}")
+                raise no_reranker(task.name)
         finally:
             db.close()
     return _Reading(base, LiveRetriever(base, reranker, settings, fusion=fusion))

@@ -118,6 +118,11 @@ class KnowledgeBase:
         found = {i: rowid for rowid, i in self._pairs("id", ids)}
         return {i: found[i] for i in ids if i in found}
 
+    def passage_ids(self) -> list[str]:
+        """Return the ids of all passages."""
+        with self._lock:
+            return [passage for (passage,) in self._db.execute("select id from passages")]
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()

@@ -1,8 +1,9 @@
-"""Find the passages for a question that is not in the store."""
+"""Find the passages for a text that is not in the store, by any of the retrievers."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,12 +14,17 @@ from kard.errors import Missing
 from kard.records import Hit, Passage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlite_utils import Database
 
     from kard.encoders.vector_store import Encodings
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.reranker.model import Reranker, Scores
+    from kard.retrieval.dense import DenseSearch, PassageEncoder
     from kard.retrieval.fusion import Fusion
+
+AT_ONCE = 2_000  # passages that a search encodes by the way: half a minute of one core with the embedded encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +33,18 @@ class RankedHit:
 
     hit: Hit  # rank and BM25
     place: int
-    score: float | None  # the reranker's, None without one
+    score: float | None  # of the reranker or of dense search; None for BM25 alone
     read: bool
-    reranked: int | None = None  # its place by that score
+    reranked: int | None = None  # its place by the reranker
 
 
 @dataclass(frozen=True)
 class LiveRetriever:
-    """Where passages for a new question come from: BM25, reordered by the reranker if there is one, or by both.
+    """Retriever for a new question: BM25, dense search or both find candidates, and a reranker may order them.
 
-    With `encodings` the reranker reads passages' vectors from the disk and keeps there what it had to make. They
-    belong to the thread that opened them.
+    `fusion` makes one order of two: of BM25 and the reranker if there is one, else of BM25 and `dense`. With
+    `encodings` the reranker reads passages' vectors from the disk and keeps there those that it makes; they belong
+    to the thread that opened them.
     """
 
     base: KnowledgeBase
@@ -45,18 +52,23 @@ class LiveRetriever:
     settings: Retrieval
     encodings: Encodings | None = None
     fusion: Fusion | None = None
+    dense: DenseSearch | None = None
 
     @property
     def name(self) -> str:
-        """As retrievers are called."""
-        return "bm25" if self.reranker is None else "reranker" if self.fusion is None else "fused"
+        """Return the name of the retriever, one of `config.RETRIEVERS`."""
+        if self.reranker is not None:
+            return "reranker" if self.fusion is None else "fused"
+        if self.dense is not None:
+            return "dense" if self.fusion is None else "hybrid"
+        return "bm25"
 
     def find(self, question: str) -> list[RankedHit]:
-        """The candidates in the order of reading, the first k of them read."""
+        """Return the candidates in the order of reading, the first k of them marked as read."""
         settings = self.settings
-        hits = self.base.search(question, settings.kappa, max_df=settings.max_df)
+        hits = self.search(question, settings.kappa)
         if self.reranker is None or not hits:
-            return [RankedHit(hit, hit.rank, None, hit.rank <= settings.k) for hit in hits]
+            return [RankedHit(hit, hit.rank, hit.score, hit.rank <= settings.k) for hit in hits]
         scores = [float(score) for score in self._scores(self.reranker, question, [hit.passage for hit in hits])]
         reranked = sorted(range(len(hits)), key=lambda i: -scores[i])  # ties keep BM25's order
         ranks = {i: rank for rank, i in enumerate(reranked, 1)}
@@ -65,33 +77,77 @@ class LiveRetriever:
             RankedHit(hits[i], place, scores[i], place <= settings.k, ranks[i]) for place, i in enumerate(order, 1)
         ]
 
-    def _scores(self, reranker: Reranker, question: str, passages: Sequence[Passage]) -> Scores:
-        if self.encodings is None:
-            return reranker.scores(question, passages)
-        from kard.retrieval.rerank import prefetch, scores_of
+    def search(self, text: str, k: int) -> list[Hit]:
+        """Return the `k` best candidates, best first, before any reranker orders them."""
+        if self.dense is None:
+            return self.base.search(text, k, max_df=self.settings.max_df)
+        if self.fusion is None:
+            return self.dense.search(text, k)
+        from kard.retrieval.fusion import merge
 
-        known = {passage.id: passage for passage in passages}
-        prefetch(reranker, self.encodings, list(known), lambda ids: [known[i] for i in ids])
-        return scores_of(reranker, [question], [passages])[0]
+        depth = max(k, self.settings.kappa)
+        words = self.base.search(text, depth, max_df=self.settings.max_df)
+        bm25 = {hit.passage.id: hit.bm25 for hit in words}
+        merged = merge(self.fusion, list(bm25.items()), self.dense.find([text], depth)[0], k)
+        passages = {p.id: p for p in self.base.passages([i for i, _ in merged])}
+        return [Hit(passages[i], rank, bm25.get(i, math.nan), score) for rank, (i, score) in enumerate(merged, 1)]
+
+    def _scores(self, reranker: Reranker, question: str, candidates: Sequence[Passage]) -> Scores:
+        if self.encodings is None:
+            return reranker.scores(question, candidates)
+        from kard.retrieval.rerank import attach_vectors, scores_of
+
+        passages = {passage.id: passage for passage in candidates}
+        attach_vectors(reranker, self.encodings, list(passages), lambda ids: [passages[i] for i in ids])
+        return scores_of(reranker, [question], [candidates])[0]
+
+
+def dense_retriever(base: KnowledgeBase, encoder: PassageEncoder, *, hybrid: bool = False) -> LiveRetriever:
+    """Return the retriever by vectors, or by both words and vectors, after missing vectors were made.
+
+    Raises Missing when too many passages have no vector yet.
+    """
+    from kard.retrieval.dense import DenseSearch
+    from kard.retrieval.fusion import Fusion
+    from kard.tasks import ENCODER_BASE
+
+    dense = DenseSearch(base, encoder.embedder)
+    unencoded = len(dense.unencoded())
+    if unencoded > AT_ONCE:
+        name = encoder.retriever.reranker_id or encoder.retriever.base
+        option = "" if name == ENCODER_BASE else f" --encoder {name}"
+        raise Missing(
+            f"{unencoded:,} passages have no vector by {name} yet; make them once with:"
+            f" kard encodings fill{option} --knowledge {base.folder}"
+        )
+    if unencoded:
+        dense.fill()
+    return LiveRetriever(base, None, Retrieval(), fusion=Fusion() if hybrid else None, dense=dense)
 
 
 def fusion_for(db: Database, task: str, reranker_id: str) -> Fusion:
-    """How BM25 and the reranker become one order for the task. Raises Missing where that was not chosen."""
+    """Return how BM25 and the reranker become one order for the task. Raises Missing where that was not chosen."""
     from kard.retrieval.fusion import Fusion
 
-    found = rows(db, "internal/newest_fusion", task=task, reranker=reranker_id)
-    if not found:
+    fusions = rows(db, "internal/newest_fusion", task=task, reranker=reranker_id)
+    if not fusions:
         raise Missing(
-            f"no order of BM25 and reranker {reranker_id} as one was chosen for {task}; "
+            f"no fusion of BM25 and reranker {reranker_id} was chosen for {task}; "
             f"choose it with: kard evaluate {task} --retrievers fused"
         )
-    return Fusion.of(json.loads(str(found[0]["settings"])))
+    return Fusion.of(json.loads(str(fusions[0]["settings"])))
+
+
+def no_reranker(task: str, *, store: Path | None = None) -> Missing:
+    """Return the error of a task that has no reranker on the current knowledge base."""
+    train = f"kard train reranker {task}" + ("" if store is None else f" --store {store}")
+    return Missing(f"no reranker for {task} on this knowledge base; train one with: {train}")
 
 
 def _fused(fusion: Fusion, bm25: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """The places of the passages in the order of both."""
+    """Return the positions of the passages in the order of both."""
     import numpy as np
 
-    from kard.retrieval.fusion import order
+    from kard.retrieval.fusion import fused_order
 
-    return [int(i) for i in order(fusion, np.array(bm25), np.array(scores))]
+    return [int(i) for i in fused_order(fusion, np.array(bm25), np.array(scores))]

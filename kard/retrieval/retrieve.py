@@ -1,96 +1,172 @@
-"""What a question's own words find: the candidates that the reranker orders and the student reads (section 3.3)."""
+"""Search the knowledge base by BM25 with questions and with rationales, and keep what is found (section 3.3).
+
+A question's hits are the candidates that the reranker orders and the student reads. A rationale names the facts
+that its question only implies, so its words find better passages. To ground a rationale is to search with it. Its
+passages teach the student what to read, and BM25(rationale, passage) teaches the reranker to find them from the
+question alone.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TypeVar
 
 from sqlite_utils import Database
 
 from kard.config import Retrieval
-from kard.db import batches, insert_ignoring, now
+from kard.db import insert_ignoring, now, rows
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
-from kard.retrieval.hits import Found, Writer, copy_passages, prefetch
+from kard.questions import QuestionSet
+from kard.retrieval.rankings import HitsWriter, SearchResult, copy_passages
 
-BATCH = 64  # questions a transaction
+QUESTIONS_BATCH = 64  # questions a transaction
+RATIONALES_BATCH = 32  # questions a transaction, each with all its rationales
+EVIDENCE_BATCH = 900  # documents whose passages are in memory at a time
+THREADS = min(4, os.cpu_count() or 1)  # searches at a time; Tantivy's work runs outside the interpreter lock
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-LACKING = """
-select q.id, q.text from questions q
-left join retrievals r on r.question_id = q.id and r.query = 'question' and r.index_id = :index
-where coalesce(r.depth, 0) < :depth and q.id in (
-    select id from questions where task = :task and (:split is null or split = :split) order by id limit :limit)
-order by q.id
-"""
-EVIDENCE = """
-select distinct e.document from evidence e join questions q on q.id = e.question_id
-where q.task = :task order by e.document
-"""
+
+def index_id(kb: KnowledgeBase) -> str:
+    """Return the id that `record_index` gives this state of the knowledge base, without writing anything."""
+    return kb.id
 
 
 def record_index(db: Database, kb: KnowledgeBase) -> str:
-    """Write down this state of the knowledge base, once; its id."""
+    """Write this state of the knowledge base to the store, unless it is there; return its id."""
     row = {
-        "id": kb.id,
+        "id": index_id(kb),
         "path": str(kb.folder.resolve()),
         "passages": kb.count,
         "analyser": kb.analyser,
         "created": now(),
     }
     insert_ignoring(db, "indexes", [row])
-    return kb.id
+    return index_id(kb)
 
 
 def copy_evidence(db: Database, kb: KnowledgeBase, task: str) -> int:
-    """Write down every passage of the documents that the task's questions name as evidence; how many were new."""
-    keys = [str(key) for (key,) in db.execute(EVIDENCE, {"task": task})]
-    return sum(copy_passages(db, kb.of_documents([str(k) for k in some])) for some in batches(keys))
+    """Write every passage of the documents that the task's questions name as evidence; return how many were new."""
+    documents = [str(row["document"]) for row in rows(db, "internal/evidence_documents", task=task)]
+    starts = range(0, len(documents), EVIDENCE_BATCH)
+    return sum(copy_passages(db, kb.of_documents(documents[i : i + EVIDENCE_BATCH])) for i in starts)
 
 
-def lacking(
-    db: Database,
-    index: str,
-    task: str,
-    settings: Retrieval,
-    *,
-    split: str | None = None,
-    limit: int | None = None,
-) -> list[tuple[int, str]]:
-    """Id and text of those of the first `limit` questions that have no retrieval of this depth on this index."""
-    values = {
-        "index": index,
-        "task": task,
-        "split": split,
-        "depth": settings.kappa,
-        "limit": -1 if limit is None else limit,
-    }
-    return [(int(key), str(text)) for key, text in db.execute(LACKING, values)]
+def unsearched(db: Database, index_id: str, questions: QuestionSet, settings: Retrieval) -> list[tuple[int, str]]:
+    """Return row id and text of the questions that have no retrieval of depth kappa on this index."""
+    values = {"index": index_id, "depth": settings.kappa, **questions.parameters}
+    return [(int(row["id"]), str(row["text"])) for row in rows(db, "internal/questions_to_search", **values)]
 
 
 def retrieve(
     db: Database,
     kb: KnowledgeBase,
-    task: str,
+    questions: QuestionSet,
     settings: Retrieval,
     *,
-    split: str | None = None,
-    limit: int | None = None,
     progress: Progress = SILENT,
 ) -> int:
-    """Find the top kappa passages by BM25(question) of every question that lacks them; how many questions did."""
-    record_index(db, kb)
-    questions = lacking(db, kb.id, task, settings, split=split, limit=limit)
+    """Find the top kappa passages by BM25(question) of every question that lacks them; return how many did."""
+    missing = unsearched(db, record_index(db, kb), questions, settings)
 
-    def search(question: tuple[int, str]) -> Found:
-        key, text = question
+    def search(question: tuple[int, str]) -> SearchResult:
+        row_id, text = question
         started = time.perf_counter()
-        hits = kb.find(text, settings.kappa, max_df=settings.max_df)
+        found = kb.find(text, settings.kappa, max_df=settings.max_df)
         milliseconds = (time.perf_counter() - started) * 1000
-        ranked = [(rowid, bm25, rank) for rank, (rowid, bm25) in enumerate(hits, 1)]
-        return Found(key, None, settings.kappa, milliseconds, ranked)
+        hits = [(rowid, bm25, rank) for rank, (rowid, bm25) in enumerate(found, 1)]
+        return SearchResult(row_id, None, settings.kappa, milliseconds, hits)
 
-    writer = Writer(db, kb)
-    with progress.bar("Searching with questions", len(questions)) as advance:
-        for found in prefetch(search, questions, BATCH):
-            writer.write(found)
-            advance(len(found))
-    return len(questions)
+    writer = HitsWriter(db, kb)
+    with progress.bar("Searching with questions", len(missing)) as advance:
+        for results in prefetch(search, missing, QUESTIONS_BATCH):
+            writer.write(results)
+            advance(len(results))
+    return len(missing)
+
+
+@dataclass(frozen=True, slots=True)
+class UngroundedQuestion:
+    """A question with those of its rationales that lack passages."""
+
+    question: int  # row id
+    text: str
+    rationales: Sequence[tuple[int, str]]  # row id and text
+
+
+def ungrounded(db: Database, index_id: str, training: QuestionSet, settings: Retrieval) -> list[UngroundedQuestion]:
+    """Return the questions whose rationales lack passages of this depth on this index.
+
+    `training` is the split that is trained on. Only its first `limit` questions count, whether they lack anything
+    or not, so that the same limit again asks for nothing more. Questions of other splits always count.
+    """
+    values = {"index": index_id, "depth": settings.depth, **training.parameters}
+    lacking = rows(db, "internal/rationales_to_ground", **values)
+    return [
+        UngroundedQuestion(question, text, [(row["rationale_id"], row["rationale"]) for row in group])
+        for (question, text), group in groupby(lacking, key=lambda row: (row["question_id"], row["question"]))
+    ]
+
+
+def ground(
+    db: Database,
+    kb: KnowledgeBase,
+    training: QuestionSet,
+    settings: Retrieval,
+    *,
+    progress: Progress = SILENT,
+) -> int:
+    """Find the passages of every rationale that `ungrounded` names; return how many rationales lacked them.
+
+    They are the top `depth` by BM25(rationale) and the question's own top `depth`, all in the order of
+    BM25(rationale, passage).
+    """
+    questions = ungrounded(db, record_index(db, kb), training, settings)
+    total = sum(len(question.rationales) for question in questions)
+    writer = HitsWriter(db, kb)
+    with progress.bar("Searching with rationales", total) as advance:
+        for batch in prefetch(lambda q: ground_question(kb, q, settings), questions, RATIONALES_BATCH):
+            results = [result for of_question in batch for result in of_question]
+            writer.write(results)
+            advance(len(results))
+    return total
+
+
+def ground_question(kb: KnowledgeBase, question: UngroundedQuestion, settings: Retrieval) -> list[SearchResult]:
+    """Search with each of the question's rationales. The question itself is searched with once."""
+    by_question = kb.find(question.text, settings.depth, max_df=settings.max_df)
+    places = {rowid: rank for rank, (rowid, _) in enumerate(by_question, 1)}
+    results: list[SearchResult] = []
+    for row_id, text in question.rationales:
+        started = time.perf_counter()
+        scores = kb.find_among(text, settings.depth, list(places), max_df=settings.max_df)
+        milliseconds = (time.perf_counter() - started) * 1000
+        hits = [(rowid, bm25, places.get(rowid)) for rowid, bm25 in scores.items()]
+        # Equal scores, such as those of passages without a common word, keep the question's own order.
+        hits.sort(key=lambda hit: (-hit[1], hit[2] or settings.depth + 1, hit[0]))
+        results.append(SearchResult(question.question, row_id, settings.depth, milliseconds, hits))
+    return results
+
+
+def prefetch(work: Callable[[Item], Result], items: Sequence[Item], size: int) -> Iterator[list[Result]]:
+    """Yield `work` of every item in order, `size` at a time, computed in threads while the caller writes."""
+    stream = iter(items)
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[list[Future[Result]]] = deque()
+        try:
+            while batch := list(islice(stream, size)):
+                waiting.append([pool.submit(work, item) for item in batch])
+                if len(waiting) > 2:
+                    yield [future.result() for future in waiting.popleft()]
+            while waiting:
+                yield [future.result() for future in waiting.popleft()]
+        finally:
+            for future in (future for batch in waiting for future in batch):
+                future.cancel()
