@@ -340,8 +340,8 @@ def test_a_large_base_is_encoded_when_that_is_asked_for(
     assert f"kard encodings fill --encoder {base.folder} --knowledge " in refused.output
     assert "no vectors yet" in search("encodings").output
     filled = search("encodings", "fill", "--encoder", str(base.folder))
-    assert filled.output.startswith("40 passages encoded, 40 in ")
-    assert search("encodings", "fill", "--encoder", str(base.folder)).output.startswith("0 passages encoded, 40")
+    assert filled.stdout.startswith("40 passages encoded, 40 in ")
+    assert search("encodings", "fill", "--encoder", str(base.folder)).stdout.startswith("0 passages encoded, 40")
     assert search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder)).exit_code == 0
     (listed,) = json.loads(search("encodings", "--json").output)
     assert (listed["passages"], listed["width"]) == (40, "16")

@@ -22,7 +22,7 @@ GROUPS = {
         "index": "knowledge:index",
         "search": "knowledge:search",
         "export": "teach:export",
-        "encodings": "encodings:encodings",
+        "encodings": "knowledge:encodings",
     },
     "Teach and train": {
         "teach": "teach:teach",

@@ -1,7 +1,8 @@
-"""`kard index` and `kard search`."""
+"""`kard index`, `kard search` and `kard encodings`: the knowledge base and the vectors beside it."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from math import isnan
 from pathlib import Path
@@ -15,104 +16,194 @@ from kard.files import adapters_folder
 if TYPE_CHECKING:
     from kard.records import Hit
 
+MEGABYTE = 1_000_000
+SHORT = 12  # hex digits of a hash in a table
+SNIPPET = 120  # characters of a passage in a table
+
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @options.knowledge
 @options.store
 @click.option(
-    "--words", type=click.IntRange(min=10), default=100, show_default=True, help="Words of a passage, about."
+    "--words",
+    type=click.IntRange(min=10),
+    default=100,
+    show_default=True,
+    help="Words of a passage, about.",
 )
-@click.option("--name", default="", help="What the source is called. [default: its path]")
+@click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
 @options.quiet
 def index(source: Path, knowledge: Path | None, store: Path, words: int, name: str, quiet: bool) -> None:
-    """Bring the knowledge base to what SOURCE says: passages that are new come in, those that have gone go out.
+    """Bring the knowledge base up to date with SOURCE.
 
-    SOURCE is JSON lines with id, title and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV,
-    also gzipped), parquet (one file or a folder), a folder of .txt and .md files, or a MediaWiki dump
-    (.xml, .xml.bz2). A second SOURCE stands beside the first.
+    New passages are added, and passages that SOURCE no longer has are removed. SOURCE is JSON lines with id, title
+    and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV, also gzipped), parquet (one file or
+    a folder), a folder of .txt and .md files, or a MediaWiki dump (.xml, .xml.bz2). A second SOURCE is kept beside
+    the first.
     """
     from kard.db import open_store
     from kard.knowledge.indexing import index_source
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.retrieve import record_index
 
-    started = time.monotonic()
+    begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
-    done = index_source(source, folder, progress=show.progress(quiet), words=words, name=name)
+    indexed = index_source(source, folder, progress=show.progress(quiet), words=words, name=name)
     record_index(open_store(store), KnowledgeBase.open(folder))
     click.echo(
-        f"{done.added:,} passages added, {done.removed:,} removed, {done.kept:,} kept; "
-        f"{done.passages:,} in {folder} ({time.monotonic() - started:.1f} s)"
+        f"{indexed.added:,} passages added, {indexed.removed:,} removed, {indexed.kept:,} kept; "
+        f"{indexed.passages:,} in {folder} ({time.monotonic() - begin:.1f} s)"
     )
 
 
 @click.command()
 @click.argument("text")
+@click.option(
+    "--retriever",
+    type=click.Choice(["bm25", "dense", "hybrid"]),
+    default="bm25",
+    show_default=True,
+    help="Search by words, by vectors, or by both.",
+)
 @click.option("-n", "number", type=click.IntRange(min=1), default=5, show_default=True, help="Passages to show.")
-@click.option("--dense", "kind", flag_value="dense", help="Search by vectors instead.")
-@click.option("--hybrid", "kind", flag_value="hybrid", help="Search by both.")
 @options.vectors
 @options.knowledge
 @options.store
 @options.as_json
 def search(
     text: str,
+    retriever: str,
     number: int,
-    kind: str | None,
     encoder: str | None,
     knowledge: Path | None,
     store: Path,
     as_json: bool,
 ) -> None:
-    """Show the passages that TEXT finds by BM25. Any text will do: a question, or a whole rationale.
+    """Show the passages that TEXT finds.
 
-    --dense and --hybrid need a vector of every passage: a small base gets them at once, a large one by
-    `kard encodings fill`.
+    Any text will do: a question, or a whole rationale. `dense` and `hybrid` need a vector of every passage. A small
+    knowledge base is encoded at once; encode a large one with `kard encodings fill`.
     """
     from kard.knowledge.knowledge_base import KnowledgeBase
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
-    if kind is None:
+    if retriever == "bm25":
         hits = kb.search(text, number)
     else:
         from kard.retrieval.dense import named_encoder
         from kard.retrieval.live import dense_retriever
 
-        named = named_encoder(encoder, store, adapters_folder(store))
-        hits = dense_retriever(kb, named, hybrid=kind == "hybrid").search(text, number)
+        chosen_encoder = named_encoder(encoder, store, adapters_folder(store))
+        hits = dense_retriever(kb, chosen_encoder, hybrid=retriever == "hybrid").search(text, number)
     if as_json:
-        show.as_json(
-            [
-                {
-                    "rank": hit.rank,
-                    "bm25": None if isnan(hit.bm25) else hit.bm25,
-                    **({} if hit.score is None else {"score": hit.score}),
-                    "id": hit.passage.id,
-                    "document": hit.passage.document,
-                    "part": hit.passage.part,
-                    "title": hit.passage.title,
-                    "text": hit.passage.text,
-                }
-                for hit in hits
-            ]
-        )
-        return
-    if not hits:
+        show.as_json([_record(hit) for hit in hits])
+    elif hits:
+        scores = ("bm25",) if retriever == "bm25" else ("score", "bm25")
+        rows = [(h.rank, *_scores(h), h.passage.title, h.passage.document, snippet(h.passage.text)) for h in hits]
+        show.table("", ("rank", *scores, "title", "document", "passage"), rows)
+    else:
         click.echo("No passage holds any of these words.")
-        return
-    told = [(h.rank, *_scores(h), h.passage.title, h.passage.document, snippet(h.passage.text)) for h in hits]
-    scores = ("bm25",) if kind is None else ("score", "bm25")
-    show.table("", ("rank", *scores, "title", "document", "passage"), told)
+
+
+def _record(hit: Hit) -> dict[str, object]:
+    return {
+        "rank": hit.rank,
+        "bm25": None if isnan(hit.bm25) else hit.bm25,
+        **({} if hit.score is None else {"score": hit.score}),
+        "id": hit.passage.id,
+        "document": hit.passage.document,
+        "part": hit.passage.part,
+        "title": hit.passage.title,
+        "text": hit.passage.text,
+    }
 
 
 def _scores(hit: Hit) -> tuple[float | None, ...]:
-    """What ordered the hits, and BM25 where it is known."""
+    """Return the score that ordered the hits, if it is not BM25, and BM25 where it is known."""
     bm25 = None if isnan(hit.bm25) else round(hit.bm25, 2)
     return (bm25,) if hit.score is None else (round(hit.score, 4), bm25)
 
 
-def snippet(text: str, characters: int = 120) -> str:
-    """The text's beginning on one line, cut between words."""
+def snippet(text: str, characters: int = SNIPPET) -> str:
+    """Return the beginning of a text on one line, cut between words."""
     line = " ".join(text.split())
     return line if len(line) <= characters else line[: characters - 1].rsplit(" ", 1)[0] + "…"
+
+
+@click.group(invoke_without_command=True)
+@options.knowledge
+@options.store
+@options.as_json
+@click.pass_context
+def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: bool) -> None:
+    """List, make or drop the vectors of passages.
+
+    The list says for each encoder how many passages it has encoded and how large the vectors are. Reranking and
+    dense search encode passages when they need them, once for all runs. Vectors are never stale, and dropped ones
+    are made again.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from kard.encoders.vector_store import kept
+
+    stored = kept(options.knowledge_of(store, knowledge))
+    if as_json:
+        show.as_json([{"id": s.folder.name, **s.maker, "passages": s.passages, "bytes": s.bytes} for s in stored])
+    elif stored:
+        rows = [
+            (
+                s.folder.name,
+                s.maker.get("base", "broken"),
+                s.maker.get("adapter_sha256", "")[:SHORT],
+                s.maker.get("pooling", ""),
+                s.passages,
+                round(s.bytes / MEGABYTE, 1),
+            )
+            for s in stored
+        ]
+        show.table("", ("id", "encoder", "adapter", "vectors", "passages", "MB"), rows)
+    else:
+        click.echo("no vectors yet; make them with: kard encodings fill")
+
+
+@encodings.command()
+@options.vectors
+@options.knowledge
+@options.store
+@options.quiet
+def fill(encoder: str | None, knowledge: Path | None, store: Path, quiet: bool) -> None:
+    """Encode every passage that has no vector yet.
+
+    A stopped run goes on where it was.
+    """
+    from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval.dense import DenseSearch, named_encoder
+
+    kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
+    dense = DenseSearch(kb, named_encoder(encoder, store, adapters_folder(store)).embedder)
+    added = dense.fill(show.progress(quiet))
+    click.echo(f"{added:,} passages encoded, {len(dense.encodings):,} in {dense.encodings.folder}")
+
+
+@encodings.command()
+@click.argument("ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Drop all of them.")
+@options.knowledge
+@options.store
+def drop(ids: tuple[str, ...], every: bool, knowledge: Path | None, store: Path) -> None:
+    """Delete vectors by the ids that `kard encodings` lists.
+
+    No run may be using them.
+    """
+    from kard.encoders.vector_store import kept
+    from kard.errors import Missing
+
+    if every == bool(ids):
+        raise click.UsageError("name the ids to drop, or --all")
+    stored = {s.folder.name: s for s in kept(options.knowledge_of(store, knowledge))}
+    if unknown := [name for name in ids if name not in stored]:
+        raise Missing(f"no vectors {unknown[0]!r}; list them with: kard encodings")
+    for name in stored if every else dict.fromkeys(ids):
+        shutil.rmtree(stored[name].folder)
+        click.echo(f"dropped {name}: {stored[name].bytes / MEGABYTE:.1f} MB")

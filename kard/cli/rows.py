@@ -1,0 +1,42 @@
+"""Rows in the form that a person chose: a table or Markdown to read, CSV or JSON for other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from kard.cli import show
+
+MACHINE_FORMS = ("json", "nl", "csv")  # for programs: full precision, texts whole
+
+
+def print_rows(form: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+    """Print rows under a header; `form` is a name of `options.FORMS` or 'table'. Markdown shows no title."""
+    if form == "table":
+        show.table(title, header, rows)
+    elif form == "markdown":
+        from kard.evaluation.report import as_markdown
+
+        click.echo(show.clean(as_markdown(header, rows)))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerows([header, *rows])
+    else:
+        print_records(form, [dict(zip(header, row, strict=True)) for row in rows])
+
+
+def print_records(form: str, records: Sequence[Mapping[str, object]]) -> None:
+    """Print records with the same keys in one of `MACHINE_FORMS`: a JSON list, a JSON object a line, or CSV."""
+    if form == "json":
+        show.as_json(records)
+    elif form == "nl":
+        for record in records:
+            click.echo(json.dumps(record, ensure_ascii=False))
+    else:
+        writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
