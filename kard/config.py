@@ -186,7 +186,7 @@ class StudentTraining(Settings):
     k: int = 1  # silver passages in a training prompt
     shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
     full: bool = False  # train the base's own weights instead of adapters; smaller steps: 3e-4 for 135M
-    upper_half: bool = True  # train the upper half of the layers only; the lower half runs once per example
+    upper_half: bool = True  # train only a known decoder's upper half; its lower half runs once per example
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; adapters are float32
     recompute: bool = False  # recompute activations in the backward pass: less memory, more time
     pass_tokens: int = 16_384  # padded tokens per forward pass; a larger step is several passes, gradients summed

@@ -23,9 +23,9 @@ from torch import Tensor
 from kard.config import Lora, StudentTraining
 from kard.errors import BadConfig
 from kard.models import adapters
-from kard.models.distributed import Devices
+from kard.models.hardware import Devices
 from kard.models.hardware import dtype
-from kard.models.lora import adapted, config_of, state_of, thawed, trainable
+from kard.models.lora import adapt_language_model, config_of, state_of, trainable, unfreeze
 from kard.student.training import checkpoint
 from kard.student.training import step as stepping
 from kard.student.training import train as training
@@ -74,9 +74,9 @@ def fitted(config: StudentTraining = SETTINGS, **more: Any) -> tuple[Weights, tr
         assert isinstance(loss, Layers)
         upper = range(2, 4)
         if config.full:
-            student = thawed(model, upper).train()
+            student = unfreeze(model, upper).train()
         else:
-            student = adapted(model, config.lora, spec="x", layers=upper, decoder=True).train()
+            student = adapt_language_model(model, config.lora, spec="x", layers=upper, decoder=True).train()
         lists = [made["examples"]()] * config.epochs
         reached = training.fit(student, loss, lists, config, shown.append, **more)
     return {name: value.detach().clone() for name, value in state_of(student).items()}, reached, sum(shown)
@@ -147,7 +147,7 @@ def test_settings_that_cannot_be_trained_are_refused() -> None:
     with pytest.raises(BadConfig, match="pass_tokens must be at least 1"):
         StudentTraining(pass_tokens=0)
     assert StudentTraining(full=True).hash() != StudentTraining().hash()
-    assert not {"full", "pass_tokens"} & set(StudentTraining().values())  # students from before them are found
+    assert not {"recompute", "pass_tokens"} & set(StudentTraining().values())  # they change rounding alone
 
 
 def test_a_checkpoint_says_when_it_is_due(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ import time
 from pathlib import Path
 from safetensors.torch import save_file
 from kard.config import Lora, StudentTraining
-from kard.models.distributed import Devices
-from kard.models.lora import adapted, state_of
+from kard.models.hardware import Devices
+from kard.models.lora import adapt_language_model, state_of
 from kard.student.training.checkpoint import Checkpoint
 from kard.student.training.loss import loss_for
 from kard.student.training.train import fit
@@ -183,7 +183,7 @@ def fitted(**more):
     model = tiny()
     torch.manual_seed(0)
     loss = loss_for(model, 2, 0, decoder=True)
-    student = adapted(model, Lora(rank=2, alpha=4), spec="x", layers=range(2, 4), decoder=True).train()
+    student = adapt_language_model(model, Lora(rank=2, alpha=4), spec="x", layers=range(2, 4), decoder=True).train()
     settings = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=3, batch=3, peak_lr=1e-2)
     return student, fit(student, loss, [examples()] * 3, settings, lambda _: None, devices=devices, **more)
 
@@ -231,7 +231,7 @@ def measured(weights: Weights, examples: list[Example]) -> float:
     """Mean loss of an adapter over the examples' target tokens."""
     model = made["tiny"]()
     loss = loss_for(model, 2, 0, decoder=True)
-    student = adapted(model, Lora(rank=2, alpha=4), spec="x", layers=range(2, 4), decoder=True).eval()
+    student = adapt_language_model(model, Lora(rank=2, alpha=4), spec="x", layers=range(2, 4), decoder=True).eval()
     set_peft_model_state_dict(student, weights)
     with torch.no_grad():
         return loss(examples).item() / sum(len(e.target) for e in examples)
@@ -261,7 +261,7 @@ def test_a_merged_adapter_gives_the_logits_it_was_trained_with(
     torch.manual_seed(rank)
     layers = range(2, 4) if build == "tiny" else None
     lora = Lora(rank=rank, alpha=7, rslora=rslora, dora=dora)
-    student = adapted(model, lora, spec="x", layers=layers, decoder=True).eval()
+    student = adapt_language_model(model, lora, spec="x", layers=layers, decoder=True).eval()
     for weight in trainable(student):
         torch.nn.init.normal_(weight, std=0.2)
     ids = torch.arange(12).view(2, 6)
@@ -270,7 +270,7 @@ def test_a_merged_adapter_gives_the_logits_it_was_trained_with(
         state = {name: value.detach().clone() for name, value in state_of(student).items()}
         config = student.active_peft_config
     with tempfile.TemporaryDirectory() as folder:
-        adapters.write(Path(folder) / "a", state, config)
+        adapters.write_adapter(Path(folder) / "a", state, config)
         bare = made[build]().eval()
         adapters.AdapterSwitcher(bare).activate(Path(folder) / "a")
     with torch.no_grad():
@@ -283,7 +283,7 @@ def test_weights_of_an_upper_half_learn_as_they_do_through_the_whole_model(build
     grads: list[Weights] = []
     losses: list[float] = []
     for every in (False, True):
-        model = thawed(made[build](), upper)
+        model = unfreeze(made[build](), upper)
         loss = loss_for(model, 2, 0, decoder=True, every=every)
         assert isinstance(loss, Layers) == (build == "tiny" and not every)
         summed = loss(made["examples"]())
@@ -306,14 +306,14 @@ def test_weights_and_low_rank_weights_take_turns_on_one_model(tmp_path: Path) ->
         torch.manual_seed(4)
         student = made["tiny"]()
         if name == "weights":
-            student = thawed(student, range(2, 4))
+            student = unfreeze(student, range(2, 4))
         else:
-            student = adapted(student, Lora(rank=2), spec="x", layers=range(1, 3), decoder=True)
+            student = adapt_language_model(student, Lora(rank=2), spec="x", layers=range(1, 3), decoder=True)
         for weight in trainable(student.eval()):
             torch.nn.init.normal_(weight, std=0.2)
         with torch.no_grad():
             told[name] = student(input_ids=ids).logits
-        adapters.write(tmp_path / name, state_of(student), config_of(student, "x"))
+        adapters.write_adapter(tmp_path / name, state_of(student), config_of(student, "x"))
     assert [adapters.is_whole(tmp_path / name) for name in told] == [True, False]
     bare = made["tiny"]().eval()
     with torch.no_grad():
@@ -325,7 +325,7 @@ def test_weights_and_low_rank_weights_take_turns_on_one_model(tmp_path: Path) ->
 
 
 def test_named_layers_alone_get_an_adapter_and_a_wrong_name_is_refused() -> None:
-    student = adapted(
+    student = adapt_language_model(
         made["tiny"](), Lora(rank=1, alpha=1, targets="q_proj, v_proj"), spec="x", layers=[3], decoder=True
     )
     assert {part for name in state_of(student) for part in name.split(".") if part.endswith("_proj")} == {
@@ -333,7 +333,7 @@ def test_named_layers_alone_get_an_adapter_and_a_wrong_name_is_refused() -> None
         "v_proj",
     }
     with pytest.raises(BadConfig, match="no layer of x is called w_proj"):
-        adapted(made["tiny"](), Lora(targets="w_proj"), spec="x", layers=[3], decoder=True)
+        adapt_language_model(made["tiny"](), Lora(targets="w_proj"), spec="x", layers=[3], decoder=True)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_the_precision_is_what_an_accelerator_multiplies(
 
 def test_a_process_without_a_share_of_a_float16_batch_steps_with_the_others() -> None:
     model = made["tiny"]().half()
-    weights = trainable(adapted(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
+    weights = trainable(adapt_language_model(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
 
     class Another:
         """A process whose share is empty: the gradients are those of the others."""
@@ -384,7 +384,7 @@ def test_gradients_that_are_no_numbers_in_float16_end_training_in_a_line() -> No
         return sum((w.sum() for w in weights), torch.zeros(())) * torch.inf
 
     model = made["tiny"]().half()
-    weights = trainable(adapted(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
+    weights = trainable(adapt_language_model(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
     optimizer = torch.optim.AdamW(weights, lr=1e-2)
     scaler = stepping.scaler_for(model, weights, {})
     stepper = stepping.Stepper(nothing, weights, optimizer, scaler, Devices(), 100)
