@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kard.cli import main
-from kard.config import RerankerTraining
+from kard.config import CUTOFFS, RerankerTraining
 from kard.db import open_store
 from kard.errors import BadConfig
-from kard.pipeline.ablation import FACTORS, KS, Ranked, differences_table, lines, shares_table, variants
+from kard.pipeline.ablation import FACTORS, Ranked, differences_table, lines, shares_table, variants
 from kard.reranker.dataset import read_lessons
 from kard.reranker.model import Reranker
 
@@ -61,7 +61,7 @@ def test_shares_are_counted_and_differences_are_paired(some: dict[int, int | Non
     variant = Ranked("loss", "ce", {"evidence": other, "silver": {}})
     first, second = lines([default, variant], default)
     assert (first.level, second.level, first.differences) == ("as it is", "ce", {})
-    for k in KS:
+    for k in CUTOFFS:
         within = [rank is not None and rank <= k for rank in values]
         assert (first.shares[k].right, first.shares[k].of) == (sum(within), len(values))
         difference = second.differences[k]

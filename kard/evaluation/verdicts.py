@@ -12,7 +12,7 @@ A wrong answer has one verdict, the first of these that holds:
     knowledge gap      what it needs could not even be chosen
 
 What a question *needs* is its gold evidence where the data name it: a passage of each document (`needed="any"`: of
-one of them, for data that name alternatives beside steps). Elsewhere it is one of the first SILVER passages of its
+one of them, for data that name alternatives beside steps). Elsewhere it is one of the first passages of its
 first accepted rationale that nothing was trained on, less those that a person judged bad, and those that a person
 judged good. A person's word on a rationale stands above its parsed conclusion. Accepted rationales of the split
 `train` count as trained on. The passages to choose from are those that the reranker ranked, or the hits of the
@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-SILVER = 3  # the paper's Hits@k, and the view needed_passages, count a rationale's first 3
+from kard.config import SILVER_DEPTH
 
 Verdict = Literal[
     "knowledge gap", "retriever failure", "student failure", "teacher error", "undetermined", "no lookup"
@@ -87,7 +87,8 @@ class Facts:
         silver = self.silver[index_id, found.id] if found and index_id else ()
         needed = (frozenset(silver) | self.good) - self.bad
         if needed and found and not needed <= self.good:
-            return Need("silver", (needed,), f"no evidence; the first {SILVER} passages of rationale {found.id}")
+            basis = f"no evidence; the first {SILVER_DEPTH} passages of rationale {found.id}"
+            return Need("silver", (needed,), basis)
         if needed:
             return Need("judged", (needed,), "no evidence; passages that a person judged good")
         if found:

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from kard.config import Loss, RerankerTraining, require
+from kard.config import CUTOFFS, Loss, RerankerTraining, require
 from kard.metrics.bootstrap import bootstrap
 from kard.metrics.intervals import Share, wilson
 
 EXPERIMENT = "ablation"  # in the column of that name of rerankers
-KS = (1, 3, 5, 10)
 GOLDS = ("evidence", "silver")
 Level = tuple[str, Mapping[str, Any]]
 
@@ -152,7 +151,7 @@ def lines(rankings: Sequence[Ranked], default: Ranked) -> list[AblationRow]:
             factor=some.factor,
             level=some.level,
             gold=gold,
-            shares={k: wilson(sum(_within(some.ranks[gold], k)), len(some.ranks[gold])) for k in KS},
+            shares={k: wilson(sum(_within(some.ranks[gold], k)), len(some.ranks[gold])) for k in CUTOFFS},
             differences={} if some is default else _differences(some.ranks[gold], default.ranks[gold]),
             training=some.training,
             ranking=some.ranking,
@@ -171,7 +170,7 @@ def _differences(ranks: Ranks, default: Ranks) -> dict[int, Difference]:
     """By k; both have ranked the same questions."""
     other = {question: default[question] for question in ranks}
     found: dict[int, Difference] = {}
-    for k in KS:
+    for k in CUTOFFS:
         values = [a - b for a, b in zip(_within(ranks, k), _within(other, k), strict=True)]
         found[k] = Difference(sum(values) / len(values), *bootstrap(values))
     return found
@@ -182,11 +181,11 @@ Table = tuple[list[str], list[list[object]]]
 
 def shares_table(found: Sequence[AblationRow]) -> Table:
     """Header and cells: Hits@k with its 95% interval, and what it cost."""
-    header = ["factor", "setting", "questions", *(f"Hits@{k}" for k in KS), "training s", "ranking s"]
+    header = ["factor", "setting", "questions", *(f"Hits@{k}" for k in CUTOFFS), "training s", "ranking s"]
     return header, [
         [
-            *(line.factor, line.level, line.shares[KS[0]].of),
-            *(str(line.shares[k]) for k in KS),
+            *(line.factor, line.level, line.shares[CUTOFFS[0]].of),
+            *(str(line.shares[k]) for k in CUTOFFS),
             *("" if seconds is None else f"{seconds:.0f}" for seconds in (line.training, line.ranking)),
         ]
         for line in found
@@ -195,7 +194,9 @@ def shares_table(found: Sequence[AblationRow]) -> Table:
 
 def differences_table(found: Sequence[AblationRow]) -> Table:
     """Header and cells: Hits@k minus the default's, with its 95% interval."""
-    header = ["factor", "setting", *(f"Hits@{k}" for k in KS)]
+    header = ["factor", "setting", *(f"Hits@{k}" for k in CUTOFFS)]
     return header, [
-        [line.factor, line.level, *(str(line.differences[k]) for k in KS)] for line in found if line.differences
+        [line.factor, line.level, *(str(line.differences[k]) for k in CUTOFFS)]
+        for line in found
+        if line.differences
     ]

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 from sqlite_utils import Database
 
+from kard.config import SILVER_DEPTH
 from kard.db import batches, marks
 from kard.encoders.encoder import passage_text
 from kard.errors import Missing
@@ -19,7 +20,6 @@ from kard.reranker.candidates import Candidates
 
 HELD_OUT_FROM = 20  # with fewer questions than this, every one is trained on
 HELD_OUT_MOST = 100  # questions: ranking more of them would cost more than it tells
-SILVER = 3  # a rationale's first passages count as needed where no evidence is named (the paper's Hits@k)
 
 ROWS = """
 select p.question_id, q.key, q.text, p.rationale_id, t.text, p.passage_id, p.bm25, p.from_rationale, p.question_rank
@@ -116,7 +116,7 @@ def read_lessons(
         if rationales:
             gold = frozenset(numbers[i] for i in evidence.get(question_id, ()) if i in numbers)
             named = bool(evidence.get(question_id))
-            needed = gold if named else frozenset(int(i) for i in rationales[0].passages[:SILVER])
+            needed = gold if named else frozenset(int(i) for i in rationales[0].passages[:SILVER_DEPTH])
             lessons.append(TrainingQuestion(key, text, tuple(rationales), needed))
     if not lessons:
         raise Missing(

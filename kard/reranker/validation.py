@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kard.config import RerankerTraining
+from kard.config import CUTOFFS, RerankerTraining
 from kard.encoders.cross_encoder import CrossEncoder
 from kard.encoders.encoder import Encoder
 from kard.reranker.dataset import TrainingQuestion
 from kard.reranker.passage_vectors import CandidatePassages
 
-KS = (1, 3, 5, 10)
 TOGETHER = 8  # questions measured at once: token vectors of their passages take some 50 MB
 
 
@@ -85,7 +84,7 @@ def share_within(ranked: Sequence[tuple[frozenset[int], Sequence[int]]]) -> dict
         return {}
     return {
         str(k): round(sum(not needed.isdisjoint(order[:k]) for needed, order in ranked) / len(ranked), 4)
-        for k in KS
+        for k in CUTOFFS
     }
 
 
