@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kard.encoders.encoder import Encoder
 from kard.encoders.vector_cache import encode_with, fill, maker_of
 from kard.encoders.vector_store import beside
+from kard.passages import read_passages
 from kard.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -82,14 +83,12 @@ def on_disk(
 
     What finds no room on the disk is made in memory.
     """
-    from kard.retrieval.rerank import stored_passages
-
     def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
         maker = maker_of(encoder, "pooled", base=base.spec, base_sha256=base.sha256)
         encodings = beside(knowledge, maker)
         ids = [lessons.ids[i] for i in numbers]
         made = encode_with(encoder, "pooled")
-        fill(encodings, ids, lambda some: stored_passages(db, some), made, progress=progress)
+        fill(encodings, ids, lambda some: read_passages(db, some).values(), made, progress=progress)
         known = encodings.get(ids)
         rows = np.zeros((len(ids), encoder.width), np.float16)
         for place, passage in enumerate(ids):
