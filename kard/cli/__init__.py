@@ -26,8 +26,8 @@ GROUPS = {
     },
     "Teach and train": {
         "teach": "teach:teach",
-        "verify": "verify:verify",
-        "ground": "ground:ground",
+        "verify": "teach:verify",
+        "ground": "teach:ground",
         "train": "run:train",
         "ablate": "ablate:ablate",
     },

@@ -1,28 +1,26 @@
-"""`kard teach` and `kard export`."""
+"""`kard teach`, `kard verify`, `kard ground` and `kard export`: rationales, second opinions, passages for them."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from kard.cli import choose, options, show
-from kard.config import Teaching
 from kard.db import open_store
 from kard.questions import QuestionSet
 
 
 @click.command()
 @click.argument("task")
-@click.option(
-    "--model", required=True, help="The teacher, as PROVIDER/MODEL; its key is read from the environment."
-)
+@click.option("--model", required=True, help="Teacher, as PROVIDER/MODEL; its key is read from the environment.")
 @options.api_base
-@click.option("--name", help="What the store calls this teacher. [default: the model]")
-@click.option("--samples", type=click.IntRange(min=1), help="Rationales a question. [default: the task's]")
-@click.option("--temperature", type=click.FloatRange(min=0), help="[default: the task's]")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Of one rationale. [default: the task's]")
+@click.option("--name", help="Name of this teacher in the store. [default: the model]")
+@click.option("--samples", type=click.IntRange(min=1), help="Rationales per question. [default: the task's]")
+@click.option("--temperature", type=click.FloatRange(min=0), help="Sampling temperature. [default: the task's]")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of one rationale. [default: the task's]")
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time. [default: the task's]")
 @options.max_cost
 @options.whose
@@ -46,27 +44,28 @@ def teach(
     store: Path,
     quiet: bool,
 ) -> None:
-    """Ask a teacher for the rationales that TASK still lacks.
+    """Ask a teacher for the rationales that TASK lacks.
 
-    The teacher is shown the right answer and explains it; a rationale is accepted when its own conclusion is
-    that answer. Each is kept as it arrives, and a second run asks only for what is missing. Paper, section 3.1.
+    The teacher is shown the right answer and explains it. A rationale is accepted when its own conclusion is that
+    answer. Each is stored when it arrives, and a second run asks only for what is missing. Paper, section 3.1.
     """
     from kard import tasks
-    from kard.teacher import teach as step
+    from kard.teacher import teach as teacher
     from kard.teacher.calls import teacher_lm
 
     loaded = tasks.load(task)
-    settings = _settings(loaded.settings.teaching, samples, temperature, max_tokens, workers)
+    chosen = {"samples": samples, "temperature": temperature, "max_tokens": max_tokens, "workers": workers}
+    settings = replace(loaded.settings.teaching, **{key: to for key, to in chosen.items() if to is not None})
     lm = teacher_lm(model, temperature=settings.temperature, max_tokens=settings.max_tokens, api_base=api_base)
     db = open_store(store, create=False)
     questions = QuestionSet(loaded.name, split, limit)
     if dry_run:
-        missing = len(step.missing_samples(db, loaded, questions, lm, settings))
-        mean = step.expected_cost(db, loaded, lm, settings)
-        cost = "" if mean is None else f", about ${mean * missing:.2f}"
+        missing = len(teacher.missing_samples(db, loaded, questions, lm, settings))
+        price = teacher.expected_cost(db, loaded, lm, settings)
+        cost = "" if price is None else f", about ${price * missing:.2f}"
         click.echo(f"{missing} requests to {model}{cost}")
         return
-    taught = step.teach(
+    summary = teacher.teach(
         db,
         loaded,
         questions,
@@ -77,25 +76,122 @@ def teach(
         progress=show.progress(quiet),
     )
     click.echo(
-        f"{taught.added} rationales added, {taught.accepted} accepted; ${taught.cost:.4f}, "
-        f"{taught.prompt_tokens} + {taught.completion_tokens} tokens"
+        f"{summary.added} rationales added, {summary.accepted} accepted; ${summary.cost:.4f}, "
+        f"{summary.prompt_tokens} + {summary.completion_tokens} tokens"
     )
-    if taught.skipped:
+    if summary.skipped:
         click.echo(
-            f"{taught.skipped} samples could not be read and were left out; run again to ask for them", err=True
+            f"{summary.skipped} samples could not be read and were left out; run again to ask for them", err=True
         )
 
 
-def _settings(
-    chosen: Teaching, samples: int | None, temperature: float | None, max_tokens: int | None, workers: int | None
-) -> Teaching:
-    """The task's settings, with what the command line says instead."""
-    return replace(
-        chosen,
-        samples=chosen.samples if samples is None else samples,
-        temperature=chosen.temperature if temperature is None else temperature,
-        max_tokens=chosen.max_tokens if max_tokens is None else max_tokens,
-        workers=chosen.workers if workers is None else workers,
+@click.command()
+@click.argument("task")
+@click.option("--model", required=True, help="Verifier, as PROVIDER/MODEL; its key is read from the environment.")
+@options.api_base
+@click.option("--name", help="Name of this verifier in the store. [default: the model]")
+@click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
+@click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
+@options.max_cost
+@options.whose
+@options.limit
+@options.dry_run
+@options.store
+@options.quiet
+def verify(
+    task: str,
+    model: str,
+    api_base: str | None,
+    name: str | None,
+    teacher: str | None,
+    workers: int,
+    max_cost: float | None,
+    split: str,
+    limit: int | None,
+    dry_run: bool,
+    store: Path,
+    quiet: bool,
+) -> None:
+    """Let a model say which option each rationale leads to.
+
+    It sees the question, its options, and the rationale without the closing that says the answer. Each opinion is
+    stored when it arrives, beside the rationale's own verdict; `kard rationales TASK --quality` counts them.
+    Training goes by the rationales' own conclusions. Paper, section 3.1.
+    """
+    from kard import tasks
+    from kard.teacher import verify as verifier
+    from kard.teacher.calls import teacher_lm
+
+    questions = QuestionSet(tasks.load(task).name, split, limit)
+    lm = teacher_lm(
+        model,
+        temperature=verifier.LIMITS["temperature"],
+        max_tokens=int(verifier.LIMITS["max_tokens"]),
+        api_base=api_base,
+    )
+    db = open_store(store, create=False)
+    if dry_run:
+        click.echo(f"{len(verifier.unverified(db, questions, model, teacher))} requests to {model}")
+        return
+    summary = verifier.verify(
+        db,
+        questions,
+        lm,
+        name=name or model,
+        teacher=teacher,
+        workers=workers,
+        max_cost=max_cost,
+        progress=show.progress(quiet),
+    )
+    click.echo(
+        f"{summary.added} rationales read, {summary.agreed} lead to the gold answer; ${summary.cost:.4f}, "
+        f"{summary.prompt_tokens} + {summary.completion_tokens} tokens"
+    )
+
+
+@click.command()
+@click.argument("task")
+@options.knowledge
+@options.store
+@click.option(
+    "--depth", type=click.IntRange(min=1), help="Passages by rationale and by question. [default: the task's]"
+)
+@click.option("--train-limit", type=click.IntRange(min=1), help="Only the first N training questions.")
+@options.dry_run
+@options.quiet
+def ground(
+    task: str,
+    knowledge: Path | None,
+    store: Path,
+    depth: int | None,
+    train_limit: int | None,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    """Find passages for every rationale that lacks them.
+
+    Students and the reranker are trained on these passages.
+    """
+    from kard import tasks
+    from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval import retrieve
+
+    begin = time.monotonic()
+    loaded = tasks.load(task)
+    settings = loaded.settings.retrieval
+    if depth is not None:
+        settings = replace(settings, depth=depth)
+    db = open_store(store, create=False)
+    kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
+    questions = QuestionSet(loaded.name, "train", train_limit)
+    if dry_run:
+        ungrounded = retrieve.ungrounded(db, kb.id, questions, settings)
+        click.echo(f"{sum(len(q.rationales) for q in ungrounded):,} rationales lack passages; nothing was done")
+        return
+    evidence = retrieve.copy_evidence(db, kb, loaded.name)
+    added = retrieve.ground(db, kb, questions, settings, progress=show.progress(quiet))
+    click.echo(
+        f"{added:,} rationales grounded, {evidence:,} evidence passages copied ({time.monotonic() - begin:.1f} s)"
     )
 
 
@@ -103,22 +199,31 @@ def _settings(
 @click.argument("task")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
-@click.option("--answers", "what", flag_value="answers", help="Graded answers instead: a row each, as reported.")
 @click.option(
-    "--hits", "what", flag_value="hits", help="First needed ranks instead: a row a question and retriever."
+    "--answers",
+    "table",
+    flag_value="answers",
+    help="Write graded answers instead, one row per answer.",
+)
+@click.option(
+    "--hits",
+    "table",
+    flag_value="hits",
+    help="Write the rank of the first needed passage instead, one row per question and retriever.",
 )
 @click.option("--split", help="Split of the answers or hits. [default: test, else dev, else validation]")
 @options.store
-def export(task: str, file: Path, teacher: str | None, what: str | None, split: str | None, store: Path) -> None:
-    """Write TASK's rationales to FILE (.jsonl or .jsonl.gz), as `kard load --rationales` reads them.
+def export(task: str, file: Path, teacher: str | None, table: str | None, split: str | None, store: Path) -> None:
+    """Write rationales, answers or hits of TASK to FILE.
 
-    With --answers or --hits, write what the report's tables are computed from.
+    FILE is .jsonl or .jsonl.gz. `kard load --rationales` reads rationales back. The tables of `kard report` are
+    computed from what --answers and --hits write.
     """
-    if what is not None:
+    if table is not None:
         from kard.evaluation.export import export_rows
 
         run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
-        count = export_rows(run.db, run.name, run.split, what, file)
+        count = export_rows(run.db, run.name, run.split, table, file)
         click.echo(f"{count} rows written to {file}")
         return
     from kard import tasks
