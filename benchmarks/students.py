@@ -29,9 +29,8 @@ from kard import tasks
 from kard.cli import choose
 from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.models import adapters, bases
-from kard.models.hardware import device, dtype
-from kard.models.load import load_model
-from kard.models.lora import adapted, state_of
+from kard.models.hardware import device, dtype, load_model
+from kard.models.lora import adapt_language_model, state_of
 from kard.pipeline import demo, steps
 from kard.pipeline.run import Teacher
 from kard.records import Sample
@@ -74,11 +73,11 @@ def material(folder: Path, count: int) -> tuple[bases.Base, Tokens, list[Example
     name = tasks.demo()
     task = tasks.load(name)
     world = demo.world_of(task, demo.Size(passages=1_000, train=max(80, count), test=24))
-    work = choose.work(name, store=folder / "kard.db", knowledge=None, quiet=True, create=True)
+    work = choose.run_of(name, store=folder / "kard.db", knowledge=None, quiet=True, create=True)
     lm = dspy.LM(f"{name}-oracle", engine=world.teacher, cache=False, num_retries=0)
-    work.choices = replace(work.choices, teacher=Teacher("oracle", lambda: lm))
+    work.options = replace(work.options, teacher=Teacher("oracle", lambda: lm))
     demo.prepare(work, world)
-    for step in steps.wanted(work):
+    for step in steps.needed(work, "teach", "find"):
         if step.name in ("teach", "ground"):
             steps.run_step(work, step)
     method = METHODS["kard"]
@@ -118,7 +117,7 @@ def trainer(
     base: bases.Base, tokens: Tokens, examples: Sequence[Example], folder: Path, *, pad_to: int | None
 ) -> Trainer:
     """The plain recipe over the same examples."""
-    model = adapted(load_model(base, dtype()), SETTINGS.lora, spec=base.spec, layers=None, decoder=True)
+    model = adapt_language_model(load_model(base, dtype()), SETTINGS.lora, spec=base.spec, layers=None, decoder=True)
     for module in model.modules():
         module.__dict__.pop("forward", None)  # peft's own
 
@@ -257,13 +256,13 @@ def voting(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: Pat
 def adapter(base: bases.Base, folder: Path, *, seed: int) -> Path:
     """A small random adapter: enough to make four students that differ."""
     torch.manual_seed(seed)
-    model = adapted(
+    model = adapt_language_model(
         load_model(base, torch.float32), SETTINGS.lora, spec=base.spec, layers=range(15, 30), decoder=True
     )
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.002)
-    adapters.write(folder, state_of(model), model.active_peft_config)
+    adapters.write_adapter(folder, state_of(model), model.active_peft_config)
     return folder
 
 

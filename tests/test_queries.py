@@ -438,7 +438,7 @@ def test_only_the_evaluated_questions_of_a_run_are_looked_for(store: Database, w
     question(store, 1, "train", LONG)
     for key in (2, 3):
         question(store, key, "dev", LONG)
-    assert steps.run_step(work(split="dev", test_limit=1), SCREEN) == 1
+    assert steps.run_step(work(split="dev", limit=1), SCREEN) == 1
     assert steps.run_step(work(split="dev"), SCREEN) == 1
     assert steps.run_step(work(split="train"), SCREEN) == 0
 

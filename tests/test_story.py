@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import re
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -174,6 +177,43 @@ def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
         assert counts(world) == made
 
 
+def test_looking_at_a_run_writes_nothing_and_waits_for_no_one_who_writes(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task = str(world / "gates.py")
+    kard(world, "index", str(world / "docs"), "--quiet")
+    kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    kard(world, "status", task)  # a connection may still change the journal's mode
+    before = counts(world)
+    other = sqlite3.connect(world / "kard.db", isolation_level=None)
+    other.execute("begin immediate")
+    begin = monotonic()
+    for look in (("status", task), ("status", task, "--json"), ("run", task, "--dry-run")):
+        shown = kard(world, *look).output
+        assert "retrieve" in shown
+    assert monotonic() - begin < 20  # a second writer would wait for 30 seconds
+    other.execute("rollback")
+    other.close()
+    assert counts(world) == before
+
+
+def test_a_log_gets_a_line_when_work_begins_and_when_a_step_has_ended(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task = str(world / "gates.py")
+    kard(world, "index", str(world / "docs"), "--quiet")
+    kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    words = ("evaluate", task, "--rank-only", "--retriever", "bm25")
+    lines = kard(world, *words).stderr.splitlines()
+    assert any(line.endswith("4 to do") for line in lines)
+    assert any(re.fullmatch(r"retrieve: 4 added in \d+ s", line) for line in lines)
+    assert kard(world, *words).stderr == ""  # nothing was missing
+    kard(world, "rebuild", "retrieve", task, "--yes")
+    assert kard(world, *words, "--quiet").stderr == ""
+
+
 def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
     task = str(world / "gates.py")
@@ -207,7 +247,7 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
 
     before = answers(world)
     kard(world, "rebuild", "rerank", task, "--yes")
-    orders = ("rank", task, "--retriever", "bm25,reranker,silver")
+    orders = ("evaluate", task, "--rank-only", "--retriever", "bm25,reranker,silver")
     assert "rerank 4; compare the orders: kard hits" in kard(world, *orders).output
     assert "nothing was missing" in kard(world, *orders).output
     kard(world, "rebuild", "ground", task, "--yes")
@@ -237,10 +277,10 @@ class Broken(BaseException):
 @pytest.mark.parametrize(
     ("place", "calls"),
     [
-        ("kard.retrieval.hits.Writer.write", 1),
+        ("kard.retrieval.rankings.HitsWriter.write", 1),
         ("kard.reranker.adapters.write", 0),
-        ("kard.models.adapters.write", 2),
-        ("kard.evaluation.answer._keep", 7),
+        ("kard.models.adapters.write_adapter", 2),
+        ("kard.evaluation.answer._store_prediction", 7),
     ],
 )
 def test_a_run_that_is_cut_off_anywhere_ends_like_one_that_was_not(

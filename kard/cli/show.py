@@ -69,7 +69,8 @@ class Lines:
         """Print the label now, and the units done from time to time."""
         begin = last = monotonic()
         done = 0
-        click.echo(label if total is None else f"{label}: {total:,} to do", err=True)
+        if total != 0:
+            click.echo(label if total is None else f"{label}: {total:,} to do", err=True)
 
         def advance(units: int) -> None:
             nonlocal done, last

@@ -122,7 +122,7 @@ def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
 
 
 def _best_ranks(run: Run, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
-    """Return each measured question's best rank of a needed passage, by kind of gold, of the reranker or of BM25."""
+    """Return each measured question's best rank of a needed passage, by kind of gold; None means BM25."""
     measured = sample.measured_questions(run.name).parameters
     if reranker_id is None:
         ranked = rows(run.db, "internal/bm25_ranks", **measured, index=run.index_id)

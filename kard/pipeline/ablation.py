@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from kard.config import CUTOFFS, Loss, RerankerTraining, require
-from kard.metrics.bootstrap import bootstrap
+from kard.metrics.bootstrap import Difference, bootstrap
 from kard.metrics.intervals import Share, wilson
 
 EXPERIMENT = "ablation"  # in the column of that name of rerankers
@@ -82,18 +82,6 @@ def variants(default: RerankerTraining, factors: Sequence[str]) -> list[Variant]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Hits@k minus the default's on the same questions, with its 95% paired-bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-
-
-@dataclass(frozen=True, slots=True)
 class AblationRow:
     """What one ranking is worth against one kind of gold passages; shares and differences are by k."""
 
@@ -123,7 +111,7 @@ class AblationRow:
 
 def _rounded(difference: Difference) -> dict[str, float]:
     return {
-        "value": round(difference.value, 4),
+        "value": round(difference.mean, 4),
         "low": round(difference.low, 4),
         "high": round(difference.high, 4),
     }

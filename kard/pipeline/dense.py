@@ -29,13 +29,15 @@ def _missing(run: Run, kind: str) -> list[tuple[int, str]]:
 
 
 def _dense(run: Run) -> int:
-    """Encode what is not encoded of the knowledge base, and find each question's nearest passages. Raises Missing."""
+    """Encode the passages that have no vector yet, and find each question's nearest passages. Raises Missing."""
     missing = _missing(run, "dense")
     if not missing:
         return 0
     from kard.retrieval.dense import DenseSearch, rank_dense
     from kard.retrieval.rankings import write_retriever
+    from kard.retrieval.retrieve import record_index
 
+    record_index(run.db, run.kb)
     started = monotonic()
     encoder = _encoder(run)
     searcher = DenseSearch(run.kb, encoder.embedder)

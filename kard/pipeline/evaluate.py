@@ -16,7 +16,7 @@ from kard.db import open_store, rows, value
 from kard.errors import BadInput, Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.evaluation.condition import Condition
-from kard.evaluation.name_matching import listed, meant
+from kard.evaluation.condition_names import joined, matching
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import run_step, run_steps
@@ -71,11 +71,11 @@ def choose(
     parts = {student: student.parts for student in [*trained, *bases]}
     chosen: dict[StudentRef, None] = {}
     for name in names:
-        students = trained if name == ALL else bases if name == PROMPTED else meant(name, parts)
+        students = trained if name == ALL else bases if name == PROMPTED else matching(name, parts)
         if not students and name == ALL:
             raise Missing(f"no student of {run.name} is trained; train them with: kard train student {run.name}")
         if not students:
-            stored = listed(dict.fromkeys(words[:3] for words in parts.values()))
+            stored = joined(dict.fromkeys(words[:3] for words in parts.values()))
             raise BadInput(f"no student {name!r}; there are {stored}, and the words {ALL} and {PROMPTED}")
         chosen.update(dict.fromkeys(students))
     return list(chosen)
@@ -93,12 +93,12 @@ def choose_one(run: Run, name: str | None) -> StudentRef:
         raise Missing(f"no student of {run.name} is trained; train one with: kard train student {run.name}")
     if name is None:
         return next((student for student in newest if student.method == "kard"), newest[0])
-    students = meant(name, {student: student.parts for student in newest})
+    students = matching(name, {student: student.parts for student in newest})
     kinds = {student.parts[:2] for student in students or newest}
     if not students:
-        raise BadInput(f"no student {name!r}; there are {listed(sorted(kinds))}")
+        raise BadInput(f"no student {name!r}; there are {joined(sorted(kinds))}")
     if len(kinds) > 1:
-        raise BadInput(f"{name!r} may mean {listed(sorted(kinds))}; name one of them")
+        raise BadInput(f"{name!r} may mean {joined(sorted(kinds))}; name one of them")
     return students[0]
 
 
