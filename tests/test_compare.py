@@ -20,12 +20,19 @@ from kard.cli import main
 from kard.config import RERANKED
 from kard.db import open_store
 from kard.errors import BadInput, Missing
-from kard.evaluation.compare import Compared, all_pairs, compare, conditions_of, short_names
+from kard.evaluation.compare import Comparison, all_pairs, compare, conditions_of, short_names
+from kard.evaluation.condition_names import condition_labels, match_one, matching
 from kard.evaluation.export import accuracy_of, comparisons_of
-from kard.evaluation.labels import variants
-from kard.evaluation.name_matching import meant, one_of
-from kard.evaluation.report import Graded, ReportRow, accuracy_lines, as_table
-from kard.evaluation.summary import TeacherCosts, as_records, by_kind, summary
+from kard.evaluation.report import (
+    GradedAnswer,
+    ReportRow,
+    TeacherCosts,
+    accuracy_table,
+    kind_table,
+    report_records,
+    report_rows,
+    summary_table,
+)
 from kard.metrics.bootstrap import bootstrap
 from kard.metrics.intervals import spread, wilson
 from kard.metrics.significance import holm, mcnemar, p_text, sign_flips
@@ -184,19 +191,19 @@ NAMES = {
     ],
 )
 def test_a_name_means_the_things_whose_parts_it_begins(word: str, things: list[int]) -> None:
-    assert meant(word, NAMES) == things
+    assert matching(word, NAMES) == things
 
 
 @given(st.sampled_from(sorted(NAMES)))
 def test_a_whole_name_means_its_own_thing(thing: int) -> None:
-    assert one_of("/".join(NAMES[thing]), NAMES, "condition") == thing
+    assert match_one("/".join(NAMES[thing]), NAMES, "condition") == thing
 
 
 def test_a_name_that_means_none_or_several_lists_what_there_is() -> None:
     with pytest.raises(BadInput, match=r"no condition 'x'; there are 135m/kard/bm25, .*1b/kard/reranker$"):
-        one_of("x", NAMES, "condition")
+        match_one("x", NAMES, "condition")
     with pytest.raises(BadInput, match="'kard/rer' may mean 135m/kard/reranker, 1b/kard/reranker; name one"):
-        one_of("kard/rer", NAMES, "condition")
+        match_one("kard/rer", NAMES, "condition")
 
 
 # Comparing
@@ -204,10 +211,10 @@ def test_a_name_that_means_none_or_several_lists_what_there_is() -> None:
 
 def answers(
     method: str, rights: str, *, seed: int = 0, retriever: str = "none", kind: str = "", **more: Any
-) -> list[Graded]:
+) -> list[GradedAnswer]:
     """A condition's answers to questions 0, 1, ...: `1` right, `0` wrong, `.` not answered."""
     return [
-        Graded(
+        GradedAnswer(
             "9m",
             method,
             seed,
@@ -226,7 +233,7 @@ def answers(
     ]
 
 
-def pair(graded: Sequence[Graded], **more: Any) -> list[Compared]:
+def pair(graded: Sequence[GradedAnswer], **more: Any) -> list[Comparison]:
     keys = list(conditions_of(graded))
     return compare(graded, [(keys[1], keys[0])], **more)
 
@@ -236,8 +243,8 @@ def test_a_pair_is_counted_on_the_questions_that_both_answered() -> None:
     assert (found.a, found.b, found.questions) == ("rd", "ft", 6)
     assert (found.share_a.right, found.share_b.right) == (5, 3)
     assert (found.wins, found.losses) == (3, 1)
-    assert found.difference == pytest.approx(2 / 6)
-    assert found.low <= found.difference <= found.high
+    assert found.difference.mean == pytest.approx(2 / 6)
+    assert found.difference.low <= found.difference.mean <= found.difference.high
     assert found.p == found.adjusted == mcnemar(3, 1)
     assert (found.better, found.verdict) == (None, "not distinguishable")
 
@@ -248,7 +255,7 @@ def test_an_even_difference_that_is_clear_has_a_winner_and_its_mirror_the_same()
     assert found.verdict == "rd is better"
     first, second = conditions_of(graded)
     (mirrored,) = compare(graded, [(first, second)])
-    assert (mirrored.better, mirrored.p, mirrored.difference) == ("rd", found.p, -found.difference)
+    assert (mirrored.better, mirrored.p, mirrored.difference.mean) == ("rd", found.p, -found.difference.mean)
 
 
 def test_several_seeds_count_as_the_same_questions_again() -> None:
@@ -256,7 +263,7 @@ def test_several_seeds_count_as_the_same_questions_again() -> None:
     one = [*answers("ft", "0001"), *answers("rd", "1111")]
     three = [g for seed in range(3) for g in (*answers("ft", "0001", seed=seed), *answers("rd", "1111", seed=seed))]
     (single,), (several,) = pair(one), pair(three)
-    assert (several.p, several.low, several.high) == (single.p, single.low, single.high)
+    assert (several.p, several.difference) == (single.p, single.difference)
     assert (several.questions, several.wins, several.seeds) == (4, 3, (3, 3))
 
 
@@ -266,14 +273,14 @@ def test_several_seeds_count_as_the_same_questions_again() -> None:
 @settings(deadline=None)
 def test_seeds_of_unequal_number_are_compared_by_their_means(rights: list[tuple[int, int]]) -> None:
     """`rights`: of 3 seeds of one condition and 2 of the other, how many were right on a question."""
-    graded: list[Graded] = []
+    graded: list[GradedAnswer] = []
     for seed in range(3):
         graded += answers("rd", "".join(str(int(seed < a)) for a, _ in rights), seed=seed)
     for seed in range(2):
         graded += answers("ft", "".join(str(int(seed < b)) for _, b in rights), seed=seed)
     (found,) = pair(graded)
     differences = [2 * a - 3 * b for a, b in rights]
-    assert found.difference == pytest.approx(sum(differences) / 6 / len(rights))
+    assert found.difference.mean == pytest.approx(sum(differences) / 6 / len(rights))
     assert (found.wins, found.losses) == (sum(d > 0 for d in differences), sum(d < 0 for d in differences))
     assert found.p == pytest.approx(sign_flips(differences))
 
@@ -337,13 +344,15 @@ def run(number: int, **changed: object) -> dict[str, object]:
 
 
 def test_runs_that_differ_by_their_seed_alone_are_one_condition() -> None:
-    assert variants([run(1), run(2, seed=1), run(3, seed=2)]) == {1: "", 2: "", 3: ""}
+    assert condition_labels([run(1), run(2, seed=1), run(3, seed=2)]) == {1: "", 2: "", 3: ""}
 
 
 def test_what_was_chosen_differently_stands_in_the_label() -> None:
     sampled = json.dumps({"samples": 5, "temperature": 1.0, "max_new_tokens": 9})
     more = json.dumps({"epochs": 3, "lora": {"rank": 4}, "seed": 0})
-    found = variants([run(1), run(2, k=1), run(3, decoding=sampled), run(4, training=more), run(5, method="rd")])
+    found = condition_labels(
+        [run(1), run(2, k=1), run(3, decoding=sampled), run(4, training=more), run(5, method="rd")]
+    )
     assert found == {
         1: "k=2 n=1 lora.rank=16",
         2: "k=1 n=1 lora.rank=16",
@@ -356,14 +365,14 @@ def test_what_was_chosen_differently_stands_in_the_label() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_weights_that_were_trained_themselves_are_another_condition_than_an_adapter(seed: int) -> None:
     full = json.dumps({"epochs": 3, "full": True, "lora": {"rank": 16}, "seed": seed})
-    assert variants([run(1), run(2, training=full, seed=seed)]) == {1: "full=False", 2: "full=True"}
+    assert condition_labels([run(1), run(2, training=full, seed=seed)]) == {1: "full=False", 2: "full=True"}
 
 
 def test_two_runs_of_one_seed_never_share_a_label() -> None:
-    found = variants([run(1), run(2, index_id="bbbbbbbb"), run(3, seed=1)])
+    found = condition_labels([run(1), run(2, index_id="bbbbbbbb"), run(3, seed=1)])
     assert found[1] == found[3] == "index=aaaaaa"
     assert found[2] == "index=bbbbbb"
-    same = variants([run(1, student_id="one"), run(2, student_id="one")])
+    same = condition_labels([run(1, student_id="one"), run(2, student_id="one")])
     assert same == {1: "run=1", 2: "run=2"}
 
 
@@ -374,11 +383,11 @@ def test_seeds_are_shown_as_mean_and_spread_and_do_not_narrow_the_interval() -> 
     graded = [
         g for seed, rights in enumerate(("1111100000", "1111111000")) for g in answers("rd", rights, seed=seed)
     ]
-    line = accuracy_lines(graded)[-1]
+    line = report_rows(graded)[-1]
     assert line.shares["all"] == wilson(6, 10)
     assert line.seeds is not None
     assert str(line.seeds) == "0.600 ± 0.141"
-    header, rows = summary([line], TeacherCosts())
+    header, rows = summary_table([line], TeacherCosts())
     assert header[3:5] == ["accuracy (n=10)", "over seeds"]
     assert rows[0][4] == "0.600 ± 0.141 (2)"
 
@@ -396,7 +405,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
         {"split": "train", "cost": 8.0, "rationales": 400},
         {"split": "test", "cost": 0.5, "rationales": 100},
     ]
-    header, rows = summary(accuracy_lines(graded), TeacherCosts.of(paid, "test", shots=3))
+    header, rows = summary_table(report_rows(graded), TeacherCosts.of(paid, "test", shots=3))
     prices = {str(row[1]): row[header.index("teacher")] for row in rows}
     assert prices == {
         "chance": "",
@@ -409,7 +418,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
     }
     rd = dict(zip(header, rows[5], strict=True))
     assert (rd["tokens"], rd["ms"], rd["GFLOPs"]) == ("100 + 20", 12.3, 5.0)
-    record = as_records(accuracy_lines(graded), TeacherCosts())[5]
+    record = report_records(report_rows(graded), TeacherCosts())[5]
     assert (record["accuracy"], record["questions"], record["flops"]) == (0.5, 2, 5e9)
 
 
@@ -417,7 +426,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
     ("retriever", "price"), [("none", 0.0), ("bm25", 0.0), *((name, 8.0) for name in RERANKED)]
 )
 def test_a_base_that_reads_by_a_reranker_owes_the_rerankers_lessons(retriever: str, price: float) -> None:
-    line = accuracy_lines(answers("zero-shot", "10", retriever=retriever))[-1]
+    line = report_rows(answers("zero-shot", "10", retriever=retriever))[-1]
     assert TeacherCosts(training=8.0, rationales=400).price(line) == price
 
 
@@ -427,23 +436,23 @@ def test_a_row_over_fewer_questions_says_so_everywhere() -> None:
         *answers("ft", "11", kind="two"),
         *answers("rd", "10", kind="four"),
     ]
-    lines = accuracy_lines(graded)
-    header, rows = summary(lines, TeacherCosts())
+    lines = report_rows(graded)
+    header, rows = summary_table(lines, TeacherCosts())
     assert [row[header.index("n")] for row in rows] == [6, 6, 6, 2]
-    kinds = by_kind(lines)
+    kinds = kind_table(lines)
     assert kinds is not None
     assert [str(cell) for cell in kinds[1][-1]] == ["9m", "rd", "none", "0.50 [0.09, 0.91] n=2", ""]
-    assert as_table(lines)[1][-1][3:6] == ["0.500 [0.095, 0.905] (n=2)", "0.500 [0.095, 0.905] (n=2)", ""]
+    assert accuracy_table(lines)[1][-1][3:6] == ["0.500 [0.095, 0.905] (n=2)", "0.500 [0.095, 0.905] (n=2)", ""]
 
 
 def test_many_kinds_stand_without_intervals_and_one_kind_not_at_all() -> None:
     many = [g for kind in "abcde" for g in answers("ft", "10", kind=kind)]
-    found = by_kind(accuracy_lines(many))
+    found = kind_table(report_rows(many))
     assert found is not None
     assert found[1][-1][3:] == ["0.50"] * 5
-    assert by_kind(accuracy_lines(answers("ft", "10"))) is None
-    assert by_kind([]) is None
-    assert summary([], TeacherCosts())[1] == []
+    assert kind_table(report_rows(answers("ft", "10"))) is None
+    assert kind_table([]) is None
+    assert summary_table([], TeacherCosts())[1] == []
 
 
 def test_graded_rows_from_before_tokens_were_kept_are_still_read() -> None:
@@ -457,7 +466,9 @@ def test_graded_rows_from_before_tokens_were_kept_are_still_read() -> None:
         "key": "1",
         "options": 2,
     }
-    line: ReportRow = accuracy_lines([Graded.of({**row, "gold": "A", "answer": "A", "correct": 1, "votes": 1})])[-1]
+    line: ReportRow = report_rows([GradedAnswer.of({**row, "gold": "A", "answer": "A", "correct": 1, "votes": 1})])[
+        -1
+    ]
     assert (line.cost.flops, line.variant, line.shares["all"].right) == (None, "", 1)
 
 

@@ -14,8 +14,8 @@ from kard.config import Decoding
 from kard.errors import BadConfig
 from kard.evaluation import failures
 from kard.evaluation.condition import Condition, shuffled
-from kard.evaluation.export import hits_table
-from kard.evaluation.report import Graded, accuracy_lines, as_markdown, as_table
+from kard.evaluation.report import GradedAnswer, accuracy_table, as_markdown, report_rows
+from kard.evaluation.retriever_metrics import hits_table
 from kard.metrics.intervals import wilson
 from kard.records import Passage
 
@@ -50,8 +50,10 @@ def test_wilson_agrees_with_the_published_example() -> None:
     assert (round(share.low, 4), round(share.high, 4)) == (0.2553, 0.3662)
 
 
-def graded(key: str, kind: str, gold: str, answer: str | None, *, method: str = "kard", options: int = 2) -> Graded:
-    return Graded("135m", method, 0, "bm25", 3, kind, key, options, gold, answer, int(answer == gold))
+def graded(
+    key: str, kind: str, gold: str, answer: str | None, *, method: str = "kard", options: int = 2
+) -> GradedAnswer:
+    return GradedAnswer("135m", method, 0, "bm25", 3, kind, key, options, gold, answer, int(answer == gold))
 
 
 def test_kinds_stand_apart_beside_chance_and_majority() -> None:
@@ -61,26 +63,26 @@ def test_kinds_stand_apart_beside_chance_and_majority() -> None:
         graded("3", "yes/no", "B", None),
         graded("4", "four", "D", "D", options=4),
     ]
-    chance, majority_line, kard = accuracy_lines(rows)
+    chance, majority_line, kard = report_rows(rows)
     assert list(kard.shares) == ["all", "four", "yes/no"]
     assert (kard.shares["all"].right, kard.shares["yes/no"].right, kard.shares["four"].right) == (2, 1, 1)
     assert kard.unread == 1
     assert (majority_line.shares["yes/no"].right, majority_line.shares["all"].right) == (2, 3)
     assert chance.shares["yes/no"].right == 1.5
-    header, body = as_table([chance, majority_line, kard])
+    header, body = accuracy_table([chance, majority_line, kard])
     assert header[3:] == ["all (n=4)", "four (n=1)", "yes/no (n=3)", "unread"]
     assert as_markdown(header, body).splitlines()[-1].startswith("| 135m | kard | bm25 | 0.500 [")
 
 
 def test_methods_and_retrievers_stand_in_the_order_of_the_papers_table() -> None:
     rows = [graded("1", "", "A", "A", method=m) for m in ("kard", "ft", "rd")]
-    assert [line.method for line in accuracy_lines(rows)] == ["chance", "majority", "ft", "rd", "kard"]
+    assert [line.method for line in report_rows(rows)] == ["chance", "majority", "ft", "rd", "kard"]
 
 
 def test_sizes_stand_from_small_to_large_and_each_has_its_methods_together() -> None:
     conditions = [(size, method) for size in ("tiny", "1.7b", "135m") for method in ("kard", "ft")]
     rows = [replace(graded("1", "", "A", "A", method=method), size=size) for size, method in conditions]
-    assert [(line.size, line.method) for line in accuracy_lines(rows)][2:] == [
+    assert [(line.size, line.method) for line in report_rows(rows)][2:] == [
         (size, method) for size in ("135m", "1.7b", "tiny") for method in ("ft", "kard")
     ]
     places = [failures.FailureCounts(1, size, "ft", 0, "none", 0, None, None).place for size in ("135m", "1.7b")]

@@ -21,10 +21,11 @@ from kard import tasks
 from kard.cli import main
 from kard.config import Decoding
 from kard.db import open_store
-from kard.evaluation.hits_plot import curve
+from kard.evaluation.retriever_metrics import hits_curve
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.metrics.ranking import Difference, Need, first_ranks, measured, metrics, paired
+from kard.metrics.bootstrap import Difference, paired_bootstrap
+from kard.metrics.ranking import RelevantPassages, first_ranks, metric_names, ranking_metrics
 from kard.records import Document
 from kard.retrieval.retrieve import record_index
 from kard.tasks import Task
@@ -33,8 +34,8 @@ from kard.tasks import Task
 
 
 def test_the_measures_of_one_order() -> None:
-    need = Need({"a": "doc", "b": "doc", "c": "other", "z": "nowhere"})
-    found = dict(zip(metrics(6), measured(["x", "b", "a", "y", "c"], need, 6), strict=True))
+    need = RelevantPassages({"a": "doc", "b": "doc", "c": "other", "z": "nowhere"})
+    found = dict(zip(metric_names(6), ranking_metrics(["x", "b", "a", "y", "c"], need, 6), strict=True))
     assert found["Hits@1"] == 0
     assert found["Hits@3"] == found["Hits@5"] == found["Hits@10"] == 1
     assert found["MRR"] == 0.5
@@ -44,8 +45,8 @@ def test_the_measures_of_one_order() -> None:
 
 
 def test_nothing_found_is_zero_and_everything_first_is_one() -> None:
-    assert measured(["x"], Need({"a": "a"}), 10).tolist() == [0.0] * 7
-    assert measured(["a", "b"], Need({"a": "a", "b": "b"}), 10).tolist() == [1.0] * 7
+    assert ranking_metrics(["x"], RelevantPassages({"a": "a"}), 10).tolist() == [0.0] * 7
+    assert ranking_metrics(["a", "b"], RelevantPassages({"a": "a", "b": "b"}), 10).tolist() == [1.0] * 7
 
 
 @given(
@@ -56,58 +57,59 @@ def test_nothing_found_is_zero_and_everything_first_is_one() -> None:
 def test_measures_are_shares_that_grow_with_k_and_with_earlier_finds(
     order: list[str], needed: set[str], depth: int
 ) -> None:
-    need = Need({i: i for i in needed})
-    values = measured(order, need, depth)
+    need = RelevantPassages({i: i for i in needed})
+    values = ranking_metrics(order, need, depth)
     assert ((values >= 0) & (values <= 1 + 1e-12)).all()
     assert list(values[:4]) == sorted(values[:4])
     first = sorted(order, key=lambda i: i not in needed)
-    assert (measured(first, need, depth) >= values - 1e-12).all()
+    assert (ranking_metrics(first, need, depth) >= values - 1e-12).all()
 
 
 def test_the_interval_is_of_the_difference_on_the_same_questions() -> None:
     rng = np.random.default_rng(0)
     hard = rng.normal(0, 5, (200, 1))  # what both share must not widen the interval
     ours, theirs = hard + 0.5 + rng.normal(0, 0.1, (200, 1)), hard
-    (found,) = paired(ours, theirs)
+    (found,) = paired_bootstrap(ours, theirs)
     assert found.mean == pytest.approx(0.5, abs=0.03)
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / math.sqrt(200), rel=0.15)
-    assert found.sure
+    assert found.significant
 
 
 @settings(max_examples=30, deadline=None)
 @given(values=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
 def test_turning_the_pair_round_turns_the_interval_round(values: list[tuple[float, float]]) -> None:
     ours, theirs = (np.array([[pair[i]] for pair in values]) for i in (0, 1))
-    (one,), (other,) = paired(ours, theirs, draws=500), paired(theirs, ours, draws=500)
+    (one,), (other,) = paired_bootstrap(ours, theirs, draws=500), paired_bootstrap(theirs, ours, draws=500)
     assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low), abs=1e-9)
     assert one.low - 1e-9 <= one.mean <= one.high + 1e-9 or len(values) < 5
-    (same,) = paired(ours, ours, draws=500)
+    (same,) = paired_bootstrap(ours, ours, draws=500)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
-    assert not same.sure
+    assert not same.significant
 
 
 def test_many_questions_are_drawn_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = np.random.default_rng(1).random((2, 40, 3))
-    whole = paired(ours, theirs, draws=300)
-    monkeypatch.setattr("kard.metrics.ranking.AT_ONCE", 100)
-    for one, other in zip(paired(ours, theirs, draws=300), whole, strict=True):
+    whole = paired_bootstrap(ours, theirs, draws=300)
+    monkeypatch.setattr("kard.metrics.bootstrap.MOST_COUNTS", 100)
+    for one, other in zip(paired_bootstrap(ours, theirs, draws=300), whole, strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-12)
 
 
 def test_no_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="no pairs"):
-        paired(np.zeros((0, 2)), np.zeros((0, 2)))
+        paired_bootstrap(np.zeros((0, 2)), np.zeros((0, 2)))
 
 
 def test_a_difference_is_written_short() -> None:
-    assert str(Difference(0.14, -0.03, 0.25)) == "+.140 [-.030, +.250]"
-    assert str(Difference(1.0, -1.0, 0.0)) == "+1.000 [-1.000, +.000]"
+    assert Difference(0.14, -0.03, 0.25).short == "+.140 [-.030, +.250]"
+    assert Difference(1.0, -1.0, 0.0).short == "+1.000 [-1.000, +.000]"
+    assert str(Difference(0.14, -0.03, 0.25)) == "+0.140 [-0.030, +0.250]"
 
 
 def test_a_curve_counts_the_first_needed_passage() -> None:
-    ranks = first_ranks([["a", "b"], ["b", "a"], ["c"]], [Need({"b": "b"})] * 3)
+    ranks = first_ranks([["a", "b"], ["b", "a"], ["c"]], [RelevantPassages({"b": "b"})] * 3)
     assert ranks == [2, 1, None]
-    assert curve(ranks, 3) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    assert hits_curve(ranks, 3) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
 
 
 # --- the command ----------------------------------------------------------------------------------

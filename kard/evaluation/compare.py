@@ -1,9 +1,9 @@
-"""Conditions held against each other on the same questions: pure, over graded predictions.
+"""Compare conditions on the questions that both answered. Pure over graded answers.
 
 A pair has its wins and losses by question, the difference of accuracies with its paired-bootstrap interval, and an
-exact p: McNemar's, which over several seeds becomes Fisher's randomisation of each question's sign. p is corrected
-by Holm over every pair that is asked about. What p does not decide is called not distinguishable, whatever the
-accuracies look like.
+exact p. This is McNemar's p, or over several seeds that of Fisher's randomisation of each question's sign. Holm's
+correction is over all pairs compared at once. A pair is called not distinguishable if p does not decide it, however
+different the accuracies look.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from statistics import fmean
 
 from kard.config import METHODS
 from kard.errors import Missing
-from kard.evaluation.report import Graded, Key, by_condition, kinds_of, right_by_question
-from kard.metrics.bootstrap import bootstrap
+from kard.evaluation.report import ConditionKey, GradedAnswer, TableCells, by_condition, kinds_of, right_by_question
+from kard.metrics.bootstrap import Difference, bootstrap
 from kard.metrics.intervals import Share, wilson
 from kard.metrics.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips
 
-Answers = Mapping[str, Sequence[int]]  # question's key: 1 or 0 for each seed's answer
+Rights = Mapping[str, Sequence[int]]  # by question key: 1 or 0 for the answer of each seed
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """Condition `a` against condition `b` on the questions of a kind that both answered."""
 
     a: str
@@ -34,107 +34,134 @@ class Compared:
     share_a: Share
     share_b: Share
     seeds: tuple[int, int]  # most answers to a question, of a and of b
-    wins: int  # questions that a got right more often than b
+    wins: int  # questions that a answered right more often than b
     losses: int
-    difference: float  # accuracy of a minus that of b
-    low: float  # of the difference's 95% interval
-    high: float
+    difference: Difference  # accuracy of a minus that of b
     p: float  # exact, two-sided
-    adjusted: float  # p corrected for the comparisons beside it
+    adjusted: float  # p corrected for the other comparisons
 
     @property
     def questions(self) -> int:
-        """Questions that both answered."""
+        """Return the number of questions that both answered."""
         return self.share_a.of
 
     @property
     def better(self) -> str | None:
-        """The condition that is better, None when that cannot be told at 5%."""
-        if self.adjusted >= ALPHA or self.difference == 0:
+        """Return the better condition, None if p does not decide it at 5%."""
+        if self.adjusted >= ALPHA or self.difference.mean == 0:
             return None
-        return self.a if self.difference > 0 else self.b
+        return self.a if self.difference.mean > 0 else self.b
 
     @property
     def verdict(self) -> str:
-        """Which is better, or the words that it cannot be told."""
+        """Return which condition is better, or that they cannot be distinguished."""
         return NOT_DISTINGUISHABLE if self.better is None else f"{self.better} is better"
 
 
-def conditions_of(graded: Sequence[Graded]) -> dict[Key, list[str]]:
-    """The parts of each condition's name, in the order of the table: size, method, retriever, what else differs.
+def conditions_of(graded: Sequence[GradedAnswer]) -> dict[ConditionKey, list[str]]:
+    """Return the parts of each condition's name, in the order of the table: size, method, retriever, label.
 
-    What a method that reads nothing is given by its retriever is left out.
+    A method that never reads has no retriever in its name.
     """
-    return {key: _parts(key) for key in by_condition(graded)}
+    return {key: _name_parts(key) for key in by_condition(graded)}
 
 
-def _parts(key: Key) -> list[str]:
+def _name_parts(key: ConditionKey) -> list[str]:
     size, method, retriever, variant = key
-    silent = retriever == "none" and not (method in METHODS and METHODS[method].reads)
-    return [size, method, *([] if silent else [retriever]), *variant.split()]
+    never_reads = retriever == "none" and not (method in METHODS and METHODS[method].reads)
+    return [size, method, *([] if never_reads else [retriever]), *variant.split()]
 
 
-def short_names(parts: Mapping[Key, Sequence[str]]) -> dict[Key, str]:
-    """A name for each condition, without the size where there is one."""
-    skip = int(len({key[0] for key in parts}) == 1)
-    return {key: "/".join(own[skip:]) for key, own in parts.items()}
+def short_names(names: Mapping[ConditionKey, Sequence[str]]) -> dict[ConditionKey, str]:
+    """Return a name for each condition, without the size if there is only one."""
+    skip = int(len({key[0] for key in names}) == 1)
+    return {key: "/".join(parts[skip:]) for key, parts in names.items()}
 
 
-def compare(
-    graded: Sequence[Graded],
-    pairs: Sequence[tuple[Key, Key]],
-    *,
-    by_kind: bool = False,
-    seed: int = 0,
-) -> list[Compared]:
-    """Each pair of conditions, over all questions and, with `by_kind`, over each kind of them.
-
-    p is corrected over all pairs, and over all kinds of all pairs apart from that: a kind is part of the whole.
-    Raises Missing for a pair that has answered no question in common.
-    """
-    groups = by_condition(graded)
-    names = short_names(conditions_of(graded))
-    kinds = kinds_of(graded) if by_kind else ["all"]
-    found: list[Compared] = []
-    for kind in kinds:
-        of_kind = {
-            key: right_by_question(g for g in group if kind in ("all", g.kind)) for key, group in groups.items()
-        }
-        for a, b in pairs:
-            common = of_kind[a].keys() & of_kind[b].keys()
-            if common:
-                found.append(_compared(names[a], names[b], kind, of_kind[a], of_kind[b], sorted(common), seed))
-            elif kind == "all":
-                raise Missing(
-                    f"{names[a]} and {names[b]} have answered no question in common; let both answer the same "
-                    "questions with: kard evaluate TASK"
-                )
-    return [*_corrected([c for c in found if c.kind == "all"]), *_corrected([c for c in found if c.kind != "all"])]
-
-
-def all_pairs(keys: Sequence[Key], base: Key | None = None) -> list[tuple[Key, Key]]:
-    """Every condition against every other, the later in the table first; or every other one against `base`."""
+def all_pairs(
+    keys: Sequence[ConditionKey], base: ConditionKey | None = None
+) -> list[tuple[ConditionKey, ConditionKey]]:
+    """Return every pair of conditions, the later one first; with `base`, every other condition against it."""
     if base is not None:
         return [(key, base) for key in keys if key != base]
     return [(b, a) for a, b in combinations(keys, 2)]
 
 
-def pairs_table(found: Sequence[Compared], *, narrow: bool = False) -> tuple[list[str], list[list[object]]]:
-    """Header and cells, a row a pair (and kind).
+def compare(
+    graded: Sequence[GradedAnswer],
+    pairs: Sequence[tuple[ConditionKey, ConditionKey]],
+    *,
+    by_kind: bool = False,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare each pair of conditions over all questions and, with `by_kind`, over each kind of question.
 
-    `narrow` leaves out what a terminal has no room for, and JSON and CSV hold.
+    p is corrected over all pairs. The comparisons by kind are corrected among themselves, since they are parts of
+    the whole ones.
+    Raises Missing for a pair without a question that both answered.
     """
-    columns: dict[str, Callable[[Compared], object]] = {}
-    if not narrow or len({(c.a, c.b) for c in found}) > 1:
+    groups = by_condition(graded)
+    names = short_names(conditions_of(graded))
+    whole: list[Comparison] = []
+    parts: list[Comparison] = []
+    for kind in kinds_of(graded) if by_kind else ["all"]:
+        rights = {
+            key: right_by_question(answer for answer in group if kind in ("all", answer.kind))
+            for key, group in groups.items()
+        }
+        for a, b in pairs:
+            if rights[a].keys() & rights[b].keys():
+                comparison = _compared(names[a], names[b], kind, rights[a], rights[b], seed)
+                (whole if kind == "all" else parts).append(comparison)
+            elif kind == "all":
+                raise Missing(
+                    f"{names[a]} and {names[b]} have answered no question in common; let both answer the same "
+                    "questions with: kard evaluate TASK"
+                )
+    return [*_corrected(whole), *_corrected(parts)]
+
+
+def _compared(a: str, b: str, kind: str, rights_a: Rights, rights_b: Rights, seed: int) -> Comparison:
+    common = sorted(rights_a.keys() & rights_b.keys())
+    mean_a, mean_b = [fmean(rights_a[key]) for key in common], [fmean(rights_b[key]) for key in common]
+    # Integers for any number of seeds: exact sums can be compared exactly.
+    unit = lcm(*(len(rights[key]) for rights in (rights_a, rights_b) for key in common))
+    differences = [round((x - y) * unit) for x, y in zip(mean_a, mean_b, strict=True)]
+    interval = bootstrap([d / unit for d in differences], seed=seed)
+    p = sign_flips(differences)
+    return Comparison(
+        a,
+        b,
+        kind,
+        share_a=wilson(min(sum(mean_a), len(common)), len(common)),
+        share_b=wilson(min(sum(mean_b), len(common)), len(common)),
+        seeds=(max(len(rights_a[key]) for key in common), max(len(rights_b[key]) for key in common)),
+        wins=sum(d > 0 for d in differences),
+        losses=sum(d < 0 for d in differences),
+        difference=Difference(sum(differences) / unit / len(common), *interval),
+        p=p,
+        adjusted=p,
+    )
+
+
+def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, adjusted=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
+
+
+def pairs_table(comparisons: Sequence[Comparison], *, narrow: bool = False) -> TableCells:
+    """Return header and cells, one row per pair and kind. `narrow` leaves out what a terminal has no room for."""
+    columns: dict[str, Callable[[Comparison], object]] = {}
+    if not narrow or len({(c.a, c.b) for c in comparisons}) > 1:
         columns |= {"A": lambda c: c.a, "B": lambda c: c.b}
-    if any(c.kind != "all" for c in found):
+    if any(c.kind != "all" for c in comparisons):
         columns["kind"] = lambda c: c.kind
-    if not narrow or len({c.questions for c in found}) > 1:
+    if not narrow or len({c.questions for c in comparisons}) > 1:
         columns["n"] = lambda c: c.questions
     columns |= {
         "accuracies": lambda c: f"{c.share_a.value:.3f}, {c.share_b.value:.3f}",
         "won-lost": lambda c: f"{c.wins}-{c.losses}",
-        "A minus B": lambda c: f"{c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}]",
+        "A minus B": lambda c: str(c.difference),
     }
     if not narrow:
         columns["p"] = lambda c: p_text(c.p)
@@ -142,35 +169,4 @@ def pairs_table(found: Sequence[Compared], *, narrow: bool = False) -> tuple[lis
         "p (Holm)": lambda c: p_text(c.adjusted),
         "better": lambda c: c.better or NOT_DISTINGUISHABLE,
     }
-    return list(columns), [[cell(c) for cell in columns.values()] for c in found]
-
-
-def _compared(
-    a: str, b: str, kind: str, of_a: Answers, of_b: Answers, common: Sequence[str], seed: int
-) -> Compared:
-    mean_a, mean_b = [fmean(of_a[key]) for key in common], [fmean(of_b[key]) for key in common]
-    # Whole numbers, whatever the numbers of seeds: what is added up exactly can be compared exactly.
-    whole = lcm(*(len(of[key]) for of in (of_a, of_b) for key in common))
-    differences = [round((x - y) * whole) for x, y in zip(mean_a, mean_b, strict=True)]
-    low, high = bootstrap([d / whole for d in differences], seed=seed)
-    p = sign_flips(differences)
-    return Compared(
-        a,
-        b,
-        kind,
-        share_a=wilson(min(sum(mean_a), len(common)), len(common)),
-        share_b=wilson(min(sum(mean_b), len(common)), len(common)),
-        seeds=(max(len(of_a[key]) for key in common), max(len(of_b[key]) for key in common)),
-        wins=sum(d > 0 for d in differences),
-        losses=sum(d < 0 for d in differences),
-        difference=sum(differences) / whole / len(common),
-        low=low,
-        high=high,
-        p=p,
-        adjusted=p,
-    )
-
-
-def _corrected(found: Sequence[Compared]) -> list[Compared]:
-    adjusted = holm([c.p for c in found])
-    return [replace(c, adjusted=value) for c, value in zip(found, adjusted, strict=True)]
+    return list(columns), [[cell(c) for cell in columns.values()] for c in comparisons]

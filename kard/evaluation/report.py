@@ -1,30 +1,39 @@
-"""Tables over graded predictions: pure, so that a store and an exported file give the same report."""
+"""Accuracy and cost of every condition, as rows and as tables.
+
+Everything below `read_graded` is pure over graded answers, so a store and an exported file give the same report.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from statistics import fmean
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
+from kard.config import METHODS, RERANKED, Method
+from kard.db import rows
+from kard.evaluation.condition_names import read_labels, table_order
 from kard.metrics.intervals import Share, Spread, spread, wilson
 
-# The order of the paper's table: by method, then by where the passages come from.
-METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
-BASELINES = ("chance", "majority")
-RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+BASELINES = ("chance", "majority")
+WIDTH = 18  # characters of a kind's name in one line of a header
+MOST_WITH_INTERVALS = 4  # kinds whose intervals fit beside each other into about 100 columns
+
+ConditionKey = tuple[str, str, str, str]  # size, method, retriever, variant
+TableCells = tuple[list[str], list[list[object]]]  # header, rows
+Columns = dict[str, Callable[["ReportRow"], object]]  # by header: the cell of a row
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
-    """One prediction of one condition, graded: a row of the query `graded`, or of its export.
+class GradedAnswer:
+    """One prediction of one condition, graded: a row of the query `graded_answers`, or of its export.
 
-    `variant` tells apart conditions that size, method and retriever do not (`k=1`): see `kard.evaluation.labels`.
-    Tokens are summed over the prediction's samples; they, milliseconds and FLOPs are None where a file has none.
+    Tokens are summed over the prediction's samples. They, milliseconds and FLOPs are None where a file lacks them.
     """
 
     size: str
@@ -38,22 +47,34 @@ class Graded:
     gold: str
     answer: str | None
     correct: int
-    variant: str = ""
+    variant: str = ""  # the condition's label (`kard.evaluation.condition_names`)
     prompt_tokens: float | None = None
     completion_tokens: float | None = None
     milliseconds: float | None = None
     flops: float | None = None
 
     @classmethod
-    def of(cls, row: Mapping[str, object]) -> Graded:
-        """From a row with at least the columns that have no default here."""
+    def of(cls, row: Mapping[str, Any]) -> GradedAnswer:
+        """Return the answer of a row that has at least the columns without a default here."""
         names = [f.name for f in fields(cls) if f.default is MISSING or f.name in row]
-        return cls(**{name: row[name] for name in names})  # type: ignore[arg-type]  # columns are typed
+        return cls(**{name: row[name] for name in names})
+
+
+def graded_rows(db: Database, task: str, split: str) -> list[dict[str, Any]]:
+    """Return the rows of the query `graded_answers`, each with its `variant`."""
+    labels = read_labels(db, task, split)
+    answers = rows(db, "internal/graded_answers", task=task, split=split)
+    return [{**row, "variant": labels[row["evaluation_id"]]} for row in answers]
+
+
+def read_graded(db: Database, task: str, split: str) -> list[GradedAnswer]:
+    """Return every graded answer of a split."""
+    return [GradedAnswer.of(row) for row in graded_rows(db, task, split)]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a question takes under a condition, as means: all samples of its vote together. None is unknown."""
+    """Mean cost of a question under a condition, over all samples of its vote. None is unknown."""
 
     prompt_tokens: float | None = None
     completion_tokens: float | None = None
@@ -63,152 +84,277 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """A line of the accuracy table: a condition, or a baseline that reads nothing and knows nothing."""
+    """A row of the report: a condition with all its seeds, or a baseline."""
 
     size: str
     method: str
     retriever: str
     shares: Mapping[str, Share]  # by kind of question; 'all' over every kind
     unread: int = 0  # answers that could not be read from the student's text
-    variant: str = ""  # what else tells it from another line
-    seeds: Spread | None = None  # accuracy over all questions, one number a seed; None for a baseline
+    variant: str = ""  # the condition's label
+    seeds: Spread | None = None  # accuracy over all questions, one number per seed; None for a baseline
     cost: Cost = field(default_factory=Cost)
 
     @property
     def cells(self) -> list[str]:
-        """The line's names."""
+        """Return the cells that name the row."""
         return [self.size, self.method, f"{self.retriever} {self.variant}".rstrip()]
 
+    @property
+    def baseline(self) -> bool:
+        """Whether the row is a baseline. A baseline is no sample of answers, so it has no interval."""
+        return self.method in BASELINES
 
-Key = tuple[str, str, str, str]  # size, method, retriever, variant
 
-
-def kinds_of(graded: Sequence[Graded]) -> list[str]:
-    """'all' and, where questions are of several kinds, each of them in alphabetical order."""
-    kinds = sorted({g.kind for g in graded})
+def kinds_of(graded: Sequence[GradedAnswer]) -> list[str]:
+    """Return 'all' and, if there are several kinds of questions, each kind in alphabetical order."""
+    kinds = sorted({answer.kind for answer in graded})
     return ["all", *kinds] if len(kinds) > 1 else ["all"]
 
 
-def by_condition(graded: Iterable[Graded]) -> dict[Key, list[Graded]]:
-    """The predictions of each condition, all its seeds together, in the order of the paper's table."""
-    found: dict[Key, list[Graded]] = defaultdict(list)
-    for g in graded:
-        found[g.size, g.method, g.retriever, g.variant].append(g)
-    return dict(sorted(found.items(), key=lambda item: (place(*item[0][:3]), item[0][3])))
+def by_condition(graded: Iterable[GradedAnswer]) -> dict[ConditionKey, list[GradedAnswer]]:
+    """Return the answers of each condition, all its seeds together, in the order of the paper's table."""
+    groups: dict[ConditionKey, list[GradedAnswer]] = defaultdict(list)
+    for answer in graded:
+        groups[answer.size, answer.method, answer.retriever, answer.variant].append(answer)
+    return dict(sorted(groups.items(), key=lambda item: (table_order(*item[0][:3]), item[0][3])))
 
 
-def accuracy_lines(graded: Sequence[Graded]) -> list[ReportRow]:
-    """Chance, majority, then every condition; several seeds of one condition are one line with their mean."""
+def right_by_question(graded: Iterable[GradedAnswer]) -> dict[str, list[int]]:
+    """Return 1 or 0 for each answer to each question, by the question's key: one answer per seed."""
+    rights: dict[str, list[int]] = defaultdict(list)
+    for answer in graded:
+        rights[answer.key].append(answer.correct)
+    return dict(rights)
+
+
+def report_rows(graded: Sequence[GradedAnswer]) -> list[ReportRow]:
+    """Return the rows of chance and majority, then one row per condition with the mean over its seeds."""
     if not graded:
         return []
     kinds = kinds_of(graded)
-    lines = baselines(graded, kinds)
+    report = baselines(graded, kinds)
     for (size, method, retriever, variant), group in by_condition(graded).items():
         shares = {kind: _share(_of_kind(group, kind)) for kind in kinds}
-        unread = sum(g.answer is None for g in group)
-        lines.append(
-            ReportRow(size, method, retriever, shares, unread, variant, seeds=_over_seeds(group), cost=_cost(group))
-        )
-    return lines
+        unread = sum(answer.answer is None for answer in group)
+        seeds, cost = _over_seeds(group), _mean_cost(group)
+        report.append(ReportRow(size, method, retriever, shares, unread, variant, seeds, cost))
+    return report
 
 
-def baselines(graded: Sequence[Graded], kinds: Sequence[str]) -> list[ReportRow]:
-    """What guessing evenly is expected to get, and what always giving the split's commonest answer gets.
+def baselines(graded: Sequence[GradedAnswer], kinds: Sequence[str]) -> list[ReportRow]:
+    """Return what guessing evenly is expected to get, and what the split's commonest answer gets.
 
-    Letters mean something only among questions with equally many options, so the majority is taken per
-    number of options. Chance is an expectation, and no whole number of questions.
+    The majority is taken separately for each number of options, since a letter means something only among questions
+    with equally many. Chance is an expectation, not a whole number of questions.
     """
-    questions = list({g.key: g for g in graded}.values())
+    questions = list({answer.key: answer for answer in graded}.values())
     chance: dict[str, Share] = {}
     majority: dict[str, Share] = {}
     for kind in kinds:
         group = _of_kind(questions, kind)
-        chance[kind] = wilson(sum(1 / g.options for g in group), len(group))
+        chance[kind] = wilson(sum(1 / question.options for question in group), len(group))
         right = 0
-        for options in {g.options for g in group}:
-            right += Counter(g.gold for g in group if g.options == options).most_common(1)[0][1]
+        for options in {question.options for question in group}:
+            golds = Counter(question.gold for question in group if question.options == options)
+            right += golds.most_common(1)[0][1]
         majority[kind] = wilson(right, len(group))
     return [ReportRow("-", "chance", "-", chance), ReportRow("-", "majority", "-", majority)]
 
 
-def _of_kind(graded: Iterable[Graded], kind: str) -> list[Graded]:
-    return [g for g in graded if kind in ("all", g.kind)]
+def _of_kind(graded: Iterable[GradedAnswer], kind: str) -> list[GradedAnswer]:
+    return [answer for answer in graded if kind in ("all", answer.kind)]
 
 
-def right_by_question(group: Iterable[Graded]) -> dict[str, list[int]]:
-    """1 or 0 for each answer to each question, by its key: one answer a seed."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for g in group:
-        found[g.key].append(g.correct)
-    return dict(found)
+def _share(group: Sequence[GradedAnswer]) -> Share:
+    rights = right_by_question(group)
+    if all(len(of_seeds) == 1 for of_seeds in rights.values()):
+        return wilson(sum(answer.correct for answer in group), len(group))
+    return wilson(min(sum(fmean(of_seeds) for of_seeds in rights.values()), len(rights)), len(rights))
 
 
-def _share(group: Sequence[Graded]) -> Share:
-    answers = right_by_question(group)
-    if all(len(given) == 1 for given in answers.values()):
-        return wilson(sum(g.correct for g in group), len(group))
-    return wilson(min(sum(fmean(given) for given in answers.values()), len(answers)), len(answers))
+def _over_seeds(group: Sequence[GradedAnswer]) -> Spread:
+    rights: dict[int, list[int]] = defaultdict(list)
+    for answer in group:
+        rights[answer.seed].append(answer.correct)
+    return spread([fmean(of_seed) for _, of_seed in sorted(rights.items())])
 
 
-def _over_seeds(group: Sequence[Graded]) -> Spread:
-    runs: dict[int, list[int]] = defaultdict(list)
-    for g in group:
-        runs[g.seed].append(g.correct)
-    return spread([fmean(run) for _, run in sorted(runs.items())])
-
-
-def _cost(group: Sequence[Graded]) -> Cost:
+def _mean_cost(group: Sequence[GradedAnswer]) -> Cost:
     def mean(name: str) -> float | None:
-        known = [value for g in group if (value := getattr(g, name)) is not None]
-        return fmean(known) if known else None
+        values = [value for answer in group if (value := getattr(answer, name)) is not None]
+        return fmean(values) if values else None
 
     return Cost(*(mean(f.name) for f in fields(Cost)))
 
 
-def place(size: str, method: str, retriever: str) -> tuple[object, ...]:
-    """What conditions are sorted by wherever they are listed: size, then the paper's methods and retrievers."""
-    return (size_place(size), _at(METHOD_ORDER, method), _at(RETRIEVER_ORDER, retriever))
+@dataclass(frozen=True, slots=True)
+class TeacherCosts:
+    """What a task's teachers were paid, in US dollars, and for how many rationales."""
+
+    training: float = 0.0  # for the training questions
+    evaluated: float = 0.0  # for the evaluated questions, which only the upper bound reads
+    rationales: int = 0  # of the training questions
+    shots: int = 0  # rationales in the prompt of a few-shot method
+
+    @classmethod
+    def of(cls, paid: Sequence[Mapping[str, object]], split: str, shots: int = 0) -> TeacherCosts:
+        """Return the costs of the rows of the query `teacher_costs`."""
+
+        def total(column: str, of_split: str) -> float:
+            return sum(float(str(row[column])) for row in paid if row["split"] == of_split)
+
+        return cls(total("cost", "train"), total("cost", split), int(total("rationales", "train")), shots)
+
+    def price(self, row: ReportRow) -> float | None:
+        """Return what the condition's rationales cost: the student's, the reranker's, the upper bound's.
+
+        None for a baseline. Rationales are paid for once, whatever learns from them, and rejected ones are paid
+        too.
+        """
+        if row.baseline or row.method not in METHODS:
+            return None
+        method: Method = METHODS[row.method]
+        price = 0.0
+        if row.retriever in RERANKED or (method.trained and (method.reads or method.reasons)):
+            price = self.training
+        elif method.shots and (method.reasons or row.retriever != "none"):
+            price = self.training / max(self.rationales, 1) * self.shots
+        return price + (self.evaluated if row.retriever == "silver" else 0.0)
 
 
-def size_place(size: str) -> tuple[float, str]:
-    """What sizes are sorted by: the number of parameters that the name holds, then the name; others come last."""
-    match = _SIZE.search(size)
-    return (float(match[1]) * _UNITS[match[2].lower()] if match else float("inf"), size)
+def accuracy_table(report: Sequence[ReportRow]) -> TableCells:
+    """Return accuracy with its 95% interval for all questions and for each kind.
 
-
-def _at(order: Sequence[str], name: str) -> tuple[int, str]:
-    """The name's place; names that are not in the order come last, in alphabetical order."""
-    return (order.index(name) if name in order else len(order), name)
-
-
-def as_table(lines: Sequence[ReportRow]) -> tuple[list[str], list[list[object]]]:
-    """Header and cells: accuracy with its 95% interval for all questions and for each kind.
-
-    A cell over fewer questions than the header names says how many, as those of a run that goes on.
+    A cell over fewer questions than its header says how many: the run may not have finished.
     """
-    if not lines:
+    if not report:
         return ["size", "method", "retriever"], []
-    kinds = list(lines[0].shares)
-    header = ["size", "method", "retriever"]
-    most = {kind: max(line.shares[kind].of for line in lines) for kind in kinds}
-    header += [f"{kind} (n={most[kind]})" for kind in kinds] + ["unread"]
-    body: list[list[object]] = [
-        [*line.cells, *(_cell(line, kind, most[kind]) for kind in kinds), line.unread] for line in lines
+    most = _most_questions(report, list(report[0].shares))
+
+    def cell(row: ReportRow, kind: str) -> str:
+        of = row.shares[kind].of
+        return _accuracy(row, kind, 3) + ("" if of in (0, most[kind]) else f" (n={of})")
+
+    header = ["size", "method", "retriever", *(f"{kind} (n={of})" for kind, of in most.items()), "unread"]
+    return header, [[*row.cells, *(cell(row, kind) for kind in most), row.unread] for row in report]
+
+
+def summary_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCells:
+    """Return accuracy over all questions with its interval, beside the cost of an answer and of its rationales."""
+    if not report:
+        return _table({}, ())
+    same = len({row.shares["all"].of for row in report}) == 1
+    name = f"accuracy (n={report[0].shares['all'].of})" if same else "accuracy"
+    columns: Columns = {name: lambda row: _accuracy(row, "all", 3)}
+    if not same:
+        columns["n"] = lambda row: row.shares["all"].of
+    if any(row.seeds and row.seeds.of > 1 for row in report):
+        columns["over seeds"] = lambda row: "" if row.seeds is None else f"{row.seeds} ({row.seeds.of})"
+    columns["unread"] = lambda row: None if row.baseline else row.unread
+    return _table({**columns, **_cost_columns(costs)}, report)
+
+
+def cost_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCells:
+    """Return the cost of an answer and of its rationales under each condition."""
+    return _table(_cost_columns(costs), [row for row in report if not row.baseline])
+
+
+def kind_table(report: Sequence[ReportRow]) -> TableCells | None:
+    """Return accuracy by kind of question; None if there is one kind. Many kinds have no room for intervals."""
+    kinds = [kind for kind in report[0].shares if kind != "all"] if report else []
+    if not kinds:
+        return None
+    places = 2 if len(kinds) <= MOST_WITH_INTERVALS else 0
+    most = _most_questions(report, kinds)
+
+    def cell(row: ReportRow, kind: str) -> str:
+        of = row.shares[kind].of
+        return _accuracy(row, kind, places) + ("" if of in (0, most[kind]) else f" n={of}")
+
+    header = ["size", "method", "retriever", *(f"{fill(kind, WIDTH)}\nn={of}" for kind, of in most.items())]
+    return header, [[*row.cells, *(cell(row, kind) for kind in kinds)] for row in report]
+
+
+def report_records(report: Sequence[ReportRow], costs: TeacherCosts) -> list[dict[str, object]]:
+    """Return the rows as JSON holds them: numbers under names."""
+    return [
+        {
+            "size": row.size,
+            "method": row.method,
+            "retriever": row.retriever,
+            "variant": row.variant,
+            **_numbers(row, "all"),
+            "seeds": row.seeds.of if row.seeds else None,
+            "deviation_over_seeds": row.seeds.deviation if row.seeds else None,
+            "unread": None if row.baseline else row.unread,
+            "prompt_tokens": row.cost.prompt_tokens,
+            "completion_tokens": row.cost.completion_tokens,
+            "milliseconds": row.cost.milliseconds,
+            "flops": row.cost.flops,
+            "teacher_dollars": costs.price(row),
+            "kinds": {kind: _numbers(row, kind) for kind in row.shares if kind != "all"},
+        }
+        for row in report
     ]
-    return header, body
-
-
-def _cell(line: ReportRow, kind: str, most: int) -> str:
-    """A baseline is no sample of answers, so it has no interval."""
-    share = line.shares[kind]
-    if not share.of:
-        return ""
-    shown = f"{share.value:.3f}" if line.method in BASELINES else str(share)
-    return shown if share.of == most else f"{shown} (n={share.of})"
 
 
 def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:
-    """The same table in Markdown."""
+    """Return a table in Markdown."""
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     lines += [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in body]
     return "\n".join(lines)
+
+
+def _table(columns: Columns, report: Sequence[ReportRow]) -> TableCells:
+    """Return a table of these columns after those that name a row."""
+    header = ["size", "method", "retriever", *columns]
+    return header, [[*row.cells, *(cell(row) for cell in columns.values())] for row in report]
+
+
+def _most_questions(report: Sequence[ReportRow], kinds: Sequence[str]) -> dict[str, int]:
+    """Return the largest number of questions that any row has of each kind."""
+    return {kind: max(row.shares[kind].of for row in report) for kind in kinds}
+
+
+def _accuracy(row: ReportRow, kind: str, places: int) -> str:
+    """Return an accuracy with its interval, '' without questions. With 0 places: two decimals and no interval."""
+    share = row.shares[kind]
+    if not share.of:
+        return ""
+    return f"{share.value:.{places or 2}f}" if row.baseline or not places else share.shown(places)
+
+
+def _cost_columns(costs: TeacherCosts) -> Columns:
+    def tokens(row: ReportRow) -> str:
+        prompt, completion = row.cost.prompt_tokens, row.cost.completion_tokens
+        return "" if prompt is None or completion is None else f"{prompt:.0f} + {completion:.0f}"
+
+    def dollars(row: ReportRow) -> str:
+        price = costs.price(row)
+        return "" if price is None else f"${price:,.2f}"
+
+    return {
+        "tokens": tokens,
+        "ms": lambda row: _rounded(row.cost.milliseconds),
+        "GFLOPs": lambda row: _rounded(None if row.cost.flops is None else row.cost.flops / 1e9),
+        "teacher": dollars,
+    }
+
+
+def _rounded(value: float | None) -> float | int | None:
+    """Return three figures of a small number, all whole figures of a large one."""
+    if value is None:
+        return None
+    return round(value) if value >= 100 else float(f"{value:.3g}")
+
+
+def _numbers(row: ReportRow, kind: str) -> dict[str, object]:
+    share = row.shares[kind]
+    return {
+        "accuracy": share.value,
+        "low": None if row.baseline else share.low,
+        "high": None if row.baseline else share.high,
+        "right": share.right,
+        "questions": share.of,
+    }

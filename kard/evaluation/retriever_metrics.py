@@ -1,55 +1,70 @@
-"""Every order of a split's passages and what the questions need, out of the store, and the table of both."""
+"""How well each retriever finds what questions need: every stored order of passages, Hits@k and the like, a plot.
+
+A question needs the documents that its data name as evidence, or the first passages that a rationale finds
+(silver).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kard.db import batches, marks, rows
-from kard.errors import Missing
-from kard.evaluation.export import retriever_names
-from kard.evaluation.report import RETRIEVER_ORDER
-from kard.metrics.ranking import Difference, Floats, Need, measured, metrics, paired
-from kard.records import Passage
+from kard.config import CUTOFFS, SILVER_DEPTH
+from kard.db import rows
+from kard.errors import BadInput, Missing, NoExtra
+from kard.evaluation.condition_names import RETRIEVER_ORDER
+from kard.evaluation.report import TableCells
+from kard.metrics.bootstrap import Difference, paired_bootstrap
+from kard.metrics.intervals import wilson
+from kard.metrics.ranking import Floats, RelevantPassages, first_ranks, metric_names, ranking_metrics
+from kard.questions import QuestionSet
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SILVER = 3  # a rationale's first passages count as needed (the paper's Hits@k)
-SOURCES = ("evidence", "silver")
+SOURCES = ("evidence", "silver")  # of what a question needs
 BM25 = "bm25"
+HITS_CUTOFFS = (*CUTOFFS, 100)  # of the table of first hits
+PLOT_SUFFIXES = (".svg", ".png")
+PLOT_DEPTH = 20  # ranks that are drawn: no student reads more passages
+PLOT_TICKS = (*CUTOFFS, 15, 20)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a passage stands in an order."""
+class RankedPassage:
+    """A passage of an order."""
 
-    passage: str
+    passage: str  # id
     rank: int  # 1 is best
-    score: float  # compares only within the order
+    score: float  # comparable only within the order
 
 
 @dataclass(frozen=True, slots=True)
 class RankedQuestion:
-    """A question with its orders by retriever and its needs by source; a source that names nothing is absent."""
+    """A question with its order of passages by retriever and its relevant passages by source.
+
+    A source that names no passage of the question is absent.
+    """
 
     id: int
     key: str
     text: str
-    orders: Mapping[str, Sequence[Place]]
-    needs: Mapping[str, Need]
+    orders: Mapping[str, Sequence[RankedPassage]]
+    relevant: Mapping[str, RelevantPassages]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A place with what a reader asks of it."""
+class OrderRow:
+    """A passage of an order beside its place in BM25's order."""
 
     rank: int
     score: float
-    bm25_rank: int | None  # None for a passage that BM25 did not find among the first kappa
+    bm25_rank: int | None  # None if it is not among BM25's first kappa
     bm25: float | None
     needed: tuple[str, ...]  # 'evidence', 'silver'
     passage: str
@@ -57,140 +72,205 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class RetrieverRow:
-    """What one retriever finds over the questions that have both it and the need."""
+    """The metrics of a retriever over the questions that it ranked and for which the source names passages."""
 
     source: str
     retriever: str
     questions: int
-    values: Sequence[float]  # in the order of `metrics`
-    against: Sequence[Difference] | None  # to another retriever on the same questions, None for that one itself
+    values: Sequence[float]  # in the order of `metric_names`
+    against: Sequence[Difference] | None  # to another retriever on the same questions; None for that one itself
 
 
 def read_orders(
     db: Database,
-    task: str,
-    split: str,
+    questions: QuestionSet,
     index_id: str,
     *,
     kappa: int,
     question: int | None = None,
-    limit: int | None = None,
     experiments: bool = False,
 ) -> list[RankedQuestion]:
-    """The questions of a split (or one of them) that were searched with on this index.
+    """Return the questions, or only the one with id `question`, that have been searched with on this index.
 
-    Orders count among the first `kappa`. Retrievers are named as people call them, with an id where several of a
-    kind are in the store; rerankers of `kard ablate` count only with `experiments`.
+    Each order has at most `kappa` passages. A retriever is called by its kind, with its id if several of the kind
+    are in the store. Rerankers of `kard ablate` are included only with `experiments`.
     """
-    given: dict[str, object] = {
-        "task": task,
-        "split": split,
+    parameters: dict[str, object] = {
+        **questions.parameters,
         "index": index_id,
         "kappa": kappa,
         "question": question,
-        "limit": -1 if limit is None else limit,
-        "silver": SILVER,
+        "silver": SILVER_DEPTH,
         "experiments": experiments,
     }
-    orders: dict[int, dict[str, list[Place]]] = {}
-    for row in rows(db, "orders", **given):
-        of_question = orders.setdefault(int(str(row["question_id"])), {})
-        place = Place(str(row["passage_id"]), int(str(row["rank"])), float(str(row["score"])))
-        of_question.setdefault(str(row["retriever"]), []).append(place)
-    names = retriever_names(sorted({name for of_question in orders.values() for name in of_question}))
-    units: dict[tuple[int, str], dict[str, str]] = {}
-    for row in rows(db, "needed", **given):
-        key = (int(str(row["question_id"])), str(row["source"]))
-        units.setdefault(key, {})[str(row["passage_id"])] = str(row["unit"])
+    orders: dict[int, dict[str, list[RankedPassage]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows(db, "internal/passage_orders", **parameters):
+        passage = RankedPassage(row["passage_id"], row["rank"], row["score"])
+        orders[row["question_id"]][row["retriever"]].append(passage)
+    units: dict[tuple[int, str], dict[str, str]] = defaultdict(dict)
+    for row in rows(db, "internal/needed_passages", **parameters):
+        units[row["question_id"], row["source"]][row["passage_id"]] = row["unit"]
+    names = retriever_names(sorted({label for by_label in orders.values() for label in by_label}))
     return [
         RankedQuestion(
-            key,
-            name,
-            text,
-            {names[label]: places for label, places in orders[key].items()},
-            {source: Need(units[key, source]) for source in SOURCES if (key, source) in units},
+            id,
+            stored.key,
+            stored.text,
+            {names[label]: passages for label, passages in orders[id].items()},
+            {source: RelevantPassages(units[id, source]) for source in SOURCES if (id, source) in units},
         )
-        for key, name, text in _questions(db, list(orders))
+        for id, stored in QuestionSet(questions.task, questions.split).read(db).items()
+        if id in orders
     ]
 
 
-def _questions(db: Database, ids: Sequence[int]) -> list[tuple[int, str, str]]:
-    found: list[tuple[int, str, str]] = []
-    for some in batches(ids):
-        query = f"select id, key, text from questions where id in ({marks(some)}) order by id"
-        found.extend((int(i), str(key), str(text)) for i, key, text in db.execute(query, list(some)))
-    return sorted(found)
+def retriever_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return a name for each retriever label of the store: its kind, with its id if several are of that kind.
 
-
-def passages_of(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
-    """The passages with these ids, from the store."""
-    found: dict[str, Passage] = {}
-    for some in batches(ids):
-        query = f"select id, document, part, title, text from passages where id in ({marks(some)})"
-        found.update((row[0], Passage(*row)) for row in db.execute(query, list(some)))
-    return found
-
-
-def retrievers_in(asked: Sequence[RankedQuestion]) -> list[str]:
-    """Every retriever that ordered any question, in the order of reports."""
-    there = {name for question in asked for name in question.orders}
-    return sorted(there, key=lambda name: (RETRIEVER_ORDER.index(name.partition(" ")[0]), name))
-
-
-def one_of(asked: Sequence[RankedQuestion], wanted: str | None, current: str | None) -> str:
-    """The retriever that a person means: by its name, or by its kind where one of the kind is `current`.
-
-    Without a wish it is the reranker, else the last there is. Raises Missing.
+    A label is 'bm25', a reranker's id, or 'fused', 'dense' or 'hybrid' with the retriever's id.
     """
-    there = retrievers_in(asked)
-    meant = [name for name in (wanted or "reranker", f"{wanted or 'reranker'} {current}") if name in there]
-    if meant:
-        return meant[0]
-    if wanted is None:
-        return there[-1]
-    raise Missing(f"no order by {wanted!r} of these questions; there are {', '.join(there)}")
+    kinds = {label: label.partition(" ")[0] if " " in label or label == BM25 else "reranker" for label in labels}
+    counts = Counter(kinds.values())
+    return {
+        label: kind if counts[kind] == 1 else f"{kind} {label.rpartition(' ')[2]}" for label, kind in kinds.items()
+    }
 
 
-def shown(asked: RankedQuestion, name: str, depth: int) -> list[Shown]:
-    """The first `depth` places of a retriever's order; none when it has not ordered this question."""
-    words = {place.passage: place for place in asked.orders.get(BM25, ())}
+def retrievers_in(questions: Sequence[RankedQuestion]) -> list[str]:
+    """Return the names of all retrievers that ranked any of the questions, in the order of reports."""
+    names = {name for question in questions for name in question.orders}
+    return sorted(names, key=lambda name: (RETRIEVER_ORDER.index(name.partition(" ")[0]), name))
+
+
+def choose_retriever(questions: Sequence[RankedQuestion], name: str | None, current: str | None) -> str:
+    """Return the retriever of that name, or of that kind with the id `current`.
+
+    Without a name it is the reranker, else the last retriever there is. Raises Missing if none has the name.
+    """
+    retrievers = retrievers_in(questions)
+    kind = name or "reranker"
+    for candidate in (kind, f"{kind} {current}"):
+        if candidate in retrievers:
+            return candidate
+    if name is None:
+        return retrievers[-1]
+    raise Missing(f"no order by {name!r} of these questions; there are {', '.join(retrievers)}")
+
+
+def order_rows(question: RankedQuestion, retriever: str, depth: int) -> list[OrderRow]:
+    """Return the first `depth` passages of a retriever's order, [] if it has not ranked the question."""
+    bm25 = {passage.passage: passage for passage in question.orders.get(BM25, ())}
     return [
-        Shown(
-            place.rank,
-            place.score,
-            words[place.passage].rank if place.passage in words else None,
-            words[place.passage].score if place.passage in words else None,
-            tuple(source for source, need in asked.needs.items() if place.passage in need.units),
-            place.passage,
+        OrderRow(
+            ranked.rank,
+            ranked.score,
+            bm25[ranked.passage].rank if ranked.passage in bm25 else None,
+            bm25[ranked.passage].score if ranked.passage in bm25 else None,
+            tuple(source for source, relevant in question.relevant.items() if ranked.passage in relevant.units),
+            ranked.passage,
         )
-        for place in asked.orders.get(name, ())[:depth]
+        for ranked in question.orders.get(retriever, ())[:depth]
     ]
 
 
-def summary(asked: Sequence[RankedQuestion], kappa: int, against: str = BM25) -> list[RetrieverRow]:
-    """A line for each source of needs and retriever, over the questions that the retriever has ordered.
+def retriever_rows(questions: Sequence[RankedQuestion], kappa: int, against: str = BM25) -> list[RetrieverRow]:
+    """Return a row for each source and retriever, over the questions that the retriever ranked.
 
-    Differences are to `against`, over the questions that it has ordered too.
+    Differences are to the retriever `against`, over the questions that both ranked.
     """
-    lines: list[RetrieverRow] = []
+    report: list[RetrieverRow] = []
     for source in SOURCES:
-        judged = [question for question in asked if source in question.needs]
-        for name in retrievers_in(asked):
-            ordered = [question for question in judged if name in question.orders]
-            if not ordered:
+        for name in retrievers_in(questions):
+            ranked = _ranked(questions, name, source)
+            if not ranked:
                 continue
-            ours = _table(ordered, name, source, kappa)
+            ours = _metrics(ranked, name, source, kappa)
             differences = None
             if name != against:
-                both = np.array([against in question.orders for question in ordered])
-                theirs = _table([q for q in ordered if against in q.orders], against, source, kappa)
-                differences = paired(ours[both], theirs) if both.any() else None
-            lines.append(RetrieverRow(source, name, len(ordered), ours.mean(axis=0).tolist(), differences))
-    return lines
+                both = np.array([against in question.orders for question in ranked])
+                theirs = _metrics(_ranked(ranked, against, source), against, source, kappa)
+                differences = paired_bootstrap(ours[both], theirs) if both.any() else None
+            report.append(RetrieverRow(source, name, len(ranked), ours.mean(axis=0).tolist(), differences))
+    return report
 
 
-def _table(asked: Sequence[RankedQuestion], name: str, source: str, kappa: int) -> Floats:
-    found = [
-        measured([p.passage for p in question.orders[name]], question.needs[source], kappa) for question in asked
+def _ranked(questions: Sequence[RankedQuestion], retriever: str, source: str) -> list[RankedQuestion]:
+    return [question for question in questions if source in question.relevant and retriever in question.orders]
+
+
+def _metrics(questions: Sequence[RankedQuestion], retriever: str, source: str, kappa: int) -> Floats:
+    """Return the metrics of the retriever, (Q questions, M metrics)."""
+    values = [
+        ranking_metrics([p.passage for p in question.orders[retriever]], question.relevant[source], kappa)
+        for question in questions
     ]
-    return np.array(found).reshape(len(found), len(metrics(kappa)))
+    return np.array(values).reshape(len(values), len(metric_names(kappa)))
+
+
+def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> TableCells:
+    """Return the share of questions whose first needed passage is among the first k.
+
+    A row has `gold`, `retriever` (a label, see `retriever_names`) and `rank`, the best rank of a needed passage or
+    None. If it has `depth`, cells beyond the depth of the search stay empty. `narrow` has two decimals, and no
+    interval for the largest k.
+    """
+    ranks_of: dict[tuple[str, str], list[int | None]] = defaultdict(list)
+    depths: dict[tuple[str, str], int] = {}
+    for row in first_hits:
+        group = (row["gold"], row["retriever"])
+        ranks_of[group].append(row["rank"])
+        depth = row.get("depth", HITS_CUTOFFS[-1])
+        depths[group] = min(depth, depths.get(group, depth))
+    cutoffs = [k for k in HITS_CUTOFFS if k <= max(depths.values(), default=HITS_CUTOFFS[-1])]
+    names = retriever_names(label for _, label in ranks_of)
+    header = ["needed", "retriever", "n" if narrow else "questions", *(f"Hits@{k}" for k in cutoffs)]
+    body: list[list[object]] = []
+    for group, ranks in sorted(ranks_of.items(), key=lambda item: (item[0][0], item[0][1] != BM25, item[0][1])):
+        shares = {k: wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in cutoffs}
+        cells = {k: share.shown(2 if narrow else 3) for k, share in shares.items()}
+        if narrow:
+            cells[cutoffs[-1]] = f"{shares[cutoffs[-1]].value:.2f}"
+        gold, label = group
+        body.append([gold, names[label], len(ranks), *(cells[k] if k <= depths[group] else "" for k in cutoffs)])
+    return header, body
+
+
+def hits_curve(ranks: Sequence[int | None], depth: int) -> list[float]:
+    """Return Hits@1 to Hits@depth: the shares of questions whose first needed passage is among the first k."""
+    return [sum(rank is not None and rank <= k for rank in ranks) / len(ranks) for k in range(1, depth + 1)]
+
+
+def plot_hits(questions: Sequence[RankedQuestion], kappa: int, title: str, path: Path) -> None:
+    """Draw Hits@k into the file: one panel per source, one line per retriever.
+
+    Raises NoExtra without matplotlib, BadInput for another kind of file or one that cannot be written.
+    """
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise BadInput(f"{path.name}: name a file that ends in {' or '.join(PLOT_SUFFIXES)}")
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise NoExtra("matplotlib is not installed; add it with: pip install 'kard[plots]'") from error
+    depth = min(PLOT_DEPTH, kappa)
+    sources = [source for source in SOURCES if any(source in question.relevant for question in questions)]
+    if not sources:
+        raise BadInput("nothing says what these questions need: no evidence, no rationale that was grounded")
+    figure = Figure(figsize=(5 * len(sources), 4), layout="constrained")
+    figure.suptitle(title)
+    for panel, source in enumerate(sources, 1):
+        axes = figure.add_subplot(1, len(sources), panel)
+        for name in retrievers_in(questions):
+            ranked = _ranked(questions, name, source)
+            orders = [[p.passage for p in question.orders[name]] for question in ranked]
+            ranks = first_ranks(orders, [question.relevant[source] for question in ranked])
+            if ranks:
+                label = f"{name} (n={len(ranks)})"
+                axes.plot(range(1, depth + 1), hits_curve(ranks, depth), label=label, marker=".")
+        axes.set(title=source, xlabel="first k passages", ylabel="share of questions", ylim=(0, 1))
+        axes.set_xticks([k for k in PLOT_TICKS if k <= depth])
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize="small")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error

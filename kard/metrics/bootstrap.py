@@ -1,20 +1,52 @@
-"""Bootstrap intervals of a mean over questions: percentiles of seeded resamples (B. Efron, Ann. Statist. 1979)."""
+"""Bootstrap intervals of means over questions: percentiles of seeded resamples (B. Efron, Ann. Statist. 1979)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 DRAWS = 10_000  # resamples; the limits of a 95% interval then wobble by about a fiftieth of its width
 TAIL = 0.025  # of the resamples on each side
+MOST_COUNTS = 1 << 21  # counts in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean of differences over questions with its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def short(self) -> str:
+        """Return mean and interval for narrow tables: `+.140 [-.030, +.250]`."""
+        mean, low, high = (f"{value:+.3f}".replace("0.", ".", 1) for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 def bootstrap(values: Sequence[float], *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-    """The 95% interval of the mean of one value a question, by resampling questions; equal seeds, equal limits.
+    """Return the 95% interval of the mean of one value per question. Equal seeds give equal limits.
 
-    With values of 0 and 1 it is the interval of a share. With differences between two conditions on the same
-    questions it is the paired bootstrap. Questions that have the same value are alike, so a resample is a draw
-    of how many of each value there are: the cost does not depend on the number of questions.
+    Values of 0 and 1 give the interval of a share. Differences between two conditions on the same questions give
+    the paired bootstrap. Questions with equal values are interchangeable, so only the number of each value is
+    drawn: the cost depends on the number of distinct values.
     Raises ValueError without values.
     """
     if not values:
@@ -22,8 +54,38 @@ def bootstrap(values: Sequence[float], *, draws: int = DRAWS, seed: int = 0) -> 
     import numpy as np
 
     counts = sorted(Counter(values).items())
-    kinds = np.array([value for value, _ in counts])
-    shares = np.array([count for _, count in counts]) / len(values)
-    drawn = np.random.default_rng(seed).multinomial(len(values), shares, size=draws)  # (draws, kinds)
-    low, high = np.quantile(drawn @ kinds / len(values), [TAIL, 1 - TAIL])
+    distinct = np.array([value for value, _ in counts], dtype=np.float64)
+    low, high = _interval(distinct, np.array([count for _, count in counts], dtype=np.float64), draws, seed)
     return float(low), float(high)
+
+
+def paired_bootstrap(ours: Floats, theirs: Floats, *, draws: int = DRAWS, seed: int = 0) -> list[Difference]:
+    """Return the mean of `ours` - `theirs` with its interval for each metric; both are (Q questions, M metrics).
+
+    The same questions are drawn for both (Efron and Tibshirani 1993, chapter 13).
+    Raises ValueError if the shapes differ or there are no questions.
+    """
+    if ours.shape != theirs.shape or len(ours) == 0:
+        raise ValueError(f"no pairs in shapes {ours.shape} and {theirs.shape}")
+    import numpy as np
+
+    differences = ours - theirs
+    low, high = _interval(differences, np.ones(len(differences)), draws, seed)
+    return [
+        Difference(float(mean), float(at_low), float(at_high))
+        for mean, at_low, at_high in zip(differences.mean(axis=0), low, high, strict=True)
+    ]
+
+
+def _interval(values: Floats, counts: Floats, draws: int, seed: int) -> Floats:
+    """Return both limits of the mean of `values`, (V,) or (V, M), of which each occurs `counts` times, (V,)."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    of = int(counts.sum())
+    block = max(1, MOST_COUNTS // len(values))  # draws at a time
+    means = [
+        rng.multinomial(of, counts / of, size=min(block, draws - start)) @ values / of
+        for start in range(0, draws, block)
+    ]
+    return np.quantile(np.concatenate(means), [TAIL, 1 - TAIL], axis=0)

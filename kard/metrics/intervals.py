@@ -1,4 +1,4 @@
-"""Votes, shares and their intervals, and the spread over seeds: pure functions over counts."""
+"""Shares with their intervals, and the spread over seeds. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Z95 = 1.959963984540054  # the normal distribution's two-sided 95% point
 class Share:
     """A share of questions with its 95% interval, all in [0, 1].
 
-    `right` is a whole number for one run; over several seeds it is the mean of the runs.
+    `right` is a whole number for one run. Over several seeds it is the mean of the runs.
     """
 
     right: float
@@ -24,11 +24,11 @@ class Share:
 
     @property
     def value(self) -> float:
-        """The share itself; 0 of 0 is 0."""
+        """Return the share itself; 0 of 0 is 0."""
         return self.right / self.of if self.of else 0.0
 
     def shown(self, places: int) -> str:
-        """The share and its interval with so many decimals."""
+        """Return the share and its interval with this many decimals."""
         return f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}]"
 
     def __str__(self) -> str:
@@ -36,11 +36,12 @@ class Share:
 
 
 def wilson(right: float, of: int) -> Share:
-    """`right` of `of` with Wilson's score interval (E. B. Wilson, JASA 1927), which holds for small counts.
+    """Return the share `right` / `of` with Wilson's score interval (E. B. Wilson, JASA 1927).
 
-    The mean of several seeds is no whole number. Its interval is that of one run over as many questions: seeds
-    do not make questions, and the mean of several runs varies less from question to question than one run does,
-    so that the interval is rather too wide than too narrow.
+    The interval holds for small counts too. The mean of several seeds need not be whole. Its interval is that of
+    one run over as many questions, since more seeds are not more questions. The mean of several runs varies less
+    than one run, so the interval is too wide rather than too narrow.
+    Raises ValueError if `right` is not between 0 and `of`.
     """
     if not 0 <= right <= of:
         raise ValueError(f"{right} of {of} is not a share")
@@ -49,13 +50,13 @@ def wilson(right: float, of: int) -> Share:
     share, spread = right / of, Z95 * Z95 / of
     centre = (share + spread / 2) / (1 + spread)
     half = Z95 * sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
-    # At 0 and 1 rounding would leave the share a hair outside its own interval.
+    # At 0 and 1, rounding would put the share just outside its own interval.
     return Share(right, of, min(max(0.0, centre - half), share), max(min(1.0, centre + half), share))
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean and sample standard deviation (n - 1) over seeds; a single seed has no deviation."""
+    """Mean and sample standard deviation (n - 1) over seeds. A single seed has no deviation."""
 
     mean: float
     deviation: float | None
@@ -66,7 +67,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The spread of one number a seed. Raises ValueError without any."""
+    """Return the spread of one number per seed. Raises ValueError without any."""
     if not values:
         raise ValueError("no values have no spread")
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
