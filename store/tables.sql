@@ -1,77 +1,77 @@
--- Every table, index and trigger of the store. Keys are integers where rows are many, else hashes of what made the row.
--- `python docs/generate.py` writes the comments beside tables and columns into docs/store.md.
+-- Every table, index and trigger of the store. A key is an integer where a table has many rows, else a hash of what made
+-- the row. The comments beside tables and columns are what docs/store.md, `kard ui` and kard/schema.py show.
 
-create table questions (
+create table questions (            -- every question of every task
     id integer primary key,
     task text not null,
-    key text not null,              -- the published id
+    key text not null,              -- id in the published file
     split text not null,
-    text text not null,
+    text text not null,             -- the question
     options text not null,          -- JSON list; option 0 is A
-    answer text,                    -- letter of the gold answer, null when unknown
-    kind text not null default '',  -- questions that are reported apart
-    facts text not null default '[]',
+    answer text,                    -- letter of the right option, null when unknown
+    kind text not null default '',  -- kind of question that is reported apart, '' where a task has one kind
+    facts text not null default '[]', -- JSON list of statements from which the answer follows
     hash text not null,             -- of everything above
     created text not null,
     unique (task, key)
 );
 create index questions_by_split on questions (task, split);
 
-create table evidence (             -- gold documents, where a data set names them
+create table evidence (             -- documents that hold the answer, where a data set names them
     question_id integer not null references questions (id) on delete cascade,
     document text not null,         -- passages.document
     primary key (question_id, document)
 ) without rowid;
 
-create table indexes (              -- one state of a knowledge base
-    id text primary key,            -- hash of its passages' hashes and its analyser
-    path text not null,
-    passages integer not null,
-    analyser text not null,
+create table indexes (              -- states of knowledge bases: another set of passages is another index
+    id text primary key,            -- hash of the passages' hashes and the analyser
+    path text not null,             -- folder of the knowledge base
+    passages integer not null,      -- number of passages
+    analyser text not null,         -- how texts become search terms
     created text not null
 );
 
-create table passages (             -- every passage that was ever a hit or is gold evidence
-    id text primary key,            -- hash of its content
-    document text not null,
-    part integer not null,
+create table passages (             -- passages that were retrieved for a question or are evidence for one
+    id text primary key,            -- hash of the content
+    document text not null,         -- key of the document in its source
+    part integer not null,          -- number of the passage in its document, 0-based
     title text not null,
     text text not null
 );
 create index passages_by_document on passages (document);
 
-create table teachers (
+create table teachers (             -- who wrote rationales: a model with instructions and sampling, or a file
     id text primary key,            -- hash of model, instructions, fields and sampling
-    name text not null,
-    model text not null,            -- 'recorded:NAME' for rationales from a file
-    instructions text not null,
+    name text not null,             -- the name that commands take
+    model text not null,            -- provider and model; 'recorded:NAME' for rationales from a file
+    instructions text not null,     -- what the model is told
     sampling text not null,         -- JSON
     created text not null
 );
 
-create table rationales (
+create table rationales (           -- explanations of the right answer, one row per question, teacher and sample
     id integer primary key,
     question_id integer not null references questions (id) on delete cascade,
     teacher_id text not null references teachers (id),
-    sample integer not null,        -- 0-based
-    text text not null,
-    conclusion text,                -- the letter that it ends on, null when it ends on none
-    accepted integer not null,      -- 1 when the conclusion is the gold answer
+    sample integer not null,
+    text text not null,             -- what the teacher wrote
+    conclusion text,                -- letter of the option that the text concludes on, null when it names none
+    accepted integer not null,      -- 1 when the conclusion is the right answer
     prompt_tokens integer not null default 0,
     completion_tokens integer not null default 0,
     cost real not null default 0,   -- US dollars
-    milliseconds real not null default 0,
+    milliseconds real not null default 0, -- time of the call
     created text not null,
     unique (question_id, teacher_id, sample)
 );
 
-create table retrievals (
+create table retrievals (           -- BM25 searches: with a question, or with a rationale of it
     id integer primary key,
     index_id text not null references indexes (id),
     question_id integer not null references questions (id) on delete cascade,
     rationale_id integer references rationales (id) on delete cascade,
-    query text not null check (query in ('question', 'rationale')),
-    depth integer not null,         -- passages asked for by this query
+    query text not null check (query in ('question', 'rationale')), -- what was searched with
+    depth integer not null,         -- passages that the query asked for
     milliseconds real not null,
     created text not null,
     check ((query = 'rationale') = (rationale_id is not null))
@@ -81,100 +81,99 @@ create unique index retrievals_by_rationale on retrievals (index_id, rationale_i
     where rationale_id is not null;
 create index retrievals_of_question on retrievals (question_id, query);
 
--- A question's hits are its top `depth` by BM25(question). A rationale's are its top `depth` by
--- BM25(rationale), then the question's own top passages that are not among them, scored by the
--- rationale too: `question_rank` tells which those are.
-create table hits (
+-- A question's hits are its first `depth` passages by BM25(question). A rationale's hits are its first `depth` passages by
+-- BM25(rationale), then those of the question's first passages that are not among them, scored by the rationale too.
+create table hits (                 -- passages of a search; a rationale's are followed by the question's, scored alike
     retrieval_id integer not null references retrievals (id) on delete cascade,
     rank integer not null,          -- 1 is best by bm25
     passage_id text not null references passages (id),
-    bm25 real not null,             -- BM25(the retrieval's query, passage)
+    bm25 real not null,             -- BM25 of the search's query and the passage
     question_rank integer,          -- rank in the question's own list, null when beyond its depth
     primary key (retrieval_id, rank)
 ) without rowid;
 create index hits_by_passage on hits (passage_id);
 
-create table rerankers (
+create table rerankers (            -- trained rerankers; their adapters lie beside the store
     id text primary key,            -- hash of base weights, data and settings
     task text not null,
     base text not null,
     base_sha256 text not null,
     index_id text not null references indexes (id),
     experiment text not null default '', -- name of the comparison that it was trained for, '' for a task's own
-    settings text not null,         -- JSON
-    data_sha256 text not null,      -- of the rationales and candidates it was trained on
-    questions integer not null,
-    metrics text not null,          -- JSON: loss a step, Hits@k on held-out questions before and after
-    path text not null,             -- adapter folder, relative to the store's own folder
-    sha256 text not null,           -- of the adapter's weights
+    settings text not null,
+    data_sha256 text not null,      -- hash of the rationales and candidates that it was trained on
+    questions integer not null,     -- number of questions that it was trained on
+    metrics text not null,          -- JSON: loss of each step, Hits@k on held-out questions before and after
+    path text not null,             -- folder of the adapter, relative to the store's own folder
+    sha256 text not null,
     milliseconds real not null,
     created text not null
 );
 
-create table rerank_scores (
+create table rerank_scores (        -- a question's hits in the order of a reranker
     reranker_id text not null references rerankers (id) on delete cascade,
     retrieval_id integer not null references retrievals (id) on delete cascade,
     rank integer not null,          -- 1 is best by the reranker
     passage_id text not null references passages (id),
-    score real not null,
+    score real not null,            -- comparable only within one retrieval
     primary key (reranker_id, retrieval_id, rank)
 ) without rowid;
 create index rerank_scores_by_passage on rerank_scores (passage_id);
 
-create table retrievers (           -- what orders passages otherwise than BM25 or a reranker alone
-    id text primary key,            -- hash of what decides the order
-    kind text not null check (kind in ('fused', 'dense', 'hybrid')),
+create table retrievers (           -- ways to order passages other than BM25 or a reranker alone
+    id text primary key,            -- hash of everything that decides the order
+    kind text not null check (kind in ('fused', 'dense', 'hybrid')), -- fused, dense or hybrid
     base text not null,             -- the encoder
     base_sha256 text not null,
-    reranker_id text references rerankers (id) on delete cascade, -- whose adapter it wears, null for the base alone
-    settings text not null,         -- JSON: how texts are read, or how two orders become one
+    reranker_id text references rerankers (id) on delete cascade, -- whose adapter the encoder has, null for the base alone
+    settings text not null,         -- JSON: how texts are encoded, or how two orders become one
     metrics text not null default '{}', -- JSON: on the held-out questions that the settings were chosen on
     milliseconds real not null,
     created text not null
 );
 create index retrievers_of_reranker on retrievers (reranker_id);
 
-create table rankings (             -- one question's passages as a retriever orders them
+create table rankings (             -- one question's passages in the order of a retriever
     id integer primary key,
     retriever_id text not null references retrievers (id) on delete cascade,
     index_id text not null references indexes (id),
     question_id integer not null references questions (id) on delete cascade,
-    depth integer not null,         -- candidates that were ordered, or asked for
+    depth integer not null,         -- passages that were ordered or asked for
     milliseconds real not null,
     created text not null,
     unique (retriever_id, index_id, question_id)
 );
 create index rankings_of_question on rankings (question_id);
 
-create table ranked (
+create table ranked (               -- the passages of a ranking
     ranking_id integer not null references rankings (id) on delete cascade,
-    rank integer not null,          -- 1 is best
+    rank integer not null,
     passage_id text not null references passages (id),
-    score real not null,            -- compares only within one ranking
+    score real not null,            -- comparable only within one ranking
     primary key (ranking_id, rank)
 ) without rowid;
 create index ranked_by_passage on ranked (passage_id);
 
-create table students (
+create table students (             -- trained students; their adapters lie beside the store
     id text primary key,            -- hash of base weights, method, data and settings
     task text not null,
     method text not null,
     size text not null,
     base text not null,
     base_sha256 text not null,
-    settings text not null,         -- JSON
-    data_sha256 text not null,      -- of the training pairs
+    settings text not null,
+    data_sha256 text not null,      -- hash of the training examples
     seed integer not null,
-    examples integer not null,
-    tokens integer not null,        -- seen in training, prompt and target
+    examples integer not null,      -- number of training examples
+    tokens integer not null,        -- tokens of prompts and targets in training
     loss real not null,             -- mean of the last epoch
-    path text not null,             -- adapter folder, relative to the store's own folder
+    path text not null,             -- folder of the adapter, relative to the store's own folder
     sha256 text not null,
     milliseconds real not null,
     created text not null
 );
 
-create table evaluations (          -- one condition: a student, a source of passages, a way of decoding
+create table evaluations (          -- conditions: a student, a source of passages, a way of decoding
     id integer primary key,
     task text not null,
     split text not null,
@@ -183,21 +182,21 @@ create table evaluations (          -- one condition: a student, a source of pas
     index_id text references indexes (id),
     reranker_id text references rerankers (id) on delete cascade,
     retriever_id text references retrievers (id) on delete cascade,
-    k integer not null,             -- passages in the prompt, 0 for none
-    kappa integer,                  -- candidates that were reranked, null for the task's own number
-    decoding text not null,         -- JSON
-    hash text not null unique,
+    k integer not null,
+    kappa integer,
+    decoding text not null,         -- JSON; see settings.md
+    hash text not null unique,      -- of everything that decides the answers
     created text not null
 );
 
-create table predictions (          -- the vote, one row a question and condition
+create table predictions (          -- answers of students, one row per question and condition: the vote over its samples
     id integer primary key,
     evaluation_id integer not null references evaluations (id) on delete cascade,
     question_id integer not null references questions (id) on delete cascade,
-    answer text,                    -- letter, null when no sample could be read
-    correct integer not null,       -- 0 also when the answer is null
-    votes integer not null,         -- samples that agree with `answer`
-    passages text not null,         -- JSON list of passage ids, as read
+    answer text,                    -- letter, null when none could be read from any sample
+    correct integer not null,       -- 1 when it is the right answer, 0 also when it is null
+    votes integer not null,         -- samples with this answer
+    passages text not null,         -- JSON list of the ids of the passages in the prompt, in their order
     milliseconds real not null,
     flops real not null,            -- 2 x parameters x tokens, prompt and generated
     created text not null,
@@ -205,48 +204,48 @@ create table predictions (          -- the vote, one row a question and conditio
 );
 create index predictions_by_question on predictions (question_id);
 
-create table samples (              -- each text that a student wrote
+create table samples (              -- the texts that students wrote
     prediction_id integer not null references predictions (id) on delete cascade,
     sample integer not null,
-    text text not null,
-    answer text,
+    text text not null,             -- what the student wrote
+    answer text,                    -- letter that was read from the text, null when none could be
     forced integer not null,        -- 1 when `Answer:` was appended at the token budget
     prompt_tokens integer not null,
     completion_tokens integer not null,
     primary key (prediction_id, sample)
 ) without rowid;
 
-create table verifiers (            -- models that read a rationale and say which option it leads to
-    id text primary key,            -- hash of model, instructions, sampling
-    name text not null,
-    model text not null,
-    instructions text not null,
+create table verifiers (            -- models that read a rationale and name the option that follows from it
+    id text primary key,            -- hash of model, instructions and sampling
+    name text not null,             -- the name that commands take
+    model text not null,            -- provider and model
+    instructions text not null,     -- what the model is told
     sampling text not null,         -- JSON
     created text not null
 );
 
-create table verifications (        -- a second opinion on a rationale, beside its own conclusion
+create table verifications (        -- a verifier's opinion on a rationale
     rationale_id integer not null references rationales (id) on delete cascade,
     verifier_id text not null references verifiers (id),
-    answer text,                    -- letter that the verifier read from it, null when its reply names none
-    agrees integer not null,        -- 1 when that is the gold answer
-    reply text not null,            -- what it said
+    answer text,                    -- letter that the verifier read from the rationale, null when its reply names none
+    agrees integer not null,        -- 1 when that is the right answer
+    reply text not null,            -- what the verifier wrote
     prompt_tokens integer not null,
     completion_tokens integer not null,
     cost real not null,             -- US dollars; 0 where the price is not known
-    milliseconds real not null,
+    milliseconds real not null,     -- time of the call
     created text not null,
     primary key (rationale_id, verifier_id)
 );
 create index verifications_of_verifier on verifications (verifier_id);
 
-create table judgements (           -- what a person says of a passage that was found, or of a rationale
+create table judgements (           -- what people say of a passage that was found, or of a rationale
     id integer primary key,
     question_id integer not null references questions (id) on delete cascade,
     passage_id text references passages (id),
     rationale_id integer references rationales (id) on delete cascade,
-    verdict text not null check (verdict in ('good', 'bad')),
-    note text not null default '',
+    verdict text not null check (verdict in ('good', 'bad')), -- good or bad
+    note text not null default '',  -- why, in the author's words
     author text not null default '',
     created text not null,
     check ((passage_id is null) <> (rationale_id is null))
@@ -256,13 +255,13 @@ create unique index judgements_of_passages on judgements (question_id, passage_i
 create unique index judgements_of_rationales on judgements (rationale_id, author) where rationale_id is not null;
 create index judgements_by_passage on judgements (passage_id);
 
-create table overlaps (             -- a held-out question's text inside a training question or a passage
+create table overlaps (             -- held-out questions whose text stands in a training question or a passage
     id integer primary key,
     question_id integer not null references questions (id) on delete cascade,
     other_question_id integer references questions (id) on delete cascade,
     passage_id text references passages (id) on delete cascade,
-    kind text not null,             -- 'text' when all of it is there, else 'ngrams'
-    share real not null,            -- of the question's n-grams that are there, 0 to 1
+    kind text not null,             -- 'text' when the whole question stands there, else 'ngrams'
+    share real not null,            -- share of the question's n-grams that stand there, 0 to 1
     created text not null,
     check ((other_question_id is null) <> (passage_id is null))
 );
@@ -272,9 +271,9 @@ create unique index overlaps_with_passages on overlaps (question_id, passage_id)
 create index overlaps_by_other_question on overlaps (other_question_id);
 create index overlaps_by_passage on overlaps (passage_id);
 
-create table overlap_checks (       -- held-out questions that were looked for: nothing found is a result too
+create table overlap_checks (       -- held-out questions that were checked for overlaps, with and without a result
     question_id integer primary key references questions (id) on delete cascade,
-    against text not null,          -- hash of the training questions and passages that were looked through
+    against text not null,          -- hash of the training questions and passages that were searched
     created text not null
 );
 -- No overlap outlives its check.
@@ -282,14 +281,14 @@ create trigger overlap_checks_delete after delete on overlap_checks begin
     delete from overlaps where question_id = old.question_id;
 end;
 
-create table steps_log (
+create table steps_log (            -- what each step added, and when
     id integer primary key,
     task text not null,
     step text not null,
-    started text not null,
+    started text not null,          -- UTC
     milliseconds real not null,
-    added integer not null,         -- units that the step made
-    note text not null default ''
+    added integer not null,         -- rows that the step added
+    note text not null default ''   -- what else there is to say
 );
 
 -- Full-text search: `... where passages_fts match 'word'`. External content: an index holds words and places, never the
