@@ -1,21 +1,21 @@
-"""Does a small student that reads beat larger ones that were told every fact?
+"""Compare a small student that reads with larger students that were told every fact (docs/closed-book.md).
 
     python benchmarks/closed_book.py FOLDER [--lands 3 --lands 64 ...] [--examples 30000]
 
-In the demo's world students that do not read are at chance by construction: nothing told them of the things that
-they are asked about. Here they are told everything. Reader and rivals are bases trained from nothing, so that what
-they know is counted. The reader (`kard`, 1m) learns from pages and questions of lands that nobody is asked about.
-A rival (`ft` and `rd`, 3m: 3.8 times the parameters) goes through as many pages, all of them of the very lands that
-the test asks about, in changing words, and then learns from questions about every fact of theirs.
+In the demo's world students that do not read are at chance by construction: nobody told them of the things that
+they are asked about. Here they are told everything. Reader and rivals are trained from scratch, so that everything
+they know is accounted for. The reader (`kard`, 1m) is trained on pages and questions of lands that no test question
+asks about. A rival (`ft` and `rd`, 3m: 3.8 times the parameters) is pretrained on as many pages, all of them of
+lands that the test asks about, in changing words; then it is trained on questions about every fact of these lands.
 
-The test asks about `TESTED` lands in its own wordings; the split `dev` asks about the same lands in the wordings of
-training, questions that nobody learned from: it tells who knows the facts from who knows the wordings. A rival of
-more lands than the test's has more to learn, at the same cost. The rerankers' base (MiniLM, 22.7 million
-parameters) is not from nothing: `kard` with `bm25` is the reader that owes nothing to anybody.
+The split `test` asks about `TESTED` lands in wordings of its own. The split `dev` asks about the same lands in the
+wordings of training, with questions that nobody was trained on; it separates knowing the facts from knowing the
+wordings. A rival of more lands than the test's has more to learn, at the same cost. The reranker's base (MiniLM,
+22.7 million parameters) is not from scratch; `kard` with `bm25` is the reader that needs no such base.
 
-Everything lies in FOLDER: a store for the reader and one for each rival, and in test.jsonl.gz and dev.jsonl.gz the
-answers of all, from which the tables come. A killed run goes on where it was, and a later one may add rivals; with
-other numbers than those in FOLDER's `MADE` none does.
+FOLDER holds a store for the reader and one for each rival. The tables come from test.jsonl.gz and dev.jsonl.gz,
+which hold all answers. A killed run goes on where it was, and a later run may add rivals. A run with other numbers
+than those in FOLDER's `MADE` is refused.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ names: Any = import_module("kard.programs.atlas.names")
 single: Any = import_module("kard.programs.atlas.single")
 
 SEED = 0
-WORLD = 300  # lands of 100 pages; two of three are the reader's to learn to read from
+WORLD = 300  # lands of 100 pages; the reader is trained on two of three
 TESTED = 3  # lands that test and dev ask about
-LESSONS, TEST = 20_000, 300  # questions that the reader learns from; of test, and of dev
-WORDS = 1_024  # of the tokenizer
+LESSONS, TEST = 20_000, 300  # training questions of the reader; questions of test, and of dev
+WORDS = 1_024  # tokens in the vocabulary
 SIZES = {"1m": (128, 4), "3m": (256, 4)}  # width and depth: 0.89 and 3.4 million parameters
-TEXTS = 28_000  # of the reader's base: a page or two, and one of them again in other words
-PAGES = 70_000  # of a rival's base: as many pages as stand in the reader's texts
+TEXTS = 28_000  # of the reader's base: a page or two each, and one of them again in other words
+PAGES = 70_000  # of a rival's base: as many as the reader's texts hold
 PRETRAINING = StudentTraining(full=True, upper_half=False, epochs=1, batch=16, peak_lr=3e-3)
 RETRIEVERS = "bm25,reranker,fused,silver"
 FOUR = LETTERS[:4]
 PLAIN = "four options, one hop"
-MADE = "made.json"  # the numbers above and the task below, as a folder was made with them
+MADE = "made.json"  # a folder's copy of the numbers above and the task below
 
 TASK = """from dataclasses import replace
 
@@ -98,11 +98,17 @@ TASK = replace(
     type=click.IntRange(TESTED, WORLD // 3),
     default=(TESTED,),
     show_default=True,
-    help="That a rival is told everything of.",
+    help="Number of lands that a rival is told everything about; repeatable.",
 )
-@click.option("--examples", type=click.IntRange(min=1), default=30_000, show_default=True, help="Of each rival.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=30_000,
+    show_default=True,
+    help="Training questions of each rival.",
+)
 def main(folder: Path, lands: Sequence[int], examples: int) -> None:
-    """Train and ask all of them, then print the tables."""
+    """Train the reader and the rivals, let them answer, and print the tables."""
     remember(folder, examples)
     (folder / "bases").mkdir(exist_ok=True)
     learning = [land(n) for n in range(WORLD) if n % 3 != 2]
@@ -129,7 +135,7 @@ def main(folder: Path, lands: Sequence[int], examples: int) -> None:
 
 
 def remember(folder: Path, examples: int) -> None:
-    """Write down what the folder is made with, or refuse one that was made with something else."""
+    """Store the numbers that the folder is made with. Raises ClickException if it was made with others."""
     numbers = (SEED, WORLD, TESTED, LESSONS, TEST, WORDS, SIZES, TEXTS, PAGES, asdict(PRETRAINING), TASK, examples)
     made, note = json.dumps(numbers, indent=1), folder / MADE
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +146,7 @@ def remember(folder: Path, examples: int) -> None:
 
 
 def reader(folder: Path, questions: Sequence[Any]) -> None:
-    """The student that reads: taught on lands that nobody is asked about, then given pages of all."""
+    """Train the student that reads, on lands that no test question asks about, and let it answer with all pages."""
     store, task = folder / "reader.db", folder / "reader.py"
     everything = documents.Documents(names.Names(SEED), SEED, WORLD * facts.SIZE)
     write(folder / "pages.jsonl", ({"id": p.key, "title": p.title, "text": p.text} for p in everything))
@@ -148,15 +154,15 @@ def reader(folder: Path, questions: Sequence[Any]) -> None:
     run("index", folder / "pages.jsonl", "--store", store)
     run("ground", task, "--store", store)
     run("train", "student", task, "--method", "kard", "--store", store)
-    run("train", "reranker", task, "--limit", "300", "--store", store)
+    run("train", "reranker", task, "--train-limit", "300", "--store", store)
     for split in ("test", "dev"):
         which = ("--split", split, "--store", store)
-        run("rank", task, "--limit", "300", "--retriever", RETRIEVERS, *which)
-        run("evaluate", task, "--students", "kard", "--retrievers", f"none,{RETRIEVERS}", *which)
+        run("evaluate", task, "--rank-only", "--retriever", RETRIEVERS, *which)
+        run("evaluate", task, "--student", "kard", "--retriever", f"none,{RETRIEVERS}", *which)
 
 
 def rival(folder: Path, name: str, known: Sequence[Any], asked: Sequence[Any], examples: int) -> Path:
-    """The students that were told every fact of these lands, and their store."""
+    """Train the students that are told every fact of these lands; return their store."""
     store, task = folder / f"{name}.db", folder / f"{name}.py"
     taken = {row["id"] for row in asked}
     lessons = [one for one in every_fact(known, examples, Random(name)) if one.question.key not in taken]
@@ -166,12 +172,12 @@ def rival(folder: Path, name: str, known: Sequence[Any], asked: Sequence[Any], e
         run("train", "student", task, "--method", method, "--store", store)
         for split in ("test", "dev"):
             which = ("--split", split, "--store", store)
-            run("evaluate", task, "--students", method, "--retrievers", "none", *which)
+            run("evaluate", task, "--student", method, "--retriever", "none", *which)
     return store
 
 
 def load(folder: Path, name: str, size: str, questions: Sequence[Any]) -> None:
-    """A store for a task with one student, of the base of that size, and with these questions."""
+    """Make a store with these questions, and a task whose only student has the base of that size."""
     task, file = folder / f"{name}.py", folder / f"{name}.jsonl"
     students = {size: str((folder / "bases" / size).resolve())}
     task.write_text(TASK.format(students=students), encoding="utf-8")
@@ -180,18 +186,18 @@ def load(folder: Path, name: str, size: str, questions: Sequence[Any]) -> None:
 
 
 def base(folder: Path, size: str, name: str, tokenizer: Any, texts: Iterator[str]) -> None:
-    """A base of this size that has gone through the texts once."""
+    """Pretrain a base of this size on the texts, once through."""
     width, layers = SIZES[size]
     write_base(folder / "bases" / name, tokenizer, texts, width=width, layers=layers, settings=PRETRAINING)
 
 
 def land(number: int) -> Any:
-    """A land of the world."""
+    """Return a land of the world."""
     return facts.land(names.Names(SEED), SEED, number)
 
 
 def twice(lands: Sequence[Any], rng: Random) -> Iterator[str]:
-    """A page or two of a land, then one of them in other words, without end: what is told is to be found."""
+    """Yield texts without end: a page or two of a land, then one of them in other words, to be copied."""
     for telling in count(1, 2):
         for some in lands:
             once, again = documents.pages(some, SEED + telling), documents.pages(some, SEED + telling + 1)
@@ -203,7 +209,7 @@ def twice(lands: Sequence[Any], rng: Random) -> Iterator[str]:
 
 
 def pages(lands: Sequence[Any]) -> Iterator[str]:
-    """Every page of the lands, again and again in other words."""
+    """Yield every page of the lands, again and again in other words."""
     for telling in count(1):
         for some in lands:
             for page in documents.pages(some, SEED + telling):
@@ -211,9 +217,10 @@ def pages(lands: Sequence[Any]) -> Iterator[str]:
 
 
 def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
-    """About so many different questions, of every kind its share; four options ask for each value equally often.
+    """Return about `examples` different questions, each kind with its share.
 
-    What has too few wrong values in its land to be asked with four options is in none of the test's either.
+    Four-option questions ask for each value equally often. Values with too few wrong alternatives in their land are
+    left out; the test leaves them out too.
     """
     wanted = Counter[tuple[str, str, str]]()
     for some in lands:
@@ -237,7 +244,7 @@ def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
                     made[one.question.key] = one
                     missing[key] -= 1
     barren = 0
-    while any(shares.values()) and barren < 100:  # rounds: then the lands have no other
+    while any(shares.values()) and barren < 100:  # rounds without a new question: the lands have no more
         before = len(made)
         with suppress(asking.Exhausted):
             for one in asking.asked_of(lands, "train", 30 * len(lands), rng):
@@ -249,7 +256,7 @@ def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
 
 
 def rows(asked: Iterable[Any], split: str) -> Iterator[dict[str, object]]:
-    """The questions with their rationale, as a file holds them."""
+    """Yield the questions with their rationales as rows of a file."""
     for one in asked:
         question: Question = one.question
         yield {
@@ -265,12 +272,12 @@ def rows(asked: Iterable[Any], split: str) -> Iterator[dict[str, object]]:
 
 
 def write(path: Path, lines: Iterable[object]) -> None:
-    """JSON lines."""
+    """Write JSON lines."""
     path.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines), encoding="utf-8")
 
 
 def costs(store: Path) -> None:
-    """What the students of a store were trained with: six operations a parameter and token, their base's too."""
+    """Print the training cost of a store's students: six operations a parameter and token, pretraining included."""
     with closing(read_store(store)) as db:
         for student in db.execute("select * from students order by method"):
             own = bases.resolve(student["base"])
@@ -285,20 +292,20 @@ def costs(store: Path) -> None:
 
 
 def exported(folder: Path, stores: Sequence[Path], split: str) -> Path:
-    """The answers of all students, in one file."""
+    """Return the path of one file with the answers of all students."""
     answers, part = folder / f"{split}.jsonl.gz", folder / "part.jsonl.gz"
     every: list[bytes] = []
     for store in stores:
         part.unlink(missing_ok=True)
         run("export", store.with_suffix(".py"), part, "--answers", "--split", split, "--store", store)
         every.append(part.read_bytes())
-    part.write_bytes(b"".join(every))  # gzip's files can be strung together
+    part.write_bytes(b"".join(every))  # gzip files can be concatenated
     part.replace(answers)
     return answers
 
 
 def run(*arguments: object) -> None:
-    """Run a command of kard, and say how long it took."""
+    """Run a command of kard and print how long it took."""
     start = time.perf_counter()
     said = [*map(str, arguments), *(() if arguments[0] == "export" else ("--quiet",))]
     subprocess.run([sys.executable, "-m", "kard", *said], check=True)

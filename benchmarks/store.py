@@ -1,12 +1,12 @@
-"""How long every canned query, view and command that browses takes on a large store.
+"""Time every canned query, every view and every browsing command on a large store.
 
     python benchmarks/store.py [FOLDER]
 
-Makes a store with 2,000 questions, 20,000 rationales, 2,000,000 hits and 20,000 predictions, in FOLDER (kept, and
-used again) or in a temporary one. Words are drawn by rank as in prose, so that search indexes have the lengths that
-prose gives them. Each is run three times on a connection of its own, with every row fetched; the least CPU seconds
-count, since wall-clock seconds depend on what else runs, and stand beside them. Commands run in this process, so
-their seconds leave out Python's own start.
+Makes a store with 2,000 questions, 20,000 rationales, 2,000,000 hits and 20,000 predictions. With FOLDER it is kept
+and used again; otherwise it is temporary. The frequency of a word falls with its rank, as in prose, so that search
+indexes are as long as those of real texts. Each item runs three times on a new connection and fetches every row.
+The least CPU seconds count, because wall-clock seconds depend on what else runs; both are printed. Commands run in
+this process, without the start of Python.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ VALUES: dict[str, object] = {
 
 
 class Prose:
-    """Texts of words whose frequency falls with their rank, the same for the same seed."""
+    """Random texts of words whose frequency falls with their rank; equal seeds give equal texts."""
 
     def __init__(self, seed: int) -> None:
         self.draw = np.random.default_rng(seed)
@@ -71,19 +71,19 @@ class Prose:
         self.words = np.array([f"word{i}" for i in range(VOCABULARY)])
 
     def texts(self, count: int, length: int) -> Iterator[str]:
-        """`count` texts of `length` words."""
+        """Yield `count` texts of `length` words."""
         for start in range(0, count, 1000):
             shape = (min(1000, count - start), length)
             for row in self.words[self.draw.choice(VOCABULARY, shape, p=self.weights)]:
                 yield " ".join(row)
 
     def numbers(self, count: int, below: int) -> list[int]:
-        """`count` different numbers, 0 to `below` - 1."""
+        """Return `count` different numbers from 0 to `below` - 1."""
         return self.draw.choice(below, count, replace=False).tolist()
 
 
 def fill(db: Database, prose: Prose) -> None:
-    """Every table that the queries read, in one transaction."""
+    """Fill every table that the queries read, in one transaction."""
     with db.atomic():
         _questions(db, prose)
         _retrievals(db, prose)
@@ -232,7 +232,7 @@ def _students(db: Database, prose: Prose) -> None:
 
 
 def _verifications(db: Database) -> None:
-    """One model's opinion on every other rationale."""
+    """Add one verifier's opinion on every second rationale."""
     db.execute("insert into verifiers values ('verifier', 'verifier', 'm', '', '{}', 'now')")
     db.execute(
         "insert into verifications"
@@ -268,7 +268,7 @@ def _judgements(db: Database) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """What was run, and the least that it took in three runs."""
+    """The least seconds of three runs of one item."""
 
     name: str
     cpu: float  # seconds
@@ -277,7 +277,7 @@ class Timed:
 
 
 def best(name: str, what: Callable[[], int]) -> Timed:
-    """Run it three times; `what` gives its number of rows."""
+    """Run `what` three times, print and return its least seconds; `what` returns its number of rows."""
     runs: list[tuple[float, float, int]] = []
     for _ in range(RUNS):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -290,13 +290,13 @@ def best(name: str, what: Callable[[], int]) -> Timed:
 
 
 def fetched(path: Path, statement: str, values: dict[str, object]) -> int:
-    """Run a statement on a connection of its own; its rows."""
+    """Run a statement on a new connection and return its number of rows."""
     with closing(read_store(path)) as connection:
         return len(connection.execute(statement, values).fetchall())
 
 
 def commands(path: Path) -> Iterator[tuple[str, Callable[[], int]]]:
-    """The commands that browse a store; each gives its lines of output."""
+    """Yield the commands that browse a store, as functions that return their number of lines."""
     for words in (
         ("rationales", TASK, "--json"),
         ("rationales", TASK, "--search", "word12 word7", "--json"),
@@ -316,7 +316,7 @@ def commands(path: Path) -> Iterator[tuple[str, Callable[[], int]]]:
 
 
 def measure(path: Path) -> list[Timed]:
-    """Every canned query, with what it needs and nothing else; a page of every view; the commands that browse."""
+    """Time every canned query (required parameters only), a page of every view, and the browsing commands."""
     lines: list[Timed] = []
     for name in query_names():
         statement = sql(name)
@@ -329,14 +329,14 @@ def measure(path: Path) -> list[Timed]:
     with closing(read_store(path)) as connection:
         views = [row[0] for row in connection.execute("select name from sqlite_master where type = 'view'")]
     for view in views:
-        # A page of a view is what browsers of SQLite files ask for.
+        # Browsers of SQLite files ask for one page of a view.
         lines.append(best(f"view {view}", lambda v=view: fetched(path, f"select * from {v} limit 100", {})))
     lines += [best(name, run) for name, run in commands(path)]
     return lines
 
 
 def run(folder: Path) -> int:
-    """Make the store if it is not there, measure, print the table; the number of lines over the limit."""
+    """Make the store if it does not exist, print the table, and return the number of items over the limit."""
     path = folder / "kard.db"
     if not path.exists():
         start = time.perf_counter()
@@ -359,7 +359,7 @@ def run(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure in the folder that was named, or in a temporary one."""
+    """Measure in the named folder, or in a temporary one."""
     if arguments:
         Path(arguments[0]).mkdir(parents=True, exist_ok=True)
         sys.exit(min(run(Path(arguments[0])), 1))
