@@ -36,7 +36,7 @@ GROUPS = {
         "report": "report:report",
         "compare": "compare:compare",
         "hits": "hits:hits",
-        "rescore": "rescore:rescore",
+        "rescore": "failures:rescore",
         "failures": "failures:failures",
     },
     "Look, serve and share": {

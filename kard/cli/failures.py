@@ -1,10 +1,8 @@
-"""`kard failures`: how often knowledge, retriever, student or teacher failed, under each condition."""
+"""`kard failures` and `kard rescore`: why stored answers are wrong, and whether they were read rightly."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +11,15 @@ import click
 
 from kard.cli import choose, options, show
 from kard.cli.explain import needed as needed_option
+from kard.cli.rows import MACHINE_FORMS, print_records, print_rows
 from kard.evaluation.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from kard.evaluation.failures import Failure, FailureCounts, FailureRow
     from kard.evaluation.verdicts import Needed, Verdict
 
-Table = tuple[list[str], list[list[object]]]
+TableCells = tuple[list[str], list[list[object]]]  # header, rows
+SHOWN = 20  # changed answers that a table lists
 
 
 @click.command()
@@ -28,119 +28,147 @@ Table = tuple[list[str], list[list[object]]]
 @click.option("--judged", is_flag=True, help="Only questions of which a person judged a passage or rationale.")
 @needed_option
 @click.option(
-    "-n", "--examples", type=click.IntRange(min=0), default=2, show_default=True, help="Question ids a verdict."
+    "-n", "--examples", type=click.IntRange(min=0), default=2, show_default=True, help="Question ids per verdict."
 )
-@click.option("--rows", "each", is_flag=True, help="A row for each wrong answer instead, with the reason.")
-@click.option("--json", "form", flag_value="json", help="Print a JSON list.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
-@click.option("--table", "form", flag_value="table", default="table", help="Print a table.  [default]")
+@click.option("--rows", "each", is_flag=True, help="Print a row for each wrong answer instead, with the reason.")
+@options.forms("json", "csv", "markdown")
 @options.store
 def failures(
     task: str, split: str | None, judged: bool, needed: Needed, examples: int, each: bool, form: str, store: Path
 ) -> None:
-    """Show for each condition of TASK why its wrong answers are wrong, with the ids of some.
+    """Count why the wrong answers of TASK are wrong.
 
-    The verdicts are those of `kard explain`; each wrong answer has exactly one.
+    The counts are by condition, with the ids of some questions. The verdicts are those of `kard explain`; each
+    wrong answer has exactly one.
     """
     from kard.errors import Missing
     from kard.evaluation.failures import tally, verdicts
-    from kard.evaluation.report import as_markdown
 
     run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
-    name, of = run.name, run.split
-    found = verdicts(run.db, name, of, needed=needed, judged=judged)
-    if not found:
-        judging = "to a question that a person judged something of; judge with: kard judge" if judged else ""
-        raise Missing(f"no wrong answer of {name}/{of} {judging or f'in the store; answer with: kard run {task}'}")
-    lines = tally(found, examples)
-    if form == "json":
-        show.as_json([_as_object(f) for f in found] if each else [_line_as_object(line) for line in lines])
-    elif form == "csv":
-        body = _flat([_as_object(f) for f in found]) if each else _counted(lines)
-        csv.writer(sys.stdout, lineterminator="\n").writerows(body)
-    elif form == "markdown":
-        click.echo(show.clean(as_markdown(*(_answers(found) if each else _shares(lines)))))
+    wrong = verdicts(run.db, run.name, run.split, needed=needed, judged=judged)
+    if not wrong:
+        advice = f"in the store; answer with: kard run {task}"
+        if judged:
+            advice = "to a question that a person judged something of; judge with: kard judge"
+        raise Missing(f"no wrong answer of {run.name}/{run.split} {advice}")
+    counts = tally(wrong, examples)
+    if form in MACHINE_FORMS:
+        record = _nested_counts if form == "json" else _flat_counts
+        print_records(form, [_record(failure) for failure in wrong] if each else [record(row) for row in counts])
     else:
         only = ", judged questions only" if judged else ""
-        show.table(f"{name}, {of}: why answers are wrong{only}", *(_answers(found) if each else _shares(lines)))
-        if examples and not each:
-            show.table("some of them, for kard explain", *_examples(lines))
-    for note in _notes(lines, found, needed):
+        title = f"{run.name}, {run.split}: why answers are wrong{only}"
+        print_rows(form, *(_reasons(wrong) if each else _shares(counts)), title=title)
+        if form == "table" and examples and not each:
+            print_rows(form, *_examples(counts), title="some of them, for kard explain")
+    for note in _notes(counts, wrong, needed):
         click.echo(note, err=True)
 
 
-def _shares(lines: Sequence[FailureRow]) -> Table:
-    """Counts with the share of each condition's wrong answers; verdicts that never fell take no column."""
-    there: list[Verdict] = [v for v in VERDICTS if any(line.counts[v] for line in lines)]
-    names = _names([line.condition for line in lines])
-    body: list[list[object]] = []
-    for line in lines:
-        cells = [f"{n} ({n / line.wrong:.0%})" if (n := line.counts[v]) else "0" for v in there]
-        body.append([names[line.condition], line.wrong, *cells])
-    return ["condition", "wrong", *there], body
+def _shares(counts: Sequence[FailureRow]) -> TableCells:
+    """Return counts with their share of each condition's wrong answers; verdicts that never fell take no column."""
+    occurring: list[Verdict] = [v for v in VERDICTS if any(row.counts[v] for row in counts)]
+    names = _names([row.condition for row in counts])
+    rows: list[list[object]] = []
+    for row in counts:
+        cells = [f"{n} ({n / row.wrong:.0%})" if (n := row.counts[v]) else "0" for v in occurring]
+        rows.append([names[row.condition], row.wrong, *cells])
+    return ["condition", "wrong", *occurring], rows
 
 
 def _names(conditions: Sequence[FailureCounts]) -> dict[FailureCounts, str]:
-    """What tables call them: with the seed only where there is more than one."""
+    """Return the conditions' names in tables, with the seed only where there are several seeds."""
     several = len({c.seed for c in conditions}) > 1
     return {c: c.name if several else c.label for c in conditions}
 
 
-def _examples(lines: Sequence[FailureRow]) -> Table:
-    names = _names([line.condition for line in lines])
-    body: list[list[object]] = [
-        [names[line.condition], v, " ".join(line.examples[v])] for line in lines for v in VERDICTS if line.counts[v]
+def _examples(counts: Sequence[FailureRow]) -> TableCells:
+    names = _names([row.condition for row in counts])
+    rows: list[list[object]] = [
+        [names[row.condition], v, " ".join(row.examples[v])] for row in counts for v in VERDICTS if row.counts[v]
     ]
-    return ["condition", "verdict", "questions"], body
+    return ["condition", "verdict", "questions"], rows
 
 
-def _answers(found: Sequence[Failure]) -> Table:
-    names = _names([f.condition for f in found])
-    body: list[list[object]] = [[names[f.condition], f.key, f.gold, f.answer, f.verdict, f.why] for f in found]
-    return ["condition", "question", "gold", "answer", "verdict", "because"], body
+def _reasons(wrong: Sequence[Failure]) -> TableCells:
+    names = _names([f.condition for f in wrong])
+    rows: list[list[object]] = [[names[f.condition], f.key, f.gold, f.answer, f.verdict, f.why] for f in wrong]
+    return ["condition", "question", "gold", "answer", "verdict", "because"], rows
 
 
-def _as_object(failure: Failure) -> dict[str, object]:
-    rest = {k: v for k, v in asdict(failure).items() if k != "condition"}
-    return {**asdict(failure.condition), **rest}
+def _record(failure: Failure) -> dict[str, object]:
+    return {**asdict(failure.condition), **{k: v for k, v in asdict(failure).items() if k != "condition"}}
 
 
-def _line_as_object(line: FailureRow) -> dict[str, object]:
-    verdicts = {
-        v: {"count": n, "share": _share(n, line), "examples": list(line.examples[v])}
-        for v, n in line.counts.items()
+def _nested_counts(row: FailureRow) -> dict[str, object]:
+    by_verdict = {
+        v: {"count": n, "share": _share(n, row), "examples": list(row.examples[v])} for v, n in row.counts.items()
     }
-    return {**asdict(line.condition), "wrong": line.wrong, "verdicts": verdicts}
+    return {**asdict(row.condition), "wrong": row.wrong, "verdicts": by_verdict}
 
 
-def _counted(lines: Sequence[FailureRow]) -> list[list[object]]:
-    flat = [
-        {
-            **asdict(line.condition),
-            "wrong": line.wrong,
-            **line.counts,
-            **{f"{v} share": _share(n, line) for v, n in line.counts.items()},
-        }
-        for line in lines
-    ]
-    return _flat(flat)
+def _flat_counts(row: FailureRow) -> dict[str, object]:
+    shares = {f"{v} share": _share(n, row) for v, n in row.counts.items()}
+    return {**asdict(row.condition), "wrong": row.wrong, **row.counts, **shares}
 
 
-def _flat(objects: Sequence[Mapping[str, object]]) -> list[list[object]]:
-    return [list(objects[0]), *(list(o.values()) for o in objects)]
+def _share(count: int, row: FailureRow) -> float:
+    return round(count / row.wrong, 4)
 
 
-def _share(count: int, line: FailureRow) -> float:
-    return round(count / line.wrong, 4)
-
-
-def _notes(lines: Sequence[FailureRow], found: Sequence[Failure], needed: Needed) -> Iterator[str]:
-    """What a reader could misread."""
+def _notes(counts: Sequence[FailureRow], wrong: Sequence[Failure], needed: Needed) -> Iterator[str]:
+    """Yield what a reader of the table could misread."""
     from kard.evaluation.failures import cramped
 
-    never = [v for v in VERDICTS if not any(line.counts[v] for line in lines)]
+    never = [v for v in VERDICTS if not any(row.counts[v] for row in counts)]
     if never:
         yield f"never: {', '.join(never)}"
-    if needed == "all" and (note := cramped(found)):
+    if needed == "all" and (note := cramped(wrong)):
         yield note
+
+
+@click.command()
+@click.argument("task")
+@click.option("--split", help="Only the answers to this split. [default: all splits]")
+@options.dry_run
+@options.as_json
+@options.store
+@options.quiet
+def rescore(task: str, split: str | None, dry_run: bool, as_json: bool, store: Path, quiet: bool) -> None:
+    """Read the stored answers of TASK again.
+
+    The parser of this version reads what students wrote, and the changes are printed. Nothing is generated again.
+    Answers that had to be forced stay.
+    """
+    from kard import tasks
+    from kard.db import open_store
+    from kard.errors import Missing
+    from kard.evaluation import rescore as evaluation
+
+    name = tasks.load(task).name
+    db = open_store(store, create=False)
+    result = evaluation.rescore(db, name, split, dry_run=dry_run, progress=show.progress(quiet))
+    if not result.conditions:
+        raise Missing(f"no answers of {name} to read again; make them with: kard run {task}")
+    if as_json:
+        show.as_json({"reread": result.reread, "dry_run": dry_run, **asdict(result)})
+        return
+    if any(condition.reread for condition in result.conditions):
+        header = ("condition", "texts", "read otherwise", "right", "unread")
+        rows = [
+            (c.name, c.texts, c.reread, f"{c.right[0]} -> {c.right[1]}", f"{c.unread[0]} -> {c.unread[1]}")
+            for c in result.conditions
+            if c.reread
+        ]
+        show.table("", header, rows)
+    if result.changes:
+        changes = [(c.condition, c.key, c.before or "-", c.after or "-", c.gold or "-") for c in result.changes]
+        of_all = f", the first {SHOWN} of {len(changes)}" if len(changes) > SHOWN else ""
+        show.table(
+            f"Changed answers{of_all}", ("condition", "question", "before", "after", "gold"), changes[:SHOWN]
+        )
+    texts = sum(condition.texts for condition in result.conditions)
+    would = "would be read otherwise" if dry_run else "read otherwise"
+    click.echo(
+        f"{result.reread} of {texts} texts {would}, {len(result.changes)} votes changed; parser {result.parser}"
+    )
