@@ -1,6 +1,6 @@
--- Views hold no data: they are dropped and made again whenever a store is opened for writing.
+-- The views, which hold no data: a store that has other ones gets these when it is opened for writing.
 
--- Accuracy of each condition, by kind of question.
+-- Accuracy of every condition for each kind of question.
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
        count(*) as questions, sum(p.correct) as correct,
@@ -13,7 +13,7 @@ join students s on s.id = e.student_id
 join questions q on q.id = p.question_id
 group by e.id, q.kind;
 
--- The passages that a question needs: gold evidence where the data names it, else the top 3 by a rationale.
+-- The passages that a question needs: those of its evidence, and the first 3 that its first rationale found.
 create view needed_passages as
 select q.id as question_id, p.id as passage_id, 'evidence' as source
 from evidence e join questions q on q.id = e.question_id join passages p on p.document = e.document
@@ -23,14 +23,14 @@ from retrievals r join hits h on h.retrieval_id = r.id
 join rationales t on t.id = r.rationale_id
 where r.query = 'rationale' and t.sample = 0 and h.rank <= 3;
 
--- One row a question, retriever and kind of gold: the best rank at which a needed passage stands.
--- Each needed passage is looked up by its id: reading every list from its top would read every hit.
+-- The best rank of a needed passage, one row per question, retriever and kind of gold.
 create view first_hits as
 select q.task, q.split, q.kind, r.question_id, r.index_id, 'bm25' as retriever, n.source as gold,
        min(h.rank) as rank
 from needed_passages n
 join retrievals r on r.question_id = n.question_id and r.query = 'question'
 join questions q on q.id = r.question_id
+-- by the passage's id: reading every list from its top would read every hit
 left join hits h on h.passage_id = n.passage_id and h.retrieval_id = r.id
 where exists (select 1 from hits where retrieval_id = r.id)
 group by r.id, n.source
@@ -53,7 +53,7 @@ join questions q on q.id = g.question_id
 left join ranked x on x.passage_id = n.passage_id and x.ranking_id = g.id
 group by g.id, n.source;
 
--- Share of questions with a needed passage among the first k.
+-- Share of questions with a needed passage among the first k, for each retriever.
 create view hits_at_k as
 select task, split, index_id, retriever, gold, count(*) as questions,
        round(avg(coalesce(rank <= 1, 0)), 4) as hits_at_1,
@@ -64,7 +64,7 @@ select task, split, index_id, retriever, gold, count(*) as questions,
 from first_hits
 group by task, split, index_id, retriever, gold;
 
--- What each teacher's rationales are worth.
+-- How many of each teacher's rationales were accepted or could not be read, and how long they are.
 create view rationale_quality as
 select q.task, q.split, t.name as teacher, count(*) as rationales,
        count(distinct q.id) as questions,
@@ -76,7 +76,7 @@ join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, q.split, t.id;
 
--- What was paid, in money and tokens, by teacher.
+-- What each teacher cost in US dollars, tokens and seconds.
 create view costs as
 select q.task, t.name as teacher, count(*) as rationales, sum(r.prompt_tokens) as prompt_tokens,
        sum(r.completion_tokens) as completion_tokens, round(sum(r.cost), 6) as cost,
@@ -86,8 +86,7 @@ join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, t.id;
 
--- One row a rationale: the verdict of its own conclusion, whether every verifier reads the gold answer from it (null where
--- none was asked), and how often people judged it good and bad.
+-- Rationales with the verdict on their conclusion, the opinion of verifiers and the judgements of people.
 create view rationale_verdicts as
 select r.id, q.task, q.split, q.key, r.question_id, t.name as teacher, r.teacher_id, r.sample,
        case when r.conclusion is null then 'unread' when r.accepted then 'accepted' else 'rejected' end as verdict,
@@ -100,7 +99,7 @@ from rationales r
 join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id;
 
--- What each step made and what it took, from the rows that it left: seconds are the work's own, summed over threads.
+-- What each step has made, and the seconds (summed over threads), tokens and US dollars that it took.
 create view step_costs as
 select q.task, 'teach' as step, 'rationales' as unit, count(*) as units, round(sum(r.milliseconds) / 1000, 1) as seconds,
        sum(r.prompt_tokens + r.completion_tokens) as tokens, round(sum(r.cost), 6) as cost
@@ -130,7 +129,7 @@ select e.task, 'answer', 'answers', count(*), round(sum(p.milliseconds) / 1000, 
 from predictions p join evaluations e on e.id = p.evaluation_id
 group by e.task;
 
--- What a student may be trained on: a question, an accepted rationale, its passages best first.
+-- What students may be trained on: a question, an accepted rationale and its first passages.
 create view training_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
        q.text as question, q.options, q.answer, r.text as rationale,
@@ -141,7 +140,7 @@ join retrievals x on x.rationale_id = r.id
 join hits h on h.retrieval_id = x.id and h.rank <= 3
 join passages p on p.id = h.passage_id;
 
--- What a reranker is trained on: a question, a candidate, BM25(rationale, candidate).
+-- What rerankers are trained on: a question, a candidate passage and BM25(rationale, candidate).
 create view reranker_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
        h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale

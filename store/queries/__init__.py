@@ -1,1 +1,1 @@
-"""Named queries, one statement per file."""
+"""Canned queries for people, one statement per file; `internal/` holds those that kard itself runs."""

@@ -1,4 +1,4 @@
--- Accuracy of every condition: size, method, and what was read.
+-- Accuracy of every condition: a student, its retriever and the number of passages that it reads.
 select evaluation_id, task, split, size, method, seed, retriever, k, sum(questions) as questions,
        sum(correct) as correct, round(1.0 * sum(correct) / sum(questions), 4) as accuracy, sum(unread) as unread
 from accuracy

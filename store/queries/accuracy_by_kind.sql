@@ -1,4 +1,4 @@
--- Accuracy of every condition, for each kind of question.
+-- Accuracy of every condition for each kind of question.
 select evaluation_id, task, split, size, method, seed, retriever, k, kind, questions, correct, accuracy, unread
 from accuracy
 where task = coalesce(nullif(:task, ''), task) and split = coalesce(nullif(:split, ''), split)

@@ -1,8 +1,9 @@
--- Accuracy with and without the questions whose text stands in training questions or passages (see contamination).
+-- Accuracy of every condition with and without the questions that the query contamination lists.
 with found as (select distinct question_id from overlaps where share >= coalesce(nullif(:share, ''), 0))
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k,
        count(*) as questions, round(avg(p.correct), 4) as accuracy,
-       sum(f.question_id is null) as clean, round(avg(case when f.question_id is null then p.correct end), 4) as clean_accuracy,
+       sum(f.question_id is null) as clean,
+       round(avg(case when f.question_id is null then p.correct end), 4) as clean_accuracy,
        round(avg(case when f.question_id is not null then p.correct end), 4) as overlapping_accuracy
 from predictions p
 join evaluations e on e.id = p.evaluation_id

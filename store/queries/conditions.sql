@@ -1,4 +1,4 @@
--- Every condition with its id, how many questions it answered and how many it got right.
+-- Every condition with its id, the number of questions that it answered and the number of right answers.
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k,
        count(p.id) as questions, coalesce(sum(p.correct), 0) as correct, round(avg(p.correct), 4) as accuracy
 from evaluations e

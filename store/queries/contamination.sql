@@ -1,4 +1,4 @@
--- Held-out questions whose text stands in a training question or in a passage, with the share that does.
+-- Held-out questions whose text stands in a training question or in a passage, with the share of it that does.
 select q.task, q.split, q.key, o.kind, round(o.share, 4) as share,
        case when o.passage_id is null then 'training question' else 'passage' end as inside,
        coalesce(t.key, p.id) as other, q.text, coalesce(t.text, p.title || ': ' || p.text) as other_text

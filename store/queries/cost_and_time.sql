@@ -1,2 +1,2 @@
--- What each step made, and what that took: seconds, tokens and US dollars of everything that is kept.
+-- What each step has made, and the seconds, tokens and US dollars that it took.
 select * from step_costs where task = coalesce(nullif(:task, ''), task)

@@ -1,2 +1,2 @@
--- What each teacher cost, in money, tokens and time.
+-- What each teacher cost in US dollars, tokens and seconds.
 select * from costs where task = coalesce(nullif(:task, ''), task) order by task, teacher

@@ -1,4 +1,4 @@
--- Questions on which two conditions (the ids that `accuracy` shows) give different answers.
+-- Questions that two conditions answer differently; their ids are those that accuracy shows.
 select q.task, q.split, q.key, q.text, q.answer as gold, p.answer as one_says, r.answer as other_says,
        p.correct as one_is_right, r.correct as other_is_right
 from predictions p

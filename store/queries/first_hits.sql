@@ -1,5 +1,4 @@
--- The best rank of a needed passage, for each question, retriever (a reranker's id) and kind of gold, and the depth
--- that was searched to.
+-- The best rank of a needed passage for each question and retriever, with the depth of the search.
 select q.key, f.gold, f.retriever, f.rank, coalesce(
     (select g.depth from rankings g join retrievers t on t.id = g.retriever_id
      where g.question_id = f.question_id and g.index_id = f.index_id and f.retriever = t.kind || ' ' || t.id),

@@ -1,4 +1,4 @@
--- The same with the passages that people judged good as those that a question needs.
+-- Share of questions with a passage that people judged good among the first k, for each retriever.
 with first as (
     select r.question_id, r.index_id, 'bm25' as retriever, min(h.rank) as rank
     from judgements j

@@ -1,4 +1,4 @@
--- Passages that people judged for a question, with their best rank in its own list and how many answers read them.
+-- Passages that people judged, with their ranks and the number of answers that read them.
 select q.task, q.split, q.key, j.verdict, j.author, j.note, p.title, j.passage_id, j.created,
        (select min(h.rank) from hits h join retrievals r on r.id = h.retrieval_id
         where h.passage_id = j.passage_id and r.question_id = j.question_id and r.query = 'question') as bm25_rank,

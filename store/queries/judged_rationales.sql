@@ -1,4 +1,4 @@
--- Rationales that people judged, with what they conclude: where do people and the check disagree?
+-- Rationales that people judged, first those whose conclusion people disagree with.
 select v.task, v.split, v.key, v.teacher, v.sample, j.verdict as judged, j.author, j.note, v.verdict, v.gold,
        v.conclusion, v.verified, j.created, v.text
 from judgements j

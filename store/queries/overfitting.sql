@@ -1,4 +1,4 @@
--- Accuracy on training questions against that on held-out ones (training ones: kard answer TASK --split train).
+-- Accuracy on training questions, which `kard evaluate TASK --split train` answers, beside that on held-out ones.
 with shares as (
     select e.task, e.split, e.student_id, e.retriever, e.k, e.decoding, avg(p.correct) as accuracy
     from evaluations e join predictions p on p.evaluation_id = e.id

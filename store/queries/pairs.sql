@@ -1,6 +1,7 @@
--- Every two conditions on the same questions: both right, one alone right, both wrong.
+-- Every two conditions on the same questions: both right, one right, both wrong.
 select a.task, a.split, a.id as one, b.id as other,
-       s.size || ' ' || s.method || ' ' || a.retriever as one_is, t.size || ' ' || t.method || ' ' || b.retriever as other_is,
+       s.size || ' ' || s.method || ' ' || a.retriever as one_is,
+       t.size || ' ' || t.method || ' ' || b.retriever as other_is,
        count(*) as questions, sum(p.correct and r.correct) as both, sum(p.correct and not r.correct) as one_alone,
        sum(r.correct and not p.correct) as other_alone, sum(not p.correct and not r.correct) as neither
 from evaluations a

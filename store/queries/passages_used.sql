@@ -1,4 +1,4 @@
--- The passages that students read most often, how often the answer was right, and in how many lists they were found.
+-- The passages that students read most often, with the share of right answers.
 with used as (
     select j.value as id, count(*) as readings, count(distinct x.question_id) as questions,
            round(avg(x.correct), 4) as accuracy

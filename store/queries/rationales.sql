@@ -1,4 +1,4 @@
--- Rationales with their verdicts: what each concludes, the gold answer, and what people said of it.
+-- Rationales with their verdicts, the right answers and what people said of them.
 select id, task, split, key, teacher, sample, verdict, gold, conclusion, verified, good, bad, text
 from rationale_verdicts
 where task = coalesce(nullif(:task, ''), task) and key = coalesce(nullif(:key, ''), key)

@@ -1,4 +1,4 @@
--- Passages that hold every word of a text, best first, with how many lists of hits they stand in.
+-- Passages that contain every word of a text, best first.
 with best as materialized (
     select rowid, rank from passages_fts
     where passages_fts match '"' || replace(replace(printf('%s', :text), '"', '""'), ' ', '" "') || '"'

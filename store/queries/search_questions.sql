@@ -1,4 +1,4 @@
--- Questions that hold every word of a text, best first, with how many conditions answered and how many were right.
+-- Questions that contain every word of a text, best first, with how many conditions answered them right.
 select q.id, q.task, q.split, q.key, q.text, q.answer as gold,
        (select count(*) from predictions p where p.question_id = q.id) as conditions,
        (select sum(p.correct) from predictions p where p.question_id = q.id) as correct

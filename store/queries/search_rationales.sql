@@ -1,8 +1,9 @@
--- Rationales that hold every word of a text, best first.
-select v.id, v.task, v.split, v.key, v.teacher, v.sample, v.verdict, v.gold, v.conclusion, v.verified, v.good, v.bad, v.text
+-- Rationales that contain every word of a text, best first.
+select v.id, v.task, v.split, v.key, v.teacher, v.sample, v.verdict, v.gold, v.conclusion, v.verified, v.good, v.bad,
+       v.text
 from rationales_fts f
 join rationale_verdicts v on v.id = f.rowid
--- Each word in quotes: prose is not the search's own syntax; printf ends a text at its first NUL, which nothing else cuts.
+-- Each word stands in quotes, since prose is not the syntax of the search; printf ends a text at its first NUL.
 where rationales_fts match '"' || replace(replace(printf('%s', :text), '"', '""'), ' ', '" "') || '"'
   and v.task = coalesce(nullif(:task, ''), v.task) and v.key = coalesce(nullif(:key, ''), v.key)
   and v.teacher = coalesce(nullif(:teacher, ''), v.teacher)

@@ -1,4 +1,4 @@
--- Questions that every student gets wrong, under every condition.
+-- Questions that every student gets wrong under every condition.
 select q.task, q.split, q.key, q.text, q.answer as gold, count(*) as conditions,
        group_concat(distinct coalesce(p.answer, 'unread')) as answers
 from predictions p join questions q on q.id = p.question_id

@@ -1,1 +1,1 @@
-"""The statements that kard itself runs; not listed by `kard query`."""
+"""The statements that kard itself runs, one per file; `kard query` does not list them."""

@@ -1,6 +1,6 @@
--- The passages that each retriever could choose from: a question's own hits, what a reranker or another retriever
--- ordered, and the hits of the rationale that `silver` reads (a question's first one on the index).
--- `bm25_rank` is the rank in the question's own list.
+-- Passages that each retriever could choose from: a question's hits, those that a reranker or another retriever ordered,
+-- and those of the question's first rationale, which the retriever silver reads. `bm25_rank` is the rank in the
+-- question's own list.
 select r.question_id, r.index_id, 'question' as list, null as rationale_id, h.passage_id, h.rank as bm25_rank
 from retrievals r
 join questions q on q.id = r.question_id

@@ -1,4 +1,4 @@
--- Every condition of a split with all that decides its answers: what tells one from another is found from this.
+-- Every condition of a split with all settings that decide its answers.
 select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.decoding, e.index_id, e.reranker_id,
        r.settings as reranker, s.id as student_id, s.base_sha256 as base, s.settings as training, s.examples,
        s.data_sha256 as data

@@ -1,4 +1,4 @@
--- Rationales of a task, of all its teachers or of one, in the order of a file.
+-- Rationales of a task, of one teacher or of all, in the order of the exported file.
 select q.key, r.sample, r.text, t.id as teacher_id, t.model, t.sampling
 from rationales r
 join questions q on q.id = r.question_id

@@ -1,4 +1,4 @@
--- Questions with how many conditions got each right, answered ones first; what is left empty narrows nothing.
+-- Questions with the number of conditions that got each right, answered ones first; a null parameter filters nothing.
 select q.id as question_id, q.task, q.split, q.kind, q.key, q.text, q.answer as gold,
        (select count(*) from predictions p where p.question_id = q.id) as conditions,
        (select sum(p.correct) from predictions p where p.question_id = q.id) as correct

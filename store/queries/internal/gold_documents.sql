@@ -1,4 +1,4 @@
--- The gold documents of a split's questions with their passages; a document without any is kept.
+-- Evidence documents of a split's questions with their passages; a document without passages has a row too.
 select e.question_id, e.document, p.id as passage_id
 from evidence e
 join questions q on q.id = e.question_id

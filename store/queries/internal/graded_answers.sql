@@ -1,4 +1,4 @@
--- Every prediction with what made it and whether it is right: what reports and comparisons are computed from.
+-- Every prediction of a split with its condition and grade, as reports and comparisons use it.
 select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, q.kind, q.key,
        json_array_length(q.options) as options, q.answer as gold, p.answer, p.correct, p.votes,
        t.prompt_tokens, t.completion_tokens, p.milliseconds, p.flops

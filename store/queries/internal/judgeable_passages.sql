@@ -1,4 +1,4 @@
--- The passages that were ever found for a question, read for it or named as its evidence.
+-- Passages that were found for a question, read for it or named as its evidence.
 select h.passage_id from retrievals r join hits h on h.retrieval_id = r.id where r.question_id = :question
 union
 select j.value from predictions p, json_each(p.passages) j where p.question_id = :question

@@ -1,4 +1,4 @@
--- What people said of the passages and rationales of a split's questions, latest last.
+-- Judgements of the passages and rationales of a split's questions, newest last.
 select j.id, j.question_id, q.key, j.passage_id, j.rationale_id, j.verdict, j.note, j.author, j.created
 from judgements j
 join questions q on q.id = j.question_id

@@ -1,4 +1,4 @@
--- Every list of passages that was found for a question: with its own words, with each rationale, by each retriever.
+-- Every list of passages of a question: found with its text, with each rationale, ordered by each retriever.
 select i.created, r.index_id, r.query as kind, r.depth, r.rationale_id, null as reranker_id, null as retriever_id,
        h.rank, h.passage_id, h.bm25, null as score, h.question_rank
 from retrievals r

@@ -1,5 +1,5 @@
--- Samples that a teacher has not given yet, of the first questions of a split whose answer is known.
--- First samples of all questions come before second ones: a run that stops early has reached the most questions.
+-- Rationales that a teacher still owes for the first :limit questions of a split, as question and number of sample.
+-- First samples of all questions precede second ones, so that a run that stops early has reached most questions.
 with recursive numbers (sample) as (
     select 0 union all select sample + 1 from numbers where sample + 1 < :samples
 ),

@@ -1,5 +1,4 @@
--- Rationales that a verifier has not read yet, with their questions: of the first questions of a split whose answer is
--- known, first samples before second ones.
+-- Rationales that a verifier has not read yet, with their questions; first samples precede second ones.
 with wanted as (
     select id, key, text, options, answer from questions
     where task = :task and split = :split and answer is not null

@@ -1,4 +1,4 @@
--- What each question needs: gold evidence by document, and the first :silver passages by its first rationale on one index.
+-- Passages that each question needs: those of its evidence, and the first :silver ones of its first rationale.
 select e.question_id, 'evidence' as source, e.document as unit, p.id as passage_id
 from evidence e
 join questions q on q.id = e.question_id

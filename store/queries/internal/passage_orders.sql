@@ -1,5 +1,5 @@
--- Every order of each question's passages on one index: BM25's, each reranker's, fused, dense and hybrid ones.
--- Rerankers that were trained to compare settings are left out unless :experiments.
+-- Every order of each question's passages on one index: of BM25, of rerankers, of fused, dense and hybrid retrievers.
+-- Rerankers that an ablation trained are left out unless :experiments.
 with asked as (
     select id from questions
     where task = :task and split = :split and (:question is null or id = :question) order by id limit :limit

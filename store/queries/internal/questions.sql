@@ -1,4 +1,4 @@
--- The first :limit questions of a task, of one split or of all, with their gold documents as a JSON list.
+-- The first :limit questions of a task, of one split or of all, with their evidence documents as a JSON list.
 select id, key, split, text, options, answer, kind, facts,
        (select json_group_array(document) from evidence where question_id = questions.id) as evidence
 from questions

@@ -1,4 +1,4 @@
--- The rationales of a split's questions, and whether students and rerankers may have been trained on them.
+-- Rationales of a split's questions, and whether students and rerankers may have been trained on them.
 select r.question_id, r.id, t.name as teacher, r.sample, r.text, r.conclusion, r.accepted,
        q.split = 'train' and r.accepted as trained
 from rationales r

@@ -1,4 +1,4 @@
--- The first :k passages by BM25(question), for each question of a split.
+-- The first :k passages by BM25(question) for each question of a split.
 select r.question_id, p.id, p.document, p.part, p.title, p.text
 from retrievals r
 join questions q on q.id = r.question_id

@@ -1,4 +1,4 @@
--- The first :k passages of a fused, dense or hybrid retriever, for each question of a split.
+-- The first :k passages of a fused, dense or hybrid retriever for each question of a split.
 select g.question_id, p.id, p.document, p.part, p.title, p.text
 from rankings g
 join questions q on q.id = g.question_id

@@ -1,4 +1,4 @@
--- The first :k passages by BM25(rationale), for each question of a split that has a rationale; its first one's.
+-- The first :k passages by BM25 of a question's first rationale, for each question of a split that has one.
 select r.question_id, p.id, p.document, p.part, p.title, p.text
 from retrievals r
 join questions q on q.id = r.question_id

@@ -1,4 +1,4 @@
--- The first :k passages found with each rationale of a task, on the newest index that it was searched in.
+-- The first :k passages of each rationale of a task, on the newest index that it was searched in.
 select x.rationale_id, h.passage_id
 from (
     select r.rationale_id, max(r.id) as id

@@ -1,4 +1,4 @@
--- The first :silver passages by BM25(rationale), for each rationale of a split that nothing was trained on.
+-- The first :silver passages of each rationale of a split that is not trained on.
 select r.question_id, r.index_id, r.rationale_id, h.passage_id
 from retrievals r
 join questions q on q.id = r.question_id

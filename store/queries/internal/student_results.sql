@@ -1,7 +1,7 @@
--- What the student :student answered under each condition: questions, right answers, how it decoded.
+-- What the student :student answered under each condition: questions, right answers and decoding.
 select e.id as evaluation_id, e.split, e.retriever, e.k, e.decoding, count(*) as questions, sum(p.correct) as correct
 from evaluations e
 join predictions p on p.evaluation_id = e.id
 where e.student_id = :student
 group by e.id
-order by e.split, e.id;
+order by e.split, e.id

@@ -1,4 +1,4 @@
--- What each teacher was paid for a task's rationales, by split: what lies behind a student's lessons.
+-- What each teacher was paid for the rationales of a task, by split.
 select t.name as teacher, q.split, count(*) as rationales, sum(r.prompt_tokens) as prompt_tokens,
        sum(r.completion_tokens) as completion_tokens, sum(r.cost) as cost
 from rationales r
