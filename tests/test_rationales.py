@@ -142,7 +142,7 @@ def test_vectors_alone_measure_nothing_and_say_so(kard: Run) -> None:
 def test_the_quality_of_a_store_is_told_by_teacher(kard: Run) -> None:
     done = kard("--quality", "--json")
     assert done.exit_code == 0, done.output
-    guide, other = json.loads(done.output)
+    guide, other = json.loads(done.stdout)
     assert (guide["teacher"], guide["rationales"], guide["questions"]) == ("guide", 3, 2)
     assert (guide["accepted"], guide["unread"], guide["judged_good"]) == (0.667, 0.0, 0.0)
     # Iron, rust, wet and air of the first stand in its passage, tin and melt of (tin, melt, 232, degree).
@@ -150,7 +150,7 @@ def test_the_quality_of_a_store_is_told_by_teacher(kard: Run) -> None:
     assert guide["by_chance"] == 0.0
     assert guide["names"] == 0.0  # 232
     assert (other["unread"], other["grounded"], other["distinct"]) == (1.0, None, None)
-    (judged,) = json.loads(kard("--quality", "--judged", "--json").output)
+    (judged,) = json.loads(kard("--quality", "--judged", "--json").stdout)
     assert (judged["rationales"], judged["accepted"]) == (1, 0.0)
     assert "by chance" in kard("--quality").output
 

@@ -43,7 +43,7 @@ GROUPS = {
         "ask": "ask:ask",
         "explain": "explain:explain",
         "rationales": "rationales:rationales",
-        "judge": "judge:judge",
+        "judge": "rationales:judge",
         "query": "query:query",
         "ui": "ui:ui",
         "models": "models:models",

@@ -1,33 +1,36 @@
-"""`kard rationales`: read what teachers wrote, and see whether it is worth paying for more."""
+"""`kard rationales` and `kard judge`: read what teachers wrote, measure it, and say what is right."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kard.cli import options, show
-from kard.cli.query import fetch, write_rows
-from kard.db import open_store, parameters, sql
+from kard.cli.rows import print_records, print_rows
+from kard.db import open_store, rows
 from kard.errors import Missing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlite_utils import Database
 
+    from kard.evaluation.judgements import Grade, Judgement
     from kard.evaluation.quality import Embed
 
 SHORT = 240  # characters of a rationale in a table of many
-SHOWN = ("key", "teacher", "sample", "verdict", "gold", "conclusion", "verified", "judged", "text")
-SECONDS = 60.0
+SHORT_ID = 8  # characters of a passage's id in a table: --passage takes the beginning of one
+COLUMNS = ("key", "teacher", "sample", "verdict", "gold", "conclusion", "verified", "judged", "text")
 
 
 @click.command()
 @click.argument("task")
 @click.option("--search", metavar="TEXT", help="Only those that hold every word of TEXT, best first.")
-@click.option("--question", metavar="ID", help="Only those of one question, by its published id, in full.")
+@click.option("--question", metavar="ID", help="Only those of the question with this id in its file; in full.")
 @click.option(
     "--verdict",
     type=click.Choice(["accepted", "rejected", "unread"]),
@@ -35,14 +38,14 @@ SECONDS = 60.0
 )
 @click.option("--teacher", metavar="NAME", help="Only this teacher's.")
 @click.option("--judged", is_flag=True, help="Only those that a person judged.")
-@click.option("-n", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
 @click.option(
-    "--quality", is_flag=True, help="Instead, a line for each teacher and split: right, different, grounded?"
+    "-n", "--count", type=click.IntRange(min=1), default=20, show_default=True, help="Rationales to show, at most."
 )
+@click.option("--quality", is_flag=True, help="Measure quality instead: a row per teacher and split.")
 @click.option(
     "--vectors",
     is_flag=True,
-    help="With --quality, embed them too: how far a question's samples are apart in meaning.",
+    help="With --quality, also measure by the task's encoder how far a question's samples are apart in meaning.",
 )
 @options.forms("json", "nl", "csv")
 @options.store
@@ -61,83 +64,91 @@ def rationales(
     store: Path,
     quiet: bool,
 ) -> None:
-    """Show TASK's rationales with their verdicts, or with --quality a table of what each teacher's are worth.
+    """Show rationales, or with --quality measure them.
 
-    A table shortens long texts; --question, --json, --nl and --csv do not. --quality measures agreement with
-    the gold answer, length, repetition, difference between a question's samples, how much of their words and
-    names the passages found with them hold (beside what another question's passages hold), and copies of the
-    prompt's examples.
+    A table shortens long texts; --question, --json, --nl and --csv do not. --quality measures agreement with the
+    gold answer, length, repetition, the difference between a question's samples, the share of their words and names
+    that the passages found with them hold (and, for comparison, that another question's passages hold), and copies
+    of the prompt's examples.
     """
     if vectors and not quality:
         raise click.UsageError("--vectors measures for --quality; give both")
     db = open_store(store, create=False)
-    name = _name(db, task)
+    name = _task_name(db, task)
     if quality:
-        _quality(db, task, name, teacher, judged, vectors, form, quiet)
+        _print_quality(db, task, name, teacher, judged, vectors, form, quiet)
         return
-    query = "search_rationales" if search else "rationales"
-    given = {"text": search, "task": name, "key": question, "verdict": verdict, "teacher": teacher}
-    values = {**given, "judged": "yes" if judged else None, "limit": str(count)}
-    db.close()
-    header, rows = fetch(store, sql(query), {p: values[p] for p in parameters(query)}, SECONDS)
-    if not rows and form == "table":
+    records = rows(
+        db,
+        "search_rationales" if search else "rationales",
+        text=search,
+        task=name,
+        key=question,
+        verdict=verdict,
+        teacher=teacher,
+        judged="yes" if judged else None,
+        limit=count,
+    )
+    if form != "table":
+        print_records(form, records)
+        return
+    if not records:
         raise Missing(f"no such rationale of {name}; see what there is with: kard rationales {task} --quality")
-    if form == "table":
-        _table(header, rows, full=question is not None)
-    else:
-        write_rows(form, header, rows)
+    show.table("", COLUMNS, [_cells(record, whole=question is not None) for record in records])
 
 
-def _name(db: Database, task: str) -> str:
-    """The task's name, without importing its program where the store knows it. Raises NoTask, Missing."""
-    known = "select 1 from questions where task = ? limit 1"
-    if db.execute(known, [task]).fetchone():
+def _task_name(db: Database, task: str) -> str:
+    """Return the task's name, without importing its program where the store has it. Raises NoTask, Missing."""
+    in_store = "select 1 from questions where task = ? limit 1"
+    if db.execute(in_store, [task]).fetchone():
         return task
     from kard import tasks
 
     name = tasks.load(task).name
-    if not db.execute(known, [name]).fetchone():
+    if not db.execute(in_store, [name]).fetchone():
         raise Missing(f"no questions of {name} in the store; load them with: kard load {task} FILE")
     return name
 
 
-def _table(header: list[str], rows: list[tuple[object, ...]], *, full: bool) -> None:
-    cells: list[list[object]] = []
-    for row in rows:
-        one = dict(zip(header, row, strict=True))
-        good, bad = int(str(one["good"])), int(str(one["bad"]))
-        one["judged"] = " ".join(f"{n} {word}" for n, word in ((good, "good"), (bad, "bad")) if n)
-        one["verified"] = {None: "", 0: "no", 1: "yes"}[cast("int | None", one["verified"])]
-        if not full:
-            one["text"] = shorten(str(one["text"]), SHORT, placeholder=" ...")
-        cells.append([one[name] for name in SHOWN])
-    show.table("", SHOWN, cells)
+def _cells(record: Mapping[str, Any], *, whole: bool) -> list[object]:
+    """Return the cells of `COLUMNS`: judgements in words, the text whole or shortened."""
+    cells = {
+        **record,
+        "judged": " ".join(f"{record[word]} {word}" for word in ("good", "bad") if record[word]),
+        "verified": {None: "", 0: "no", 1: "yes"}[record["verified"]],
+        "text": record["text"] if whole else shorten(record["text"], SHORT, placeholder=" ..."),
+    }
+    return [cells[column] for column in COLUMNS]
 
 
-def _quality(
+def _print_quality(
     db: Database, task: str, name: str, teacher: str | None, judged: bool, vectors: bool, form: str, quiet: bool
 ) -> None:
     from kard.evaluation.quality import quality, read_written
 
     written = [
-        one
-        for one in read_written(db, name)
-        if (teacher is None or one.teacher == teacher) and (not judged or one.good + one.bad)
+        w
+        for w in read_written(db, name)
+        if (teacher is None or w.teacher == teacher) and (not judged or w.good + w.bad)
     ]
     if not written:
         raise Missing(f"no such rationale of {name}; ask a teacher with: kard teach {task} --model PROVIDER/MODEL")
-    embed = _embed(task) if vectors else None
-    lines = [asdict(line) for line in quality(written, _shots(task), show.progress(quiet), embed=embed)]
-    header = list(lines[0])
-    rows = [[_rounded(value) for value in line.values()] for line in lines]
+    measured = quality(written, _shots(task), show.progress(quiet), embed=_embedder(task) if vectors else None)
+    records = [{key: _rounded(value) for key, value in asdict(line).items()} for line in measured]
     if form == "table":
-        show.table(f"{name}: rationales by teacher and split", [h.replace("_", " ") for h in header], rows)
+        header = [column.replace("_", " ") for column in records[0]]
+        title = f"{name}: rationales by teacher and split"
+        print_rows(form, header, [list(record.values()) for record in records], title=title)
     else:
-        write_rows(form, header, rows)
+        print_records(form, records)
 
 
-def _embed(task: str) -> Embed:
-    """The task's own encoder, untrained."""
+def _rounded(value: object) -> object:
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _embedder(task: str) -> Embed:
+    """Return a function that embeds texts with the task's own encoder, untrained."""
     import torch
 
     from kard import tasks
@@ -149,7 +160,7 @@ def _embed(task: str) -> Embed:
 
 
 def _shots(task: str) -> list[str] | None:
-    """The rationales of the prompt's examples; None for a task whose program is not at hand."""
+    """Return the rationales of the prompt's examples; None for a task whose program is not at hand."""
     from kard import tasks
     from kard.errors import NoTask
 
@@ -159,5 +170,65 @@ def _shots(task: str) -> list[str] | None:
         return None
 
 
-def _rounded(value: object) -> object:
-    return round(value, 3) if isinstance(value, float) else value
+@click.command()
+@click.argument("question", required=False)
+@click.argument("verdict", type=click.Choice(["good", "bad"]), required=False)
+@click.option("--passage", metavar="ID", help="Passage to judge; the beginning of its id will do.")
+@click.option("--rationale", metavar="ID", type=int, help="Rationale to judge.")
+@click.option("--note", default="", help="Why, in a few words.")
+@click.option("--author", default="", envvar="KARD_AUTHOR", help="Who judges. [env: KARD_AUTHOR]")
+@click.option("--task", help="Task of the question or of the listed judgements; needed where ids are not unique.")
+@click.option("--list", "listing", is_flag=True, help="List the judgements of QUESTION, or all.")
+@options.as_json
+@options.store
+def judge(
+    question: str | None,
+    verdict: Grade | None,
+    passage: str | None,
+    rationale: int | None,
+    note: str,
+    author: str,
+    task: str | None,
+    listing: bool,
+    as_json: bool,
+    store: Path,
+) -> None:
+    """Judge a passage or a rationale of QUESTION.
+
+    A passage is good if it holds what QUESTION needs, a rationale if it is right. A second judgement by the same
+    author replaces the first. `kard explain` and `kard failures` count good passages as needed and bad ones as not
+    needed where the data name no evidence, and do not rely on a bad rationale.
+    """
+    from kard.evaluation import judgements
+    from kard.evaluation.trace import find_question
+
+    if listing:
+        if verdict or passage or rationale is not None:
+            raise click.UsageError("--list takes no verdict, --passage or --rationale")
+        db = open_store(store, create=False)
+        question_id = find_question(db, question, task) if question else None
+        _print_judgements(judgements.judgements(db, task=task, question_id=question_id), as_json)
+        return
+    if question is None or verdict is None or (passage is None) == (rationale is None):
+        raise click.UsageError("give QUESTION, good or bad, and one of --passage ID and --rationale ID; or --list")
+    db = open_store(store, create=False)
+    question_id = find_question(db, question, task)
+    replaced = judgements.judge(
+        db, question_id, verdict, passage=passage, rationale=rationale, note=note, author=author
+    )
+    judged = f"passage {passage}" if passage is not None else f"rationale {rationale}"
+    click.echo(f"{judged}: {verdict}{', in place of what was said before' if replaced else ''}")
+
+
+def _print_judgements(judgements: Sequence[Judgement], as_json: bool) -> None:
+    if as_json:
+        show.as_json([asdict(j) for j in judgements])
+    elif judgements:
+        header = ("question", "passage", "rationale", "verdict", "author", "note", "when")
+        cells = [
+            (j.key, (j.passage_id or "")[:SHORT_ID], j.rationale_id, j.verdict, j.author, j.note, j.created[:10])
+            for j in judgements
+        ]
+        show.table("", header, cells)
+    else:
+        click.echo("nothing was judged yet; see what there is to judge with: kard explain QUESTION")

@@ -36,7 +36,7 @@ def print_records(form: str, records: Sequence[Mapping[str, object]]) -> None:
     elif form == "nl":
         for record in records:
             click.echo(json.dumps(record, ensure_ascii=False))
-    else:
+    elif records:
         writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
