@@ -21,7 +21,7 @@ from sqlite_utils import Database
 
 from kard import config, tasks
 from kard.cli import main
-from kard.db import query_names
+from kard.db import parameters, query_names, required
 from kard.errors import KardError
 
 ROOT = generate.ROOT
@@ -81,6 +81,25 @@ def test_every_command_line_in_the_pages_can_be_parsed() -> None:
             text = page.read_text(encoding="utf-8")
             wrong += [f"{page.name}: {line}: {why}" for line in command_lines(text) if (why := mistake(line))]
     assert wrong == []
+
+
+def test_every_query_in_the_pages_runs_and_has_the_parameters_that_it_is_given(store: Database) -> None:
+    for page in PAGES:
+        for line in command_lines(page.read_text(encoding="utf-8")):
+            words = shlex.split(line, comments=True)
+            if words[:2] == ["kard", "query"] and "..." not in line and page.name != "cli.md":
+                command = main.get_command(click.Context(main), "query")
+                assert command is not None
+                options, _, _ = command.make_parser(click.Context(command)).parse_args(words[2:])
+                statement = options["query"]
+                if not isinstance(statement, str) or statement.isupper():
+                    continue  # without a query it lists them; NAME stands for one
+                given = {name for name, _ in options.get("params", [])}
+                if " " in statement:
+                    store.execute(f"explain {statement}")
+                else:
+                    assert statement in query_names(), line
+                    assert set(required(statement)) <= given <= set(parameters(statement)), line
 
 
 def test_every_command_that_a_help_text_names_exists() -> None:
@@ -283,6 +302,15 @@ def test_links_between_documents_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    rooms = {folder.name for base in (ROOT, ROOT / "kard") for folder in base.iterdir() if folder.is_dir()}
+    for name in re.findall(r"`([\w.]+/[\w./]*)`", page.read_text(encoding="utf-8")):
+        if name.partition("/")[0] in rooms and "NAME" not in name:
+            places = [base / f"{name}{suffix}" for base in (ROOT, ROOT / "kard") for suffix in ("", ".py")]
+            assert any(place.exists() for place in places), name
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
