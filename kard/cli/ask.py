@@ -63,7 +63,7 @@ def ask(
     """
     from kard.evaluation import ask as asking
     from kard.pipeline import evaluate as evaluating
-    from kard.student.generation.student import Student
+    from kard.student.generation.student import load_student
 
     asking.check(question, answers)
     run = choose.run_of(
@@ -79,7 +79,7 @@ def ask(
 
     reply = asking.ask(
         run.task,
-        Student.load(run.db, chosen.id, run.adapters),
+        load_student(run.db, chosen.id, run.adapters),
         chosen.method,
         question,
         answers,

@@ -20,7 +20,7 @@ from kard.tasks import Task
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from kard.student.generation.student import Student
+    from kard.student.generation.student import PromptedStudent, Student
 
 SETTLED = 0.05  # seconds without a finished thread, after which all threads of a batch have finished
 
@@ -107,9 +107,7 @@ def _shots(db: Database, task: Task, student: Student, condition: Condition) -> 
     method = METHODS[condition.method]
     if method.trained or not method.shots:
         return ()
-    from kard.student.generation.prompted import Prompted, shots_for
-
-    return shots_for(db, task, method, cast(Prompted, student), condition.index_id)
+    return cast("PromptedStudent", student).shots(db, task, method, condition.index_id)
 
 
 def _reuse(db: Database, run: ConditionRun) -> set[int]:
@@ -149,6 +147,8 @@ def predictions(task: Task, runs: Sequence[ConditionRun]) -> Iterator[tuple[Cond
     There are twice as many threads as prompts in a batch, so that the next batch is full when one ends. The longest
     prompts go first: batches then need little padding, and the last batch is the cheapest.
     """
+    from kard.student.generation.engine import queue_of
+
     answerers = [_Answerer(task, run) for run in runs]
     jobs = [(number, question_id) for number, run in enumerate(runs) for question_id in run.questions]
 
@@ -158,14 +158,14 @@ def predictions(task: Task, runs: Sequence[ConditionRun]) -> Iterator[tuple[Cond
         return len(run.questions[question_id].text) + sum(len(passage.text) for passage in passages)
 
     pool = ThreadPoolExecutor(max_workers=2 * max(run.condition.decoding.batch for run in runs))
-    with runs[0].student.home.queue.here() as turn:
+    with queue_of(runs[0].student.base).answer_here() as answer_batch:
         try:
             futures: dict[Future[Prediction], ConditionRun] = {
                 pool.submit(answerers[number], question_id): runs[number]
                 for number, question_id in sorted(jobs, key=length, reverse=True)
             }
             while futures:
-                turn()
+                answer_batch()
                 # All answers of a batch are stored before the next batch starts.
                 while futures and (done := wait(futures, SETTLED, FIRST_COMPLETED).done):
                     for future in sorted(done, key=lambda future: future.exception() is not None):
@@ -181,8 +181,7 @@ class _Answerer:
     """A condition's program and student, for any number of threads."""
 
     def __init__(self, task: Task, run: ConditionRun) -> None:
-        from kard.student.generation.engine import load_lm
-        from kard.student.generation.prompted import PromptedAdapter
+        from kard.student.generation.engine import EngineLM
         from kard.student.prompt import StudentAdapter, signature_for
 
         method: Method = METHODS[run.condition.method]
@@ -193,8 +192,8 @@ class _Answerer:
         )
         for predictor in self._program.predictors() if run.shots else ():
             predictor.demos = list(run.shots)
-        self._lm = load_lm(run.student, run.condition.decoding)
-        self._adapter = StudentAdapter() if method.trained else PromptedAdapter()
+        self._lm = EngineLM(run.student, run.condition.decoding)
+        self._adapter = StudentAdapter(shots=not method.trained)
 
     def __call__(self, question_id: int) -> Prediction:
         import dspy
@@ -208,9 +207,7 @@ class _Answerer:
 
     def close(self) -> None:
         """Refuse further requests."""
-        from kard.student.generation.engine import StudentEngine
-
-        cast(StudentEngine, self._lm.engine).close()
+        self._lm.close()
 
 
 def samples_of(outcome: Any) -> tuple[Sample, ...]:

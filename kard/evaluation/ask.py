@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kard.answers.vote import majority
 from kard.config import METHODS, Decoding
@@ -59,8 +59,8 @@ def ask(
     """
     import dspy
 
-    from kard.student.generation.engine import StudentEngine, load_lm
-    from kard.student.prompt import StudentAdapter, line, signature_for
+    from kard.student.generation.engine import EngineLM
+    from kard.student.prompt import StudentAdapter, one_line, signature_for
 
     check(question, options)
     found: list[RankedHit] = []
@@ -73,13 +73,13 @@ def ask(
 
     known = METHODS[method]
     program = task.program(signature_for(task.answer, known), retrieve if known.reads and source else None)
-    lm = load_lm(student, decoding)
+    lm = EngineLM(student, decoding)
     begin = perf_counter()
     try:
         with dspy.context(lm=lm, adapter=StudentAdapter()):
-            outcome: Any = program(question=line(question), options=[line(option) for option in options])
+            outcome: Any = program(question=one_line(question), options=[one_line(option) for option in options])
     finally:
-        cast(StudentEngine, lm.engine).close()
+        lm.close()
     took = (perf_counter() - begin) * 1000
     samples = samples_of(outcome)
     parsed = [outcome.completions[i] for i in range(len(samples))]

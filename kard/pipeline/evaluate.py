@@ -196,8 +196,8 @@ class Plan:
         return State("answers", len(evaluated_ids(run)) * len(self.pairs) - left, left)
 
     def _answer_all(self, run: Run) -> int:
-        from kard.student.generation.multi_adapter import FEW
-        from kard.student.generation.student import Student
+        from kard.student.generation.batch import FEW
+        from kard.student.generation.student import load_student
 
         added, resident, waiting = 0, "", list[tuple[Student, Condition]]()
         for of, student, retriever in self._by_base():
@@ -208,7 +208,7 @@ class Plan:
             # The base stays in memory from one student to the next, and leaves it before another one comes.
             if left > FEW or ref.base != resident or any(condition.student_id == c.student_id for _, c in waiting):
                 added, waiting, resident = added + self._answer(waiting), [], ref.base
-            waiting.append((Student.load(run.db, condition.student_id, run.adapters), condition))
+            waiting.append((load_student(run.db, condition.student_id, run.adapters), condition))
             if left > FEW:
                 added, waiting = added + self._answer(waiting), []
         return added + self._answer(waiting)

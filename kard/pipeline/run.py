@@ -240,9 +240,9 @@ class Run:
         settings = self.options.settings
         if METHODS[method].trained:
             return settings_column(settings.student)
-        from kard.student.generation.prompted import settings_text
+        from kard.student.records import prompted_settings
 
-        return settings_text(METHODS[method], settings.prompting, teacher_id)
+        return prompted_settings(METHODS[method], settings.prompting, teacher_id)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""

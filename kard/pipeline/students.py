@@ -19,10 +19,10 @@ def train_student(run: Run, size: str, method: str) -> str:
     base = resolve(run.base_of(size))
     chosen = METHODS[method]
     if not chosen.trained:
-        from kard.student.generation.prompted import register
+        from kard.student.records import register_prompted
 
         teacher = run.teacher_id if chosen.shots else None
-        return register(run.db, run.task, size, base, chosen, run.options.settings.prompting, teacher_id=teacher)
+        return register_prompted(run.db, run.task, size, base, chosen, run.options.settings.prompting, teacher_id=teacher)
     from kard.student.training.train import train_student as train
 
     return train(
@@ -69,12 +69,12 @@ def _answer_state(run: Run) -> State:
 
 def _answer(run: Run) -> int:
     """Let every student answer what it has not, under each of its conditions."""
-    from kard.student.generation.student import Student
+    from kard.student.generation.student import load_student
 
     added = 0
     for condition in run.conditions():
         if unanswered(run.db, run.name, condition, run.options.limit):
-            student = Student.load(run.db, condition.student_id, run.adapters)
+            student = load_student(run.db, condition.student_id, run.adapters)
             pairs = [(student, condition)]
             added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
     return added

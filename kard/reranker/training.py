@@ -20,7 +20,7 @@ from kard.db import now, writing
 from kard.encoders.cross_encoder import CrossEncoder
 from kard.encoders.encoder import Encoder
 from kard.models.adapters import WEIGHTS, hash_of
-from kard.models.lora import trainable
+from kard.models.lora import learning_rate, trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.records import canonical, digest
 from kard.reranker.adapters import prepare, save
@@ -33,7 +33,6 @@ from kard.reranker.validation import hits_at, mean_of, score_matrix, share_withi
 if TYPE_CHECKING:
     from kard.models.bases import Base
 
-WARM_UP = 0.05  # of the steps
 
 
 def train_reranker(
@@ -242,9 +241,3 @@ def _start_training(model: Any) -> None:
     for name, module in model.named_modules():
         if "lora_dropout" in name:
             module.train()
-
-
-def learning_rate(step: int, steps: int) -> float:
-    """Share of the peak at a step counted from 0: up in the first 5% of the steps, then linearly to 0."""
-    warm = max(1, round(steps * WARM_UP))
-    return min((step + 1) / warm, (steps - step) / max(1, steps - warm + 1)) if step < steps else 0.0

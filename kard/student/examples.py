@@ -1,46 +1,29 @@
-"""What a student learns from: questions with an accepted rationale and the passages found with it (section 3.2)."""
+"""Training questions as a student sees them: each with an accepted rationale and its passages (section 3.2)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dspy
 from sqlite_utils import Database
 
 from kard.answers.parsing import without_closing
-from kard.config import Method, StudentTraining
+from kard.config import Method, Prompting, StudentTraining
+from kard.db import rows
 from kard.errors import Missing
+from kard.questions import QuestionSet
 from kard.records import digest
-from kard.student import prompt as render
-from kard.student.generation.student import answer_form
-
-# Accepted rationales of the first :limit training questions; :index, when given, keeps those that were grounded
-# on it, so that every method of a run learns from the same questions.
-_RATIONALES = """
-select q.id as question_id, q.text as question, q.options, q.answer, r.id as rationale_id, r.text as rationale,
-       x.id as retrieval_id
-from questions q
-join rationales r on r.question_id = q.id and r.accepted = 1
-left join retrievals x on x.rationale_id = r.id and x.index_id = :index
-where q.id in (select id from questions where task = :task and split = 'train' and answer is not null
-               order by id limit :limit)
-  and (:teacher is null or r.teacher_id = :teacher)
-  and (:index is null or x.id is not null)
-order by q.id, r.id
-"""
-_SILVER = """
-select p.title, p.text from hits h join passages p on p.id = h.passage_id
-where h.retrieval_id = ? and h.rank <= ? order by h.rank
-"""
+from kard.student.prompt import answer_form, render_prompt, target_pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question with one rationale; `passages` are the silver ones, best first, () where none are read."""
+    """One question with one rationale. `passages` are the silver ones, best first; () if the method reads none."""
 
     question_id: int
     rationale_id: int
@@ -51,95 +34,121 @@ class Pair:
     passages: tuple[str, ...]
 
     def inputs(self) -> Mapping[str, object]:
-        """The fields of a task's `answer` signature that a student is given."""
+        """Return the input fields of a task's `answer` signature."""
         return {"passages": list(self.passages), "question": self.question, "options": list(self.options)}
 
     def outputs(self, settings: StudentTraining) -> Mapping[str, str]:
-        """The fields that it is to write."""
+        """Return the output fields of a task's `answer` signature."""
         return {"rationale": self.rationale, "answer": answer_form(self.options, self.answer, settings)}
 
 
 def training_pairs(
     db: Database,
-    task_name: str,
+    questions: QuestionSet,
     method: Method,
     settings: StudentTraining,
     *,
     index_id: str | None,
     teacher_id: str | None = None,
-    limit: int | None = None,
 ) -> list[Pair]:
-    """Every distinct accepted rationale of the training split, by question, shortest first.
+    """Return a pair for every distinct accepted rationale of these questions: by question, then shortest first.
 
-    The questions are the same for every method: those that have an accepted (and, on an index, grounded)
-    rationale. Raises Missing with the command that makes what is missing.
+    The questions are the same for every method: those with a rationale that is accepted and, if an index is
+    given, grounded on it. Raises Missing with the command for the missing step.
     """
+    task = questions.task
     if method.reads and index_id is None:
-        raise Missing(f"method {method.name} reads passages; find them with: kard ground {task_name}")
-    values = {"task": task_name, "teacher": teacher_id, "limit": -1 if limit is None else limit}
-    found = list(db.query(_RATIONALES, {**values, "index": index_id}))
-    if not found:
-        without_index = db.execute(f"select 1 from ({_RATIONALES}) limit 1", {**values, "index": None}).fetchone()
-        if without_index:
-            raise Missing(f"no passages for the rationales of {task_name}; find them with: kard ground {task_name}")
-        raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
-    pairs = [_pair(db, row, method, settings) for row in found]
+        raise Missing(f"method {method.name} reads passages; find them with: kard ground {task}")
+    parameters = {**questions.parameters, "teacher": teacher_id}
+    rationales = rows(db, "internal/training_rationales", **parameters, index=index_id)
+    if not rationales:
+        if rows(db, "internal/training_rationales", **parameters, index=None):
+            raise Missing(f"no passages for the rationales of {task}; find them with: kard ground {task}")
+        raise Missing(f"no accepted rationales for {task}; ask a teacher with: kard teach {task}")
+    pairs = [_pair(db, row, method, settings) for row in rationales]
     pairs.sort(key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale_id))
     return list(_distinct(pairs))
 
 
-def schedule(pairs: Sequence[Pair], settings: StudentTraining) -> list[list[Pair]]:
-    """The pairs of each epoch: `settings.rationales` of every question, other ones each epoch while they last."""
+def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[list[Pair]]:
+    """Return the pairs of each epoch: `settings.rationales` of every question, each epoch the next ones in turn."""
     by_question: dict[int, list[Pair]] = {}
     for pair in pairs:
         by_question.setdefault(pair.question_id, []).append(pair)
     return [
         [
-            of_one[(epoch * settings.rationales + i) % len(of_one)]
-            for of_one in by_question.values()
-            for i in range(min(settings.rationales, len(of_one)))
+            of_question[(epoch * settings.rationales + i) % len(of_question)]
+            for of_question in by_question.values()
+            for i in range(min(settings.rationales, len(of_question)))
         ]
         for epoch in range(settings.epochs)
     ]
 
 
-def rendered(
+def shot_pairs(
+    db: Database,
+    task_name: str,
+    method: Method,
+    prompting: Prompting,
+    *,
+    index_id: str | None,
+    teacher_id: str | None,
+) -> list[Pair]:
+    """Return the training questions that a base is shown, drawn by the seed, each with its shortest rationale.
+
+    Raises Missing with the command for the missing step.
+    """
+    with_rationale = Method(method.name, reads=index_id is not None, reasons=True)
+    settings = StudentTraining(k=prompting.k)
+    pairs = training_pairs(
+        db, QuestionSet(task_name, "train"), with_rationale, settings, index_id=index_id, teacher_id=teacher_id
+    )
+    shortest: dict[int, Pair] = {}
+    for pair in pairs:
+        shortest.setdefault(pair.question_id, pair)
+    draw = random.Random(f"shots {prompting.seed}")
+    return [shortest[question] for question in draw.sample(sorted(shortest), min(prompting.shots, len(shortest)))]
+
+
+def render_pair(
     signature: type[dspy.Signature], pair: Pair, settings: StudentTraining
 ) -> tuple[str, list[tuple[str, str]]]:
-    """The prompt and the pieces of the target."""
-    return render.prompt(signature, pair.inputs()), render.pieces(signature, pair.outputs(settings))
+    """Return the prompt and the pieces of the target."""
+    return render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
 
 
-def data_hash(signature: type[dspy.Signature], epochs: Sequence[Sequence[Pair]], settings: StudentTraining) -> str:
-    """sha256 of every prompt and target, in the order of the epochs."""
-    hashed = hashlib.sha256()
-    for pair in (pair for epoch in epochs for pair in epoch):
-        prompt, pieces = rendered(signature, pair, settings)
-        hashed.update(json.dumps([prompt, pieces], ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return hashed.hexdigest()
+def hash_texts(texts: Iterable[object]) -> str:
+    """Return the sha256 of these texts, or lists of texts, in order."""
+    sha256 = hashlib.sha256()
+    for text in texts:
+        sha256.update(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return sha256.hexdigest()
 
 
-def _pair(db: Database, row: Mapping[str, object], method: Method, settings: StudentTraining) -> Pair:
-    silver = db.execute(_SILVER, [row["retrieval_id"], settings.k]).fetchall() if method.reads else []
+def _pair(db: Database, row: Mapping[str, Any], method: Method, settings: StudentTraining) -> Pair:
+    passages: list[str] = []
+    if method.reads:
+        hits = rows(db, "internal/first_passages", retrieval=row["retrieval_id"], k=settings.k)
+        passages = [f"{hit['title']}: {hit['text']}" for hit in hits]
     if settings.shuffle:
-        # By the texts: row ids follow the order in which answers arrived, which differs from run to run.
-        random.Random(digest(str(settings.seed), str(row["question"]), str(row["rationale"]))).shuffle(silver)
+        # The seed is made of texts: row ids follow the order in which answers arrived, which differs between runs.
+        random.Random(digest(str(settings.seed), row["question"], row["rationale"])).shuffle(passages)
     return Pair(
-        question_id=int(str(row["question_id"])),
-        rationale_id=int(str(row["rationale_id"])),
-        question=str(row["question"]),
-        options=tuple(json.loads(str(row["options"]))),
-        answer=str(row["answer"]),
-        rationale=without_closing(str(row["rationale"])) if method.reasons else "",
-        passages=tuple(f"{title}: {text}" for title, text in silver),
+        question_id=row["question_id"],
+        rationale_id=row["rationale_id"],
+        question=row["question"],
+        options=tuple(json.loads(row["options"])),
+        answer=row["answer"],
+        rationale=without_closing(row["rationale"]) if method.reasons else "",
+        passages=tuple(passages),
     )
 
 
 def _distinct(pairs: Sequence[Pair]) -> Iterator[Pair]:
-    """Without pairs that would be rendered alike: copied rationales, or one answer with the same passages."""
+    """Yield pairs, leaving out those that would be rendered like an earlier one."""
     seen: set[tuple[int, str, tuple[str, ...]]] = set()
     for pair in pairs:
-        # With a rationale, other passages make no other text to learn; without one, they are all that differs.
+        # Other passages do not make another target. Without a rationale, they are all that differs.
         key = (pair.question_id, pair.rationale.casefold(), () if pair.rationale else pair.passages)
         if key not in seen:
             seen.add(key)

@@ -1,15 +1,28 @@
-"""What a student reads and writes, for training and for answering alike: one form, written here and nowhere else.
+"""What a student reads and writes: one form for training and for answering.
 
     Question: what is asked
     Options: (A) one (B) other
-    [1] Title: a passage          one line a passage, best first
-    Rationale:                    the cue that ends the prompt; the student goes on from here
+    [1] Title: a passage          one line for each passage, best first
+    Rationale:                    the cue that ends the prompt; the student continues from here
      why, in a line
     Answer: one
 
 The fields stand in the order of the task's signature. The form is made for models of a hundred million parameters:
-no markers, no instructions, a cue of one word, and passages after the question, so that they are read for it.
-Values are folded into one line each, so that a line's start can be trusted whatever a passage says.
+no markers, no instructions, cues of one word, and the question before the passages, so that the passages are read
+with the question in mind. Every value is folded into one line, so that the beginning of a line can be trusted.
+
+A base without an adapter reads the same form after the task's instruction and worked examples (shots), each
+followed by an empty line:
+
+    The task's instruction
+
+    Question: a training question
+    Options: (A) one (B) other
+    Rationale: why
+    Answer: one
+
+    Question: what is asked
+    ...
 """
 
 from __future__ import annotations
@@ -24,27 +37,28 @@ import dspy
 from dspy.lm15 import Config, Message, Request, Response
 
 from kard.answers.parsing import answer_of
-from kard.config import Method
+from kard.config import Method, StudentTraining
 from kard.records import LETTERS
 
 ANSWER = "Answer:"
 CHOICES = "choices"  # in Config.extensions: the options, for engines that can score them
 FORCED, LETTER, MILLISECONDS = "forced", "letter", "milliseconds"  # in Response.provider_data
-ROLLOUT = 1 << 20  # samples between two of DSPy's rollouts: each rollout draws by seeds of its own
-Inputs = Mapping[str, object]
+ROLLOUT = 1 << 20  # seeds between two of DSPy's rollouts: each rollout draws its own samples
+Fields = Mapping[str, Any]  # values of a signature's fields
 
 
 def signature_for(signature: type[dspy.Signature], method: Method) -> type[dspy.Signature]:
-    """A task's `answer` signature without what the method leaves out: passages, rationale."""
+    """Return a signature without the fields that the method leaves out: passages, rationale."""
     if not method.reads and "passages" in signature.input_fields:
         signature = signature.delete("passages")
-    if not method.reasons and "rationale" in signature.output_fields:
-        signature = signature.delete("rationale")
+    for name in () if method.reasons else ("rationale", "reasoning"):  # dspy.ChainOfThought's is `reasoning`
+        if name in signature.output_fields:
+            signature = signature.delete(name)
     return signature
 
 
-def prompt(signature: type[dspy.Signature], inputs: Inputs) -> str:
-    """The text that the student continues. It ends with the cue of the first output, without a space."""
+def render_prompt(signature: type[dspy.Signature], inputs: Fields) -> str:
+    """Return the text that the student continues. It ends with the cue of the first output, without a space."""
     lines: list[str] = []
     for name in signature.input_fields:
         value = inputs.get(name)
@@ -52,112 +66,115 @@ def prompt(signature: type[dspy.Signature], inputs: Inputs) -> str:
             if value:  # a question without options is asked without the line
                 lines.append(f"Options: {options_line(_strings(value))}")
         elif _is_list(value):
-            lines += [f"[{number}] {line(text)}" for number, text in enumerate(_strings(value), 1)]
+            lines += [f"[{number}] {one_line(text)}" for number, text in enumerate(_strings(value), 1)]
         elif value is not None:
-            lines.append(f"{cue(name)} {line(str(value))}")
-    lines.append(cue(next(iter(signature.output_fields))))
+            lines.append(f"{cue_of(name)} {one_line(str(value))}")
+    lines.append(cue_of(next(iter(signature.output_fields))))
     return "\n".join(lines)
 
 
-def shown(signature: type[dspy.Signature], shots: Sequence[Inputs], inputs: Inputs) -> str:
-    """`prompt` after the signature's instruction and worked examples: what a base without adapter continues."""
-    return "\n\n".join(
-        [line(signature.instructions), *(worked(signature, shot) for shot in shots), prompt(signature, inputs)]
-    )
+def render_target(signature: type[dspy.Signature], outputs: Mapping[str, str]) -> str:
+    """Return what the student writes after the prompt: each output after its cue; the prompt has the first cue."""
+    return "".join(f"{cue}{value}" for cue, value in target_pieces(signature, outputs))
 
 
-def worked(signature: type[dspy.Signature], shot: Inputs) -> str:
-    """A prompt with its target: an example."""
-    return prompt(signature, shot) + target(signature, {n: str(shot[n]) for n in signature.output_fields})
-
-
-def first_answer(prompt: str, written: str) -> str:
-    """The text up to the end of its first `Answer:` line, or to where it goes on with another question."""
-    lines = written.split("\n")
-    if prompt.endswith(ANSWER):
-        first = next((i for i, text in enumerate(lines) if text.strip()), len(lines) - 1)
-        return "\n".join(lines[: first + 1])
-    for i, text in enumerate(lines):
-        if text.lstrip().startswith(ANSWER):
-            return "\n".join(lines[: i + 1])
-        if i and text.startswith(cue("question")):
-            return "\n".join(lines[:i]).rstrip()
-    return written
-
-
-def target(signature: type[dspy.Signature], outputs: Mapping[str, str]) -> str:
-    """What the student writes after `prompt`: each output after its cue, the first one's being in the prompt."""
-    return "".join(f"{before}{value}" for before, value in pieces(signature, outputs))
-
-
-def pieces(signature: type[dspy.Signature], outputs: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The parts of `target` as (cue, value) pairs. The first cue is empty, a value begins with a space."""
-    names = list(signature.output_fields)
-    values = [f" {line(outputs[name])}" for name in names]
+def target_pieces(signature: type[dspy.Signature], outputs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the target as (cue, value) pairs. The first cue is empty; a value begins with a space."""
     return [
-        ("" if i == 0 else f"\n{cue(name)}", value)
-        for i, (name, value) in enumerate(zip(names, values, strict=True))
+        (f"\n{cue_of(name)}" if i else "", f" {one_line(outputs[name])}")
+        for i, name in enumerate(signature.output_fields)
     ]
 
 
-def parse(signature: type[dspy.Signature], text: str) -> dict[str, str]:
-    """The outputs that a student's text holds; `parse(s, target(s, outputs)) == outputs` for one-line values.
+def render_with_shots(signature: type[dspy.Signature], shots: Sequence[Fields], inputs: Fields) -> str:
+    """Return the prompt after the signature's instruction and worked examples, for a base without an adapter."""
+    examples = [render_shot(signature, shot) for shot in shots]
+    return "\n\n".join([one_line(signature.instructions), *examples, render_prompt(signature, inputs)])
 
-    `text` may begin with the cue that the prompt ends with. A tokenizer that loses line breaks (T5's) leaves the
-    cue in mid-line: then its last occurrence counts. A missing output is ''.
+
+def render_shot(signature: type[dspy.Signature], shot: Fields) -> str:
+    """Return a worked example: a prompt with its target."""
+    outputs = {name: str(shot[name]) for name in signature.output_fields}
+    return render_prompt(signature, shot) + render_target(signature, outputs)
+
+
+def answer_form(options: Sequence[str], letter: str, settings: StudentTraining) -> str:
+    """Return what stands after `Answer:` for the option of that letter: its text, or the letter itself."""
+    return letter if settings.answer == "letter" else one_line(options[LETTERS.index(letter)])
+
+
+def parse_outputs(signature: type[dspy.Signature], text: str) -> dict[str, str]:
+    """Return the outputs that a student's text holds, '' for a missing one.
+
+    For values of one line, `parse_outputs(s, render_target(s, outputs)) == outputs`. `text` may begin with the cue
+    that ends the prompt. T5's tokenizer loses line breaks: then a cue's last occurrence counts.
     """
     names = list(signature.output_fields)
-    first = cue(names[0])
+    first = cue_of(names[0])
     rest = text.removeprefix(first) if text.startswith(first) else text
-    found: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     for name in reversed(names[1:]):
-        rest, value = _cut(rest, cue(name))
-        found[name] = line(value)
-    found[names[0]] = line(rest)
-    return {name: found[name] for name in names}
+        rest, value = _cut_at(rest, cue_of(name))
+        outputs[name] = one_line(value)
+    outputs[names[0]] = one_line(rest)
+    return {name: outputs[name] for name in names}
 
 
-def reading(prompt: str, written: str) -> str:
-    """The student's text as answers are read from it: with its `Answer:` where that stands in the prompt."""
-    return f"{ANSWER}{written}" if prompt.endswith(ANSWER) else written
+def with_answer_cue(prompt: str, text: str) -> str:
+    """Return the student's text as answers are read from it: after `Answer:` if the prompt ended with that."""
+    return f"{ANSWER}{text}" if prompt.endswith(ANSWER) else text
 
 
-def without_answer(written: str) -> str:
-    """The text up to its `Answer:`, where a forced answer goes on."""
-    return _cut(written, ANSWER)[0].rstrip()
+def before_answer(text: str) -> str:
+    """Return the student's text up to its `Answer:`, where a forced answer is appended."""
+    return _cut_at(text, ANSWER)[0].rstrip()
 
 
-def split(prompt: str) -> tuple[str, str, str]:
-    """What stands before the last passage lines, these lines, and the rest: passages alone may be cut to fit."""
+def up_to_first_answer(prompt: str, text: str) -> str:
+    """Return a text up to the end of its first `Answer:` line, or to where it begins another question."""
+    lines = text.split("\n")
+    if prompt.endswith(ANSWER):
+        first = next((i for i, line in enumerate(lines) if line.strip()), len(lines) - 1)
+        return "\n".join(lines[: first + 1])
+    for i, line in enumerate(lines):
+        if line.lstrip().startswith(ANSWER):
+            return "\n".join(lines[: i + 1])
+        if i and line.startswith(cue_of("question")):
+            return "\n".join(lines[:i]).rstrip()
+    return text
+
+
+def split_at_passages(prompt: str) -> tuple[str, str, str]:
+    """Return the text before the last passage lines, these lines, and the rest: only passages may be cut to fit."""
     lines = prompt.split("\n")
-    begin = max((i for i, text in enumerate(lines) if text.startswith("[1] ")), default=0)
+    begin = max((i for i, line in enumerate(lines) if line.startswith("[1] ")), default=0)
     after = lines[begin:]
-    count = next((i for i, text in enumerate(after) if not text.startswith(f"[{i + 1}] ")), len(after))
+    count = next((i for i, line in enumerate(after) if not line.startswith(f"[{i + 1}] ")), len(after))
     return "\n".join(lines[:begin]), "\n".join(after[:count]), "\n".join(after[count:])
 
 
-def cue(name: str) -> str:
-    """`Rationale:` for the field `rationale`."""
+def cue_of(name: str) -> str:
+    """Return `Rationale:` for the field `rationale`."""
     return f"{name.replace('_', ' ').capitalize()}:"
 
 
 def options_line(options: Sequence[str]) -> str:
-    """`(A) yes (B) no`."""
-    return " ".join(f"({letter}) {line(option)}" for letter, option in zip(LETTERS, options, strict=False))
+    """Return `(A) yes (B) no`."""
+    return " ".join(f"({letter}) {one_line(option)}" for letter, option in zip(LETTERS, options, strict=False))
 
 
-def line(text: str) -> str:
-    """The text with every run of white space as one space."""
+def one_line(text: str) -> str:
+    """Return the text with every run of white space as one space."""
     return " ".join(text.split())
 
 
-def _cut(text: str, cue: str) -> tuple[str, str]:
-    """Before and after the cue: at the first line that begins with it, else at its last occurrence."""
-    before, found, after = text.partition(f"\n{cue}")
-    if found:
+def _cut_at(text: str, cue: str) -> tuple[str, str]:
+    """Return the text before and after a cue: the first line that begins with it, else its last occurrence."""
+    before, separator, after = text.partition(f"\n{cue}")
+    if separator:
         return before, after
-    before, found, after = text.rpartition(cue)
-    return (before, after) if found else (after, "")
+    before, separator, after = text.rpartition(cue)
+    return (before, after) if separator else (after, "")
 
 
 def _is_list(value: object) -> bool:
@@ -169,24 +186,29 @@ def _strings(value: object) -> list[str]:
 
 
 class StudentAdapter(dspy.Adapter):
-    """Speaks the student's form to any `dspy.LM`, local or not.
+    """The student's form for any `dspy.LM`, local or not.
 
-    Each completion is a dict of the signature's outputs and of what evaluation keeps: `text` as written,
-    `letter` of the option that it answers (None when none can be read), `forced`, `prompt_tokens`,
-    `completion_tokens` and `milliseconds`. An engine with `scores_choices` is told the options and always
-    answers; any other LM gets the prompt alone.
+    With `shots` the prompt begins with the signature's instruction and the predictor's demonstrations: the form
+    for a base without an adapter. Each completion is a dict of the signature's outputs and of what evaluation
+    keeps: `text` as written, `letter` of the option that it answers (None if none can be read), `forced`,
+    `prompt_tokens`, `completion_tokens` and `milliseconds`. An engine with `scores_choices` receives the options
+    and always answers one of them; any other LM receives the prompt alone.
     """
 
+    def __init__(self, *, shots: bool = False) -> None:
+        super().__init__()
+        self.shots = shots
+
     def format(
-        self, signature: type[dspy.Signature], demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+        self, signature: type[dspy.Signature], demos: Sequence[Fields], inputs: Fields
     ) -> list[dict[str, Any]]:
-        """One user message. Demonstrations are left out: a student is trained, not shown."""
-        del demos
-        return [{"role": "user", "content": prompt(signature, inputs)}]
+        """Return one user message. A trained student needs no demonstrations, so they are left out."""
+        text = render_with_shots(signature, demos, inputs) if self.shots else render_prompt(signature, inputs)
+        return [{"role": "user", "content": text}]
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
-        """The signature's outputs, as far as the text has them."""
-        return dict(parse(signature, completion))
+        """Return the signature's outputs, '' for one that the text lacks."""
+        return dict(parse_outputs(signature, completion))
 
     def __call__(
         self,
@@ -196,7 +218,7 @@ class StudentAdapter(dspy.Adapter):
         demos: list[dict[str, Any]],
         inputs: dict[str, Any],
     ) -> list[dict[str, Any]]:
-        """One completion a sample; `n` comes from the call or from the LM."""
+        """Return one completion for each sample; their number `n` comes from the call or from the LM."""
         message = self.format(signature, demos, inputs)[0]["content"]
         options = self.choices(signature, inputs)
         settings = {**lm.kwargs, **lm_kwargs}
@@ -204,7 +226,7 @@ class StudentAdapter(dspy.Adapter):
         count = int(settings.get("n") or 1)
         first = ROLLOUT * int(settings.get("rollout_id") or 0)
 
-        def ask(sample: int) -> Response:
+        def request_sample(sample: int) -> Response:
             config = Config(
                 max_tokens=settings.get("max_tokens"),
                 temperature=settings.get("temperature"),
@@ -213,15 +235,15 @@ class StudentAdapter(dspy.Adapter):
                 extensions={CHOICES: list(options)} if local and options else None,
             )
             request = Request(model=lm.model, messages=(Message.user(message),), config=config)
-            # Each sample is its own: a cache that DSPy keeps would answer all of them with the first.
+            # DSPy's cache would answer every sample with the first one.
             return lm(request, cache=False) if count > 1 else lm(request)
 
-        if local and count > 1:  # the engine batches what is asked at the same time
+        if local and count > 1:  # the engine batches requests that arrive at the same time
             with ThreadPoolExecutor(count) as pool:
-                asked = [pool.submit(contextvars.copy_context().run, ask, i) for i in range(count)]
-                responses = [future.result() for future in asked]
+                futures = [pool.submit(contextvars.copy_context().run, request_sample, i) for i in range(count)]
+                responses = [future.result() for future in futures]
         else:
-            responses = [ask(i) for i in range(count)]
+            responses = [request_sample(i) for i in range(count)]
         return [self._completion(signature, message, options, response) for response in responses]
 
     async def acall(
@@ -232,11 +254,11 @@ class StudentAdapter(dspy.Adapter):
         demos: list[dict[str, Any]],
         inputs: dict[str, Any],
     ) -> list[dict[str, Any]]:
-        """As a call, in a thread of its own."""
+        """Return what a call returns, from a thread of its own."""
         return await asyncio.to_thread(self, lm, lm_kwargs, signature, demos, inputs)
 
-    def choices(self, signature: type[dspy.Signature], inputs: Mapping[str, Any]) -> list[str]:
-        """The options of which the last output is one; none when it may be any text."""
+    def choices(self, signature: type[dspy.Signature], inputs: Fields) -> list[str]:
+        """Return the options that the last output must be one of, [] if it may be any text."""
         if list(signature.output_fields)[-1] != "answer":  # `Answer:` is what an engine appends to force one
             return []
         return _strings(inputs.get("options") or ())
@@ -244,7 +266,7 @@ class StudentAdapter(dspy.Adapter):
     def _completion(
         self, signature: type[dspy.Signature], prompt: str, options: Sequence[str], response: Response
     ) -> dict[str, Any]:
-        text = reading(prompt, response.text or "")
+        text = with_answer_cue(prompt, response.text or "")
         extra = cast("Mapping[str, Any]", response.provider_data or {})
         return {
             **self.parse(signature, text),

@@ -1,129 +1,208 @@
-"""Rows for a writer, batch by batch: text, then the answer that it holds, or the likeliest option (section 3.4)."""
+"""Samples for rows of prompts, batch by batch: a text, then its answer or the likeliest option (section 3.4).
+
+Under one adapter, merged into the weights (`AdapterSwitcher`), a pass costs what it costs without one, but it
+serves that student alone. And a pass of a few rows takes nearly as long as one of many, because most of it is
+reading the weights. So students with few rows each share passes over the bare base, where every row gets the
+low-rank product of its own adapter (`MultiAdapter`). peft's `adapter_names` does this for a model that peft wraps;
+here rows leave the batch as they end, and the base stays as it is.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from kard.answers.parsing import answer_of
 from kard.config import Decoding
+from kard.models.adapters import LowRank, is_whole
 from kard.records import LETTERS, Sample
-from kard.student import prompt as render
-from kard.student.batching import grouped
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
-from kard.student.generation.sampling import Sampling, Tell, nobody
-from kard.student.tokens import Ids
+from kard.student.generation.sampling import OnRows, Sampling, ignore_rows
+from kard.student.generation.student import Row
+from kard.student.prompt import ANSWER, before_answer, with_answer_cue
+from kard.student.tokens import grouped
 
-if TYPE_CHECKING:
-    from kard.student.generation.student import Student
-
-
-@dataclass(frozen=True)
-class Row:
-    """A prompt, the options to answer with (as texts, none for free text), and the seed of what is drawn."""
-
-    student: Student
-    prompt: str
-    options: Sequence[str]
-    seed: int
-
-    @cached_property
-    def ids(self) -> Ids:
-        """The prompt, cut to fit."""
-        return self.student.prompt_ids(self.prompt)
-
-    @cached_property
-    def values(self) -> list[str]:
-        """What the student writes for each option."""
-        return self.student.values(self.options)
-
-    @property
-    def brief(self) -> bool:
-        """Whether an answer alone is asked for, without a rationale."""
-        return self.prompt.endswith(render.ANSWER)
+FEW = 16  # rows of one student up to which they share passes with those of other students
+MAX_ADAPTERS = 8  # in one pass: each adds 4% to its products (rank 16 in SmolLM2-135M)
 
 
-def answered(
-    writer: Decoder | EncoderDecoder,
-    rows: Sequence[Row],
-    decoding: Decoding,
-    telling: Callable[[Sequence[Row]], Tell] | None = None,
-) -> list[Sample]:
-    """One sample a row, in the order of the rows; `telling` gives what a batch's rows are told to.
+def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
+    """Return one sample for each row, in their order, for any students of one base.
 
-    A sample's milliseconds are its share of its batch.
+    Greedy if `decoding.samples` is 1, else drawn by the row's seed. A row with options always gets an answer: where
+    none can be read, `Answer:` and the likeliest option are appended. A sample's milliseconds are its share of its
+    batch.
     """
+    if not rows:
+        return []
+    indices: dict[Path | None, list[int]] = {}
+    for i, row in enumerate(rows):
+        indices.setdefault(row.student.adapter, []).append(i)
+    small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= FEW]
+    shareable = _shareable(small) if len(indices) > 1 else {}
+    base = rows[0].student.base
     samples: dict[int, Sample] = {}
-    # Answers alone end after a few tokens: they do not share a batch with rationales.
-    order = sorted(range(len(rows)), key=lambda i: (rows[i].brief, -len(rows[i].ids)))
-    for places in _batches(order, rows, decoding, writer.room):
-        start = time.perf_counter()
-        batch = [rows[i] for i in places]
-        made = _written(writer, batch, decoding, telling(batch) if telling else nobody)
-        share = 1000 * (time.perf_counter() - start) / len(batch)
-        samples.update((i, replace(s, milliseconds=share)) for i, s in zip(places, made, strict=True))
+    with base.lock:
+        shared = [list(shareable)[i : i + MAX_ADAPTERS] for i in range(0, len(shareable), MAX_ADAPTERS)]
+        for adapters in [*([adapter] for adapter in indices if adapter not in shareable), *shared]:
+            members = [i for adapter in adapters for i in indices[adapter]]
+            group = [rows[i] for i in members]
+            if len(adapters) == 1:
+                base.activate(adapters[0])
+                generated = generate_batches(base.generator, group, decoding)
+            else:
+                base.activate(None)
+                model = base.generator.model
+                products = MultiAdapter({a: shareable[a] for a in adapters}, next(model.parameters()))
+                with products.attached(model):
+                    generated = generate_batches(base.generator, group, decoding, products.begin_batch)
+            samples.update(zip(members, generated, strict=True))
     return [samples[i] for i in range(len(rows))]
 
 
-def _written(writer: Decoder | EncoderDecoder, rows: Sequence[Row], decoding: Decoding, tell: Tell) -> list[Sample]:
-    """A sample for each row of a batch, all brief or none."""
-    tokens, budget = rows[0].student.home.tokens, decoding.max_new_tokens
-    if rows[0].brief and all(row.values for row in rows):
-        budget = min(budget, max(len(tokens.choice(value)) for row in rows for value in row.values))
-    drawing = Sampling(budget)
+def _shareable(adapters: Sequence[Path | None]) -> dict[Path | None, LowRank | None]:
+    """Return the adapters that can be added to a layer's output: no whole weights, and no DoRA, which is no sum."""
+    read = {adapter: LowRank.read(adapter) if adapter else None for adapter in adapters if not is_whole(adapter)}
+    return {adapter: low_rank for adapter, low_rank in read.items() if low_rank is None or not low_rank.merged_only}
+
+
+def generate_batches(
+    generator: Decoder | EncoderDecoder,
+    rows: Sequence[Row],
+    decoding: Decoding,
+    begin_batch: Callable[[Sequence[Row]], OnRows] | None = None,
+) -> list[Sample]:
+    """Return one sample for each row, under what is active. `begin_batch` returns a batch's callback."""
+    samples: dict[int, Sample] = {}
+    # Answers alone end after a few tokens, so they do not share a batch with rationales.
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].answer_only, -len(rows[i].prompt_ids)))
+    for indices in _batches(order, rows, decoding, generator.max_tokens):
+        start = time.perf_counter()
+        batch = [rows[i] for i in indices]
+        generated = _generate(generator, batch, decoding, begin_batch(batch) if begin_batch else ignore_rows)
+        share = 1000 * (time.perf_counter() - start) / len(batch)
+        samples.update((i, replace(s, milliseconds=share)) for i, s in zip(indices, generated, strict=True))
+    return [samples[i] for i in range(len(rows))]
+
+
+def _batches(order: Sequence[int], rows: Sequence[Row], decoding: Decoding, max_tokens: int) -> list[list[int]]:
+    """Return slices of `order`, each of one kind of prompt, whose tokens (generated ones too) fit at a time."""
+    batches: list[list[int]] = []
+    for _, kind in groupby(order, key=lambda i: rows[i].answer_only):
+        indices = list(kind)
+        lengths = [len(rows[i].prompt_ids) + decoding.max_new_tokens for i in indices]
+        batches += [[indices[i] for i in group] for group in grouped(lengths, max_tokens, decoding.batch)]
+    return batches
+
+
+def _generate(
+    generator: Decoder | EncoderDecoder, batch: Sequence[Row], decoding: Decoding, on_rows: OnRows
+) -> list[Sample]:
+    """Return a sample for each row of a batch, which asks for answers only or for none only."""
+    tokens, max_new_tokens = batch[0].student.base.tokens, decoding.max_new_tokens
+    if batch[0].answer_only and all(row.option_texts for row in batch):
+        longest = max(len(tokens.choice(text)) for row in batch for text in row.option_texts)
+        max_new_tokens = min(max_new_tokens, longest)
+    sampling = Sampling(max_new_tokens)
     if decoding.samples > 1:
-        drawing = Sampling(budget, decoding.temperature, decoding.top_p, tuple(row.seed for row in rows))
+        seeds = tuple(row.seed for row in batch)
+        sampling = Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds)
     samples: list[Sample] = []
-    whose, scored = [row.student.adapter for row in rows], any(row.options for row in rows)
-    prompts = writer.read([row.ids for row in rows], tell, scored=scored, whose=whose)
-    for row, out in zip(rows, prompts.generate(drawing), strict=True):
-        text = row.student.kept(row.prompt, tokens.text(out))
-        read = render.reading(row.prompt, text)
-        ended = out[-1] == tokens.eos or render.ANSWER in read
-        answer = answer_of(read, row.options) if row.options and ended else None
-        samples.append(Sample(text, answer, False, len(row.ids), len(out)))
-    unread = [i for i, s in enumerate(samples) if s.answer is None and rows[i].options]
-    if unread:
-        forced = _forced(prompts, rows, samples, unread)
-        samples = [forced.get(i, s) for i, s in enumerate(samples)]
+    owners, scored = [row.student.adapter for row in batch], any(row.options for row in batch)
+    prompts = generator.read([row.prompt_ids for row in batch], on_rows, scored=scored, owners=owners)
+    for row, ids in zip(batch, prompts.generate(sampling), strict=True):
+        text = row.student.trim(row.prompt, tokens.text(ids))
+        with_cue = with_answer_cue(row.prompt, text)
+        ended = ids[-1] == tokens.eos or ANSWER in with_cue
+        answer = answer_of(with_cue, row.options) if row.options and ended else None
+        samples.append(Sample(text, answer, False, len(row.prompt_ids), len(ids)))
+    unanswered = [i for i, sample in enumerate(samples) if sample.answer is None and batch[i].options]
+    if unanswered:
+        forced = _forced(prompts, batch, samples, unanswered)
+        samples = [forced.get(i, sample) for i, sample in enumerate(samples)]
     return samples
 
 
 def _forced(
-    read: Prefilled | EncodedPrompts, batch: Sequence[Row], written: Sequence[Sample], places: Sequence[int]
+    prompts: Prefilled | EncodedPrompts, batch: Sequence[Row], generated: Sequence[Sample], indices: Sequence[int]
 ) -> dict[int, Sample]:
-    """The samples at these places of the batch with `Answer:` and their likeliest option appended."""
-    rows, samples = [batch[i] for i in places], [written[i] for i in places]
-    tokens = rows[0].student.home.tokens
-    kept = ["" if r.brief else render.without_answer(s.text) for r, s in zip(rows, samples, strict=True)]
-    cues = ["" if row.brief else f"\n{render.ANSWER}" for row in rows]
-    begun = [[*tokens.ids(text), *tokens.ids(cue)] for text, cue in zip(kept, cues, strict=True)]
-    choices = [[tokens.choice(value) for value in row.values] for row in rows]
-    scores = read.score(places, begun, choices)
-    made: dict[int, Sample] = {}
-    for i, place in enumerate(places):
+    """Return the samples at these indices of the batch with `Answer:` and their likeliest option appended."""
+    rows, samples = [batch[i] for i in indices], [generated[i] for i in indices]
+    tokens = rows[0].student.base.tokens
+    texts = [
+        "" if row.answer_only else before_answer(sample.text) for row, sample in zip(rows, samples, strict=True)
+    ]
+    cues = ["" if row.answer_only else f"\n{ANSWER}" for row in rows]
+    prefixes = [[*tokens.ids(text), *tokens.ids(cue)] for text, cue in zip(texts, cues, strict=True)]
+    choices = [[tokens.choice(text) for text in row.option_texts] for row in rows]
+    scores = prompts.score(indices, prefixes, choices)
+    forced: dict[int, Sample] = {}
+    for i, index in enumerate(indices):
         best = max(range(len(scores[i])), key=scores[i].__getitem__)
-        extra = len(tokens.ids(cues[i])) + sum(len(choice) for choice in choices[i])
-        made[place] = Sample(
-            f"{kept[i]}{cues[i]}{rows[i].values[best]}",
+        extra_tokens = len(tokens.ids(cues[i])) + sum(len(choice) for choice in choices[i])
+        forced[index] = Sample(
+            f"{texts[i]}{cues[i]}{rows[i].option_texts[best]}",
             LETTERS[best],
             True,
             samples[i].prompt_tokens,
-            samples[i].completion_tokens + extra,
+            samples[i].completion_tokens + extra_tokens,
         )
-    return made
+    return forced
 
 
-def _batches(order: Sequence[int], rows: Sequence[Row], decoding: Decoding, room: int) -> list[list[int]]:
-    """Consecutive slices of `order`, each of one kind, whose tokens, written ones too, have room at a time."""
-    batches: list[list[int]] = []
-    for _, kind in groupby(order, key=lambda i: rows[i].brief):
-        own = list(kind)
-        lengths = [len(rows[i].ids) + decoding.max_new_tokens for i in own]
-        batches += [[own[place] for place in some] for some in grouped(lengths, room, decoding.batch)]
-    return batches
+class MultiAdapter:
+    """The low-rank products of several adapters beside a model's own layers; an adapter None adds nothing."""
+
+    def __init__(self, adapters: Mapping[Path | None, LowRank | None], like: Tensor) -> None:
+        self._numbers = {adapter: number for number, adapter in enumerate(adapters)}
+        self._layers: dict[str, tuple[Tensor, Tensor, Tensor]] = {}  # A, B, and the adapter's number of each rank
+        # Adapter numbers of the batch's rows, and of the rows in the next pass.
+        self._batch = self._pass = torch.zeros(0, dtype=torch.long, device=like.device)
+        for name in dict.fromkeys(name for low_rank in adapters.values() if low_rank for name in low_rank.down):
+            parts = [
+                (i, low_rank) for i, low_rank in enumerate(adapters.values()) if low_rank and name in low_rank.down
+            ]
+            down = torch.cat([low_rank.down[name] for _, low_rank in parts]).to(like)
+            up = torch.cat([low_rank.scale * low_rank.up[name].float() for _, low_rank in parts], dim=1).to(like)
+            numbers = torch.tensor([i for i, low_rank in parts for _ in low_rank.down[name]], device=like.device)
+            self._layers[name] = down, up, numbers
+
+    def begin_batch(self, batch: Sequence[Row]) -> OnRows:
+        """Return the callback for this batch's passes."""
+        numbers = [self._numbers[row.student.adapter] for row in batch]
+        self._batch = self._pass = torch.tensor(numbers, device=self._batch.device)
+        return self._on_rows
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Generator[None]:
+        """Add the products to the model's layers."""
+        layers = {name: model.get_submodule(name) for name in self._layers}
+        hooks = [layer.register_forward_hook(partial(self._add, name)) for name, layer in layers.items()]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _on_rows(self, rows: Tensor) -> None:
+        self._pass = self._batch[rows.to(self._batch.device)]
+
+    def _add(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Return the layer's output plus each row's product. The input is (B, T, in), or (B x T, in) in OPT."""
+        del layer
+        down, up, numbers = self._layers[name]
+        x: Tensor = inputs[0]
+        mask = (numbers == self._pass[:, None]).to(x.dtype)  # (B, ranks of all adapters)
+        mask = mask[:, None] if x.dim() == 3 else mask.repeat_interleave(len(x) // len(mask), dim=0)
+        return output + F.linear(F.linear(x, down) * mask, up)

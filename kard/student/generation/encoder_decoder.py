@@ -1,4 +1,4 @@
-"""Generation and the scoring of options by encoder-decoders: prompts are encoded once."""
+"""Encoder-decoders: prompts are encoded once, then continued, or options scored after them."""
 
 from __future__ import annotations
 
@@ -9,125 +9,129 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from kard.student.batching import distinct
 from kard.student.generation.sampling import (
+    OnRows,
     Sampling,
-    Tell,
     by_row,
-    cache_name,
+    cache_argument,
     decode_loop,
-    in_passes,
-    nobody,
-    padded,
-    picked,
-    room_of,
+    ignore_rows,
+    log_likelihood,
+    max_cached_tokens,
+    score_in_passes,
 )
-from kard.student.tokens import Ids
+from kard.student.tokens import Ids, distinct, padded
 
 
 class EncoderDecoder:
-    """An encoder-decoder: prompts are encoded once, what is written is decoded."""
+    """An encoder-decoder that generates for batches of prompts."""
 
     def __init__(self, model: Any, eos: int, pad: int) -> None:
         self.model, self.eos, self.pad = model, eos, pad
         self.device = next(model.parameters()).device
         self.start: int = model.config.decoder_start_token_id
-        self.room = room_of(model)
-        self._cache_name = cache_name(model)
+        self.max_tokens = max_cached_tokens(model)
+        self._cache_argument = cache_argument(model)
 
     @torch.inference_mode()
     def read(
         self,
         prompts: Sequence[Ids],
-        tell: Tell = nobody,
+        on_rows: OnRows = ignore_rows,
         *,
         scored: bool = True,
-        whose: Sequence[Hashable] | None = None,
+        owners: Sequence[Hashable] | None = None,
     ) -> EncodedPrompts:
-        """The prompts, encoded: what the decoder writes from. Equal ones of a student are encoded once."""
+        """Return the encoded prompts. Equal prompts of one owner (by default all) are encoded once."""
         del scored  # the encoder's states are held anyway
-        owners = [None] * len(prompts) if whose is None else whose
-        places, own = distinct([(owner, *prompt) for owner, prompt in zip(owners, prompts, strict=True)])
-        tell(torch.tensor(places))
-        encoded, mask = self.encode([prompts[place] for place in places])
-        again = torch.tensor(own, device=self.device)
-        return EncodedPrompts(self, tell, encoded[again], mask[again])
+        owner_of = [None] * len(prompts) if owners is None else owners
+        firsts, group = distinct([(owner, *prompt) for owner, prompt in zip(owner_of, prompts, strict=True)])
+        on_rows(torch.tensor(firsts))
+        states, mask = self.encode([prompts[row] for row in firsts])
+        repeat = torch.tensor(group, device=self.device)
+        return EncodedPrompts(self, on_rows, states[repeat], mask[repeat])
 
     def encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """The encoder's states (B, S, D) and the mask (B, S)."""
+        """Return the encoder's states (B, S, D) and the mask (B, S)."""
         ids, mask = padded(prompts, self.pad, self.device)
         return self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
 
-    def forward(self, encoded: Tensor, mask: Tensor, ids: Tensor, cache: Any) -> Any:
-        """One pass of the decoder over new ids."""
-        given = {} if cache is None else {self._cache_name: cache}
+    def forward(self, states: Tensor, mask: Tensor, ids: Tensor, cache: Any) -> Any:
+        """Run the decoder over new ids; `cache` None keeps no keys and values."""
+        cached = {} if cache is None else {self._cache_argument: cache}
         return self.model(
-            encoder_outputs=(encoded,),
+            encoder_outputs=(states,),
             attention_mask=mask,
             decoder_input_ids=ids,
             use_cache=cache is not None,
-            **given,
+            **cached,
         )
 
 
 class EncodedPrompts:
-    """A batch of prompts that an encoder has read, as `Read`."""
+    """A batch of encoded prompts, with the interface of `Prefilled`."""
 
-    def __init__(self, model: EncoderDecoder, tell: Tell, encoded: Tensor, mask: Tensor) -> None:
-        self._model, self._tell, self._encoded, self._mask = model, tell, encoded, mask
+    def __init__(self, model: EncoderDecoder, on_rows: OnRows, states: Tensor, mask: Tensor) -> None:
+        self._model, self._on_rows, self._states, self._mask = model, on_rows, states, mask
 
     @torch.inference_mode()
-    def generate(self, drawing: Sampling) -> list[Ids]:
-        """What the decoder writes for each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
-        state = _Written(self._model, self._encoded, self._mask)
-        return decode_loop(state, len(self._mask), self._model.eos, drawing, self._tell)
+    def generate(self, sampling: Sampling) -> list[Ids]:
+        """Return what follows each prompt, up to `max_new_tokens`; a row that ended ends with eos."""
+        rows = _Rows(self._model, self._states, self._mask)
+        return decode_loop(rows, len(self._mask), self._model.eos, sampling, self._on_rows)
 
     @torch.inference_mode()
     def score(
-        self, rows: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]
+        self, rows: Sequence[int], prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]
     ) -> list[list[float]]:
-        """As of `Read`; but what was begun is run for each choice."""
-        read, room = self._mask.shape[1], self._model.room
-        return in_passes(self.score_together, rows, begun, choices, read=read, room=room)
+        """Return what `Prefilled.score` returns. The prefix is run again for each choice."""
+        return score_in_passes(
+            self.score_together,
+            rows,
+            prefixes,
+            choices,
+            prompt_length=self._mask.shape[1],
+            max_tokens=self._model.max_tokens,
+        )
 
     def score_together(
-        self, rows: Sequence[int], begun: Sequence[Ids], choices: Sequence[Sequence[Ids]]
+        self, rows: Sequence[int], prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]
     ) -> list[list[float]]:
-        """As `score`, all at once."""
+        """Return what `score` returns, by one pass."""
         model = self._model
-        own = torch.tensor([row for row, some in zip(rows, choices, strict=True) for _ in some])
-        starts = [[model.start, *ids] for ids, some in zip(begun, choices, strict=True) for _ in some]
-        flat = [choice for row in choices for choice in row]
-        ids, _ = padded([[*b, *c[:-1]] for b, c in zip(starts, flat, strict=True)], model.pad, model.device)
-        wanted, counted = padded(
-            [[*[model.pad] * (len(b) - 1), *c] for b, c in zip(starts, flat, strict=True)], model.pad, model.device
-        )
-        for row, b in enumerate(starts):
-            counted[row, : len(b) - 1] = 0
-        self._tell(own)
-        places = own.to(model.device)
-        logits = model.forward(self._encoded[places], self._mask[places], ids, None).logits
-        return by_row(picked(logits, wanted, counted), choices)
+        repeat = torch.tensor([row for row, options in zip(rows, choices, strict=True) for _ in options])
+        starts = [[model.start, *ids] for ids, options in zip(prefixes, choices, strict=True) for _ in options]
+        flat = [choice for options in choices for choice in options]
+        inputs = [[*start, *choice[:-1]] for start, choice in zip(starts, flat, strict=True)]
+        ids, _ = padded(inputs, model.pad, model.device)
+        targets = [[*[model.pad] * (len(start) - 1), *choice] for start, choice in zip(starts, flat, strict=True)]
+        labels, label_mask = padded(targets, model.pad, model.device)
+        for row, start in enumerate(starts):
+            label_mask[row, : len(start) - 1] = 0
+        self._on_rows(repeat)
+        encoded = repeat.to(model.device)
+        logits = model.forward(self._states[encoded], self._mask[encoded], ids, None).logits
+        return by_row(log_likelihood(logits, labels, label_mask), choices)
 
 
-class _Written:
-    """The rows of a batch that the decoder is still writing, as in `_Rows`."""
+class _Rows:
+    """The rows of a batch that the decoder is still writing."""
 
-    def __init__(self, model: EncoderDecoder, encoded: Tensor, mask: Tensor) -> None:
-        self._model, self._encoded, self._mask = model, encoded, mask
+    def __init__(self, model: EncoderDecoder, states: Tensor, mask: Tensor) -> None:
+        self._model, self._states, self._mask = model, states, mask
         config = model.model.config
         self._cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
         self._ids = torch.full((len(mask), 1), model.start, device=model.device)
 
     def logits(self) -> Tensor:
-        """Logits of the next token, (rows, vocabulary)."""
-        return self._model.forward(self._encoded, self._mask, self._ids, self._cache).logits[:, -1]
+        """Return the logits of the next token, (rows, vocabulary)."""
+        return self._model.forward(self._states, self._mask, self._ids, self._cache).logits[:, -1]
 
     def append(self, tokens: Tensor) -> None:
-        """Go on with these tokens, one a row."""
+        """Append these tokens, one to each row."""
         self._ids = tokens[:, None]
 
-    def keep(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Go on with these rows only."""
         self._cache.batch_select_indices(rows)
-        self._encoded, self._mask, self._ids = self._encoded[rows], self._mask[rows], self._ids[rows]
+        self._states, self._mask, self._ids = self._states[rows], self._mask[rows], self._ids[rows]

@@ -1,57 +1,68 @@
-"""A student behind `dspy.LM`: what many threads ask at the same time is answered in one batch."""
+"""A student behind `dspy.LM`. Requests of many threads wait in the queue of a base and are answered in batches."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from typing import Any, cast
+from weakref import WeakKeyDictionary, WeakSet
 
 import dspy
 from dspy.lm15 import InvalidRequestError, Message, Request, Response, TextPart, Usage
 
 from kard.config import Decoding
 from kard.records import Sample, digest
-from kard.student.generation.batch import Row
-from kard.student.generation.student import Student
+from kard.student.generation.batch import FEW, generate_rows
+from kard.student.generation.student import LoadedBase, Row, Student
 from kard.student.prompt import CHOICES, FORCED, LETTER, MILLISECONDS
+
+GRACE = 0.02  # seconds without a new request after which a batch that is not full starts
+IDLE = 5.0  # seconds without any request after which the generating thread ends; the next request starts another
 
 
 class StudentEngine:
-    """An lm15 engine. It is given options in `Config.extensions["choices"]` and then always answers one of them.
+    """An lm15 engine. If `Config.extensions["choices"]` holds options, it always answers one of them.
 
-    Thread-safe. Requests wait until a batch is full or no more arrive, as `queue` says; an error of a
-    batch is raised to each of its callers. After `close` requests that still wait fail. A copy of an engine is the
-    engine: what is copied with a program must not hold a second model.
+    Thread-safe. An error of a batch is raised to each of its callers. After `close`, requests that still wait fail.
+    A copy of an engine is the engine: what is copied with a program must not hold a second model.
     """
 
     scores_choices = True
 
     def __init__(self, student: Student, decoding: Decoding) -> None:
         self.student, self.decoding = student, decoding
+        self.queue = queue_of(student.base)
         self._unseeded = count()
-        student.home.queue.open(self)
+        self.queue.open(self)
 
     def complete(self, request: Request) -> Response:
-        """One sample. The request's temperature, top_p, max_tokens and seed count before the engine's own.
+        """Return one sample. The request's temperature, top_p and max_tokens take precedence over the engine's.
 
-        The same prompt and seed draw the same text; without a seed each request is a draw of its own.
+        The same prompt and seed draw the same text; every request without a seed draws a new one.
         """
         row = Row(self.student, _prompt(request), _choices(request), self._seed(request))
-        sample = self.student.home.queue.ask(self, row, self._decoding(request))
+        sample = self.queue.ask(self, row, self._decoding(request))
+        more: dict[str, object] = {FORCED: sample.forced, MILLISECONDS: sample.milliseconds}
+        if row.options:
+            more[LETTER] = sample.answer
         return Response(
             id=None,
             model=request.model,
             message=Message.assistant(sample.text),
             finish_reason="stop",
             usage=Usage(input_tokens=sample.prompt_tokens, output_tokens=sample.completion_tokens),
-            provider_data=_kept(row, sample),
+            provider_data=cast(Any, more),
         )
 
     def close(self) -> None:
-        """Answer nobody any more; callers that still wait get an error."""
-        self.student.home.queue.close(self)
+        """Answer no more requests; those that still wait fail."""
+        self.queue.close(self)
 
     def __copy__(self) -> StudentEngine:
         return self
@@ -78,7 +89,7 @@ class StudentEngine:
         return decoding
 
     def _seed(self, request: Request) -> int:
-        """The same question and sample number draw the same numbers, in whatever batch they come."""
+        """Return the seed of a prompt and sample number: they draw the same numbers, whatever their batch."""
         seed = request.config.seed if request.config.seed is not None else f"unseeded {next(self._unseeded)}"
         return int(digest(_prompt(request), str(seed), length=15), 16)
 
@@ -92,26 +103,31 @@ class AsyncStudentEngine:
         self.engine = engine
 
     async def complete(self, request: Request) -> Response:
-        """One sample, as `StudentEngine.complete`."""
+        """Return one sample, as `StudentEngine.complete` does."""
         return await asyncio.to_thread(self.engine.complete, request)
 
 
-def load_lm(student: Student, decoding: Decoding) -> dspy.LM:
-    """A `dspy.LM` that answers with the student, `decoding.samples` times a call.
+class EngineLM(dspy.LM):
+    """A `dspy.LM` that answers with a student, `decoding.samples` times a call. Close it after use."""
 
-    Its engine is `lm.engine`; close that when done.
-    """
-    drawn: dict[str, Any] = (
-        {"n": decoding.samples, "temperature": decoding.temperature} if decoding.samples > 1 else {}
-    )
-    return dspy.LM(student.name, engine=StudentEngine(student, decoding), cache=False, num_retries=0, **drawn)
+    def __init__(self, student: Student, decoding: Decoding) -> None:
+        engine = StudentEngine(student, decoding)
+        drawn: dict[str, Any] = {}
+        if decoding.samples > 1:
+            drawn = {"n": decoding.samples, "temperature": decoding.temperature}
+        super().__init__(
+            student.name,
+            engine=engine,
+            async_engine=AsyncStudentEngine(engine),
+            cache=False,
+            num_retries=0,
+            **drawn,
+        )
 
-
-def _kept(row: Row, sample: Sample) -> Any:
-    kept: dict[str, object] = {FORCED: sample.forced, MILLISECONDS: sample.milliseconds}
-    if row.options:
-        kept[LETTER] = sample.answer
-    return kept
+    def close(self) -> None:
+        """Answer no more calls of this LM or of its copies."""
+        super().close()
+        cast(StudentEngine, self.engine).close()
 
 
 def _prompt(request: Request) -> str:
@@ -126,5 +142,153 @@ def _prompt(request: Request) -> str:
 
 
 def _choices(request: Request) -> list[str]:
-    given = (request.config.extensions or {}).get(CHOICES) or []
-    return [str(choice) for choice in cast("Sequence[object]", given)]
+    choices = (request.config.extensions or {}).get(CHOICES) or []
+    return [str(choice) for choice in cast("Sequence[object]", choices)]
+
+
+@dataclass(eq=False)
+class Job:
+    """A row that waits for its sample, and who asked for it."""
+
+    asker: object
+    row: Row
+    decoding: Decoding
+    done: threading.Event = field(default_factory=threading.Event)
+    sample: Sample | None = None
+    error: BaseException | None = None
+
+
+class Queue:
+    """Jobs that wait for one base. A thread answers them, batch by batch, and ends when none come."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Job] = []
+        self._running: list[Job] = []
+        self._changed = threading.Condition()
+        self._askers: WeakSet[object] = WeakSet()
+        self._worker: threading.Thread | None = None
+        self._served = 0  # other threads that answer this queue
+
+    def open(self, asker: object) -> None:
+        """Accept requests of this asker until `close`."""
+        self._askers.add(asker)
+
+    def ask(self, asker: object, row: Row, decoding: Decoding) -> Sample:
+        """Return the row's sample once it is generated. Raises its batch's error, RuntimeError if closed."""
+        job = Job(asker, row, decoding)
+        with self._changed:
+            if asker not in self._askers:
+                raise RuntimeError("the student's engine is closed")
+            self._jobs.append(job)
+            self._start()
+            self._changed.notify_all()
+        job.done.wait()
+        if job.error is not None:
+            raise job.error
+        return cast(Sample, job.sample)
+
+    def close(self, asker: object) -> None:
+        """Refuse the asker's waiting jobs; return when none of its jobs is running any more."""
+        with self._changed:
+            self._askers.discard(asker)
+            for job in [job for job in self._jobs if job.asker is asker]:
+                self._jobs.remove(job)
+                job.error = RuntimeError("the student's engine was closed before it answered")
+                job.done.set()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: all(job.done.is_set() for job in self._running if job.asker is asker))
+
+    @contextmanager
+    def answer_here(self) -> Generator[Callable[[], object]]:
+        """Answer in the calling thread: yield a function that answers one batch, or waits a moment for one.
+
+        Where torch has computed in one thread, a second thread of the process is a third slower on few cores: each
+        has its own OpenMP workers, and more workers than cores sleep instead of spinning between two products.
+        """
+        with self._changed:
+            self._served += 1
+            self._changed.notify_all()  # the queue's own thread ends after its batch
+        try:
+            yield partial(self._answer_batch, GRACE)
+        finally:
+            with self._changed:
+                self._served -= 1
+                self._start()
+
+    def _start(self) -> None:
+        """Start a thread if jobs wait and nobody answers. The caller holds the lock."""
+        if self._jobs and self._worker is None and not self._served:
+            self._worker = threading.Thread(target=self._work, name=f"students {id(self):x}", daemon=True)
+            self._worker.start()
+
+    def _work(self) -> None:
+        while self._answer_batch(IDLE):
+            pass
+
+    def _answer_batch(self, patience: float) -> bool:
+        """Answer a batch; return False if none came within `patience` seconds, or nobody may ask."""
+        jobs: list[Job] = []
+        try:
+            jobs = self._next(patience)
+            samples = generate_rows([job.row for job in jobs], jobs[0].decoding) if jobs else []
+            for job, sample in zip(jobs, samples, strict=True):
+                job.sample = sample
+        except BaseException as error:
+            for job in jobs:
+                job.error = error
+            # Its callers raise it. A thread that answers here may want to stop, too. The queue's own goes on.
+            if not jobs or not (isinstance(error, Exception) or threading.current_thread() is self._worker):
+                raise
+        finally:
+            for job in jobs:
+                job.done.set()
+            with self._changed:
+                self._running = [job for job in self._running if not job.done.is_set()]
+                self._changed.notify_all()
+        return bool(jobs)
+
+    def _next(self, patience: float) -> list[Job]:
+        """Return the jobs of the next batch, [] if the calling thread may end."""
+        is_worker = threading.current_thread() is self._worker
+
+        def ready() -> bool:
+            return bool(self._jobs or not self._askers or (is_worker and self._served))
+
+        with self._changed:
+            while True:
+                self._changed.wait_for(ready, patience)
+                if not self._jobs or (is_worker and self._served):
+                    if is_worker:
+                        self._worker = None
+                    return []
+                waiting = 0
+                while waiting < len(self._jobs) < self._jobs[0].decoding.batch:
+                    waiting = len(self._jobs)
+                    self._changed.wait(GRACE)
+                if self._jobs:  # else their askers closed meanwhile
+                    break
+            jobs = next_batch(self._jobs)
+            self._running += jobs
+            self._jobs = [job for job in self._jobs if job not in jobs]
+            return jobs
+
+
+def next_batch(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs decoded like the first: of its student, or of all students with few rows if it is one of them."""
+    alike = [job for job in jobs if job.decoding == jobs[0].decoding]
+    size = jobs[0].decoding.batch
+    of_first = [job for job in alike if job.row.student is jobs[0].row.student]
+    if len(of_first) > FEW:
+        return of_first[:size]
+    counts = Counter(id(job.row.student) for job in alike)
+    return [job for job in alike if counts[id(job.row.student)] <= FEW][:size]
+
+
+_queues: WeakKeyDictionary[LoadedBase, Queue] = WeakKeyDictionary()
+_queues_lock = threading.Lock()
+
+
+def queue_of(base: LoadedBase) -> Queue:
+    """Return the queue of a base in memory, one for all of its students."""
+    with _queues_lock:
+        return _queues.setdefault(base, Queue())

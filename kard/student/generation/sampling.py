@@ -1,6 +1,6 @@
-"""What decoders and encoder-decoders share when they write: the loop over tokens, draws, padding and scores.
+"""What decoders and encoder-decoders share: the loop over tokens, random draws, and the scores of options.
 
-Ids are lists, one a row (B rows); rows that have ended leave the batch.
+Ids are lists, one for each row of a batch (B rows). Rows that have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ import torch
 from torch import Tensor
 
 from kard.models.hardware import cache_bytes
-from kard.student.batching import grouped
-from kard.student.tokens import Ids
+from kard.student.tokens import Ids, grouped
+
+OPTIONS_PER_PASS = 64  # options scored in one pass, fewer where their prompts are long
+TOP_K = 50  # likeliest tokens that a draw chooses from, as in the paper's own decoding
+OnRows = Callable[[Tensor], None]
+"""Callback that receives the batch index of every row in the next forward pass."""
+
+
+def ignore_rows(rows: Tensor) -> None:
+    """Do nothing."""
+    del rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,117 +34,97 @@ class Sampling:
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
-    seeds: tuple[int, ...] = ()  # one a row
+    seeds: tuple[int, ...] = ()  # one for each row
 
 
-Tell = Callable[[Tensor], None]
-"""Is told, before the first pass and when rows change, which row of the batch each row of a pass belongs to."""
-SCORED = 64  # options in one pass, fewer where their prompts are long
-TOP_K = 50  # likeliest tokens that a draw chooses from, as in the paper's own decoding
-
-
-def nobody(rows: Tensor) -> None:
-    """Is told and does nothing."""
-    del rows
-
-
-class State(Protocol):
+class Rows(Protocol):
     """The rows of a batch that are still being written."""
 
     def logits(self) -> Tensor:
-        """Logits of the next token, (rows, vocabulary)."""
+        """Return the logits of the next token, (rows, vocabulary)."""
         ...
 
     def append(self, tokens: Tensor) -> None:
-        """Go on with these tokens, one a row."""
+        """Append these tokens, one to each row."""
         ...
 
-    def keep(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Go on with these rows only."""
         ...
 
 
-def decode_loop(state: State, count: int, eos: int, drawing: Sampling, tell: Tell) -> list[Ids]:
-    made: list[Ids] = [[] for _ in range(count)]
-    rows = list(range(count))
-    draws = [torch.Generator().manual_seed(seed) for seed in drawing.seeds]
-    tell(torch.tensor(rows))
-    for step in range(drawing.max_new_tokens):
-        tokens = next_tokens(state.logits(), drawing, [draws[row] for row in rows] if draws else [])
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            if not made[row] or made[row][-1] != eos:
-                made[row].append(token)
-        going = [place for place, row in enumerate(rows) if made[row][-1] != eos]
-        if not going or step + 1 == drawing.max_new_tokens:
+def decode_loop(rows: Rows, count: int, eos: int, sampling: Sampling, on_rows: OnRows) -> list[Ids]:
+    """Return the ids written for each of `count` rows; a row that ended ends with eos."""
+    written: list[Ids] = [[] for _ in range(count)]
+    remaining = list(range(count))
+    generators = [torch.Generator().manual_seed(seed) for seed in sampling.seeds]
+    on_rows(torch.tensor(remaining))
+    for step in range(sampling.max_new_tokens):
+        tokens = next_tokens(rows.logits(), sampling, [generators[row] for row in remaining] if generators else [])
+        for row, token in zip(remaining, tokens.tolist(), strict=True):
+            if not written[row] or written[row][-1] != eos:
+                written[row].append(token)
+        unfinished = [i for i, row in enumerate(remaining) if written[row][-1] != eos]
+        if not unfinished or step + 1 == sampling.max_new_tokens:
             break
-        state.append(tokens)
+        rows.append(tokens)
         # Selecting rows copies the cache: worth it once a quarter of the rows has ended.
-        if len(going) <= 0.75 * len(rows):
-            state.keep(torch.tensor(going, device=tokens.device))
-            rows = [rows[place] for place in going]
-            tell(torch.tensor(rows))
-    return made
+        if len(unfinished) <= 0.75 * len(remaining):
+            rows.select(torch.tensor(unfinished, device=tokens.device))
+            remaining = [remaining[i] for i in unfinished]
+            on_rows(torch.tensor(remaining))
+    return written
 
 
-def in_passes(
-    score: Callable[[Sequence[int], Sequence[Ids], Sequence[Sequence[Ids]]], list[list[float]]],
-    rows: Sequence[int],
-    begun: Sequence[Ids],
-    choices: Sequence[Sequence[Ids]],
-    *,
-    read: int,
-    room: int,
-) -> list[list[float]]:
-    """The scores of all rows, so many options a pass that their tokens have room, `read` of each in the prompt."""
-    length = read + max(map(len, begun)) + max(len(choice) for row in choices for choice in row)
-    scores: list[list[float]] = []
-    for some in grouped([len(row) for row in choices], min(SCORED, room // length)):
-        scores += score([rows[i] for i in some], [begun[i] for i in some], [choices[i] for i in some])
-    return scores
-
-
-def next_tokens(logits: Tensor, drawing: Sampling, draws: Sequence[torch.Generator]) -> Tensor:
-    """The next token of each row. The random numbers are drawn on the processor, the same on every device."""
-    if drawing.temperature == 0:
+def next_tokens(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return the next token of each row. Random numbers come from the processor, the same on every device."""
+    if sampling.temperature == 0:
         return logits.argmax(-1)
     values, order = logits.float().topk(min(TOP_K, logits.shape[-1]))
-    likely = (values / drawing.temperature).softmax(-1)
-    before = likely.cumsum(-1) - likely
-    kept = likely.masked_fill(before >= drawing.top_p, 0.0).cumsum(-1)  # the first token always stays
-    drawn = torch.cat([torch.rand(1, generator=draw) for draw in draws]).to(kept.device)
-    place = (kept < drawn[:, None] * kept[:, -1:]).sum(-1, keepdim=True)
+    shares = (values / sampling.temperature).softmax(-1)
+    before = shares.cumsum(-1) - shares
+    cumulative = shares.masked_fill(before >= sampling.top_p, 0.0).cumsum(-1)  # the first token always stays
+    drawn = torch.cat([torch.rand(1, generator=generator) for generator in generators]).to(cumulative.device)
+    place = (cumulative < drawn[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
     return order.gather(-1, place)[:, 0]
 
 
-def padded(rows: Sequence[Ids], pad: int, device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Ids and mask of shape (B, longest). The mask is of lengths: a pad id may be an eos that counts."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for i, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
-    return ids.to(device), mask.to(device)
+def score_in_passes(
+    score: Callable[[Sequence[int], Sequence[Ids], Sequence[Sequence[Ids]]], list[list[float]]],
+    rows: Sequence[int],
+    prefixes: Sequence[Ids],
+    choices: Sequence[Sequence[Ids]],
+    *,
+    prompt_length: int,
+    max_tokens: int,
+) -> list[list[float]]:
+    """Return the scores of all rows' choices, by passes of as many options as fit into `max_tokens`."""
+    length = prompt_length + max(map(len, prefixes)) + max(len(choice) for row in choices for choice in row)
+    scores: list[list[float]] = []
+    for group in grouped([len(row) for row in choices], min(OPTIONS_PER_PASS, max_tokens // length)):
+        scores += score([rows[i] for i in group], [prefixes[i] for i in group], [choices[i] for i in group])
+    return scores
 
 
-def positions_of(mask: Tensor) -> Tensor:
-    return (mask.cumsum(-1) - 1).clamp(min=0)
+def log_likelihood(logits: Tensor, labels: Tensor, label_mask: Tensor) -> Tensor:
+    """Return the log-probability of the labels (B, T), summed where the mask is 1: (B,)."""
+    each = logits.float().log_softmax(-1).gather(-1, labels[:, :, None])[:, :, 0]
+    return (each * label_mask).sum(-1)
 
 
-def picked(logits: Tensor, wanted: Tensor, counted: Tensor) -> Tensor:
-    """Log-probability of the wanted ids (B, T), summed where counted: (B,)."""
-    each = logits.float().log_softmax(-1).gather(-1, wanted[:, :, None])[:, :, 0]
-    return (each * counted).sum(-1)
-
-
-def by_row(total: Tensor, choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
-    values = iter(total.tolist())
+def by_row(scores: Tensor, choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
+    """Return the scores of all choices, one list for each row."""
+    values = iter(scores.tolist())
     return [[next(values) for _ in row] for row in choices]
 
 
-def room_of(model: Any) -> int:
-    """Tokens whose keys and values, of all layers, may be held at a time."""
+def positions_of(mask: Tensor) -> Tensor:
+    """Return the position of every token, counted from its row's first one."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def max_cached_tokens(model: Any) -> int:
+    """Return the number of tokens whose keys and values, of all layers, fit into memory at a time."""
     config = model.config
     heads: int = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
@@ -144,7 +133,7 @@ def room_of(model: Any) -> int:
     return cache_bytes() // (2 * layers * groups * width * next(model.parameters()).element_size())
 
 
-def cache_name(model: Any) -> str:
-    """What the model calls its cache; transformers changed the name from `past_key_values` in 5.2x."""
+def cache_argument(model: Any) -> str:
+    """Return the name of the model's argument for its cache; transformers 5.2x renamed `past_key_values`."""
     names = inspect.signature(model.forward).parameters
     return "cache" if "cache" in names else "past_key_values"

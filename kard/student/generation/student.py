@@ -1,150 +1,169 @@
-"""Students that answer: one resident base model, any number of adapters, batched generation (section 3.4)."""
+"""Students over a base model in memory: any number of adapters, or the base alone with a prompt."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import dspy
 from sqlite_utils import Database
 
-from kard.config import Decoding, Lora, StudentTraining
+from kard.config import Method, Prompting, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.models import bases
-from kard.models.adapters import AdapterSwitcher, checked
+from kard.models.adapters import AdapterSwitcher, verified
 from kard.models.bases import Base
-from kard.models.hardware import keep_memory
-from kard.models.load import load_in
-from kard.records import LETTERS, Sample
-from kard.student import prompt as render
-from kard.student.generation.batch import Row
+from kard.models.hardware import keep_memory, load_base
+from kard.records import LETTERS
+from kard.student.examples import shot_pairs
 from kard.student.generation.decoder import Decoder
 from kard.student.generation.encoder_decoder import EncoderDecoder
-from kard.student.generation.multi_adapter import generate_rows
-from kard.student.generation.queue import Queue
-from kard.student.tokens import Ids, Tokens
-
-
-def meeting(model: Any, *, decoder: bool) -> tuple[int, int]:
-    """How many parameters multiply each token that is read, and each that is written.
-
-    All but the input embedding's; of an encoder-decoder the encoder's read, the others write.
-    """
-    embedding = model.get_input_embeddings().weight
-    every = sum(p.numel() for p in model.parameters() if p is not embedding)
-    if decoder:
-        return every, every
-    reading = sum(p.numel() for p in model.get_encoder().parameters() if p is not embedding)
-    return reading, every - reading
+from kard.student.prompt import ANSWER, Fields, answer_form, render_shot, signature_for, up_to_first_answer
+from kard.student.records import parse_prompted_settings, parse_settings
+from kard.student.tokens import PROMPT_SHARE, Ids, Tokens
+from kard.tasks import Task
 
 
 class LoadedBase:
-    """A base model in memory, and what waits to be answered with it."""
+    """A base model in memory, with its tokenizer, under one adapter at a time."""
 
     def __init__(self, model: Any, tokens: Tokens, *, decoder: bool) -> None:
         keep_memory()
         self.tokens = tokens
-        self.lock = threading.RLock()  # held from `wear` to the end of what is generated under it
-        self.queue = Queue()
-        self.reading, self.writing = meeting(model, decoder=decoder)
-        self._worn = AdapterSwitcher(model)
-        make = Decoder if decoder else EncoderDecoder
-        self.writer: Decoder | EncoderDecoder = make(model, tokens.eos, tokens.pad)
+        self.lock = threading.RLock()  # held from `activate` to the end of what is generated under that adapter
+        self.prompt_parameters, self.completion_parameters = parameters_per_token(model, decoder=decoder)
+        self._switcher = AdapterSwitcher(model)
+        build = Decoder if decoder else EncoderDecoder
+        self.generator: Decoder | EncoderDecoder = build(model, tokens.eos, tokens.pad)
 
     def activate(self, adapter: Path | None) -> None:
-        """Change to another adapter, None for the base alone. The base is not loaded again."""
-        self._worn.activate(adapter)
+        """Switch to another adapter, or to none, without loading the base again."""
+        self._switcher.activate(adapter)
 
 
 @lru_cache(maxsize=1)
-def resident(base: Base) -> LoadedBase:
-    """The base in memory: the last one that was asked for stays there, for all of its students."""
+def loaded_base(base: Base) -> LoadedBase:
+    """Return the base in memory. The last one stays there for all of its students."""
     decoder = base.kind == "decoder"
-    return LoadedBase(load_in(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+    return LoadedBase(load_base(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+
+
+def parameters_per_token(model: Any, *, decoder: bool) -> tuple[int, int]:
+    """Return how many parameters multiply each token of a prompt, and each token of a completion.
+
+    The input embedding's do not count. In an encoder-decoder the encoder reads and all other parameters write.
+    """
+    embedding = model.get_input_embeddings().weight
+    total = sum(p.numel() for p in model.parameters() if p is not embedding)
+    if decoder:
+        return total, total
+    encoder = sum(p.numel() for p in model.get_encoder().parameters() if p is not embedding)
+    return encoder, total - encoder
 
 
 class Student:
-    """One adapter over a resident base; without adapter, the base itself."""
+    """One adapter over a base in memory; without an adapter, the base itself."""
 
     def __init__(
-        self, home: LoadedBase, adapter: Path | None, settings: StudentTraining, *, name: str = "base"
+        self, base: LoadedBase, adapter: Path | None, settings: StudentTraining, *, name: str = "base"
     ) -> None:
-        self.home, self.adapter, self.settings, self.name = home, adapter, settings, name
+        self.base, self.adapter, self.settings, self.name = base, adapter, settings, name
 
-    @classmethod
-    def load(cls, db: Database, student_id: str, adapters: Path) -> Student:
-        """The student of that id.
+    def prompt_ids(self, prompt: str) -> Ids:
+        """Return the prompt's ids, cut to fit."""
+        return self.base.tokens.prompt(prompt, self.settings.max_length)
 
-        Raises Missing when it was not trained or its adapter is not what was trained, NoBase when its base
-        cannot be had or is another one now.
-        """
-        found = list(db.query("select * from students where id = ?", [student_id]))
-        if not found:
-            raise Missing(f"no student {student_id}; train one with: kard train student TASK")
-        row = found[0]
-        prompted = not row["path"]  # the base itself, by a prompt
-        adapter = None if prompted else checked(adapters / Path(row["path"]).name, row["sha256"], row["task"])
-        base = bases.resolve(row["base"])
-        if base.sha256 != row["base_sha256"]:
-            raise NoBase(
-                f"{row['base']} has other weights than student {student_id} was trained on; "
-                f"train it again with: kard train student {row['task']}"
-            )
-        if prompted:
-            from kard.student.generation.prompted import load
+    def option_texts(self, options: Sequence[str]) -> list[str]:
+        """Return what this student writes after `Answer:` for each option, with a leading space."""
+        return [f" {answer_form(options, letter, self.settings)}" for letter in LETTERS[: len(options)]]
 
-            return load(resident(base), row)
-        return cls(resident(base), adapter, settings_of(row["settings"]), name=student_id)
-
-    def kept(self, prompt: str, text: str) -> str:
-        """What counts of a written text: all of it, since a trained student ends its text itself."""
+    def trim(self, prompt: str, text: str) -> str:
+        """Return the part of a text that counts: all of it, since a trained student ends its text itself."""
         del prompt
         return text
 
     def flops(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Floating-point operations of one sample: 2 for each token and parameter that it meets."""
-        return 2.0 * (self.home.reading * prompt_tokens + self.home.writing * completion_tokens)
+        """Return the floating-point operations of one sample: 2 for each token and parameter that multiplies it."""
+        base = self.base
+        return 2.0 * (base.prompt_parameters * prompt_tokens + base.completion_parameters * completion_tokens)
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        choices: Sequence[Sequence[str]] | None,
-        decoding: Decoding,
-        *,
-        seeds: Sequence[int] | None = None,
-    ) -> list[Sample]:
-        """One sample a prompt, in the order of the prompts. `choices` are each prompt's options, as texts.
 
-        Greedy when `decoding.samples` is 1, else drawn, by the row's seed. With choices there is always an answer:
-        where none can be read, `Answer:` is appended and the likeliest option is taken. A sample's milliseconds
-        are its share of its batch.
-        """
-        options = choices if choices is not None else [()] * len(prompts)
-        seeds = seeds if seeds is not None else range(len(prompts))
-        rows = [Row(self, *row) for row in zip(prompts, options, seeds, strict=True)]
-        return generate_rows(rows, decoding)
+class PromptedStudent(Student):
+    """A base without an adapter: the in-context rows of the paper's table (section 4.1)."""
 
-    def prompt_ids(self, prompt: str) -> Ids:
+    def __init__(self, base: LoadedBase, prompting: Prompting, teacher_id: str | None, *, name: str) -> None:
+        settings = StudentTraining(max_length=prompting.max_length, k=prompting.k, seed=prompting.seed)
+        super().__init__(base, None, settings, name=name)
+        self.prompting, self.teacher_id = prompting, teacher_id
+
+    def trim(self, prompt: str, text: str) -> str:
+        """Return the text up to its first answer or next question: a base does not know where an answer ends."""
+        return up_to_first_answer(prompt, text)
+
+    def shots(self, db: Database, task: Task, method: Method, index_id: str | None) -> list[Fields]:
+        """Return the worked examples for the prompt; with an index, each with its silver passages."""
+        pairs = shot_pairs(db, task.name, method, self.prompting, index_id=index_id, teacher_id=self.teacher_id)
+        shots = [{**pair.inputs(), **pair.outputs(self.settings)} for pair in pairs]
+        return self.fitting(signature_for(task.answer, method), shots)
+
+    def fitting(self, signature: type[dspy.Signature], shots: Sequence[Fields]) -> list[Fields]:
+        """Return the first examples that fit half of the prompt; question and passages get the other half."""
+        room = self.settings.max_length * PROMPT_SHARE / 2
+        fitting: list[Fields] = []
+        for shot in shots:
+            room -= len(self.base.tokens.ids(render_shot(signature, shot)))
+            if room < 0:
+                break
+            fitting.append(shot)
+        return fitting
+
+
+def load_student(db: Database, student_id: str, adapters: Path) -> Student:
+    """Return the student with this id.
+
+    Raises Missing if it was not trained or its adapter has changed, NoBase if its base is not there or has changed.
+    """
+    row = next(db.query("select * from students where id = ?", [student_id]), None)
+    if row is None:
+        raise Missing(f"no student {student_id}; train one with: kard train student TASK")
+    adapter = None
+    if row["path"]:  # empty for a prompted base
+        adapter = verified(adapters / Path(row["path"]).name, row["sha256"], row["task"])
+    base = bases.resolve(row["base"])
+    if base.sha256 != row["base_sha256"]:
+        raise NoBase(
+            f"the weights of {row['base']} have changed since student {student_id} was trained; "
+            f"train it again with: kard train student {row['task']}"
+        )
+    if adapter is None:
+        return PromptedStudent(loaded_base(base), *parse_prompted_settings(row["settings"]), name=student_id)
+    return Student(loaded_base(base), adapter, parse_settings(row["settings"]), name=student_id)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt for a student, its options as texts (none for free text), and the seed of its random draws."""
+
+    student: Student
+    prompt: str
+    options: Sequence[str]
+    seed: int
+
+    @cached_property
+    def prompt_ids(self) -> Ids:
         """The prompt's ids, cut to fit."""
-        return self.home.tokens.prompt(prompt, self.settings.max_length)
+        return self.student.prompt_ids(self.prompt)
 
-    def values(self, options: Sequence[str]) -> list[str]:
-        """What this student writes after `Answer:` for each option."""
-        return [f" {answer_form(options, letter, self.settings)}" for letter in LETTERS[: len(options)]]
+    @cached_property
+    def option_texts(self) -> list[str]:
+        """What the student writes for each option."""
+        return self.student.option_texts(self.options)
 
-
-def answer_form(options: Sequence[str], letter: str, settings: StudentTraining) -> str:
-    """What stands after `Answer:` for the option of that letter: its text or the letter."""
-    return letter if settings.answer == "letter" else render.line(options[LETTERS.index(letter)])
-
-
-def settings_of(text: str) -> StudentTraining:
-    """The settings in a `settings` column. Of a base that is only prompted, what a trained student has too."""
-    values: dict[str, Any] = json.loads(text)
-    if "shots" in values:
-        return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
-    lora = Lora(**values.pop("lora"))
-    return StudentTraining(lora=lora, **values)
+    @property
+    def answer_only(self) -> bool:
+        """Whether the prompt asks for an answer without a rationale."""
+        return self.prompt.endswith(ANSWER)

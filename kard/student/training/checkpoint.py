@@ -1,4 +1,4 @@
-"""Where a killed training goes on: one file of tensors beside the adapters, replaced in one stroke."""
+"""Where a killed training continues: one file of tensors beside the adapters, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kard.files import atomic
 
 EVERY = 60.0  # seconds between two checkpoints; one of a 135M student's adapter takes 0.1 s
 SHARE = 0.05  # of the time at most that goes into checkpoints: those of whole weights are large
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what Adam keeps of a weight
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of a weight, in Adam's state
 
 
 @dataclass
 class CheckpointPosition:
-    """How far a training is: all that is not a tensor."""
+    """How far a training is: everything that is not a tensor."""
 
     step: int = 0  # optimizer steps taken
     epoch: int = 0
@@ -40,21 +40,21 @@ class CheckpointPosition:
 
 @dataclass
 class Checkpoint:
-    """A file that `save` replaces at most every `every` seconds. Without a path nothing is kept."""
+    """A file that `save` replaces. Without a path nothing is saved."""
 
     path: Path | None = None
-    every: float = EVERY
+    every: float = EVERY  # seconds between two of them
     _saved: float = field(default_factory=time.monotonic)
     _took: float = 0.0  # seconds, the last one
 
     def due(self) -> bool:
-        """Whether it is time for another one."""
+        """Return whether it is time to save again."""
         wait = max(self.every, self._took / SHARE) if self.every else 0.0
         return self.path is not None and time.monotonic() - self._saved >= wait
 
     def save(
         self,
-        place: CheckpointPosition,
+        position: CheckpointPosition,
         weights: Sequence[nn.Parameter],
         optimizer: torch.optim.Optimizer,
         best: Sequence[Tensor],
@@ -71,18 +71,18 @@ class Checkpoint:
         tensors.update({f"best.{number}": value.cpu().contiguous() for number, value in enumerate(best)})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(self.path) as part:
-            save_file(tensors, part, metadata={"place": json.dumps(asdict(place))})
+            save_file(tensors, part, metadata={"position": json.dumps(asdict(position))})
         self._saved = time.monotonic()
         self._took = self._saved - start
 
     def restore(
         self, weights: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
     ) -> tuple[CheckpointPosition, list[Tensor]]:
-        """Put what was saved into weights and optimizer; the place to go on from, and the best epoch's weights."""
+        """Restore weights and optimizer; return the position to continue from and the best epoch's weights."""
         if self.path is None or not self.path.exists():
             return CheckpointPosition(), []
-        with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]  # safetensors says no types
-            place = CheckpointPosition(**json.loads(file.metadata()["place"]))
+        with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]  # safetensors has no types
+            position = CheckpointPosition(**json.loads(file.metadata()["position"]))
             names = set(file.keys())
             with torch.no_grad():
                 for number, weight in enumerate(weights):
@@ -98,9 +98,9 @@ class Checkpoint:
                             for name, value in state.items()
                         }
             best = [file.get_tensor(f"best.{n}") for n in range(len(weights)) if f"best.{n}" in names]
-        return place, best
+        return position, best
 
     def discard(self) -> None:
-        """Drop the file: the training is over."""
+        """Delete the file: the training is over."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""The loss of target tokens, for any base: by the shortest way that gives the model's own logits.
+"""The loss of target tokens, for any base: by the cheapest way that gives the model's own logits.
 
 An example is the ids of a prompt and of a target that ends with end-of-text. The loss is the sum over a batch's
-target tokens; whoever steps divides by their number, so that padding and batching change nothing.
+target tokens. Whoever steps divides by their number, so that padding and batching change nothing.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
 
-from kard.student.generation import attention
-from kard.student.tokens import Ids
+from kard.student.tokens import Ids, padded
 
 CACHE_BYTES = 2 << 30  # of the lower half's states; what does not fit is computed again in each epoch
 HEAD_ROWS = 256  # target tokens whose logits are held at once: 50 MB in float32 for 49,152 words
+_CAUSAL = "kard_causal"
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids of one training sequence. `key` tells equal sequences."""
+    """The token ids of one training sequence. Equal sequences have the same `key`."""
 
     key: int
     prompt: Ids
@@ -42,50 +43,65 @@ class Loss(Protocol):
     def __call__(self, batch: Sequence[Example]) -> Tensor: ...
 
 
-class Layers:
-    """Decoders whose layers lie in `model.layers`: the frozen lower ones run once an example, the upper ones train.
+def loss_for(
+    model: Any, start: int, pad: int, *, decoder: bool, recompute: bool = False, every: bool = False
+) -> Loss:
+    """Return a `LayerwiseLoss` if it gives the model's own logits, checked on a probe; else a `ModelLoss`.
 
-    Padding is on the right, where no causal token looks, so no mask is needed. The head sees target tokens only.
+    `start` is the first layer that is trained. If `every` weight is trained it is a `ModelLoss`, since the other
+    gives embeddings and head no gradient. With `recompute` a layer's inner states are computed again in the
+    backward pass instead of being kept.
+    """
+    if decoder and not every and layerwise_fits(model, start):
+        return LayerwiseLoss(model, start, recompute=recompute)
+    if recompute:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return ModelLoss(model, pad, decoder=decoder)
+
+
+class LayerwiseLoss:
+    """The loss of decoders with their layers in `model.layers`.
+
+    The frozen lower layers run once for an example; their states are cached. Padding is on the right, where no
+    causal token looks, so no mask is needed. The head sees target tokens only.
     """
 
     def __init__(self, model: Any, start: int, *, cache_bytes: int = CACHE_BYTES, recompute: bool = False) -> None:
         self.model, self.core, self.start, self.recompute = model, model.model, start, recompute
         self.device = next(model.parameters()).device
-        self._states: dict[int, Tensor] = {}
-        self._room = cache_bytes
+        self._cache: dict[int, Tensor] = {}  # states that enter the layer `start`, by the key of an example
+        self._free_bytes = cache_bytes
 
     def __call__(self, batch: Sequence[Example]) -> Tensor:
-        """The summed loss of the batch's target tokens."""
+        """Return the summed loss of the batch's target tokens."""
         states = self._upper(self._lower(batch))
         rows = [i for i, e in enumerate(batch) for _ in e.target]
-        places = [len(e.prompt) - 1 + j for e in batch for j in range(len(e.target))]
+        positions = [len(e.prompt) - 1 + j for e in batch for j in range(len(e.target))]
         labels = torch.tensor([i for e in batch for i in e.target], device=self.device)
         head = self.model.get_output_embeddings()
-        picked = states[torch.tensor(rows, device=self.device), torch.tensor(places, device=self.device)]
-        return cast(Tensor, _HeadLoss.apply(picked, head.weight, labels))
+        before = states[torch.tensor(rows, device=self.device), torch.tensor(positions, device=self.device)]
+        return cast(Tensor, _HeadLoss.apply(before, head.weight, labels))
 
     def logits(self, ids: Tensor) -> Tensor:
-        """Logits of every position of (B, T) ids, as this way computes them."""
+        """Return the logits of every position of (B, T) ids."""
         with torch.no_grad():
             return self.model.get_output_embeddings()(self._upper(self._run(self._embed(ids), 0, self.start)))
 
     def _lower(self, batch: Sequence[Example]) -> Tensor:
-        """What enters the upper layers, (B, longest, D)."""
-        missing = [e for e in batch if e.key not in self._states]
-        fresh: dict[int, Tensor] = {}
+        """Return the states that enter the upper layers, (B, longest, D)."""
+        missing = [e for e in batch if e.key not in self._cache]
+        computed: dict[int, Tensor] = {}
         if missing:
-            ids = torch.zeros((len(missing), max(map(len, missing))), dtype=torch.long)
-            for row, e in enumerate(missing):
-                ids[row, : len(e)] = torch.tensor([*e.prompt, *e.target])
+            ids, _ = padded([[*e.prompt, *e.target] for e in missing], 0, self.device)
             with torch.no_grad():
-                states = self._run(self._embed(ids.to(self.device)), 0, self.start)
+                states = self._run(self._embed(ids), 0, self.start)
             for row, e in enumerate(missing):
-                fresh[e.key] = own = states[row, : len(e)].clone()
-                if self.start and own.nbytes <= self._room:
-                    self._states[e.key] = own
-                    self._room -= own.nbytes
-        found = [self._states.get(e.key, fresh.get(e.key)) for e in batch]
-        return torch.nn.utils.rnn.pad_sequence(cast("list[Tensor]", found), batch_first=True)
+                computed[e.key] = of_example = states[row, : len(e)].clone()
+                if self.start and of_example.nbytes <= self._free_bytes:
+                    self._cache[e.key] = of_example
+                    self._free_bytes -= of_example.nbytes
+        of_batch = [self._cache.get(e.key, computed.get(e.key)) for e in batch]
+        return torch.nn.utils.rnn.pad_sequence(cast("list[Tensor]", of_batch), batch_first=True)
 
     def _embed(self, ids: Tensor) -> Tensor:
         return self.core.embed_tokens(ids)
@@ -95,68 +111,54 @@ class Layers:
 
     def _run(self, states: Tensor, start: int, end: int) -> Tensor:
         positions = torch.arange(states.shape[1], device=self.device)[None]
-        turned = self.core.rotary_emb(states, position_ids=positions)
+        rotary = self.core.rotary_emb(states, position_ids=positions)
         for layer in self.core.layers[start:end]:
-            run = partial(layer, attention_mask=None, position_embeddings=turned, position_ids=positions)
+            run = partial(layer, attention_mask=None, position_embeddings=rotary, position_ids=positions)
             again = self.recompute and torch.is_grad_enabled()
             states = checkpoint(run, states, use_reentrant=False) if again else run(states)
         return states
 
 
-class Whole:
-    """Any base, through its own forward: decoders that `Layers` does not fit, and encoder-decoders."""
+class ModelLoss:
+    """The loss by a base's own forward: of other decoders, and of encoder-decoders."""
 
     def __init__(self, model: Any, pad: int, *, decoder: bool) -> None:
         self.model, self.pad, self.decoder = model, pad, decoder
         self.device = next(model.parameters()).device
-        self._keeps = decoder and "logits_to_keep" in signature(model.forward).parameters
+        self._keeps_logits = decoder and "logits_to_keep" in signature(model.forward).parameters
 
     def __call__(self, batch: Sequence[Example]) -> Tensor:
-        """The summed loss of the batch's target tokens."""
+        """Return the summed loss of the batch's target tokens."""
         if self.decoder:
             ids, mask = self._padded([[*e.prompt, *e.target] for e in batch])
             starts = [len(e.prompt) - 1 for e in batch]
-            first = min(starts) if self._keeps else 0  # the head, often the largest product, is left out before
-            kept = {"logits_to_keep": ids.shape[1] - first} if first else {}
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **kept).logits
+            first = (
+                min(starts) if self._keeps_logits else 0
+            )  # the head, often the largest product, is left out before
+            keep = {"logits_to_keep": ids.shape[1] - first} if first else {}
+            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits
             starts = [start - first for start in starts]
         else:
             ids, mask = self._padded([e.prompt for e in batch])
-            begun, _ = self._padded([[self.model.config.decoder_start_token_id, *e.target[:-1]] for e in batch])
-            logits = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=begun, use_cache=False).logits
+            inputs, _ = self._padded([[self.model.config.decoder_start_token_id, *e.target[:-1]] for e in batch])
+            logits = self.model(
+                input_ids=ids, attention_mask=mask, decoder_input_ids=inputs, use_cache=False
+            ).logits
             starts = [0] * len(batch)
-        picked = [logits[row, s : s + len(e.target)] for row, (s, e) in enumerate(zip(starts, batch, strict=True))]
+        of_targets = [
+            logits[row, s : s + len(e.target)] for row, (s, e) in enumerate(zip(starts, batch, strict=True))
+        ]
         labels = torch.tensor([i for e in batch for i in e.target], device=self.device)
-        return F.cross_entropy(torch.cat(picked).float(), labels, reduction="sum")
+        return F.cross_entropy(torch.cat(of_targets).float(), labels, reduction="sum")
 
     def _padded(self, rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        ids = torch.full((len(rows), max(map(len, rows))), self.pad)
-        mask = torch.zeros_like(ids)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        return ids.to(self.device), mask.to(self.device)
+        return padded(rows, self.pad, self.device)
 
 
-def loss_for(
-    model: Any, start: int, pad: int, *, decoder: bool, recompute: bool = False, every: bool = False
-) -> Loss:
-    """`Layers` where it gives the model's own logits, checked on a probe; `Whole` for every other model.
+def layerwise_fits(model: Any, start: int) -> bool:
+    """Return whether running the layers of `model.layers` one by one gives the model's own logits.
 
-    `Whole` too when `every` weight is trained: `Layers` gives embeddings and head no gradient. With `recompute` a
-    layer's inner states are computed again in the backward pass instead of being kept.
-    """
-    if decoder and not every and fits(model, start):
-        return Layers(model, start, recompute=recompute)
-    if recompute:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return Whole(model, pad, decoder=decoder)
-
-
-def fits(model: Any, start: int) -> bool:
-    """Whether running the layers of `model.layers` one by one equals the model.
-
-    Leaves the model with attention as `Layers` wants it when it does, as it was when it does not.
+    If so, the model keeps the attention that `LayerwiseLoss` uses; if not, it is left as it was.
     """
     config = model.config
     kinds = getattr(config, "layer_types", None) or ["full_attention"]
@@ -169,37 +171,96 @@ def fits(model: Any, start: int) -> bool:
         return False
     device = next(model.parameters()).device
     probe = torch.arange(48, device=device).view(2, 24) % config.vocab_size
-    before = config._attn_implementation
+    attention = config._attn_implementation
     with torch.no_grad():
-        wanted = model(input_ids=probe, use_cache=False).logits.float()
+        expected = model(input_ids=probe, use_cache=False).logits.float()
         try:
             if device.type == "cpu":  # elsewhere torch's own kernels are the fast ones
-                attention.train_with(model)
-            found = Layers(model, start).logits(probe).float()
+                use_causal_attention(model)
+            logits = LayerwiseLoss(model, start).logits(probe).float()
         except (AttributeError, TypeError, ValueError, RuntimeError, KeyError):
-            found = torch.full_like(wanted, torch.inf)
+            logits = torch.full_like(expected, torch.inf)
     # In bfloat16 torch's two ways of attending differ by 0.036 on SmolLM2 and this probe; a mask left out, by 0.79.
     tolerance = {torch.bfloat16: 0.1, torch.float16: 0.02}.get(next(model.parameters()).dtype, 1e-3)
-    same = bool((found - wanted).norm() <= tolerance * wanted.norm())
-    if not same:
-        model.set_attn_implementation(before)
-    return same
+    equal = bool((logits - expected).norm() <= tolerance * expected.norm())
+    if not equal:
+        model.set_attn_implementation(attention)
+    return equal
+
+
+def use_causal_attention(model: Any) -> None:
+    """Let the model attend causally and without a mask, by plain products.
+
+    In bfloat16 on one thread a layer of SmolLM2-135M over 8 x 200 tokens, forward and backward, takes 51 ms by
+    torch's fused attention and 19 ms in this way.
+    """
+    AttentionInterface.register(_CAUSAL, _causal)
+    model.set_attn_implementation(_CAUSAL)
+
+
+def _causal(
+    _module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend causally with (B, heads, T, D) queries, by three products.
+
+    Grouped heads are laid side by side instead of copying keys and values. Raises ValueError for a mask, which the
+    model's own forward makes.
+    """
+    if mask is not None:
+        raise ValueError("causal attention takes no mask")
+    batch, heads, length, width = query.shape
+    groups = key.shape[1]
+    per_group = heads // groups
+    q = query.reshape(batch * groups, per_group * length, width)
+    scores = torch.bmm(q, key.reshape(batch * groups, length, width).transpose(1, 2))
+    scale = scaling if scaling is not None else width**-0.5
+    weights = cast(Tensor, _CausalSoftmax.apply(scores.view(batch * groups, per_group, length, length), scale))
+    out = torch.bmm(
+        weights.view(batch * groups, per_group * length, length), value.reshape(batch * groups, length, -1)
+    )
+    return out.view(batch, heads, length, -1).transpose(1, 2), None
+
+
+class _CausalSoftmax(torch.autograd.Function):
+    """Softmax of scale x scores over the past, (..., T, T), in the memory of the scores."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, scale: float) -> Tensor:
+        length = scores.shape[-1]
+        least = torch.finfo(scores.dtype).min
+        future = torch.full((length, length), least, dtype=scores.dtype, device=scores.device).triu_(1)
+        weights = scores.mul_(scale).add_(future).softmax(-1)
+        ctx.save_for_backward(weights)
+        ctx.scale = scale
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weights,) = ctx.saved_tensors
+        gradient = torch.ops.aten._softmax_backward_data(grads[0], weights, -1, weights.dtype)
+        return gradient.mul_(ctx.scale), None
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Summed cross-entropy of a frozen head, with its gradient made on the way: logits live for a few rows only."""
+    """Summed cross-entropy of a frozen head. Its gradient is made on the way, so few rows have logits at a time."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
         total = states.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(states)
         for start in range(0, len(labels), HEAD_ROWS):
-            rows, wanted = states[start : start + HEAD_ROWS], labels[start : start + HEAD_ROWS, None]
+            rows, row_labels = states[start : start + HEAD_ROWS], labels[start : start + HEAD_ROWS, None]
             logits = (rows @ head.t()).float()
             norm = logits.logsumexp(-1, keepdim=True)
-            total += (norm - logits.gather(-1, wanted)).sum()
+            total += (norm - logits.gather(-1, row_labels)).sum()
             shares = logits.sub_(norm).exp_().to(states.dtype)
-            gradient[start : start + HEAD_ROWS] = shares @ head - head[wanted[:, 0]]
+            gradient[start : start + HEAD_ROWS] = shares @ head - head[row_labels[:, 0]]
         ctx.save_for_backward(gradient)
         return total
 

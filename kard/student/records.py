@@ -1,0 +1,156 @@
+"""Rows of `students`: written, found by what a person says, and their settings read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kard.config import METHODS, Lora, Method, Prompting, StudentTraining
+from kard.db import insert_ignoring, now, rows
+from kard.errors import BadConfig, Missing
+from kard.records import canonical, digest
+from kard.student.examples import Pair, hash_texts, shot_pairs
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from kard.models.bases import Base
+    from kard.tasks import Task
+
+SHOTS, TEACHER = "shots", "teacher"  # in the settings of a prompted base
+
+
+@dataclass(frozen=True, slots=True)
+class StudentRow:
+    """A row of `students`, without its time. The defaults are those of a base that is only prompted."""
+
+    id: str
+    task: str
+    method: str
+    size: str
+    base: str  # spec
+    base_sha256: str
+    settings: str  # canonical JSON
+    data_sha256: str
+    seed: int
+    examples: int
+    tokens: int = 0  # seen, prompt and target
+    loss: float = 0.0
+    path: str = ""  # of the adapter's folder, relative to the store's
+    sha256: str = ""  # of the adapter's weights
+    milliseconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StudentInfo:
+    """The identity of a student, wherever its files lie."""
+
+    id: str
+    sha256: str  # of the adapter's weights
+    base: str  # spec
+    base_sha256: str
+    method: str
+    settings: StudentTraining
+    task: str = ""
+    size: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> StudentInfo:
+        """Return the identity of the student in a row of `students`."""
+        names = ("id", "sha256", "base", "base_sha256", "method", "task", "size")
+        return cls(settings=parse_settings(row["settings"]), **{name: row[name] for name in names})
+
+    def __str__(self) -> str:
+        words = (self.task, self.size, self.method, f"seed {self.settings.seed}")
+        return f"{self.id} ({', '.join(word for word in words if word)})"
+
+
+def store_student(db: Database, student: StudentRow) -> None:
+    """Add the student, unless the store has it."""
+    insert_ignoring(db, "students", [{**asdict(student), "created": now()}])
+
+
+def find_student(
+    db: Database,
+    student: str | None,
+    *,
+    task: str | None = None,
+    size: str | None = None,
+    method: str | None = None,
+) -> Mapping[str, Any]:
+    """Return the row of a student, the newest of its kind. `student` is an id or the beginning of one.
+
+    Raises Missing if there is none, BadConfig if students of several tasks, sizes or methods could be meant.
+    """
+    students = rows(db, "internal/find_students", student=student, task=task, size=size, method=method)
+    if not students:
+        words = ", ".join(word for word in (student, task, size, method) if word)
+        trained = method is None or method not in METHODS or METHODS[method].trained
+        command = f"train student {task or 'TASK'}" if trained else f"evaluate {task or 'TASK'} --students {method}"
+        raise Missing(
+            f"no student{f' ({words})' if words else ''} in the store; see them with: kard models, "
+            f"or {'train' if trained else 'prompt'} one with: kard {command}"
+        )
+    kinds = {(row["task"], row["size"], row["method"]) for row in students}
+    if len(kinds) > 1 or (student is not None and len(students) > 1):
+        listed = "; ".join(f"{row['id']} ({row['task']}, {row['size']}, {row['method']})" for row in students[:6])
+        raise BadConfig(f"{len(students)} students could be meant; name one by id, task, size or method: {listed}")
+    return students[0]
+
+
+def parse_settings(text: str) -> StudentTraining:
+    """Return the settings of a `settings` column; of a base that is only prompted, those that training has too."""
+    values: dict[str, Any] = json.loads(text)
+    if SHOTS in values:
+        return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
+    return StudentTraining(lora=Lora(**values.pop("lora")), **values)
+
+
+def prompted_settings(method: Method, prompting: Prompting, teacher_id: str | None) -> str:
+    """Return the `settings` column of a prompted base; a method with shots also names whose rationales it shows."""
+    more = {TEACHER: teacher_id} if method.shots else {SHOTS: 0}
+    return canonical({**prompting.values(), **more})
+
+
+def parse_prompted_settings(text: str) -> tuple[Prompting, str | None]:
+    """Return how a prompted base is asked, and the teacher whose rationales it shows."""
+    values: dict[str, Any] = json.loads(text)
+    prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
+    return prompting, values.get(TEACHER) or None
+
+
+def register_prompted(
+    db: Database,
+    task: Task,
+    size: str,
+    base: Base,
+    method: Method,
+    prompting: Prompting,
+    *,
+    teacher_id: str | None,
+) -> str:
+    """Add a row for a base that is only prompted; return its id, the same one the next time.
+
+    Raises Missing if the method shows rationales and the store has no accepted ones.
+    """
+    pairs: list[Pair] = []
+    if method.shots:
+        pairs = shot_pairs(db, task.name, method, prompting, index_id=None, teacher_id=teacher_id)
+    data_sha256 = hash_texts([[[pair.question_id, pair.rationale] for pair in pairs]])
+    settings = prompted_settings(method, prompting, teacher_id)
+    student = StudentRow(
+        id=digest(task.name, size, base.sha256, method.name, settings, data_sha256),
+        task=task.name,
+        method=method.name,
+        size=size,
+        base=base.spec,
+        base_sha256=base.sha256,
+        settings=settings,
+        data_sha256=data_sha256,
+        seed=prompting.seed,
+        examples=len(pairs),
+    )
+    store_student(db, student)
+    return student.id
