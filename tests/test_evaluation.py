@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kard.answers.vote import majority
 from kard.config import Decoding
 from kard.errors import BadConfig
-from kard.evaluation import failures
 from kard.evaluation.condition import Condition, shuffled
+from kard.evaluation.failures import ConditionInfo
 from kard.evaluation.report import GradedAnswer, accuracy_table, as_markdown, report_rows
 from kard.evaluation.retriever_metrics import hits_table
 from kard.metrics.intervals import wilson
@@ -85,7 +85,7 @@ def test_sizes_stand_from_small_to_large_and_each_has_its_methods_together() -> 
     assert [(line.size, line.method) for line in report_rows(rows)][2:] == [
         (size, method) for size in ("135m", "1.7b", "tiny") for method in ("ft", "kard")
     ]
-    places = [failures.FailureCounts(1, size, "ft", 0, "none", 0, None, None).place for size in ("135m", "1.7b")]
+    places = [ConditionInfo(1, size, "ft", 0, "none", 0, None, None).order for size in ("135m", "1.7b")]
     assert places == sorted(places)
 
 

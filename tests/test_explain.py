@@ -14,9 +14,8 @@ from sqlite_utils import Database
 
 from kard.cli import main, show
 from kard.errors import BadInput
-from kard.evaluation.find_question import find_question
 from kard.evaluation.judgements import judge, judgements
-from kard.evaluation.trace import trace
+from kard.evaluation.trace import find_question, trace
 
 Case = Any  # conftest's
 ESCAPES = "\x1b[31mred\x1b[0m \x9b2J \x07 \u202e[bold]x[/bold]"
@@ -98,7 +97,7 @@ def test_a_key_of_two_tasks_asks_which(case: Case) -> None:
     case.question("q")
     columns = "key, split, text, options, answer, kind, facts, hash, created"
     case.write(f"insert into questions (id, task, {columns}) select 9, 'twin', {columns} from questions")
-    with pytest.raises(BadInput, match=r"question 'q' is in tiny, twin; say which with --task, or give id:1"):
+    with pytest.raises(BadInput, match=r"question 'q' is in tiny, twin; choose one with --task, or give id:1"):
         find_question(case.db, "q")
     assert find_question(case.db, "q", "twin") == 9
 

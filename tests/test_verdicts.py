@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard.db import open_store
-from kard.evaluation.failures import Failure, tally, verdicts
+from kard.evaluation.failures import Failure, count_failures, read_failures
 from kard.evaluation.judgements import judge
-from kard.evaluation.trace import Kind, trace
-from kard.evaluation.verdicts import VERDICTS, Facts, Need, Needed, verdict_of
+from kard.evaluation.trace import RankingKind, trace
+from kard.evaluation.verdicts import VERDICTS, EvidenceRule, NeededPassages, QuestionFacts, verdict_of
 
 Case = Any  # conftest's
 
@@ -27,7 +27,7 @@ def verdict(db: Database, key: str = "q", **how: Any) -> str:
 
 
 def found(db: Database, key: str = "q", split: str = "test", **how: Any) -> Failure:
-    (failure,) = [f for f in verdicts(db, "tiny", split, **how) if f.key == key]
+    (failure,) = [f for f in read_failures(db, "tiny", split, **how) if f.key == key]
     return failure
 
 
@@ -80,7 +80,7 @@ def test_a_question_of_two_hops_needs_both_documents(case: Case) -> None:
     case.answered(q, "bm25", "d1-0", "x-0")
     assert verdict(case.db) == "retriever failure"
     assert found(case.db).why == "2 of 2 needed among the candidates, 1 read"
-    assert verdict(case.db, needed="any") == "student failure"
+    assert verdict(case.db, evidence="any") == "student failure"
 
 
 def test_one_of_two_documents_among_the_candidates_leaves_a_gap(case: Case) -> None:
@@ -180,7 +180,7 @@ def test_a_condition_that_reads_nothing_is_no_lookup_whatever_is_known(case: Cas
 
 def test_a_right_answer_has_no_verdict(case: Case) -> None:
     case.answered(case.question("q"), "none", answer="A")
-    assert verdicts(case.db, "tiny", "test") == []
+    assert read_failures(case.db, "tiny", "test") == []
 
 
 def test_a_person_can_say_what_is_needed_where_the_data_do_not(case: Case) -> None:
@@ -224,8 +224,8 @@ def test_only_judged_questions_stay_when_that_is_asked(case: Case) -> None:
         case.found(q, "d1-0", "x-0")
         case.answered(q, "bm25", "x-0")
     judge(case.db, 2, "good", passage="d1-0")
-    assert [f.key for f in verdicts(case.db, "tiny", "test", judged=True)] == ["r"]
-    assert [(f.key, f.judged) for f in verdicts(case.db, "tiny", "test")] == [("q", False), ("r", True)]
+    assert [f.key for f in read_failures(case.db, "tiny", "test", judged=True)] == ["r"]
+    assert [(f.key, f.judged) for f in read_failures(case.db, "tiny", "test")] == [("q", False), ("r", True)]
 
 
 def test_the_table_counts_each_condition_apart_and_names_examples(case: Case) -> None:
@@ -234,7 +234,7 @@ def test_the_table_counts_each_condition_apart_and_names_examples(case: Case) ->
         case.found(q, "x-0", "d1-0")
         case.answered(q, "bm25", "d1-0" if key == "s" else "x-0")
         case.answered(q, "none", answer="A" if key == "q" else "B")
-    none, bm25 = tally(verdicts(case.db, "tiny", "test"), examples=1)
+    none, bm25 = count_failures(read_failures(case.db, "tiny", "test"), examples=1)
     assert (none.condition.retriever, bm25.condition.retriever) == ("none", "bm25")
     assert (none.wrong, none.counts["no lookup"]) == (2, 2)
     assert {v: n for v, n in bm25.counts.items() if n} == {"retriever failure": 2, "student failure": 1}
@@ -250,7 +250,7 @@ groups = st.lists(ids.map(frozenset), min_size=1, max_size=3).map(tuple)
 def test_what_was_read_decides_before_what_could_have_been(
     needs: Any, read: set[str], candidates: set[str]
 ) -> None:
-    need = Need("evidence", needs, "")
+    need = NeededPassages("evidence", needs, "")
     named, _ = verdict_of("bm25", need, read, candidates)
     # Each document is asked for by itself, so the expectation is written document by document.
     was_read = all(any(p in read for p in group) for group in needs)
@@ -260,18 +260,18 @@ def test_what_was_read_decides_before_what_could_have_been(
 
 @given(groups, ids, ids)
 def test_to_need_one_of_the_documents_is_never_harder(needs: Any, read: set[str], candidates: set[str]) -> None:
-    need = Need("evidence", needs, "")
+    need = NeededPassages("evidence", needs, "")
     order = ("knowledge gap", "retriever failure", "student failure")
 
-    def place(needed: Needed) -> int:
-        return order.index(verdict_of("bm25", need, read, candidates, needed=needed)[0])
+    def place(evidence: EvidenceRule) -> int:
+        return order.index(verdict_of("bm25", need, read, candidates, evidence=evidence)[0])
 
     assert place("any") >= place("all")
 
 
 @given(st.sampled_from(["none", "bm25", "silver", "new"]), st.booleans(), st.none() | ids)
 def test_what_is_not_known_is_never_somebodys_failure(retriever: str, misled: bool, candidates: Any) -> None:
-    need = Facts({}, (), {}).need("i")
+    need = QuestionFacts({}, (), {}).needed("i")
     named, why = verdict_of(retriever, need, ["d1-0"], candidates, misled=misled)
     assert named == ("no lookup" if retriever == "none" else "undetermined")
     assert why
@@ -309,8 +309,8 @@ def test_verdicts_add_up_to_the_wrong_answers_of_every_condition(
             "select e.id, count(*), count(distinct p.question_id) from predictions p"
             " join evaluations e on e.id = p.evaluation_id where p.correct = 0 group by e.id order by e.id"
         ).fetchall()
-        failures = verdicts(db, "tiny", split)
-        lines = tally(failures)
+        failures = read_failures(db, "tiny", split)
+        lines = count_failures(failures)
         db.close()
     assert sorted((x.condition.evaluation_id, x.wrong, x.wrong) for x in lines) == wrong
     assert all(sum(line.counts.values()) == line.wrong and set(line.counts) == set(VERDICTS) for line in lines)
@@ -350,7 +350,7 @@ def test_a_reranker_is_held_to_the_candidates_that_it_was_given(case: Case) -> N
 
 
 @pytest.mark.parametrize("kind", ["fused", "dense", "hybrid"])
-def test_other_retrievers_are_held_to_their_own_lists(case: Case, kind: Kind) -> None:
+def test_other_retrievers_are_held_to_their_own_lists(case: Case, kind: RankingKind) -> None:
     q = case.question("q", "d1")
     case.found(q, "d1-0")
     evaluation = case.answered(q, kind, "x-0")

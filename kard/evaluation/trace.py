@@ -1,58 +1,62 @@
-"""One question with everything that happened to it: explained, searched, ranked, read, answered, judged."""
+"""Everything that the store holds of one question: rationales, rankings, answers, verdicts, judgements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from kard.db import batches, marks, rows
-from kard.evaluation.failures import FailureCounts, Known, condition_of, known_of, read_of
-from kard.evaluation.find_question import find_question
+from kard.db import rows
+from kard.errors import BadInput
+from kard.evaluation.condition_names import read_labels
+from kard.evaluation.failures import ConditionInfo, VerdictFacts, read_verdict_facts
 from kard.evaluation.judgements import Judgement, judgements
-from kard.evaluation.labels import variants
-from kard.evaluation.verdicts import Need, Needed, Verdict
+from kard.evaluation.verdicts import EvidenceRule, NeededPassages, Verdict
+from kard.passages import read_passages
 from kard.questions import question_of
 from kard.records import Passage, Question, Sample
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-Kind = Literal["question", "rationale", "reranker", "fused", "dense", "hybrid"]
+RankingKind = Literal["question", "rationale", "reranker", "fused", "dense", "hybrid"]
+ROW = "id:"  # prefix of a row id, needed where another question has that number as its key
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A passage in a list. Scores compare only within one list."""
+class TracedPassage:
+    """A passage of a ranking. Scores are comparable only within one ranking."""
 
     passage_id: str
     rank: int  # 1 is best
-    bm25: float | None  # BM25(query, passage): of the question, in its own and in a reranker's list
+    bm25: float | None  # BM25(query, passage); in a reranker's list, of the question
     score: float | None  # the reranker's, or the other retriever's
-    question_rank: int | None  # rank in the question's own list, None when it is not there
+    question_rank: int | None  # rank in the question's own list, None if it is not there
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """A list of passages for the question: by its own words, by a rationale's, or in another retriever's order."""
+class TracedRanking:
+    """Passages ranked for the question: by its own words, by a rationale's, or by another retriever."""
 
-    kind: Kind
+    kind: RankingKind
     index_id: str
     rationale_id: int | None
     reranker_id: str | None
-    retriever_id: str | None  # of a fused, dense or hybrid order
-    depth: int  # passages asked for by the query
-    places: tuple[Place, ...]  # best first
+    retriever_id: str | None  # of a fused, dense or hybrid ranking
+    depth: int  # passages that were asked for
+    places: tuple[TracedPassage, ...]  # best first
 
     def rank_of(self, passage_id: str) -> int | None:
-        """Where a passage stands, None when it is not in the list."""
+        """Return the rank of a passage, None if it is not in the ranking."""
         return next((p.rank for p in self.places if p.passage_id == passage_id), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """A teacher's rationale. `trained` when a student or reranker may have learned from it."""
+class TracedRationale:
+    """A teacher's rationale for the question."""
 
     id: int
     teacher: str
@@ -60,121 +64,161 @@ class Explanation:
     text: str
     conclusion: str | None  # the letter that it ends on
     accepted: bool
-    trained: bool
+    trained: bool  # a student or reranker may have learned from it
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What a student made of the question under one condition. `verdict` is None for a right answer."""
+class TracedAnswer:
+    """What a student answered under one condition."""
 
-    condition: FailureCounts
+    condition: ConditionInfo
     passages: tuple[str, ...]  # ids, in the order of the prompt
     samples: tuple[Sample, ...]
     votes: int  # samples that agree with `answer`
-    answer: str | None  # a letter, None when no sample could be read
+    answer: str | None  # a letter, None if no sample could be read
     correct: bool
-    verdict: Verdict | None
+    verdict: Verdict | None  # None for a right answer
     why: str  # the reason for the verdict, '' without one
-    need: Need  # what the question needs, on this condition's index
+    need: NeededPassages  # what the question needs on this condition's index
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything that the store holds of one question. Lists of the newest index come first."""
+    """Everything that the store holds of one question. Rankings on the newest index come first."""
 
     id: int
     task: str
     question: Question
-    rationales: tuple[Explanation, ...]
-    rankings: tuple[Ranking, ...]
-    answers: tuple[Answered, ...]  # in the order of the paper's table
+    rationales: tuple[TracedRationale, ...]
+    rankings: tuple[TracedRanking, ...]
+    answers: tuple[TracedAnswer, ...]  # in the order of the paper's table
     judgements: tuple[Judgement, ...]  # oldest first
-    needs: Mapping[str, Need]  # by index: what the question needs on it
-    passages: Mapping[str, Passage]  # by id: every passage of a list, of a prompt, of the evidence
+    needs: Mapping[str, NeededPassages]  # by index: what the question needs on it
+    passages: Mapping[str, Passage]  # by id: every passage of a ranking, a prompt, the evidence or a judgement
 
     @property
     def needed(self) -> frozenset[str]:
-        """Ids of the passages that a right answer rests on, on any index."""
+        """Return the ids of the passages that a right answer rests on, on any index."""
         return frozenset[str]().union(*(need.passages for need in self.needs.values()))
 
     @property
     def indexes(self) -> tuple[str, ...]:
-        """The indexes that it was searched on, newest first."""
-        return tuple(dict.fromkeys(r.index_id for r in self.rankings))
+        """Return the indexes that were searched, newest first."""
+        return tuple(dict.fromkeys(ranking.index_id for ranking in self.rankings))
 
-    def lists(self, kind: Kind, index_id: str | None = None) -> tuple[Ranking, ...]:
-        """The lists of one kind: on one index or on all."""
+    def lists(self, kind: RankingKind, index_id: str | None = None) -> tuple[TracedRanking, ...]:
+        """Return the rankings of one kind, on one index or on all."""
         return tuple(r for r in self.rankings if r.kind == kind and index_id in (None, r.index_id))
 
 
-def trace(db: Database, question: str | int, *, task: str | None = None, needed: Needed = "all") -> Trace:
-    """The trace of the question with that key in its file, or that row id. Raises BadInput when there is none."""
-    key = find_question(db, question, task)
-    row = rows(db, "internal/question", question=key)[0]
-    name, split = str(row["task"]), str(row["split"])
-    known = known_of(db, name, split, key)
-    rankings = _rankings(db, key)
-    answers = _answers(db, name, split, key, known, needed)
-    found = {r.index_id for r in rankings} | {a.condition.index_id or "" for a in answers} - {""}
-    needs = {index: known.need(key, index) for index in sorted(found)} or {"": known.need(key, None)}
-    wanted = {place.passage_id for ranking in rankings for place in ranking.places}
-    wanted.update(*(a.passages for a in answers), *(need.passages for need in needs.values()))
-    judged = judgements(db, question_id=key)
-    wanted.update(j.passage_id for j in judged if j.passage_id)
+def trace(db: Database, question: str | int, *, task: str | None = None, evidence: EvidenceRule = "all") -> Trace:
+    """Return the trace of the question with that key or row id (see `find_question`). Raises BadInput."""
+    id = find_question(db, question, task)
+    row = rows(db, "internal/question", question=id)[0]
+    of_task: str = row["task"]
+    split: str = row["split"]
+    facts = read_verdict_facts(db, of_task, split, id)
+    rankings = _rankings(db, id)
+    answers = _answers(db, of_task, split, id, facts, evidence)
+    judged = judgements(db, question_id=id)
+    indexes = sorted({r.index_id for r in rankings} | {a.condition.index_id or "" for a in answers} - {""})
+    needs = {index: facts.needed(id, index) for index in indexes} or {"": facts.needed(id, None)}
+    passages = {passage.passage_id for ranking in rankings for passage in ranking.places}
+    passages.update(*(answer.passages for answer in answers), *(need.passages for need in needs.values()))
+    passages.update(judgement.passage_id for judgement in judged if judgement.passage_id)
     return Trace(
-        id=key,
-        task=name,
+        id=id,
+        task=of_task,
         question=question_of(row),
         rationales=tuple(
-            Explanation(
-                id=cast(int, r["id"]),
-                teacher=str(r["teacher"]),
-                sample=cast(int, r["sample"]),
-                text=str(r["text"]),
-                conclusion=cast("str | None", r["conclusion"]),
+            TracedRationale(
+                id=r["id"],
+                teacher=r["teacher"],
+                sample=r["sample"],
+                text=r["text"],
+                conclusion=r["conclusion"],
                 accepted=bool(r["accepted"]),
                 trained=bool(r["trained"]),
             )
-            for r in rows(db, "internal/rationales", task=name, split=split, question=key)
+            for r in rows(db, "internal/rationales", task=of_task, split=split, question=id)
         ),
         rankings=rankings,
         answers=answers,
         judgements=tuple(judged),
         needs=needs,
-        passages=_passages(db, sorted(wanted)),
+        passages=read_passages(db, sorted(passages)),
     )
 
 
-def _rankings(db: Database, question_id: int) -> tuple[Ranking, ...]:
-    made = ("kind", "index_id", "rationale_id", "reranker_id", "retriever_id", "depth")
-    names = ("passage_id", "rank", "bm25", "score", "question_rank")
+def find_question(db: Database, wanted: str | int, task: str | None = None) -> int:
+    """Return the row id of a question. `wanted` is its key in the file, or its row id: `id:17`, or a number.
 
-    def of(row: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-        return tuple((name, row[name]) for name in made)
+    A key comes before a row id. Raises BadInput with the nearest keys if there is no such question, and if several
+    tasks have a question of that key.
+    """
+    stored: list[tuple[str, int, str]] = [
+        (row["key"], row["id"], row["task"]) for row in rows(db, "question_keys", task=task)
+    ]
+    if not stored:
+        of = f" of {task}" if task else ""
+        raise BadInput(f"the store holds no question{of}; load some with: kard load {task or 'TASK'} FILE")
+    if isinstance(wanted, str) and not wanted.startswith(ROW):
+        matches = [(id, of_task) for key, id, of_task in stored if key == wanted]
+        if len(matches) > 1:
+            tasks = ", ".join(sorted(of_task for _, of_task in matches))
+            raise BadInput(
+                f"question {wanted!r} is in {tasks}; choose one with --task, or give {ROW}{matches[0][0]}"
+            )
+        if matches:
+            return matches[0][0]
+    number = str(wanted).removeprefix(ROW)
+    if number.isascii() and number.isdecimal() and int(number) in {id for _, id, _ in stored}:
+        return int(number)
+    raise BadInput(f"no question {str(wanted)!r}; {_suggestion(number, stored)}")
 
-    def place(row: Mapping[str, Any]) -> Place:
-        return Place(**{name: row[name] for name in names})
 
-    found = groupby(rows(db, "internal/lists_of_question", question=question_id), of)
-    return tuple(Ranking(**dict(key), places=tuple(place(row) for row in some)) for key, some in found)
+def _suggestion(wanted: str, stored: list[tuple[str, int, str]]) -> str:
+    """Return what to try instead. Keys come from files: `repr` keeps their control characters from the terminal."""
+    keys = [key for key, _, _ in stored]
+    near = get_close_matches(wanted, keys, n=3, cutoff=0.5)
+    near += [key for key in keys if wanted and key.startswith(wanted) and key not in near][: 3 - len(near)]
+    if near:
+        return f"the nearest ids are {', '.join(repr(key) for key in near)}"
+    _, id, task = stored[-1]
+    return f"ids look like {keys[0]!r}, rows go up to {id}; list them with: kard query question_keys -p task {task}"
+
+
+def _rankings(db: Database, question_id: int) -> tuple[TracedRanking, ...]:
+    of_ranking = ("kind", "index_id", "rationale_id", "reranker_id", "retriever_id", "depth")
+    of_passage = TracedPassage.__slots__
+
+    def key(row: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+        return tuple((name, row[name]) for name in of_ranking)
+
+    return tuple(
+        TracedRanking(
+            **dict(ranking),
+            places=tuple(TracedPassage(**{name: row[name] for name in of_passage}) for row in group),
+        )
+        for ranking, group in groupby(rows(db, "internal/lists_of_question", question=question_id), key)
+    )
 
 
 def _answers(
-    db: Database, task: str, split: str, question_id: int, known: Known, needed: Needed
-) -> tuple[Answered, ...]:
+    db: Database, task: str, split: str, question_id: int, facts: VerdictFacts, evidence: EvidenceRule
+) -> tuple[TracedAnswer, ...]:
     samples: dict[int, list[Sample]] = {}
-    for row in cast("list[dict[str, Any]]", rows(db, "internal/samples_of_question", question=question_id)):
+    for row in rows(db, "internal/samples_of_question", question=question_id):
         samples.setdefault(row["prediction_id"], []).append(
             Sample(row["text"], row["answer"], bool(row["forced"]), row["prompt_tokens"], row["completion_tokens"])
         )
-    labels = variants(rows(db, "internal/condition_settings", task=task, split=split))
-    found: list[Answered] = []
-    given = rows(db, "answers", task=task, split=split, question=question_id)
-    for row in cast("list[dict[str, Any]]", given):
-        condition, read = condition_of(row, labels), read_of(row)
-        verdict, why, need = known.explain(condition, question_id, read, needed)
-        found.append(
-            Answered(
+    labels = read_labels(db, task, split)
+    answers: list[TracedAnswer] = []
+    for row in rows(db, "answers", task=task, split=split, question=question_id):
+        condition, read = ConditionInfo.of(row, labels), tuple(json.loads(row["passages"]))
+        verdict, why, need = facts.explain(condition, question_id, read, evidence)
+        answers.append(
+            TracedAnswer(
                 condition=condition,
                 passages=read,
                 samples=tuple(samples.get(row["id"], ())),
@@ -186,12 +230,4 @@ def _answers(
                 need=need,
             )
         )
-    return tuple(sorted(found, key=lambda answered: answered.condition.place))
-
-
-def _passages(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
-    found: dict[str, Passage] = {}
-    for some in batches(ids):
-        query = f"select id, document, part, title, text from passages where id in ({marks(some)})"
-        found.update((str(row[0]), Passage(*row)) for row in db.execute(query, list(some)))
-    return found
+    return tuple(sorted(answers, key=lambda answer: answer.condition.order))
