@@ -62,7 +62,7 @@ def test_files_that_are_not_python_are_of_a_kind_that_is_installed() -> None:
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
-    assert kinds <= {".py", ".sql", ".typed", ".html", ".css", ".js"}
+    assert kinds <= {".py", ".sql", ".typed", ".html", ".css", ".js", ".jinja"}
     assert "*.sql" in PROJECT["tool"]["setuptools"]["package-data"]["*"]
     installed = {
         file
@@ -71,7 +71,7 @@ def test_files_that_are_not_python_are_of_a_kind_that_is_installed() -> None:
         if package != "*"
         for file in (ROOT / package.replace(".", "/")).glob(name)
     }
-    assert {file for kind in ("html", "css", "js") for file in (ROOT / "kard").rglob(f"*.{kind}")} <= installed
+    assert {file for kind in ("html", "css", "js", "jinja") for file in (ROOT / "kard").rglob(f"*.{kind}")} <= installed
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -91,7 +91,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def test_what_only_an_extra_brings_is_imported_inside_functions_only() -> None:
-    extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp", "matplotlib", "jinja2"}
+    extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp", "matplotlib"}
     early: list[str] = []
     for file in sources():
         body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -147,7 +147,7 @@ def test_the_wheel_holds_every_source_and_every_query(wheel: list[str]) -> None:
     wanted = {
         "/".join([*room.split("."), *file.relative_to(folder).parts])
         for room, folder in ROOMS.items()
-        for kind in ("*.py", "*.sql", "*.html", "*.css", "py.typed")
+        for kind in ("*.py", "*.sql", "*.html", "*.css", "*.jinja", "py.typed")
         for file in folder.rglob(kind)
     }
     assert "kard/store/views.sql" in wanted

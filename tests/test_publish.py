@@ -25,13 +25,11 @@ from kard.config import Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import Missing, NoBase
 from kard.models import bases
-from kard.models import load as loading
-from kard.publish import card
-from kard.publish import folder as publishing
-from kard.publish import student as publish
-from kard.publish.card import Card, Form
+from kard.models import hardware as loading
+from kard.publish import folder
+from kard.publish.card import Card, PromptTemplate, render_card
 from kard.records import Document, Passage
-from kard.student import prompt as render
+from kard.student.prompt import render_prompt
 
 PARTS = import_module("kard.programs._common")
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=1, batch=4, peak_lr=0.2, max_length=200)
@@ -160,11 +158,11 @@ def test_both_forms_give_the_logits_of_the_student_itself(family: str, tmp_path:
         done = export(store, student[:8], str(tmp_path / words[0]), *words[1:])
         assert done.exit_code == 0, done.output
     here: Any = kard.load_student(store).engine.student  # pyright: ignore[reportAttributeAccessIssue]
-    here.home.activate(here.adapter)
-    ids = torch.tensor([here.home.tokens.prompt(PROMPT, 200)])
-    own = logits(here.home.writer.model, ids, kind)
-    here.home.activate(None)
-    assert not torch.allclose(own, logits(here.home.writer.model, ids, kind), atol=1e-2)
+    here.base.activate(here.adapter)
+    ids = torch.tensor([here.base.tokens.prompt(PROMPT, 200)])
+    own = logits(here.base.generator.model, ids, kind)
+    here.base.activate(None)
+    assert not torch.allclose(own, logits(here.base.generator.model, ids, kind), atol=1e-2)
 
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSeq2SeqLM
     peft = PeftModel.from_pretrained(auto.from_pretrained(base), str(tmp_path / "adapter"))
@@ -172,7 +170,7 @@ def test_both_forms_give_the_logits_of_the_student_itself(family: str, tmp_path:
     merged = auto.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(own, logits(merged, ids, kind), rtol=1e-3, atol=1e-3)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
-    assert tokenizer(PROMPT, add_special_tokens=False)["input_ids"] == here.home.tokens.ids(PROMPT)
+    assert tokenizer(PROMPT, add_special_tokens=False)["input_ids"] == here.base.tokens.ids(PROMPT)
 
     told = [
         f.read_text("utf-8")
@@ -252,7 +250,7 @@ def test_the_card_is_what_the_hub_reads_and_says_what_the_store_holds(tmp_path: 
     row = next(open_store(store).query("select * from students"))
     for known in (student, row["sha256"], row["base_sha256"], row["data_sha256"]):
         assert f"`{known}`" in text
-    prompt = render.prompt(
+    prompt = render_prompt(
         PARTS.Answer,
         {
             "passages": ["{title}: {text of passage 1}"],
@@ -285,12 +283,12 @@ def test_what_is_there_stays_and_half_of_a_folder_never_does(
     def killed(_card: Card) -> str:
         raise KeyboardInterrupt
 
-    stale = tmp_path / ".new.1.part"
+    stale = tmp_path / ".new.1.kard-part"
     stale.mkdir()
     os.utime(stale, (1, time.time() - 7200))
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "markdown", killed)
+        patch.setattr(folder, "render_card", killed)
         assert export(store, student, str(tmp_path / "new")).exit_code != 0
     assert sorted(tmp_path.iterdir()) == [f for f in before if f != stale]
     (tmp_path / "new").mkdir()  # an empty folder is as good as none
@@ -321,7 +319,7 @@ def test_a_task_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_base_is_told_without_its_path(spec: str, hub: str, told: str) -> None:
-    assert (publishing.hub_id(spec), publishing.public(spec)) == (hub, told)
+    assert (folder.hub_id(spec), folder.public_name(spec)) == (hub, told)
 
 
 anything = st.text(max_size=40) | st.sampled_from(
@@ -346,7 +344,7 @@ def outside_blocks(text: str) -> list[str]:
 
 @given(title=anything, value=anything, prompt=anything | st.just("# "))
 def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str, prompt: str) -> None:
-    text = card.markdown(
+    text = render_card(
         Card(
             title,
             title,
@@ -357,7 +355,7 @@ def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str
             title,
             {"task": value},
             {"x": value},
-            forms=[Form(prompt, prompt)],
+            prompts=[PromptTemplate(prompt, prompt)],
         )
     )
     front, _, body = text.removeprefix("---\n").partition("\n---")

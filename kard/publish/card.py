@@ -120,7 +120,7 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("kard", "publish"),
         autoescape=False,  # for HTML; `finalize` does the same for Markdown
-        finalize=lambda value: value if isinstance(value, Markdown) else safe_line(str(value)),
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -128,6 +128,10 @@ def _template() -> Template:
     )
     environment.filters.update(paragraph=_paragraph, cell=_cell, code=_code, block=_block)
     return environment.get_template("card.md.jinja")
+
+
+def _finalize(value: object) -> str:
+    return value if isinstance(value, Markdown) else safe_line(str(value))
 
 
 def _paragraph(text: str) -> Markdown:
