@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kard.errors import BadInput, NoExtra
-from kard.knowledge.folders import text_document
-from kard.knowledge.sources import KEYS, TEXTS, document_of, documents, place_of
+from kard.knowledge.sources import KEYS, TEXTS, document_of, documents, place_of, text_document
 from kard.records import Document
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -236,7 +235,7 @@ def test_a_missing_extra_names_its_install_command(
             raise ImportError(module)
         return real(module, package)
 
-    for reader in ("kard.knowledge.mediawiki", "kard.knowledge.parquet"):
+    for reader in ("kard.knowledge.mediawiki", "kard.knowledge.sources"):
         monkeypatch.setattr(real(reader), "import_module", without)
     path = tmp_path / name
     path.write_bytes(b"")

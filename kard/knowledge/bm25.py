@@ -1,4 +1,4 @@
-"""The Tantivy side of a knowledge base: integer ids and term frequencies, no text.
+"""The Tantivy side of a knowledge base: the BM25 query, and an index of integer ids and term frequencies, no text.
 
 The query is built term by term and prose never meets a query parser: Tantivy's rejects three of four real
 rationales, counts each word once (11 nDCG points lost on rationales) and overflows the stack on nested
@@ -39,7 +39,10 @@ MAX_SEGMENTS = 4  # a rationale's search costs 1.0 to 1.2 times one segment's at
 
 
 def schema() -> Schema:
-    """The fields: `id` (the passage's rowid) and `text` with frequencies; positions would double the disk."""
+    """Return the fields: `id` (the passage's rowid) and `text` with frequencies.
+
+    Positions of terms would double the disk.
+    """
     builder = SchemaBuilder()
     builder.add_integer_field("id", stored=False, indexed=True, fast=True)
     builder.add_text_field("text", stored=False, tokenizer_name=TOKENIZER, index_option="freq")
@@ -47,7 +50,7 @@ def schema() -> Schema:
 
 
 def indexed_text(title: str, text: str) -> str:
-    """What of a passage is searched: its title too, which names what the text's pronouns stand for.
+    """Return what is searched of a passage: its text, and its title, which names what the pronouns stand for.
 
     nDCG@10 of 1,603 questions' gold evidence among 306,549 Wikipedia passages is .346 by question and .449 by
     rationale with the titles, .265 and .388 without (`benchmarks/retrieval.py`).
@@ -56,7 +59,7 @@ def indexed_text(title: str, text: str) -> str:
 
 
 def analyser() -> TextAnalyzer:
-    """The analyser of the index, for queries."""
+    """Return the analyser of the index, for queries."""
     builder = TextAnalyzerBuilder(Tokenizer.simple())
     for step in (Filter.remove_long(40), Filter.lowercase(), Filter.stemmer("english")):
         builder = builder.filter(step)
@@ -64,7 +67,7 @@ def analyser() -> TextAnalyzer:
 
 
 def encodable(text: str) -> str:
-    """The text with half surrogate pairs replaced, which have no UTF-8 and so cannot be searched for."""
+    """Return the text with half surrogate pairs replaced: they have no UTF-8 and cannot be searched for."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -73,7 +76,7 @@ def encodable(text: str) -> str:
 
 
 class Postings:
-    """Reads one committed state. Safe to share between threads; a search releases the interpreter lock."""
+    """Reader of one committed state. Safe to share between threads; a search releases the interpreter lock."""
 
     def __init__(self, folder: Path) -> None:
         index = Index.open(str(folder))
@@ -85,52 +88,53 @@ class Postings:
         self.segments = self._searcher.num_segments
 
     def terms(self, text: str) -> Counter[str]:
-        """The stems of the text and how often each occurs in it."""
-        found: TextAnalyzer | None = getattr(self._local, "analyser", None)
-        if found is None:
-            found = self._local.analyser = analyser()
-        return Counter(found.analyze(encodable(text)))
+        """Return the stems of the text and how often each occurs in it."""
+        local: TextAnalyzer | None = getattr(self._local, "analyser", None)
+        if local is None:
+            local = self._local.analyser = analyser()
+        return Counter(local.analyze(encodable(text)))
 
     def query(self, text: str, max_df: float) -> Query | None:
-        """BM25 over the text's rarer terms, each weighted by its count; None when no passage holds any term.
+        """Build the BM25 query of the text's rarer terms, each weighted by its count; None if no passage holds any.
 
         Terms in more than `max_df` of the passages are dropped unless none would remain: 6.5 times faster
         than all terms on rationales, nDCG@10 higher by .015 (95% interval .010 to .019).
         """
         frequency = self._searcher.doc_freq
-        known = [(t, n, df) for t, n in self.terms(text).items() if (df := frequency("text", t))]
-        most = max(max_df * self.count, NEVER_COMMON)
-        kept = [(t, n) for t, n, df in known if df <= most] or [(t, n) for t, n, _ in known]
-        if not kept:
+        indexed = [(term, n, df) for term, n in self.terms(text).items() if (df := frequency("text", term))]
+        highest = max(max_df * self.count, NEVER_COMMON)
+        rare = [(term, n) for term, n, df in indexed if df <= highest]
+        terms = rare or [(term, n) for term, n, _ in indexed]
+        if not terms:
             return None
-        return Query.boolean_query([(Occur.Should, self._weighted(t, n)) for t, n in kept])
+        return Query.boolean_query([(Occur.Should, self._weighted(term, n)) for term, n in terms])
 
     def _weighted(self, term: str, count: int) -> Query:
         query = Query.term_query(self._schema, "text", term, index_option="freq")
         return query if count == 1 else Query.boost_query(query, float(count))
 
     def top(self, query: Query, k: int) -> list[tuple[int, float]]:
-        """The `k` best rowids with their scores, best first; equal scores in the order of their rowids."""
+        """Return the `k` best rowids with their scores, best first; equal scores in the order of their rowids."""
         limit = min(k, self.count)
         if limit < 1:  # Tantivy panics on 0
             return []
         hits = self._searcher.search(query, limit=limit, count=False).hits
         rowids = self._searcher.fast_field_values("id", [address for _, address in hits])
-        found = [(int(rowid or 0), float(score)) for rowid, (score, _) in zip(rowids, hits, strict=True)]
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))
+        scores = [(int(rowid or 0), float(score)) for rowid, (score, _) in zip(rowids, hits, strict=True)]
+        return sorted(scores, key=lambda hit: (-hit[1], hit[0]))
 
     def scores(self, query: Query, rowids: Sequence[int]) -> dict[int, float]:
-        """The query's score of each of these rowids; those that no longer stand in the index are left out."""
+        """Return the query's score of each of these rowids; those that left the index are left out."""
         if not rowids:
             return {}
         # One term query an id: 2.4 times faster for 32 of them than one term set.
-        these = [(Occur.Should, Query.term_query(self._schema, "id", rowid)) for rowid in rowids]
-        among = Query.const_score_query(Query.boolean_query(these), 0.0)
+        by_id = [(Occur.Should, Query.term_query(self._schema, "id", rowid)) for rowid in rowids]
+        among = Query.const_score_query(Query.boolean_query(by_id), 0.0)
         return dict(self.top(Query.boolean_query([(Occur.Must, among), (Occur.Should, query)]), len(rowids)))
 
 
 class PostingsWriter:
-    """Adds and deletes, all or nothing at `commit`. One at a time a folder. Close it, whatever happens."""
+    """Writer of additions and deletions, all or nothing at `commit`. One at a time a folder. Always close it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,13 +148,13 @@ class PostingsWriter:
             ) from error
 
     def add(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Add passages: rowid and searched text."""
+        """Add passages, each as rowid and searched text."""
         add, make, form = self._writer.add_document, Document.from_dict, self._schema
         for rowid, text in rows:
             add(make({"id": rowid, "text": text}, form))
 
     def delete(self, rowids: Iterable[int]) -> None:
-        """Delete passages; those that are not there are no error."""
+        """Delete passages; rowids that the index lacks are no error."""
         for rowid in rowids:
             self._writer.delete_documents_by_term("id", rowid)
 
@@ -169,11 +173,11 @@ class PostingsWriter:
         self._writer.rollback()
 
     def close(self) -> None:
-        """Wait for merges and release the folder. The object is of no use afterwards."""
+        """Wait for merges and release the folder; the writer cannot be used afterwards."""
         self._writer.wait_merging_threads()
 
     def shape(self) -> tuple[int, int]:
-        """Passages and segments of the last commit."""
+        """Return the numbers of passages and of segments of the last commit."""
         self._index.reload()
         searcher = self._index.searcher()
         return searcher.num_docs, searcher.num_segments

@@ -1,4 +1,4 @@
-"""A knowledge base: a folder with the passages' text (SQLite) and their postings (Tantivy), read only.
+"""Read a knowledge base: a folder with the passages' text (SQLite) and their postings (Tantivy).
 
 One Wikipedia serves many stores. `kard index` writes it (indexing.py); everything else reads it here.
 """
@@ -10,9 +10,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kard.db import batches, marks
 from kard.errors import Missing
-from kard.knowledge import passages_db as texts
+from kard.knowledge import passages_db
 from kard.knowledge.bm25 import Postings
 from kard.records import Hit, Passage
 
@@ -29,24 +28,24 @@ class KnowledgeBase:
         self.folder = folder
         self.postings = postings
         self.count = postings.count
-        self.id = texts.meta(db, "id")
-        self.analyser = texts.meta(db, "analyser")
+        self.id = passages_db.meta(db, "id")
+        self.analyser = passages_db.meta(db, "analyser")
         self._db = db
         self._lock = threading.Lock()
 
     @classmethod
     def open(cls, folder: Path) -> KnowledgeBase:
-        """The knowledge base in `folder`. Raises Missing when there is none, or a half-written one."""
+        """Open the knowledge base in `folder`. Raises Missing if there is none, or a half-written one."""
         build = f"kard index SOURCE --knowledge {folder}"
-        path = folder / texts.NAME
+        path = folder / passages_db.NAME
         if not path.exists():
             raise Missing(f"no knowledge base in {folder}; build one with: {build}")
         try:
-            db = texts.connect(path)
-            known, pending = texts.meta(db, "id"), texts.meta(db, "pending")
+            db = passages_db.connect(path)
+            kb_id, pending = passages_db.meta(db, "id"), passages_db.meta(db, "pending")
         except sqlite3.DatabaseError as error:
             raise Missing(f"cannot read {path} ({error}); build it again with: {build}") from error
-        if not known:
+        if not kb_id:
             db.close()
             raise Missing(f"the knowledge base in {folder} is empty; fill it with: {build}")
         try:
@@ -54,54 +53,54 @@ class KnowledgeBase:
         except ValueError as error:
             db.close()
             raise Missing(f"no postings in {folder / POSTINGS}; write them again with: {build}") from error
-        if pending or postings.count != int(texts.meta(db, "count", "0")):
+        if pending or postings.count != int(passages_db.meta(db, "count", "0")):
             db.close()
             raise Missing(f"the knowledge base in {folder} is only half written; finish it with: {build}")
         return cls(folder, db, postings)
 
     def search(self, text: str, k: int, *, max_df: float = 0.05) -> list[Hit]:
-        """The `k` best passages for the text, best first; fewer when fewer hold any of its words.
+        """Return the `k` best passages for the text, best first; fewer if fewer hold any of its words.
 
         Any text will do: it is prose, never query syntax. Terms in more than `max_df` of all passages do not
         count unless there are no others.
         """
-        found = self.find(text, k, max_df=max_df)
-        passages = self._read("rowid", [rowid for rowid, _ in found])
-        hits = [(passages[rowid], score) for rowid, score in found if rowid in passages]
+        scores = self.find(text, k, max_df=max_df)
+        passages = self._read("rowid", [rowid for rowid, _ in scores])
+        hits = [(passages[rowid], score) for rowid, score in scores if rowid in passages]
         return [Hit(passage, rank, score) for rank, (passage, score) in enumerate(hits, 1)]
 
     def score(self, text: str, passages: Sequence[str], *, max_df: float = 0.05) -> dict[str, float]:
-        """BM25(text, passage) of each of these passage ids: what `search` gives them, 0.0 without a common term.
+        """Return BM25(text, passage) of each of these passage ids, as `search` gives it; 0.0 without a common term.
 
-        An id that is not in the base is left out.
+        An id that the knowledge base does not hold is left out.
         """
         rowids = self.rowids(passages)
         scores = self.weigh(text, list(rowids.values()), max_df=max_df)
         return {passage: scores.get(rowid, 0.0) for passage, rowid in rowids.items()}
 
     def passages(self, ids: Sequence[str]) -> list[Passage]:
-        """The passages with these ids, in this order; ids that are not in the base are left out."""
-        found = {p.id: p for p in self._read("id", ids).values()}
-        return [found[i] for i in ids if i in found]
+        """Return the passages of these ids, in this order; ids that the knowledge base lacks are left out."""
+        passages = {passage.id: passage for passage in self._read("id", ids).values()}
+        return [passages[i] for i in ids if i in passages]
 
     def of_documents(self, keys: Sequence[str]) -> list[Passage]:
-        """Every passage of these documents, document by document in this order, parts in theirs."""
+        """Return every passage of these documents, in the order of the documents and of their parts."""
         order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        found = self._read("document", list(order)).values()
-        return sorted(found, key=lambda p: (order[p.document], p.part, p.id))
+        passages = self._read("document", list(order)).values()
+        return sorted(passages, key=lambda p: (order[p.document], p.part, p.id))
 
     def find(self, text: str, k: int, *, max_df: float = 0.05) -> list[tuple[int, float]]:
-        """As `search`, without the text: rowids of this base and their scores."""
+        """Return rowids and scores of the `k` best passages, best first; no text is read."""
         query = self.postings.query(text, max_df)
         return [] if query is None else self.postings.top(query, k)
 
     def weigh(self, text: str, rowids: Sequence[int], *, max_df: float = 0.05) -> dict[int, float]:
-        """As `score`, by rowid."""
+        """Return BM25(text, passage) by rowid, without the passages that share no term with the text."""
         query = self.postings.query(text, max_df)
         return {} if query is None else self.postings.scores(query, rowids)
 
     def find_among(self, text: str, k: int, rowids: Sequence[int], *, max_df: float = 0.05) -> dict[int, float]:
-        """The scores of the `k` best rowids and of these ones too; the text is analysed once."""
+        """Return the scores of the `k` best rowids and of these rowids; the text is analysed once."""
         query = self.postings.query(text, max_df)
         if query is None:
             return dict.fromkeys(rowids, 0.0)
@@ -110,31 +109,25 @@ class KnowledgeBase:
         return {**dict.fromkeys(others, 0.0), **scores, **self.postings.scores(query, others)}
 
     def ids(self, rowids: Iterable[int]) -> dict[int, str]:
-        """Passage ids by rowid."""
-        return dict(self._pairs("rowid", list(rowids)))
+        """Return passage ids by rowid."""
+        with self._lock:
+            return dict(passages_db.ids_where(self._db, "rowid", list(rowids)))
 
     def rowids(self, ids: Sequence[str]) -> dict[str, int]:
-        """Rowids by passage id, in the order of the ids; ids that are not in the base are left out."""
-        found = {i: rowid for rowid, i in self._pairs("id", ids)}
-        return {i: found[i] for i in ids if i in found}
+        """Return rowids by passage id, in the order of the ids; ids that the knowledge base lacks are left out."""
+        with self._lock:
+            rowids = {passage: rowid for rowid, passage in passages_db.ids_where(self._db, "id", ids)}
+        return {i: rowids[i] for i in ids if i in rowids}
 
     def passage_ids(self) -> list[str]:
         """Return the ids of all passages."""
         with self._lock:
-            return [passage for (passage,) in self._db.execute("select id from passages")]
+            return passages_db.passage_ids(self._db)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file of texts."""
         self._db.close()
-
-    def _pairs(self, column: str, values: Sequence[object]) -> list[tuple[int, str]]:
-        pairs: list[tuple[int, str]] = []
-        for some in batches(values):
-            query = f"select rowid, id from passages where {column} in ({marks(some)})"
-            with self._lock:
-                pairs.extend(self._db.execute(query, some).fetchall())
-        return pairs
 
     def _read(self, column: str, values: Sequence[object]) -> dict[int, Passage]:
         with self._lock:
-            return dict(texts.passages_where(self._db, column, values))
+            return passages_db.passages_where(self._db, column, values)

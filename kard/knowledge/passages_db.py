@@ -1,12 +1,16 @@
-"""The SQLite side of a knowledge base: what each passage says, and which source brought it."""
+"""The SQLite side of a knowledge base: what each passage says, and which source brought it.
+
+All statements on `passages.db` stand here.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kard.db import batches, marks
+from kard.errors import BadInput
 from kard.records import Passage, digest
 
 NAME = "passages.db"
@@ -36,17 +40,23 @@ create table also (
 create table removed (rowid integer primary key);
 create table meta (key text primary key, value text not null) without rowid;
 """
-COLUMNS = "id, document, part, title, text"
+AMONG = "in (select value from json_each(?))"  # takes a list as JSON
+INSERT = (
+    "insert or ignore into passages (rowid, id, document, part, title, text, source) values (?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+# --- the file and its values ----------------------------------------------------------------------
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to an existing file, in autocommit mode; a killed writer's traces are rolled back."""
+    """Connect to an existing file, in autocommit mode; a killed writer's traces are rolled back."""
     uri = f"{path.resolve().as_uri()}?mode=rw"  # falls back to reading where the file cannot be written
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """A connection for writing, to a file that is made if need be."""
+    """Connect for writing; the file and its tables are made if they are missing."""
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     db.execute(f"pragma cache_size = -{CACHE_KIB}")
     db.execute("begin immediate")
@@ -59,18 +69,18 @@ def create(path: Path) -> sqlite3.Connection:
 
 
 def meta(db: sqlite3.Connection, key: str, default: str = "") -> str:
-    """A value of the base itself."""
+    """Return a value that describes the knowledge base as a whole."""
     row = db.execute("select value from meta where key = ?", (key,)).fetchone()
     return row[0] if row else default
 
 
 def set_meta(db: sqlite3.Connection, **values: str) -> None:
-    """Set values of the base itself."""
+    """Set values that describe the knowledge base as a whole."""
     db.executemany("insert or replace into meta (key, value) values (?, ?)", list(values.items()))
 
 
 def identity(db: sqlite3.Connection, analyser: str) -> str:
-    """16 hex digits of the ids of all passages, in their order, and the analyser.
+    """Return 16 hex digits of the ids of all passages, in their order, and the analyser.
 
     Read from the index over ids, so no sorting and no memory: a second for three million passages.
     """
@@ -81,14 +91,153 @@ def identity(db: sqlite3.Connection, analyser: str) -> str:
     return digest(*parts)
 
 
-def passages_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> Iterator[tuple[int, Passage]]:
-    """Rowid and passage of every row whose `column` is one of the values, in the order of the rowids of a batch."""
-    for some in batches(values):
-        query = f"select rowid, {COLUMNS} from passages where {column} in ({marks(some)})"
-        for rowid, *fields in db.execute(query, some).fetchall():
-            yield rowid, Passage(*fields)
+def removed_rowids(db: sqlite3.Connection) -> list[int]:
+    """Return the rowids that Tantivy has still to delete."""
+    return [rowid for (rowid,) in db.execute("select rowid from removed")]
 
 
-def searched_rows(db: sqlite3.Connection, start: int) -> Iterable[tuple[int, str, str]]:
-    """Rowid, title and text of every passage from this rowid on."""
-    return db.execute("select rowid, title, text from passages where rowid >= ? order by rowid", (start,))
+def clear_pending(db: sqlite3.Connection) -> None:
+    """Wipe the note of what Tantivy has still to do."""
+    db.execute("begin immediate")
+    db.execute("delete from removed")
+    db.execute("delete from meta where key = 'pending'")
+    db.execute("commit")
+
+
+# --- reading passages -----------------------------------------------------------------------------
+
+
+def count(db: sqlite3.Connection) -> int:
+    """Return the number of passages."""
+    return int(db.execute("select count(*) from passages").fetchone()[0])
+
+
+def passage_ids(db: sqlite3.Connection) -> list[str]:
+    """Return the ids of all passages."""
+    return [passage_id for (passage_id,) in db.execute("select id from passages")]
+
+
+def ids_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> list[tuple[int, str]]:
+    """Return rowid and id of every passage whose `column` is one of the values."""
+    return db.execute(f"select rowid, id from passages where {column} {AMONG}", (json.dumps(values),)).fetchall()
+
+
+def passages_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> dict[int, Passage]:
+    """Return every passage whose `column` is one of the values, by rowid."""
+    query = f"select rowid, id, document, part, title, text from passages where {column} {AMONG}"
+    return {rowid: Passage(*fields) for rowid, *fields in db.execute(query, (json.dumps(values),))}
+
+
+def searched_rows(db: sqlite3.Connection, start: int) -> Iterator[tuple[int, str, str]]:
+    """Yield rowid, title and text of every passage from this rowid on."""
+    yield from db.execute("select rowid, title, text from passages where rowid >= ? order by rowid", (start,))
+
+
+# --- writing passages -----------------------------------------------------------------------------
+
+
+class DocumentClash(BadInput):
+    """A document that cannot be taken in; `document` is its key, from which its place can be found."""
+
+    def __init__(self, document: str, problem: str) -> None:
+        super().__init__(problem)
+        self.document = document
+        self.problem = problem
+
+
+class SourceUpdate:
+    """One run of one source, inside the caller's transaction: call `add` with batches, then `remove_missing` once.
+
+    `added` and `unchanged` count passages; `seen` counts all that came, repetitions included.
+    """
+
+    def __init__(self, db: sqlite3.Connection, source: str) -> None:
+        self._db = db
+        db.execute("insert or ignore into sources (name) values (?)", (source,))
+        (self._source,) = db.execute("select id from sources where name = ?", (source,)).fetchone()
+        self.first = self.next = int(meta(db, "next", "1"))
+        self._came = bytearray(self.first)  # by rowid: whether this run brought the passage again
+        self._was_empty = db.execute("select 1 from passages limit 1").fetchone() is None
+        self._replaced: list[int] = []
+        self.added = self.unchanged = self.seen = 0
+
+    def add(self, batch: Sequence[Passage]) -> list[tuple[int, Passage]]:
+        """Write the passages that are new; return them with the rowids that they got.
+
+        Raises DocumentClash when a document comes a second time with another text.
+        """
+        self.seen += len(batch)
+        new = batch if self._was_empty else self._new(batch)
+        numbered = list(enumerate(new, self.next))
+        before = self._db.total_changes
+        self._db.executemany(INSERT, (self._row(rowid, passage) for rowid, passage in numbered))
+        self.next += len(numbered)
+        if self._db.total_changes - before != len(numbered):
+            numbered = [(rowid, passage) for rowid, passage in numbered if self._settle(rowid, passage)]
+        self.added += len(numbered)
+        return numbered
+
+    def remove_missing(self) -> list[int]:
+        """Remove what the source brought before and did not bring now; return the rowids that have gone."""
+        db, source, came = self._db, self._source, self._came
+        shared = [r for (r,) in db.execute("select passage from also where source = ?", (source,)) if not came[r]]
+        db.executemany("delete from also where source = ? and passage = ?", ((source, r) for r in shared))
+        owned = db.execute("select rowid from passages where source = ? and rowid < ?", (source, self.first))
+        missing = [rowid for (rowid,) in owned.fetchall() if not came[rowid]]
+        gone = [rowid for rowid in missing if not self._hand_over(rowid)]
+        db.executemany("delete from passages where rowid = ?", ((rowid,) for rowid in gone))
+        gone = sorted([*gone, *self._replaced])
+        db.executemany("insert or ignore into removed (rowid) values (?)", ((rowid,) for rowid in gone))
+        return gone
+
+    def _row(self, rowid: int, passage: Passage) -> tuple[int, str, str, int, str, str, int]:
+        p = passage
+        return rowid, p.id, p.document, p.part, p.title, p.text, self._source
+
+    def _new(self, batch: Sequence[Passage]) -> list[Passage]:
+        """Return the passages whose id is not stored yet; the others are ticked off."""
+        ids = json.dumps([passage.id for passage in batch])
+        stored = self._db.execute(f"select id, rowid, source from passages where id {AMONG}", (ids,)).fetchall()
+        for _, rowid, source in stored:
+            if rowid >= self.first or self._came[rowid]:
+                continue
+            self._came[rowid] = 1
+            self.unchanged += 1
+            if source != self._source:
+                self._db.execute("insert or ignore into also values (?, ?)", (rowid, self._source))
+        stored_ids = {passage_id for passage_id, _, _ in stored}
+        return [passage for passage in batch if passage.id not in stored_ids]
+
+    def _settle(self, rowid: int, passage: Passage) -> bool:
+        """Return whether the passage is stored under this rowid; it takes an older text's place here.
+
+        Raises DocumentClash if that text came in the same run.
+        """
+        db = self._db
+        stored = db.execute("select rowid from passages where id = ?", (passage.id,)).fetchone()
+        if stored:  # under another rowid it is the same text met twice in this source
+            return stored[0] == rowid
+        (old,) = db.execute(
+            "select rowid from passages where document = ? and part = ? and source = ?",
+            (passage.document, passage.part, self._source),
+        ).fetchone()
+        if old >= self.first or self._came[old]:
+            raise DocumentClash(
+                passage.document,
+                f"document {passage.document!r} comes twice with different texts; give each its own id",
+            )
+        if not self._hand_over(old):
+            db.execute("delete from passages where rowid = ?", (old,))
+            self._replaced.append(old)
+        db.execute(INSERT, self._row(rowid, passage))
+        return True
+
+    def _hand_over(self, rowid: int) -> bool:
+        """Give the passage to another source that brings it too; return False if there is none."""
+        db = self._db
+        (heir,) = db.execute("select min(source) from also where passage = ?", (rowid,)).fetchone()
+        if heir is None:
+            return False
+        db.execute("update passages set source = ? where rowid = ?", (heir, rowid))
+        db.execute("delete from also where passage = ? and source = ?", (rowid, heir))
+        return True

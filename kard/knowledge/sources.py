@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from kard.errors import BadInput
-from kard.files import Row, read_rows
-from kard.knowledge.folders import TEXT_ENDINGS, folder_texts, one_text
+from kard.errors import BadInput, NoExtra
+from kard.files import FilePosition, Row, read_rows, read_text
 from kard.knowledge.mediawiki import dump_pages
-from kard.knowledge.parquet import parquet_rows
 from kard.records import Document
 
-Placed = Iterator[tuple[object, Document]]
+PlacedDocuments = Iterator[tuple[object, Document]]
 """Documents, each with the place that errors name: `str()` of it is file:line or the like."""
 
 # Names under which data sets publish these: our own and Hugging Face's, BEIR's, PubMed's and its derivatives'.
@@ -21,69 +22,62 @@ KEYS = ("id", "_id", "pmid", "PMID", "docid")
 TITLES = ("title", "articleTitle")
 TEXTS = ("text", "contents", "content", "abstract", "abstractText")
 ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+TEXT_ENDINGS = (".txt", ".md", ".markdown")
+PARQUET_BATCH = 1_000  # rows in memory at a time
+FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+HEADING = re.compile(r"^(?:#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*|(\S.*)\n(?:=+|-{3,})[ \t]*)$", re.MULTILINE)
+FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 def documents(source: Path) -> Iterator[Document]:
-    """Every document with any text. Raises BadInput, naming the place, and NoExtra, naming the install command."""
-    return (document for _, document in placed(source))
+    """Return every document with any text.
+
+    Raises BadInput, naming the place, and NoExtra, naming the install command.
+    """
+    return (document for _, document in placed_documents(source))
 
 
 def place_of(source: Path, key: str) -> str:
-    """Where the document `key` stands for the last time; the source's path when it does not."""
-    at: object = source
-    for place, document in placed(source):
+    """Return where the document `key` stands for the last time; the source's path if it does not."""
+    last: object = source
+    for place, document in placed_documents(source):
         if document.key == key:
-            at = place
-    return str(at)
+            last = place
+    return str(last)
 
 
-def placed(source: Path) -> Placed:
-    """Every document with any text, and where it stands."""
+def placed_documents(source: Path) -> PlacedDocuments:
+    """Return every document with any text, and where it stands. Raises BadInput."""
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
-    found = _reader(source)(source)
-    return ((place, document) for place, document in found if document.text.strip())
+    placed = _reader(source)(source)
+    return ((place, document) for place, document in placed if document.text.strip())
 
 
-def _reader(source: Path) -> Callable[[Path], Placed]:
+def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
     if source.is_dir():
-        return _parquet if any(source.rglob("*.parquet")) else folder_texts
+        return _parquet if any(source.rglob("*.parquet")) else _folder
     name = source.name.lower()
-    bare = name.removesuffix(".gz").removesuffix(".bz2")
-    if bare.endswith(".xml"):
+    uncompressed = name.removesuffix(".gz").removesuffix(".bz2")
+    if uncompressed.endswith(".xml"):
         return dump_pages
-    if bare.endswith(ROW_ENDINGS):
+    if uncompressed.endswith(ROW_ENDINGS):
         return _rows
     if name.endswith(".parquet"):
         return _parquet
     if name.endswith(TEXT_ENDINGS):
-        return one_text
+        return _text_file
     endings = ", ".join((*ROW_ENDINGS, ".parquet", ".xml", *TEXT_ENDINGS))
     raise BadInput(
         f"cannot tell the format from the name; use a folder of texts or one of {endings}", at=str(source)
     )
 
 
-def _rows(path: Path) -> Placed:
-    return _as_documents(read_rows(path))
-
-
-def _parquet(path: Path) -> Placed:
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    wanted = (*KEYS, *TITLES, *TEXTS)
-    return _as_documents(chain.from_iterable(parquet_rows(file, wanted) for file in files))
-
-
-def _as_documents(rows: Iterator[tuple[object, Row]]) -> Placed:
-    for place, row in rows:
-        try:
-            yield place, document_of(row)
-        except ValueError as error:
-            raise BadInput(str(error), at=str(place)) from error
+# --- rows -----------------------------------------------------------------------------------------
 
 
 def document_of(row: Mapping[str, object]) -> Document:
-    """The document that a row is, whatever its data set calls the columns. Raises ValueError with what is wrong."""
+    """Return the document of a row, whatever its data set calls the columns. Raises ValueError with the problem."""
     key, title, text = row.get("id"), row.get("title"), row.get("text")
     if type(key) is str and type(title) is str and type(text) is str and key:
         return Document(key, title, text)
@@ -106,5 +100,85 @@ def document_of(row: Mapping[str, object]) -> Document:
 
 
 def _first(row: Mapping[str, object], names: tuple[str, ...]) -> object:
-    """The first of these columns that is there and not null."""
+    """Return the first of these columns that exists and is not null."""
     return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def _as_documents(rows: Iterator[tuple[object, Row]]) -> PlacedDocuments:
+    for place, row in rows:
+        try:
+            yield place, document_of(row)
+        except ValueError as error:
+            raise BadInput(str(error), at=str(place)) from error
+
+
+def _rows(path: Path) -> PlacedDocuments:
+    return _as_documents(read_rows(path))
+
+
+def _parquet(path: Path) -> PlacedDocuments:
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    return _as_documents(chain.from_iterable(map(_parquet_rows, files)))
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
+    """Yield every row with its number as its line, of the needed columns only. Raises NoExtra and BadInput."""
+    try:
+        reader: Any = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise NoExtra("parquet files need pyarrow; install it with: pip install 'kard[parquet]'") from error
+    number = 0
+    try:
+        with reader.ParquetFile(path) as file:
+            columns = [name for name in file.schema_arrow.names if name in (*KEYS, *TITLES, *TEXTS)]
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield FilePosition(path, number), row
+    except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
+        problem = str(error).partition("\n")[0]
+        raise BadInput(
+            f"cannot be read as parquet ({problem}); fetch the file again", at=f"{path}:{number + 1}"
+        ) from error
+    if not number:
+        raise BadInput("the file holds no rows", at=str(path))
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def text_document(key: str, ending: str, text: str) -> Document:
+    """Return the document of a text; Markdown loses its front matter.
+
+    The title of Markdown is its first heading. Without one, and for plain text, it is the file's name.
+    """
+    title = ""
+    if ending != ".txt":
+        text = FRONT_MATTER.sub("", text, count=1)
+        heading = HEADING.search(FENCE.sub("", text))
+        title = next((group for group in heading.groups() if group), "") if heading else ""
+    return Document(key, title or Path(key).stem, text.strip())
+
+
+def _text_file(path: Path) -> PlacedDocuments:
+    yield path, text_document(path.name, path.suffix.lower(), read_text(path))
+
+
+def _folder(folder: Path) -> PlacedDocuments:
+    """Yield every text file below the folder, in the order of their paths, without hidden files and folders.
+
+    A document's key is its path below the folder, with slashes. Raises BadInput if there is none.
+    """
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in TEXT_ENDINGS and path.is_file() and not _hidden(path.relative_to(folder))
+    )
+    if not paths:
+        raise BadInput(f"the folder holds no {', '.join(TEXT_ENDINGS)} or .parquet files", at=str(folder))
+    for path in paths:
+        yield path, text_document(path.relative_to(folder).as_posix(), path.suffix.lower(), read_text(path))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

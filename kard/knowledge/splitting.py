@@ -1,4 +1,4 @@
-"""Texts into passages of about a hundred words, on borders of paragraphs, then of sentences. Pure."""
+"""Split texts into passages of about a hundred words, between paragraphs or else between sentences. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORD = re.compile(r"\S+")
 
 
 def split(text: str, words: int = 100) -> list[str]:
-    """The passages of a text, in order, without white space around them; none for a text without words.
+    """Return the passages of a text, in order, without white space around them; none for a text without words.
 
     No word is lost, repeated or moved. A text of at most 1.5 times `words` stays whole.
     """
@@ -28,7 +28,7 @@ def split(text: str, words: int = 100) -> list[str]:
 
 
 def _short(text: str, words: int) -> bool:
-    """Whether the text has at most so many words; most texts are told without splitting them."""
+    """Return whether the text has at most so many words; most texts need no splitting for that."""
     if len(text) < 2 * words:  # n characters hold at most (n + 1) / 2 words
         return True
     if text.isprintable():  # then a space is the only white space in it
@@ -37,7 +37,7 @@ def _short(text: str, words: int) -> bool:
 
 
 def _pieces(text: str, words: int) -> Iterator[tuple[int, int, int, bool]]:
-    """Start, end, words and whether a paragraph ends there: sentences, or `words` words of longer ones."""
+    """Yield start, end, number of words and whether a paragraph ends there, of sentences or parts of long ones."""
     for start, end in _between(BLOCK, text, 0, len(text)):
         sentences = [
             piece for sentence in _between(SENTENCE, text, start, end) for piece in _chopped(text, *sentence, words)
@@ -59,7 +59,7 @@ def _between(border: re.Pattern[str], text: str, start: int, end: int) -> Iterat
 
 
 def _chopped(text: str, start: int, end: int, words: int) -> Iterator[tuple[int, int, int]]:
-    """The sentence whole, or in equal runs of words when it is longer than a passage may be."""
+    """Yield start, end and words of the sentence, or of equal runs of words if it is too long for a passage."""
     count = len(text[start:end].split())
     if count <= int(LONGEST * words):
         yield start, end, count
@@ -72,7 +72,7 @@ def _chopped(text: str, start: int, end: int, words: int) -> Iterator[tuple[int,
 
 
 def _packed(pieces: list[tuple[int, int, int, bool]], words: int) -> Iterator[tuple[int, int]]:
-    """Pieces joined to passages: each near the text's mean, ended early where a paragraph ends."""
+    """Join pieces to passages, each near the text's mean length; one ends early where a paragraph ends."""
     left = sum(n for _, _, n, _ in pieces)
     start, held = pieces[0][0], 0
     for i, (_, end, n, closes) in enumerate(pieces):

@@ -24,8 +24,7 @@ from sqlite_utils import Database
 from kard.config import RerankerTraining, Retrieval
 from kard.db import open_store, rows, writing
 from kard.encoders.families import Embedder, question_twin
-from kard.encoders.vector_cache import fill
-from kard.encoders.vector_store import Encodings, Vector, beside
+from kard.encoders.vectors import Encodings, Vector, open_encodings
 from kard.errors import BadConfig, Missing
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models import hardware
@@ -51,13 +50,13 @@ class DenseSearch:
     def __init__(self, kb: KnowledgeBase, embedder: Embedder) -> None:
         self.kb = kb
         self.embedder = embedder
-        self.encodings: Encodings = beside(kb.folder, embedder.maker)
+        self.encodings: Encodings = open_encodings(kb.folder, embedder.spec)
         self._passages = dict.fromkeys(kb.passage_ids())
         self._loaded: tuple[list[str], Vector, NDArray[np.bool_]] | None = None
 
     def unencoded(self) -> list[str]:
         """Return the ids of the passages that have no vector yet."""
-        encoded = {passage for passage, _ in self.encodings.all()}
+        encoded = {passage for passage, _ in self.encodings.first_rows()}
         return [i for i in self._passages if i not in encoded]
 
     def fill(self, progress: Progress = SILENT) -> int:
@@ -67,7 +66,7 @@ class DenseSearch:
         """
         missing = self.unencoded()
         self._loaded = None
-        added = fill(self.encodings, missing, self.kb.passages, self.embedder.passages, progress=progress)
+        added = self.encodings.fill(missing, self.kb.passages, self.embedder.passages, progress=progress)
         if missing and (left := len(self.unencoded())):
             raise Missing(f"{left:,} passages could not be encoded into {self.encodings.folder}; make room there")
         return added
@@ -94,7 +93,7 @@ class DenseSearch:
 
     def _load(self) -> tuple[list[str], Vector, NDArray[np.bool_]]:
         """Read the passage of each row (N,), the rows (N, H), and which rows are passages of this base (N,)."""
-        pairs = self.encodings.all()
+        pairs = self.encodings.first_rows()
         vectors = self.encodings.matrix()
         passages = [""] * len(vectors)
         for passage, row in pairs:
@@ -159,7 +158,7 @@ def encoder_of_base(base: Base, *, max_length: int | None = None) -> PassageEnco
     questions = None if twin is None else resolve(twin)
     embedder = Embedder.of(base, questions, max_length=max_length)
     settings: dict[str, object] = {
-        "passages": embedder.maker.id,
+        "passages": embedder.spec.id,
         "questions": "" if questions is None else questions.sha256,
     }
     return PassageEncoder(embedder, Retriever("dense", base.spec, base.sha256, None, settings))
@@ -174,7 +173,7 @@ def encoder_of_reranker(db: Database, reranker_id: str, adapters: Path) -> Passa
     questions = reranker.encoder  # a cross-encoder has none
     spec = vector_spec(db, reranker, reranker_id, "pooled")
     retriever = Retriever("dense", spec.base, spec.base_sha256, reranker_id, {"passages": spec.id, "questions": ""})
-    return PassageEncoder(Embedder.of_reranker(reranker.passage_encoder, questions, spec), retriever)
+    return PassageEncoder(Embedder(reranker.passage_encoder, questions, spec), retriever)
 
 
 def named_encoder(name: str | None, store: Path, adapters: Path) -> PassageEncoder:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlite_utils import Database
 
-    from kard.encoders.vector_store import Encodings
+    from kard.encoders.vectors import Encodings
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.reranker.model import Reranker, Scores
     from kard.retrieval.dense import DenseSearch, PassageEncoder

@@ -11,9 +11,16 @@ from sqlite_utils import Database
 
 from kard.config import Scorer
 from kard.db import rows, writing
-from kard.encoders.encoder import passage_text
-from kard.encoders.vector_cache import WITH_VECTORS, DiskCache, Read, encode_with, fill, maker_of
-from kard.encoders.vector_store import Encodings, Vector, VectorSpec, beside
+from kard.encoders.encoder import encode_passages, passage_text
+from kard.encoders.vectors import (
+    VECTOR_SCORERS,
+    DiskCache,
+    Encodings,
+    ReadPassages,
+    Vector,
+    VectorSpec,
+    open_encodings,
+)
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
@@ -74,9 +81,9 @@ def vectors_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: Pa
 
     None for a reranker that reads each passage together with the question.
     """
-    if reranker.scorer not in WITH_VECTORS:
+    if reranker.scorer not in VECTOR_SCORERS:
         return None
-    return beside(knowledge, vector_spec(db, reranker, reranker_id, reranker.scorer))
+    return open_encodings(knowledge, vector_spec(db, reranker, reranker_id, reranker.scorer))
 
 
 def vector_spec(db: Database, reranker: Reranker, reranker_id: str, pooling: Scorer) -> VectorSpec:
@@ -84,19 +91,19 @@ def vector_spec(db: Database, reranker: Reranker, reranker_id: str, pooling: Sco
     query = "select base, base_sha256, sha256 from rerankers where id = ?"
     base, base_sha256, sha256 = db.execute(query, [reranker_id]).fetchone()
     adapter = "" if reranker.apart else sha256
-    return maker_of(reranker.encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
+    return VectorSpec.of(reranker.encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
 
 
 def attach_vectors(
-    reranker: Reranker, vectors: Encodings, ids: Sequence[str], read: Read, *, progress: Progress = SILENT
+    reranker: Reranker, vectors: Encodings, ids: Sequence[str], read: ReadPassages, *, progress: Progress = SILENT
 ) -> None:
     """Encode those of these passages that have no vector on disk, and let the reranker read vectors from there."""
+    reranker.cache = DiskCache(vectors)
 
     def encode(passages: Sequence[Passage]) -> Sequence[Vector]:
-        return encode_with(reranker.passage_encoder, reranker.scorer)(passages)
+        return encode_passages(reranker.passage_encoder, passages, vectors.spec)
 
-    reranker.cache = DiskCache(vectors)
-    fill(vectors, ids, read, encode, progress=progress)
+    vectors.fill(ids, read, encode, progress=progress)
 
 
 def scores_of(
