@@ -39,20 +39,20 @@ def test_every_document_with_generated_parts_is_current() -> None:
     assert stale == [], STALE
 
 
-def test_every_command_has_help_and_every_option_too() -> None:
-    bare: list[str] = []
+def test_every_command_and_every_option_has_a_help_text() -> None:
+    helpless: list[str] = []
     for path, command, _ in generate.commands():
         if not command.help:
-            bare.append(path)
-        bare += [f"{path} {p.opts[0]}" for p in command.params if isinstance(p, click.Option) and not p.help]
-    assert bare == []
+            helpless.append(path)
+        helpless += [f"{path} {p.opts[0]}" for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert helpless == []
 
 
 def test_every_command_shows_its_help() -> None:
     for path, _, _ in generate.commands():
-        done = CliRunner().invoke(main, [*path.split()[1:], "--help"], prog_name="kard")
-        assert done.exit_code == 0, path
-        assert done.output.startswith(f"Usage: {path} "), path
+        result = CliRunner().invoke(main, [*path.split()[1:], "--help"], prog_name="kard")
+        assert result.exit_code == 0, path
+        assert result.output.startswith(f"Usage: {path} "), path
 
 
 def test_every_command_is_in_the_reference() -> None:
@@ -245,7 +245,7 @@ def test_decisions_are_dated_newest_first_and_short() -> None:
     assert [decision.splitlines()[0] for decision in decisions if decision.count("\n") >= DECISION_LINES] == []
 
 
-def test_every_setting_is_in_the_table_with_the_default_that_it_has() -> None:
+def test_every_setting_is_in_the_table_with_its_default() -> None:
     table = generate.settings_table()
     classes = [c for c in vars(config).values() if isinstance(c, type) and is_dataclass(c)]
     for settings in classes:
@@ -258,7 +258,7 @@ def test_every_setting_is_in_the_table_with_the_default_that_it_has() -> None:
             assert eval(row[1], dict(vars(config))) == field.default
 
 
-def test_every_table_view_and_column_is_in_the_reference_with_what_it_means(store: Database) -> None:
+def test_every_table_view_and_column_is_in_the_reference_with_its_meaning(store: Database) -> None:
     reference = generate.store_reference()
     for name in [n for n in store.table_names() if "sqlite" not in n and "_fts" not in n] + store.view_names():
         part = reference.split(f"### {name}\n")[1].partition("\n### ")[0]
@@ -271,11 +271,11 @@ def test_every_canned_query_is_in_the_reference_and_its_link_leads_to_it() -> No
     for name in query_names():
         assert f"[`{name}`](../store/queries/{name}.sql)" in reference
         assert (ROOT / "store" / "queries" / f"{name}.sql").exists()
-    assert re.search(r"`disagreements`.*\| `one` `other` \|$", reference, re.M)  # needed ones bare
-    assert re.search(r"`accuracy`.*\| \[`split`\] \[`task`\] \|$", reference, re.M)  # others in brackets
+    assert re.search(r"`disagreements`.*\| `one` `other` \|$", reference, re.M)  # required ones without brackets
+    assert re.search(r"`accuracy`.*\| \[`split`\] \[`task`\] \|$", reference, re.M)  # optional ones in brackets
 
 
-def test_the_worked_example_stops_at_a_command_that_fails_and_leaves_the_folder_that_it_was_in() -> None:
+def test_the_worked_example_stops_at_a_command_that_fails_and_goes_back_to_its_folder() -> None:
     before = Path.cwd()
     with pytest.raises(RuntimeError, match="kard load nothing: "):
         worked_example.transcript("load nothing")
@@ -290,11 +290,11 @@ def test_every_task_is_in_the_table_and_in_the_readme() -> None:
         assert name in README
 
 
-def test_the_tree_of_errors_that_is_drawn_is_the_one_that_is_there() -> None:
+def test_the_drawn_tree_of_errors_has_every_error() -> None:
     import kard.errors
 
-    drawn = re.findall(r"[├└]── (\w+)", kard.errors.__doc__ or "")
-    assert drawn == [c.__name__ for c in KardError.__subclasses__() if c.__module__ == "kard.errors"]
+    names = re.findall(r"[├└]── (\w+)", kard.errors.__doc__ or "")
+    assert names == [c.__name__ for c in KardError.__subclasses__() if c.__module__ == "kard.errors"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
