@@ -1,4 +1,4 @@
-"""`kard demo`: the main job on an embedded default, without a key and without a model hub."""
+"""`kard demo`: every step on an invented world and an embedded model, without a key and without a model hub."""
 
 from __future__ import annotations
 
@@ -14,44 +14,50 @@ RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A smoke run: every step, too little training to claim accuracy.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of world and training.")
-@click.option("--train", type=click.IntRange(min=1), help="Questions to learn from. [default: 300]")
-@click.option("--test", type=click.IntRange(min=1), help="Questions to be tested on. [default: 100]")
+@click.option("--quick", is_flag=True, help="Run every step with too little training to claim accuracy.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of world and training.",
+)
+@click.option("--train", type=click.IntRange(min=1), help="Training questions. [default: 300]")
+@click.option("--test", type=click.IntRange(min=1), help="Test questions. [default: 100]")
 @click.option("--passages", type=click.IntRange(min=1), help="Pages of the encyclopedia. [default: 5200]")
 @click.option(
     "--store",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("kard-demo.db"),
     show_default=True,
-    help="The SQLite file to make; running again adds what is missing.",
+    help="SQLite file to make; a second run adds what is missing.",
 )
 @options.quiet
 def demo(
     quick: bool, seed: int, train: int | None, test: int | None, passages: int | None, store: Path, quiet: bool
 ) -> None:
-    """Teach small students to look things up in an invented encyclopedia, and compare them with ones that cannot.
+    """Train small students on an invented world and compare them.
 
-    Everything is made here: documents, questions, a teacher that knows the facts, a reranker trained from its
-    rationales, three students, their answers, one table.
+    One student learns to look things up in an encyclopedia of the world, and two learn without it. Everything is
+    made here: documents, questions, a teacher that knows the facts, a reranker trained on its rationales, three
+    students, their answers, and one table.
     """
     from kard import tasks
     from kard.cli.report import print_report
-    from kard.pipeline import demo as made
+    from kard.pipeline import demo as pipeline
     from kard.pipeline.run import Teacher
 
     begin = monotonic()
-    asked = {"passages": passages, "train": train, "test": test}
-    size = replace(
-        made.QUICK if quick else made.Size(), seed=seed, **{n: v for n, v in asked.items() if v is not None}
-    )
+    counts = {"passages": passages, "train": train, "test": test}
+    default = pipeline.QUICK if quick else pipeline.Size()
+    size = replace(default, seed=seed, **{name: n for name, n in counts.items() if n is not None})
     name = tasks.demo()
-    world = made.world_of(tasks.load(name), size)
+    world = pipeline.world_of(tasks.load(name), size)
 
     def oracle() -> object:
         import dspy
 
-        return dspy.LM(f"{name}-{made.TEACHER}", engine=world.teacher, cache=False, num_retries=0)
+        return dspy.LM(f"{name}-{pipeline.TEACHER}", engine=world.teacher, cache=False, num_retries=0)
 
     run = choose.run_of(
         name,
@@ -60,16 +66,16 @@ def demo(
         quiet=quiet,
         retrievers=RETRIEVERS,
         seed=seed,
-        teacher=Teacher(made.TEACHER, oracle),
+        teacher=Teacher(pipeline.TEACHER, oracle),
         create=True,
     )
     if quick:
-        made.quickened(run)
+        pipeline.quickened(run)
     click.echo(
         f"{size.passages} passages about things that exist nowhere, {size.train} questions to learn from,"
         f" {size.test} about other things to be tested on"
     )
-    made.run_demo(run, world)
+    pipeline.run_demo(run, world)
     print_report(run.db, name, run.split)
     if quick:
         click.echo("A smoke run: its students saw too little to be judged. Without --quick they learn to read.")

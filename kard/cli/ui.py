@@ -20,13 +20,14 @@ from kard.errors import NoExtra
     type=click.IntRange(min=0, max=65535),
     default=8001,
     show_default=True,
-    help="Port on 127.0.0.1; 0 takes any that is free.",
+    help="Port on 127.0.0.1; 0 takes a free one.",
 )
-@click.option("--open/--no-open", "show", default=True, help="Open a browser.  [default: open]")
-def ui(store: Path, port: int, show: bool) -> None:
-    """Look at the store in a browser: tables, queries, and the trace of any question.
+@click.option("--open/--no-open", "open_browser", default=True, help="Open a browser.  [default: open]")
+def ui(store: Path, port: int, open_browser: bool) -> None:
+    """Look at the store in a browser.
 
-    Nothing can be changed there, and nobody but this machine is answered. Ctrl-C ends it.
+    Shown are its tables, the canned queries, and the trace of any question. Nothing can be changed, and only this
+    machine is answered. Ctrl-C ends it.
     """
     try:
         from kard.ui.server import serve  # datasette: an extra, and half a second
@@ -37,14 +38,14 @@ def ui(store: Path, port: int, show: bool) -> None:
 
     def ready(address: str) -> None:
         click.echo(f"{store} is at {address} (Ctrl-C ends it)")
-        if show and _has_screen():
+        if open_browser and _has_screen():
             webbrowser.open(address)
 
     serve(store, port=port, ready=ready)
 
 
 def _has_screen() -> bool:
-    """Whether a browser has a screen to open on: one in the terminal would keep the server from starting."""
+    """Return whether a browser has a screen. One in the terminal would keep the server from starting."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
