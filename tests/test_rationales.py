@@ -18,8 +18,21 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.cli import main
-from kard.evaluation.quality import Source, Written, distinct, elsewhere, quality, read_written
-from kard.evaluation.text_measures import COMMON, content, names, plain, runs, stem, words
+from kard.evaluation.rationale_quality import (
+    COMMON,
+    RationaleToMeasure,
+    SilverPassage,
+    content_stems,
+    distinct_pairs,
+    measure_rationales,
+    names_in,
+    ngrams,
+    passages_of_another,
+    read_rationales,
+    spaced,
+    stem,
+    words_of,
+)
 
 Run = Callable[..., Result]
 STAMP = "2026-11-24T00:00:00+00:00"
@@ -156,23 +169,23 @@ def test_the_quality_of_a_store_is_told_by_teacher(kard: Run) -> None:
 
 
 def test_silver_passages_are_those_of_the_newest_index(kard: Run, store: Database) -> None:
-    first = read_written(store, "choice")[0]
+    first = read_rationales(store, "choice")[0]
     assert [s.title for s in first.silver] == ["Iron"]
 
 
 # Measures, on values.
 
-IRON = Source("Iron", "Iron rusts in wet air.")
-TIN = Source("Tin", "Tin melts at 232 degrees.")
+IRON = SilverPassage("Iron", "Iron rusts in wet air.")
+TIN = SilverPassage("Tin", "Tin melts at 232 degrees.")
 
 
-def written(text: str, question: int = 1, *silver: Source, verdict: str = "accepted") -> Written:
-    return Written(question, "train", "t", verdict, text, tuple(silver))
+def written(text: str, question: int = 1, *silver: SilverPassage, verdict: str = "accepted") -> RationaleToMeasure:
+    return RationaleToMeasure(question, "train", "t", verdict, text, tuple(silver))
 
 
 def test_a_text_that_says_itself_again_repeats() -> None:
-    (once,) = quality([written("a1 b1 c1 d1 e1")], None)
-    (twice,) = quality([written("a1 b1 c1 d1 a1 b1 c1 d1")], None)
+    (once,) = measure_rationales([written("a1 b1 c1 d1 e1")], None)
+    (twice,) = measure_rationales([written("a1 b1 c1 d1 a1 b1 c1 d1")], None)
     assert (once.repeats, twice.repeats) == (
         0.0,
         pytest.approx(1 / 5),
@@ -180,10 +193,12 @@ def test_a_text_that_says_itself_again_repeats() -> None:
 
 
 def test_samples_are_different_or_the_same() -> None:
-    (line,) = quality([written("iron rusts today"), written("Iron rusts, today!"), written("tin melts", 2)], None)
+    (line,) = measure_rationales(
+        [written("iron rusts today"), written("Iron rusts, today!"), written("tin melts", 2)], None
+    )
     assert (line.same, line.distinct, line.questions) == (0.5, 0.5, 2)  # one question has several samples
-    assert distinct([["a", "b", "c"], ["a", "b", "d"]]) == 3 / 4
-    assert distinct([["a"]]) == 0.0
+    assert distinct_pairs([["a", "b", "c"], ["a", "b", "d"]]) == 3 / 4
+    assert distinct_pairs([["a"]]) == 0.0
 
 
 def test_what_another_questions_passages_hold_is_the_measure_of_chance() -> None:
@@ -193,25 +208,25 @@ def test_what_another_questions_passages_hold_is_the_measure_of_chance() -> None
         written("Tin rusts.", 2, TIN),
         written("Lead.", 3),
     ]
-    assert elsewhere(group) == [(TIN,), (TIN,), (IRON,), ()]
-    (line,) = quality(group, None)
+    assert passages_of_another(group) == [(TIN,), (TIN,), (IRON,), ()]
+    (line,) = measure_rationales(group, None)
     assert line.grounded == pytest.approx((1 + 1 + 0.5) / 3)
     assert line.by_chance == pytest.approx((0 + 0.5 + 0.5) / 3)
-    assert elsewhere(group[:2]) == [(), ()]  # one question is no chance
+    assert passages_of_another(group[:2]) == [(), ()]  # one question is no chance
 
 
 def test_copies_of_the_prompts_examples_are_counted() -> None:
     shot = "Iron reacts with oxygen and water. Therefore, the answer is (A) yes."
     texts = [shot, "Tin does not react at all. Therefore, the answer is (A) yes.", "Iron reacts."]
-    (line,) = quality([written(text, n) for n, text in enumerate(texts)], [shot])
+    (line,) = measure_rationales([written(text, n) for n, text in enumerate(texts)], [shot])
     assert line.copies == pytest.approx(1 / 3)
-    (unknown,) = quality([written(shot)], None)
+    (unknown,) = measure_rationales([written(shot)], None)
     assert unknown.copies is None
 
 
 def test_each_teacher_and_split_has_a_line_of_its_own() -> None:
     group = [written("x"), replace(written("y", 2), split="test"), replace(written("z", 3), teacher="u")]
-    assert [(q.teacher, q.split, q.rationales) for q in quality(group, None)] == [
+    assert [(q.teacher, q.split, q.rationales) for q in measure_rationales(group, None)] == [
         ("t", "test", 1),
         ("t", "train", 1),
         ("u", "train", 1),
@@ -231,36 +246,36 @@ def test_each_teacher_and_split_has_a_line_of_its_own() -> None:
     ],
 )
 def test_names_are_capitalised_words_and_numbers(text: str, found: set[str]) -> None:
-    assert names(text) == found
+    assert names_in(text) == found
 
 
 def test_content_is_stems_without_common_words() -> None:
-    assert content(words("So the rusting gates, therefore, rusted: (B) 7.")) == {"rust", "gate", "7"}
+    assert content_stems(words_of("So the rusting gates, therefore, rusted: (B) 7.")) == {"rust", "gate", "7"}
     assert stem("rusting") == stem("rusts") == "rust"
 
 
 @settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_can_be_measured(text: str) -> None:
-    source = Source("", text)
-    (line,) = quality([written(text, 1, source), written(text, 2, source)], [text])
+    source = SilverPassage("", text)
+    (line,) = measure_rationales([written(text, 1, source), written(text, 2, source)], [text])
     assert line.grounded in (None, 1.0)
     assert line.by_chance == line.grounded
-    assert line.copies == float(bool(words(text)))
+    assert line.copies == float(bool(words_of(text)))
     assert 0 <= line.repeats < 1
-    if names(text):
+    if names_in(text):
         assert line.names == 1.0  # a text holds its own names
-    assert not content(words(text)) & (COMMON - {stem(w) for w in words(text) if w not in COMMON})
+    assert not content_stems(words_of(text)) & (COMMON - {stem(w) for w in words_of(text) if w not in COMMON})
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 5))
 def test_runs_are_every_stretch_of_a_text_or_all_of_a_short_one(text: list[str], length: int) -> None:
-    found = runs(text, length)
+    found = ngrams(text, length)
     if len(text) >= length:
         assert found == [tuple(text[i : i + length]) for i in range(len(text) - length + 1)]
     else:
         assert found == ([tuple(text)] if text else [])
-    assert all(f" {' '.join(run)} " in plain(text) for run in found)
+    assert all(f" {' '.join(run)} " in spaced(text) for run in found)
 
 
 def test_samples_are_apart_by_what_the_cosines_of_their_vectors_lack() -> None:
@@ -272,9 +287,9 @@ def test_samples_are_apart_by_what_the_cosines_of_their_vectors_lack() -> None:
     alone = written("north", 1)
     pair = [written("east", 2), written("north", 2)]  # 1 apart
     three = [written("east", 3), written("west", 3), written("east", 3)]  # 2, 2 and 0: 4/3 apart
-    (line,) = quality([alone, *pair, *three], None, embed=embed)
+    (line,) = measure_rationales([alone, *pair, *three], None, embed=embed)
     assert line.apart == pytest.approx((1 + 4 / 3) / 2)
-    (none,) = quality([alone], None, embed=embed)
+    (none,) = measure_rationales([alone], None, embed=embed)
     assert none.apart is None
-    (unasked,) = quality(pair, None)
+    (unasked,) = measure_rationales(pair, None)
     assert unasked.apart is None
