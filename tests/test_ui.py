@@ -26,8 +26,8 @@ from kard import schema as meanings
 from kard.cli import main
 from kard.db import now, open_store, read_store
 from kard.errors import NoStore
-from kard.ui import guard, parameters
-from kard.ui.database import Store
+from kard.ui.database import Store, parse_parameters, parse_value
+from kard.ui.guard import inert
 from kard.ui.server import application
 
 HURT = (
@@ -265,7 +265,7 @@ def test_what_is_typed_into_a_field_means_what_it_means_to_kard_query(ui: Datase
         return get(ui, address).json()
 
     # nothing typed is null, which narrows nothing; as text, 2 would be above every number
-    assert parameters.values({"question": "", "k": "2", "text": "2 x"}, ("question", "k", "text", "task")) == {
+    assert parse_parameters({"question": "", "k": "2", "text": "2 x"}, ("question", "k", "text", "task")) == {
         "question": None, "k": 2, "text": "2 x", "task": None,
     }  # fmt: skip
     answers = "/metals/answers.json?_shape=array&task=metals&split=test&question="
@@ -374,8 +374,8 @@ def test_a_page_may_load_from_here_only_and_kards_own_run_no_script(ui: Datasett
 @settings(deadline=None)
 @given(st.text())
 def test_inert_text_has_no_control_and_changes_nothing_else(text: str) -> None:
-    clean = guard.inert(text)
-    assert guard.inert(clean) == clean
+    clean = inert(text)
+    assert inert(clean) == clean
     assert len(clean) == len(text)
     for before, after in zip(text, clean, strict=True):
         acts = unicodedata.category(before) == "Cc" and before not in "\n\r\t"
@@ -392,13 +392,13 @@ def test_inert_text_has_no_control_and_changes_nothing_else(text: str) -> None:
 @given(st.integers(-(10**17), 10**17) | st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3)))
 def test_a_number_that_is_typed_is_that_number(number: float) -> None:
     typed = f"{number:.3f}" if isinstance(number, float) else str(number)
-    assert parameters.value(typed) == number
+    assert parse_value(typed) == number
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_whatever_is_typed_is_something_that_sqlite_can_be_given(text: str) -> None:
-    value = parameters.value(text)
+    value = parse_value(text)
     assert value is None or str(value) == text or float(value) == float(text)
     connection = sqlite3.connect(":memory:")
     assert connection.execute("select ?", [value]).fetchone()[0] == value

@@ -1,72 +1,198 @@
-"""The store as datasette's database: read-only, its canned queries with parameters as a form gives them."""
+"""The store as datasette's database: read-only, with titles, meanings, units, facets and canned queries."""
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
+from urllib.parse import quote, urlencode
 
+import sqlite_utils
 from datasette.app import Datasette
 from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
+from markupsafe import Markup, escape
 
-from kard.db import parameters as query_parameters
-from kard.db import sql
-from kard.schema import Query
-from kard.ui import parameters
+from kard.db import rows
+from kard.schema import Query, Relation
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
+Metadata = dict[str, Any]
+
+NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.\d+)?")  # at most 18 digits: what SQLite's integers hold
+FACETS: Mapping[str, tuple[str, ...]] = {
+    "questions": ("task", "split", "kind"),
+    "rationales": ("teacher_id", "accepted"),
+    "retrievals": ("query",),
+    "predictions": ("evaluation_id", "correct"),
+    "samples": ("answer", "forced"),
+    "students": ("task", "method", "size"),
+    "evaluations": ("task", "split", "retriever"),
+    "steps_log": ("task", "step"),
+}
+LABELS: Mapping[str, str] = {  # table to the column that stands for a row where another table names it
+    "questions": "text",
+    "passages": "title",
+    "teachers": "name",
+    "students": "method",
+    "rerankers": "base",
+    "indexes": "path",
+    "evaluations": "retriever",
+}
+UNITS: Mapping[str, str] = {"milliseconds": "ms", "seconds": "s"}
+EXAMPLES: Mapping[str, str] = {
+    "k": "3",
+    "silver": "3",
+    "samples": "5",
+    "limit": "100",
+    "share": "0.5",
+    "kappa": "100",
+}
+NEWEST: Mapping[str, str] = {  # parameter that takes a row's id, to the table whose newest row is the example
+    "index": "indexes",
+    "reranker": "rerankers",
+    "retriever": "retrievers",
+    "student": "students",
+    "evaluation": "evaluations",
+}
 
 
 class Store(Database):
-    """A store that may be written by a running step meanwhile, and never by this connection."""
+    """A store that a running step may write meanwhile, but never this connection."""
 
     def __init__(self, application: Datasette, path: str, queries: tuple[Query, ...], *, is_mutable: bool) -> None:
         super().__init__(application, path=path, is_mutable=is_mutable)
         self.queries = {q.name: q for q in queries}
-        self._canned = {q.sql: q for q in queries}
+        self._by_sql = {q.sql: q for q in queries}
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
-        """A connection that cannot write, whatever it is asked for."""
+        """Return a connection that cannot write, even if `write` is true."""
         connection = cast(sqlite3.Connection, super().connect(write=False))
         connection.execute("pragma query_only = 1")
         return connection
 
     async def execute(self, sql: str, params: Any = None, *args: Any, **settings: Any) -> Any:
-        """As datasette does it; a canned query's parameters mean what `kard query -p` makes of them.
+        """Execute like datasette, but read the parameters of a canned query as `kard query -p` does.
 
-        While one that it needs has no value, it finds nothing: the page is a form then.
+        A canned query whose required parameters have no value returns no rows: its page is a form then.
         """
-        query = self._canned.get(sql)
+        query = self._by_sql.get(sql)
         if query is not None and isinstance(params, Mapping):
-            params = parameters.values(cast("Mapping[str, Any]", params), query.parameters)
+            params = parse_parameters(cast("Mapping[str, Any]", params), query.parameters)
             if any(params[name] is None for name in query.required):
                 return Results([], False, ())
         settings["log_sql_errors"] = False  # the page shows it
         return await super().execute(sql, params, *args, **settings)
 
-    async def read(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
-        """What the function reads, within the time that a query may take."""
+    async def read(self, function: Callable[[sqlite_utils.Database], Value]) -> Value:
+        """Return what the function reads. Raises QueryInterrupted after the time that a query may take."""
 
-        def within(connection: sqlite3.Connection) -> Result:
+        def read_in_time(connection: sqlite3.Connection) -> Value:
             try:
                 with sqlite_timelimit(connection, self.ds.sql_time_limit_ms):
-                    return function(connection)
+                    return function(sqlite_utils.Database(connection))
             except sqlite3.OperationalError as error:
                 if error.args == ("interrupted",):
                     raise QueryInterrupted(error, "", {}) from error
                 raise
 
-        return cast(Result, await self.execute_fn(within))
+        return cast(Value, await self.execute_fn(read_in_time))
 
-    async def rows(self, query: str, /, **values: object) -> list[dict[str, Any]]:
-        """Return all rows of a named query."""
-        statement = sql(query)
-        given = dict.fromkeys(query_parameters(query)) | values
 
-        def fetch(connection: sqlite3.Connection) -> list[dict[str, Any]]:
-            cursor = connection.execute(statement, given)
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def store_of(datasette: Datasette) -> Store:
+    """Return the one store that is served. Raises LookupError if there is none."""
+    for database in datasette.databases.values():
+        if isinstance(database, Store):
+            return database
+    raise LookupError("no store is served")
 
-        return await self.read(fetch)
+
+def parse_value(text: str) -> int | float | str | None:
+    """Return the value of a form's field: null if it is empty, a number if it reads as one."""
+    if not text:
+        return None
+    if not NUMBER.fullmatch(text):
+        return text
+    return float(text) if "." in text else int(text)
+
+
+def parse_parameters(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, int | float | str | None]:
+    """Return the values of the named parameters; a missing field is null."""
+    return {name: parse_value(str(fields[name])) if name in fields else None for name in names}
+
+
+def example_parameters(db: sqlite_utils.Database, query: Query) -> str:
+    """Return a query string with an example for each required parameter, and nothing for the others."""
+    examples = _examples(db)
+    return urlencode({name: examples.get(name, "") if name in query.required else "" for name in query.parameters})
+
+
+def _examples(db: sqlite_utils.Database) -> dict[str, str]:
+    """Return a value for each parameter that the store has an example of."""
+    examples = dict(EXAMPLES)
+    for row in rows(db, "internal/most_answered_question"):
+        examples |= {name: str(value) for name, value in row.items()}
+    conditions = db.execute("select id from evaluations order by id limit 2").fetchall()
+    examples |= {name: str(row[0]) for name, row in zip(("one", "other"), conditions, strict=False)}
+    for parameter, table in NEWEST.items():
+        if row := db.execute(f"select id from {table} order by rowid desc limit 1").fetchone():
+            examples[parameter] = str(row[0])
+    return examples
+
+
+def metadata(name: str, file: str, relations: Iterable[Relation], queries: Sequence[Query]) -> Metadata:
+    """Return datasette's metadata of the store `file`, which it knows as `name`."""
+    about = Markup(
+        "<p>Everything that was asked, explained, found, learned and answered, in one SQLite file, read-only. "
+        '<a href="/-/kard">Find a question</a> to see its whole trace, or start from a query.</p>'
+    )
+    ready = [q for q in queries if not q.required]
+    waiting = [q for q in queries if q.required]
+    lists = _links(name, ready) + Markup(
+        "<details><summary>{} more, which need a value: a task, a question, ...</summary>{}</details>"
+    ).format(len(waiting), _links(name, waiting))
+    return {
+        "title": f"kard: {file}",
+        "description_html": str(about + lists),
+        "databases": {
+            name: {
+                "title": file,
+                "description": "Tables hold what was kept; views and queries say what it comes to.",
+                "tables": {
+                    "_sqlite_migrations": {"hidden": True},
+                    **{relation.name: _table(relation) for relation in relations},
+                },
+            }
+        },
+    }
+
+
+def canned(queries: Iterable[Query]) -> Metadata:
+    """Return the canned queries in datasette's form, by name."""
+    return {
+        q.name: {"sql": q.sql, "hide_sql": True, "description": q.meaning, "params": list(q.parameters)}
+        for q in queries
+    }
+
+
+def _table(relation: Relation) -> Metadata:
+    units = {c.name: UNITS[c.name] for c in relation.columns if c.name in UNITS and not relation.is_view}
+    table: Metadata = {
+        "description": relation.meaning,
+        "columns": {c.name: c.meaning for c in relation.columns if c.meaning},
+        "units": units,
+        "facets": list(FACETS.get(relation.name, ())),
+        "size": 50,
+        "label_column": LABELS.get(relation.name),
+    }
+    return {key: value for key, value in table.items() if value}
+
+
+def _links(name: str, queries: Iterable[Query]) -> Markup:
+    """Return a list of links to the canned queries, with what each shows."""
+    items = (
+        Markup('<li><a href="/{}/{}">{}</a> {}</li>').format(quote(name), q.name, q.name, escape(q.meaning))
+        for q in queries
+    )
+    return Markup('<ul class="bullets kard-queries">') + Markup("").join(items) + Markup("</ul>")

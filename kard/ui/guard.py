@@ -1,8 +1,8 @@
-"""What stands before every page: who may ask, what a page may do, and text that cannot act. No datasette here.
+"""The guard before every page: who may ask, what a page may do, and text that cannot act. No datasette here.
 
-The server listens on loopback, yet any page of the web can make a browser send requests there. A host name that
-its owner points at 127.0.0.1 (DNS rebinding) would then be of one origin with the store; so a request whose Host
-is not loopback's is refused. A policy forbids pages to load or send anything elsewhere.
+The server listens on loopback, but any page of the web can make a browser send requests there. A host name that
+its owner points at 127.0.0.1 (DNS rebinding) would share an origin with the store. Requests are therefore refused
+if their Host is not loopback's. A policy forbids pages to load or send anything elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-OWN = "/-/kard"  # below it are kard's own pages, which need no script
+ROOT = "/-/kard"  # address of kard's own pages, which need no script
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 HOST = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([^\[\]:]+))(?::\d{1,5})?")
 
@@ -29,26 +29,26 @@ POLICY = (
 WITH_SCRIPTS = "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 WITHOUT = "; script-src 'none'; style-src 'self'"
 
-# Directions that a text gives for what follows it could show a link or a statement as what it is not. The marks of
-# one letter's direction (U+200E, U+200F, U+061C) cannot, and Hebrew and Arabic need them.
+# Changes of writing direction could make a link or a statement look like another one. The marks of one letter's
+# direction (U+200E, U+200F, U+061C) cannot, and Hebrew and Arabic need them.
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 CONTROLS = [c for c in map(chr, range(0xA0)) if unicodedata.category(c) == "Cc" and c not in "\n\r\t"]
 INERT = str.maketrans(dict.fromkeys([*CONTROLS, *BIDI, "\u2028", "\u2029", "\ufeff"], "\N{REPLACEMENT CHARACTER}"))
 
 
 def inert(text: str) -> str:
-    """The text with every control character and every change of writing direction replaced by U+FFFD."""
+    """Return the text with every control character and change of writing direction replaced by U+FFFD."""
     return text.translate(INERT)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the value of a Host header names this machine's loopback: '127.0.0.1:8001', 'localhost', '[::1]'."""
-    found = HOST.fullmatch(host.strip().lower())
-    return found is not None and (found[1] or found[2]) in HOSTS
+    """Return whether a Host header names this machine's loopback: '127.0.0.1:8001', 'localhost', '[::1]'."""
+    match = HOST.fullmatch(host.strip().lower())
+    return match is not None and (match[1] or match[2]) in HOSTS
 
 
 def guarded(application: Application) -> Application:
-    """The application behind the checks of this module."""
+    """Return the application behind the checks of this module."""
 
     async def guard(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,36 +58,36 @@ def guarded(application: Application) -> Application:
         if len(hosts) != 1 or not is_loopback(hosts[0]):
             await _refuse(send)
             return
-        await application(scope, receive, _careful(send, own=scope["path"].startswith(OWN)))
+        await application(scope, receive, _guarded_send(send, own=scope["path"].startswith(ROOT)))
 
     return guard
 
 
-def _careful(send: Send, *, own: bool) -> Send:
-    """A `send` that adds the policy's headers and makes the text of HTML pages inert."""
+def _guarded_send(send: Send, *, own: bool) -> Send:
+    """Return a `send` that adds the policy's headers and makes the text of HTML pages inert."""
     policy = POLICY + (WITHOUT if own else WITH_SCRIPTS)
     start: Message = {}
     parts: list[bytes] = []
 
-    async def careful(message: Message) -> None:
+    async def send_guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [(k, v) for k, v in message.get("headers", []) if k.lower() not in _SET]
+            headers = [(k, v) for k, v in message.get("headers", []) if k.lower() not in _REPLACED]
             headers += [*_FIXED.items(), (b"content-security-policy", policy.encode())]
             message = {**message, "headers": headers}
             if _is_html(headers):
-                start.update(message)  # its length is known once the text is
+                start.update(message)  # sent once the length of the text is known
                 return
         elif message["type"] == "http.response.body" and start:
             parts.append(message.get("body", b""))
             if message.get("more_body"):
                 return
             body = inert(b"".join(parts).decode("utf-8", "replace")).encode()
-            kept = [(k, v) for k, v in start["headers"] if k.lower() != b"content-length"]
-            await send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
+            others = [(k, v) for k, v in start["headers"] if k.lower() != b"content-length"]
+            await send({**start, "headers": [*others, (b"content-length", str(len(body)).encode())]})
             message = {"type": "http.response.body", "body": body}
         await send(message)
 
-    return careful
+    return send_guarded
 
 
 _FIXED = {
@@ -97,7 +97,7 @@ _FIXED = {
     b"cross-origin-resource-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
-_SET = {*_FIXED, b"content-security-policy"}
+_REPLACED = {*_FIXED, b"content-security-policy"}
 
 
 def _is_html(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -1,4 +1,4 @@
-"""kard's part of datasette: its pages, its canned queries, links to traces, and the guard before everything."""
+"""kard as a plugin of datasette: its pages, canned queries, links to traces, and the guard before everything."""
 
 from __future__ import annotations
 
@@ -14,45 +14,42 @@ from datasette.utils.asgi import Base400, Request
 from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
-from kard.ui import find, guard, question
-from kard.ui.database import Store
-from kard.ui.guard import OWN, Application, inert
-from kard.ui.metadata import canned, examples
-from kard.ui.pages import store_of
-from kard.ui.parameters import filled
+from kard.ui.database import Store, canned, example_parameters, store_of
+from kard.ui.guard import ROOT, Application, guarded, inert
+from kard.ui.pages import find_page, question_page
 
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    """The page that finds questions, and the page of one."""
+    """Return the routes of the page that finds a question and of the page that shows one."""
     return [
-        (rf"^{OWN}$", find.page),
-        (rf"^{OWN}/question/(?P<id>\d{{1,18}})$", question.page),
+        (rf"^{ROOT}$", find_page),
+        (rf"^{ROOT}/question/(?P<id>\d{{1,18}})$", question_page),
     ]
 
 
 @hookimpl
 def canned_queries(datasette: Datasette, database: str) -> dict[str, Any]:
-    """The queries of store/queries."""
+    """Return the queries of store/queries."""
     store = datasette.databases.get(database)
     return canned(store.queries.values()) if isinstance(store, Store) else {}
 
 
 @hookimpl
 def menu_links() -> list[dict[str, str]]:
-    """The menu at the top right of every page."""
-    return [{"href": OWN, "label": "Find a question"}]
+    """Return the menu at the top right of every page."""
+    return [{"href": ROOT, "label": "Find a question"}]
 
 
 @hookimpl
 def extra_css_urls() -> list[str]:
-    """A style sheet for kard's pages, which also keeps datasette's within a narrow screen."""
-    return [f"{OWN}/static/kard.css"]
+    """Return the style sheet of kard's pages, which also keeps datasette's within a narrow screen."""
+    return [f"{ROOT}/static/kard.css"]
 
 
 @hookimpl
 def render_cell(row: Any, value: object, column: str, table: str | None) -> Markup | None:
-    """A link to the trace, where a cell names a question."""
+    """Return a link to the trace if the cell names a question."""
     if table == "questions" and column == "key":
         return _trace_link(row["id"], value)
     if column == "question_id":
@@ -63,41 +60,41 @@ def render_cell(row: Any, value: object, column: str, table: str | None) -> Mark
 def _trace_link(number: object, label: object) -> Markup | None:
     if not isinstance(number, int):
         return None
-    return Markup('<a class="trace" href="{}/question/{}">{}</a>').format(OWN, number, label)
+    return Markup('<a class="trace" href="{}/question/{}">{}</a>').format(ROOT, number, label)
 
 
 @hookimpl
 def asgi_wrapper(datasette: Datasette) -> Callable[[Application], Application]:
-    """Canned queries open with their form filled in; the guard stands before everything."""
+    """Open canned queries with their form filled in, and put the guard before everything."""
 
     def wrap(application: Application) -> Application:
-        async def with_examples(scope: Any, receive: Any, send: Any) -> None:
-            target = None
+        async def redirect_to_examples(scope: Any, receive: Any, send: Any) -> None:
+            address = None
             if scope["type"] == "http" and scope["method"] == "GET" and not scope.get("query_string"):
-                target = await _with_examples(datasette, scope["path"])
-            if target is None:
+                address = await _with_examples(datasette, scope["path"])
+            if address is None:
                 await application(scope, receive, send)
             else:
-                await Response.redirect(target).asgi_send(send)
+                await Response.redirect(address).asgi_send(send)
 
-        return guard.guarded(with_examples)
+        return guarded(redirect_to_examples)
 
     return wrap
 
 
 async def _with_examples(datasette: Datasette, path: str) -> str | None:
-    """Where a canned query leads that was asked without the values it needs: to itself with examples of them."""
+    """Return the address of a canned query with examples of its required values, None for other pages."""
     store = store_of(datasette)
     base, _, name = path.rpartition("/")
     query = store.queries.get(name)
     if query is None or not query.required or base != datasette.urls.database(store.name):
         return None
-    return f"{path}?{filled(query.parameters, query.required, await store.read(examples))}"
+    return f"{path}?{await store.read(lambda db: example_parameters(db, query))}"
 
 
 @hookimpl(tryfirst=True)
 def handle_exception(datasette: Datasette, request: Request, exception: Exception) -> Any:
-    """A page with the message. datasette's own would print local variables, which hold untrusted text."""
+    """Return a page with the message. datasette's own prints local variables, which hold untrusted text."""
 
     async def page() -> Response:
         status, title = 500, ""

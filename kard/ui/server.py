@@ -1,4 +1,4 @@
-"""datasette over one store, on loopback."""
+"""Serve one store with datasette, on loopback."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from kard.db import open_store
 from kard.errors import BadInput, NoStore
 from kard.schema import queries, relations
 from kard.ui import plugin
-from kard.ui.database import Store
-from kard.ui.metadata import metadata
+from kard.ui.database import Store, metadata
 
 HOST = "127.0.0.1"
 SETTINGS = {
@@ -37,51 +36,51 @@ STATIC = "-/kard/static"
 
 
 def application(path: Path) -> Datasette:
-    """datasette with the store at `path`, its metadata, its canned queries and the pages of `kard.ui.plugin`.
+    """Return datasette with the store at `path`, its metadata, its canned queries and kard's own pages.
 
-    The store is brought to the form of this version first, where it can be written. Raises NoStore.
+    A store that can be written gets this version's views first. Raises NoStore.
     """
-    writable = _brought_up(path)
+    writable = _prepare(path)
     if not pm.is_registered(plugin):
         pm.register(plugin, "kard")
-        pm.unregister(name="datasette.handle_exception")  # kard's own stands for it
-    known = tuple(queries())
+        pm.unregister(name="datasette.handle_exception")  # the plugin has its own
+    canned = tuple(queries())
     name = path.stem if path.stem.isascii() and path.stem[:1].isalnum() else "store"
     # A folder that cannot be written has no place for the file that WAL needs; nobody else writes there either.
     mode = "mode=ro" if writable else "immutable=1"
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as connection:
         if not connection.execute("select 1 from sqlite_master where name = '_sqlite_migrations'").fetchone():
             raise NoStore(f"{path} is a database but not a kard store; name another with --store")
-        told = metadata(name, path.name, relations(connection), known)
-    room = Path(str(files("kard.ui")))
-    served = Datasette(
+        meanings = metadata(name, path.name, relations(connection), canned)
+    folder = Path(str(files("kard.ui")))
+    datasette = Datasette(
         memory=True,
-        metadata=told,
+        metadata=meanings,
         settings=dict(SETTINGS),
-        template_dir=str(room / "templates"),
-        static_mounts=[(STATIC, str(room / "static"))],
+        template_dir=str(folder / "templates"),
+        static_mounts=[(STATIC, str(folder / "static"))],
     )
-    served.remove_database("_memory")
-    served.add_database(Store(served, str(path.resolve()), known, is_mutable=writable), name=name)
-    return served
+    datasette.remove_database("_memory")
+    datasette.add_database(Store(datasette, str(path.resolve()), canned, is_mutable=writable), name=name)
+    return datasette
 
 
 def serve(path: Path, *, port: int, ready: Callable[[str], None]) -> None:
-    """Answer on 127.0.0.1 until interrupted; `ready` gets the address once it can be asked.
+    """Serve on 127.0.0.1 until interrupted; `ready` receives the address as soon as it can be asked.
 
-    Port 0 takes any that is free. Raises BadInput when the port is taken, and NoStore.
+    Port 0 takes any free one. Raises NoStore, and BadInput if the port is taken.
     """
-    served = application(path)
+    datasette = application(path)
     with closing(_listen(port)) as listening:
-        # The socket listens already: what is asked from now on waits for the server.
+        # The socket listens already: requests from now on wait for the server.
         ready(f"http://{HOST}:{listening.getsockname()[1]}/")
-        config = uvicorn.Config(served.app(), log_level="warning", lifespan="on", server_header=False)
+        config = uvicorn.Config(datasette.app(), log_level="warning", lifespan="on", server_header=False)
         with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
             uvicorn.Server(config).run(sockets=[listening])
 
 
-def _brought_up(path: Path) -> bool:
-    """Whether the store can be written here; if so it has this version's form now. Raises NoStore."""
+def _prepare(path: Path) -> bool:
+    """Open the store once, to bring it up to date, and return whether it can be written. Raises NoStore."""
     if not path.exists():
         raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
     writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
@@ -91,7 +90,7 @@ def _brought_up(path: Path) -> bool:
 
 
 def _listen(port: int) -> socket.socket:
-    """A socket that listens on loopback, and on nothing else. Raises BadInput."""
+    """Return a socket that listens on loopback only. Raises BadInput."""
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # elsewhere the option would let two servers share the port
