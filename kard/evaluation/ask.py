@@ -1,4 +1,4 @@
-"""One new question through the task's own program, watched as it goes: passages, texts, the vote (section 3.4)."""
+"""Ask one new question through the task's own program and watch: passages, texts, the vote (section 3.4)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One text of the student, with what it answers: an option's text, or free text; '' when it answers nothing."""
+class StudentText:
+    """One text of the student. `answer` is an option's text or free text, '' if the text answers nothing."""
 
     sample: Sample
     rationale: str
@@ -30,14 +30,14 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The vote: `answer` is an option's text or free text, '' when no text answered; `letter` the option's."""
+class StudentReply:
+    """The passages found, the texts written and the vote over them."""
 
-    found: tuple[RankedHit, ...]
-    written: tuple[Written, ...]
-    answer: str
-    letter: str | None
-    votes: tuple[tuple[str, int], ...]  # answers with their votes, most first
+    hits: tuple[RankedHit, ...]
+    texts: tuple[StudentText, ...]
+    answer: str  # an option's text or free text, '' if no text answered
+    letter: str | None  # of the option
+    votes: tuple[tuple[str, int], ...]  # answers with their votes, most votes first
     milliseconds: float
 
 
@@ -48,31 +48,32 @@ def ask(
     question: str,
     options: Sequence[str],
     *,
-    source: LiveRetriever | None,
+    retriever: LiveRetriever | None,
     decoding: Decoding,
-    heard: Callable[[list[RankedHit]], None] = lambda _: None,
-) -> Reply:
-    """The student's reply. `heard` gets the passages as soon as they are found, before the student writes.
+    on_hits: Callable[[list[RankedHit]], None] = lambda _: None,
+) -> StudentReply:
+    """Return the student's reply. `on_hits` gets the passages before the student writes.
 
-    Without options the student answers in free text, and texts are votes when they are alike but for case and
-    punctuation. Raises BadInput for a question without words or a single option.
+    Without options the student answers in free text. Two such texts agree if they differ only by case and
+    punctuation.
+    Raises BadInput for an empty question or a single option.
     """
     import dspy
 
     from kard.student.generation.engine import EngineLM
     from kard.student.prompt import StudentAdapter, one_line, signature_for
 
-    check(question, options)
-    found: list[RankedHit] = []
+    check_question(question, options)
+    hits: list[RankedHit] = []
 
     def retrieve(text: str) -> list[Passage]:
-        if source is not None:
-            found.extend(source.find(text))
-            heard(list(found))
-        return [one.hit.passage for one in found if one.read]
+        if retriever is not None:
+            hits.extend(retriever.find(text))
+            on_hits(list(hits))
+        return [hit.hit.passage for hit in hits if hit.read]
 
-    known = METHODS[method]
-    program = task.program(signature_for(task.answer, known), retrieve if known.reads and source else None)
+    reads = METHODS[method].reads and retriever is not None
+    program = task.program(signature_for(task.answer, METHODS[method]), retrieve if reads else None)
     lm = EngineLM(student, decoding)
     begin = perf_counter()
     try:
@@ -80,18 +81,18 @@ def ask(
             outcome: Any = program(question=one_line(question), options=[one_line(option) for option in options])
     finally:
         lm.close()
-    took = (perf_counter() - begin) * 1000
+    milliseconds = (perf_counter() - begin) * 1000
     samples = samples_of(outcome)
-    parsed = [outcome.completions[i] for i in range(len(samples))]
-    written = tuple(
-        Written(sample, str(getattr(one, "rationale", "") or ""), _answer(sample, str(one.answer or ""), options))
-        for sample, one in zip(samples, parsed, strict=True)
-    )
-    return _voted(tuple(found), written, options, took)
+    texts: list[StudentText] = []
+    for i, sample in enumerate(samples):
+        completion = outcome.completions[i]
+        rationale = str(getattr(completion, "rationale", "") or "")
+        texts.append(StudentText(sample, rationale, _answer(sample, str(completion.answer or ""), options)))
+    return _vote(hits, texts, options, milliseconds)
 
 
-def check(question: str, options: Sequence[str]) -> None:
-    """Raises BadInput for what cannot be asked."""
+def check_question(question: str, options: Sequence[str]) -> None:
+    """Raise BadInput if the question is empty, or if the options are empty, too few or too many."""
     if not question.strip():
         raise BadInput('the question is empty; ask one: kard ask "..."')
     if any(not option.strip() for option in options):
@@ -101,23 +102,29 @@ def check(question: str, options: Sequence[str]) -> None:
 
 
 def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:
-    """The option that the text answers, else its own words."""
+    """Return the option that the text answers; without options the text itself."""
     if options:
         return "" if sample.answer is None else options[LETTERS.index(sample.answer)]
     return text.strip()
 
 
-def _voted(
-    found: tuple[RankedHit, ...], written: tuple[Written, ...], options: Sequence[str], took: float
-) -> Reply:
-    keys = [one.sample.answer if options else _alike(one.answer) or None for one in written]
+def _vote(
+    hits: Sequence[RankedHit], texts: Sequence[StudentText], options: Sequence[str], milliseconds: float
+) -> StudentReply:
+    keys = [text.sample.answer if options else _normalized(text.answer) or None for text in texts]
     winner, _ = majority(keys)
-    shown = {key: one.answer for key, one in reversed(list(zip(keys, written, strict=True)))}  # the first wording
+    first_wording = {key: text.answer for key, text in reversed(list(zip(keys, texts, strict=True)))}
     counts = Counter(key for key in keys if key is not None)
-    votes = tuple((shown[key], count) for key, count in counts.most_common())
-    return Reply(found, written, shown.get(winner, ""), winner if options else None, votes, took)
+    return StudentReply(
+        tuple(hits),
+        tuple(texts),
+        answer=first_wording.get(winner, ""),
+        letter=winner if options else None,
+        votes=tuple((first_wording[key], count) for key, count in counts.most_common()),
+        milliseconds=milliseconds,
+    )
 
 
-def _alike(text: str) -> str:
-    """The text without case, punctuation and spacing: what makes two free answers one."""
+def _normalized(text: str) -> str:
+    """Return the text without case, punctuation and extra spaces."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
