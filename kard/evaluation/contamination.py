@@ -1,8 +1,8 @@
-"""Whether a held-out question's text stands in what was trained on or is read: n-gram containment, pure.
+"""Whether the text of a held-out question stands in what was trained on or is read: n-gram overlap. Pure.
 
-Thirteen words in a row are the usual measure of contamination (Brown et al., arXiv 2005.14165, appendix C).
-A question of fewer words is looked for whole; one of fewer than five only where it is the whole other text,
-since three words stand somewhere by chance.
+Thirteen words in a row are the usual measure of contamination (Brown et al., arXiv 2005.14165, appendix C). A
+question of fewer words must stand in the text whole. One of fewer than five words must be the whole text, since a
+few words stand somewhere by chance.
 """
 
 from __future__ import annotations
@@ -13,77 +13,78 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-N = 13  # words
-LEAST = 5  # words that are looked for inside a longer text
+NGRAM_WORDS = 13
+MIN_WORDS = 5  # of a question that is looked for inside longer texts
 _WORD = re.compile(r"[^\W_]+")
 
-Gram = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """A question found in a text. `share` of its n-grams are there, in (0, 1]; `kind` is 'text' when all are."""
+    """A question whose n-grams stand in a text."""
 
     question: int
-    share: float
+    share: float  # of its n-grams, in (0, 1]
 
     @property
     def kind(self) -> str:
-        """'text' when the whole question is there, 'ngrams' when a part is."""
+        """Return 'text' if the whole question stands in the text, 'ngrams' if a part does."""
         return "text" if self.share == 1 else "ngrams"
 
 
-def words(text: str) -> Gram:
-    """The words of a text: compatible forms are the same, as are cases; punctuation is none."""
+def normalized_words(text: str) -> Words:
+    """Return the words of a text in compatibility form, without case and punctuation."""
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def grams(text: Gram) -> set[Gram]:
-    """Every run of thirteen words, or the whole of a shorter text."""
-    return {text[i : i + N] for i in range(len(text) - N + 1)} if len(text) > N else {text}
+def word_ngrams(words: Words) -> set[Words]:
+    """Return every run of thirteen words; the whole of a shorter text."""
+    if len(words) <= NGRAM_WORDS:
+        return {words}
+    return {words[i : i + NGRAM_WORDS] for i in range(len(words) - NGRAM_WORDS + 1)}
 
 
-class Sought:
-    """Held-out questions (text by id), ready to be found in any number of texts.
+class QuestionFinder:
+    """Finds held-out questions (text by id) in any number of texts.
 
-    Each n-gram waits at its rarest word, so that a text costs one look-up a word and few comparisons.
+    Each n-gram is stored under its rarest word. A text then costs one look-up per word and few comparisons.
     """
 
     def __init__(self, questions: Mapping[int, str]) -> None:
-        texts = {key: words(text) for key, text in questions.items()}
-        self._sizes: dict[int, int] = {}
-        self._whole: dict[Gram, list[int]] = defaultdict(list)
-        self._owners: dict[Gram, list[int]] = defaultdict(list)
-        for key, text in texts.items():
-            if len(text) < LEAST:
-                self._whole[text].append(key)
+        words_by_id = {id: normalized_words(text) for id, text in questions.items()}
+        self._counts: dict[int, int] = {}  # n-grams of each question
+        self._short: dict[Words, list[int]] = defaultdict(list)  # questions that must be the whole text
+        self._questions: dict[Words, list[int]] = defaultdict(list)  # by n-gram
+        for id, words in words_by_id.items():
+            if len(words) < MIN_WORDS:
+                self._short[words].append(id)
                 continue
-            parts = grams(text)
-            self._sizes[key] = len(parts)
-            for gram in parts:
-                self._owners[gram].append(key)
-        common = Counter(word for text in texts.values() for word in set(text))
-        self._waiting: dict[str, list[tuple[int, Gram]]] = defaultdict(list)
-        for gram in self._owners:
-            place = min(range(len(gram)), key=lambda i: (common[gram[i]], -len(gram[i]), i))
-            self._waiting[gram[place]].append((place, gram))
+            ngrams = word_ngrams(words)
+            self._counts[id] = len(ngrams)
+            for ngram in ngrams:
+                self._questions[ngram].append(id)
+        frequency = Counter(word for words in words_by_id.values() for word in set(words))
+        self._by_rarest: dict[str, list[tuple[int, Words]]] = defaultdict(list)  # position of the word, n-gram
+        for ngram in self._questions:
+            position = min(range(len(ngram)), key=lambda i: (frequency[ngram[i]], -len(ngram[i]), i))
+            self._by_rarest[ngram[position]].append((position, ngram))
 
-    def within(self, text: str) -> list[Overlap]:
-        """The questions that stand in the text, whole or in part, in the order of their ids."""
-        inside = words(text)
-        found: dict[int, set[Gram]] = defaultdict(set)
-        for gram in self._grams_in(inside):
-            for key in self._owners[gram]:
-                found[key].add(gram)
-        overlaps = [Overlap(key, len(some) / self._sizes[key]) for key, some in found.items()]
-        if inside:
-            overlaps += [Overlap(key, 1.0) for key in self._whole.get(inside, ())]
+    def find(self, text: str) -> list[Overlap]:
+        """Return the questions that stand in the text, whole or in part, in the order of their ids."""
+        words = normalized_words(text)
+        ngrams: dict[int, set[Words]] = defaultdict(set)
+        for ngram in self._ngrams_in(words):
+            for id in self._questions[ngram]:
+                ngrams[id].add(ngram)
+        overlaps = [Overlap(id, len(of_question) / self._counts[id]) for id, of_question in ngrams.items()]
+        if words:
+            overlaps += [Overlap(id, 1.0) for id in self._short.get(words, ())]
         return sorted(overlaps, key=lambda overlap: overlap.question)
 
-    def _grams_in(self, text: Gram) -> Iterator[Gram]:
-        waiting = self._waiting
-        for at, word in enumerate(text):
-            for place, gram in waiting.get(word, ()):
-                start = at - place
-                if start >= 0 and text[start : start + len(gram)] == gram:
-                    yield gram
+    def _ngrams_in(self, words: Words) -> Iterator[Words]:
+        for at, word in enumerate(words):
+            for position, ngram in self._by_rarest.get(word, ()):
+                start = at - position
+                if start >= 0 and words[start : start + len(ngram)] == ngram:
+                    yield ngram
