@@ -119,7 +119,7 @@ def main(data: Path) -> None:
         with timed("index") as say:
             say(index_source(source, base).passages, "passages")
         with timed("again") as say:
-            say(index_source(source, base).kept, "passages")
+            say(index_source(source, base).unchanged, "passages")
         kb = KnowledgeBase.open(base)
         size = sum(f.stat().st_size for f in base.rglob("*") if f.is_file())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kard.errors import BadInput, Missing
 from kard.knowledge import indexing
 from kard.knowledge.bm25 import MAX_SEGMENTS, Postings, PostingsWriter
-from kard.knowledge.indexing import Indexed, index_documents, index_source, joined
+from kard.knowledge.indexing import Indexed, index_documents, index_source, runs_to_keep
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.knowledge.splitting import split
 from kard.records import Document, Passage
@@ -98,7 +98,7 @@ def test_two_sources_stand_side_by_side_and_share_what_is_equal(tmp_path: Path) 
     theirs = {"two": "Theirs.", "shared": "Of both."}
     bring(folder, mine, "mine")
     both = bring(folder, theirs, "theirs")
-    assert (both.added, both.kept, both.passages) == (1, 1, 3)
+    assert (both.added, both.unchanged, both.passages) == (1, 1, 3)
     assert held(folder) == ids(mine) | ids(theirs)
     # What one drops stays while the other has it, and goes with the last.
     dropped = bring(folder, {"one": "Mine."}, "mine")
@@ -179,7 +179,7 @@ def test_a_bad_source_is_named_by_line_and_leaves_the_base_as_it_was(
     else:
         assert held(folder) == ids(FIRST)
         # And nothing is held open: the next run may write.
-        assert index_source(source(path, FIRST), folder, words=WORDS).kept == 6
+        assert index_source(source(path, FIRST), folder, words=WORDS).unchanged == 6
 
 
 def test_a_broken_gzip_far_into_a_source_leaves_the_base_as_it_was(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_same_document_twice_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text('{"id": "one", "title": "Tone", "text": "Ants."}\n' * 3, encoding="utf-8")
     assert index_source(path, tmp_path / "kb").added == 1
-    assert index_source(path, tmp_path / "kb").kept == 1
+    assert index_source(path, tmp_path / "kb").unchanged == 1
     assert held(tmp_path / "kb") == ids({"one": "Ants."})
 
 
@@ -339,7 +339,7 @@ def test_many_small_runs_leave_few_segments(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=12))
 def test_joining_runs_keeps_few_and_each_no_smaller_than_what_follows(sizes: list[int]) -> None:
-    kept = joined(sizes)
-    assert 1 <= kept < min(len(sizes), MAX_SEGMENTS)
-    last = sum(sizes[kept - 1 :])
-    assert kept == 1 or sizes[kept - 2] > last
+    runs = runs_to_keep(sizes)
+    assert 1 <= runs < min(len(sizes), MAX_SEGMENTS)
+    last = sum(sizes[runs - 1 :])
+    assert runs == 1 or sizes[runs - 2] > last

@@ -107,9 +107,15 @@ def test_scoring_given_passages_equals_searching(
 
 @settings(deadline=None)
 @given(query=prose, k=st.integers(0, 40), others=st.sets(st.integers(1, 300), max_size=20))
-def test_finding_among_is_finding_and_weighing(kb: KnowledgeBase, query: str, k: int, others: set[int]) -> None:
-    expected = {**dict.fromkeys(others, 0.0), **kb.weigh(query, list(others)), **dict(kb.find(query, k))}
-    assert kb.find_among(query, k, list(others)) == pytest.approx(expected, rel=1e-5)
+def test_searching_and_scoring_at_once_is_searching_and_then_scoring(
+    kb: KnowledgeBase, query: str, k: int, others: set[int]
+) -> None:
+    expected = {
+        **dict.fromkeys(others, 0.0),
+        **kb.score_rowids(query, list(others)),
+        **dict(kb.search_rowids(query, k)),
+    }
+    assert kb.search_and_score_rowids(query, k, list(others)) == pytest.approx(expected, rel=1e-5)
 
 
 @settings(deadline=None, max_examples=200)

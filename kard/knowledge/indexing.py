@@ -37,7 +37,7 @@ class Indexed:
 
     added: int
     removed: int
-    kept: int  # of this source, stored before
+    unchanged: int  # of this source
     passages: int  # of all sources, now
     id: str  # of the knowledge base, now
 
@@ -116,7 +116,7 @@ def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
 @contextmanager
 def _opened(folder: Path) -> Generator[tuple[sqlite3.Connection, PostingsWriter]]:
     """Open both files for this process alone. A folder that was made here and got no passage is removed again."""
-    made = not folder.exists()
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         postings = PostingsWriter(folder / POSTINGS)
@@ -126,20 +126,20 @@ def _opened(folder: Path) -> Generator[tuple[sqlite3.Connection, PostingsWriter]
         db = passages_db.create(folder / passages_db.NAME)
         try:
             yield db, postings
-            made = made and not passages_db.meta(db, "id")
+            is_new = is_new and not passages_db.meta(db, "id")
         except BaseException:
-            made = made and not passages_db.meta(db, "id")
+            is_new = is_new and not passages_db.meta(db, "id")
             raise
         finally:
             db.close()
     except sqlite3.DatabaseError as error:
-        made = False
+        is_new = False
         raise BadInput(
             f"cannot be written ({error}); mend that and run again", at=str(folder / passages_db.NAME)
         ) from error
     finally:
         postings.close()
-        if made:
+        if is_new:
             shutil.rmtree(folder)
 
 
@@ -201,20 +201,20 @@ def _compact(db: sqlite3.Connection, postings: PostingsWriter) -> None:
     if postings.shape()[1] <= MAX_SEGMENTS or len(starts) < 2:
         return
     end = int(passages_db.meta(db, "next"))
-    kept = joined([b - a for a, b in zip(starts, [*starts[1:], end], strict=True)])
-    _rewrite(db, postings, starts[kept - 1], SILENT)
-    passages_db.set_meta(db, runs=json.dumps(starts[:kept]))
+    runs = runs_to_keep([b - a for a, b in zip(starts, [*starts[1:], end], strict=True)])
+    _rewrite(db, postings, starts[runs - 1], SILENT)
+    passages_db.set_meta(db, runs=json.dumps(starts[:runs]))
 
 
-def joined(sizes: list[int]) -> int:
+def runs_to_keep(sizes: list[int]) -> int:
     """Return how many runs to keep of these (sizes, oldest first); the last of them takes in all later ones.
 
     The last two are joined, and the run before them too while it is no larger than what has been joined. So a
     passage is written again only a logarithmic number of times over a base's life.
     """
-    kept = max(1, len(sizes) - 1)
-    total = sum(sizes[kept - 1 :])
-    while kept > 1 and (kept >= MAX_SEGMENTS or sizes[kept - 2] <= total):
-        kept -= 1
-        total += sizes[kept - 1]
-    return kept
+    runs = max(1, len(sizes) - 1)
+    last = sum(sizes[runs - 1 :])
+    while runs > 1 and (runs >= MAX_SEGMENTS or sizes[runs - 2] <= last):
+        runs -= 1
+        last += sizes[runs - 1]
+    return runs

@@ -64,7 +64,7 @@ class KnowledgeBase:
         Any text will do: it is prose, never query syntax. Terms in more than `max_df` of all passages do not
         count unless there are no others.
         """
-        scores = self.find(text, k, max_df=max_df)
+        scores = self.search_rowids(text, k, max_df=max_df)
         passages = self._read("rowid", [rowid for rowid, _ in scores])
         hits = [(passages[rowid], score) for rowid, score in scores if rowid in passages]
         return [Hit(passage, rank, score) for rank, (passage, score) in enumerate(hits, 1)]
@@ -75,7 +75,7 @@ class KnowledgeBase:
         An id that the knowledge base does not hold is left out.
         """
         rowids = self.rowids(passages)
-        scores = self.weigh(text, list(rowids.values()), max_df=max_df)
+        scores = self.score_rowids(text, list(rowids.values()), max_df=max_df)
         return {passage: scores.get(rowid, 0.0) for passage, rowid in rowids.items()}
 
     def passages(self, ids: Sequence[str]) -> list[Passage]:
@@ -89,17 +89,19 @@ class KnowledgeBase:
         passages = self._read("document", list(order)).values()
         return sorted(passages, key=lambda p: (order[p.document], p.part, p.id))
 
-    def find(self, text: str, k: int, *, max_df: float = 0.05) -> list[tuple[int, float]]:
+    def search_rowids(self, text: str, k: int, *, max_df: float = 0.05) -> list[tuple[int, float]]:
         """Return rowids and scores of the `k` best passages, best first; no text is read."""
         query = self.postings.query(text, max_df)
         return [] if query is None else self.postings.top(query, k)
 
-    def weigh(self, text: str, rowids: Sequence[int], *, max_df: float = 0.05) -> dict[int, float]:
+    def score_rowids(self, text: str, rowids: Sequence[int], *, max_df: float = 0.05) -> dict[int, float]:
         """Return BM25(text, passage) by rowid, without the passages that share no term with the text."""
         query = self.postings.query(text, max_df)
         return {} if query is None else self.postings.scores(query, rowids)
 
-    def find_among(self, text: str, k: int, rowids: Sequence[int], *, max_df: float = 0.05) -> dict[int, float]:
+    def search_and_score_rowids(
+        self, text: str, k: int, rowids: Sequence[int], *, max_df: float = 0.05
+    ) -> dict[int, float]:
         """Return the scores of the `k` best rowids and of these rowids; the text is analysed once."""
         query = self.postings.query(text, max_df)
         if query is None:

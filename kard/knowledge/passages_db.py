@@ -173,7 +173,7 @@ class SourceUpdate:
         self._db.executemany(INSERT, (self._row(rowid, passage) for rowid, passage in numbered))
         self.next += len(numbered)
         if self._db.total_changes - before != len(numbered):
-            numbered = [(rowid, passage) for rowid, passage in numbered if self._settle(rowid, passage)]
+            numbered = [(rowid, passage) for rowid, passage in numbered if self._replace_older(rowid, passage)]
         self.added += len(numbered)
         return numbered
 
@@ -208,7 +208,7 @@ class SourceUpdate:
         stored_ids = {passage_id for passage_id, _, _ in stored}
         return [passage for passage in batch if passage.id not in stored_ids]
 
-    def _settle(self, rowid: int, passage: Passage) -> bool:
+    def _replace_older(self, rowid: int, passage: Passage) -> bool:
         """Return whether the passage is stored under this rowid; it takes an older text's place here.
 
         Raises DocumentClash if that text came in the same run.

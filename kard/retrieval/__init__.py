@@ -17,6 +17,6 @@ student reads the first k of the order that its retriever gives. Rationales of t
 they find first is silver, which students are trained to read and which retrievers are measured by.
 
 Functions take a `QuestionSet`, the first N questions of a split. Those that say what is missing (`unsearched`,
-`ungrounded`, `unscored`, `unranked`) only read. Those that do the work commit a batch at a time, and add nothing when
-they are called again.
+`ungrounded`, `unscored`, `unranked`) only read. Those that do the work commit a batch at a time, and add nothing
+when they are called again.
 """

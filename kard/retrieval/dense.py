@@ -31,8 +31,10 @@ from kard.models import hardware
 from kard.models.bases import Base, resolve
 from kard.progress import SILENT, Progress
 from kard.records import Hit
+from kard.reranker.model import Reranker
 from kard.retrieval.fusion import Fusion, JudgedCandidates, RelevanceLabels, TunedFusion, align, merge, tune
 from kard.retrieval.rankings import Ranking, Retriever, copy_passages, write_rankings
+from kard.retrieval.rerank import vector_spec
 from kard.tasks import ENCODER_BASE
 
 BLOCK = 4096  # rows at a time: 6 MB in float32 stay in a core's cache
@@ -73,23 +75,23 @@ class DenseSearch:
 
     def search(self, text: str, k: int) -> list[Hit]:
         """Return the `k` nearest passages, best first. Their BM25 is not known and stands as NaN."""
-        found = self.find([text], k)[0]
-        passages = {p.id: p for p in self.kb.passages([i for i, _ in found])}
-        present = [(passages[i], score) for i, score in found if i in passages]
+        nearest = self.search_ids([text], k)[0]
+        passages = {p.id: p for p in self.kb.passages([i for i, _ in nearest])}
+        present = [(passages[i], score) for i, score in nearest if i in passages]
         return [Hit(passage, rank, math.nan, score) for rank, (passage, score) in enumerate(present, 1)]
 
-    def find(self, questions: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
+    def search_ids(self, questions: Sequence[str], k: int) -> list[list[tuple[str, float]]]:
         """Return for each question the ids and scores of its `k` nearest passages, best first."""
         passages, vectors, present = self._loaded or self._load()
-        found: list[list[tuple[str, float]]] = []
+        results: list[list[tuple[str, float]]] = []
         for start in range(0, len(questions), BATCH):
-            asked = self.embedder.questions(list(questions[start : start + BATCH]))
-            scores, places = nearest_rows(asked, vectors, present, k)
-            found.extend(
+            batch = self.embedder.questions(list(questions[start : start + BATCH]))
+            scores, places = nearest_rows(batch, vectors, present, k)
+            results.extend(
                 [(passages[place], score) for score, place in zip(*pair, strict=True)]
                 for pair in zip(scores.tolist(), places.tolist(), strict=True)
             )
-        return found
+        return results
 
     def _load(self) -> tuple[list[str], Vector, NDArray[np.bool_]]:
         """Read the passage of each row (N,), the rows (N, H), and which rows are passages of this base (N,)."""
@@ -114,7 +116,7 @@ def nearest_rows(
     device = hardware.device()
     block = BLOCK if device.type == "cpu" else DEVICE_BLOCK
     k = min(k, int(present.sum()))
-    asked = torch.from_numpy(questions).to(device)
+    queries = torch.from_numpy(questions).to(device)
     best = torch.empty(len(questions), 0, device=device)
     numbers = torch.empty(len(questions), 0, dtype=torch.int64, device=device)
     # Both blocks are made once: fresh ones are pages that the kernel zeroes, 238 ms instead of 22 for 306,549 rows.
@@ -123,7 +125,7 @@ def nearest_rows(
     for start in range(0, len(vectors) if k else 0, block):
         size = min(block, len(vectors) - start)
         half[:size] = vectors[start : start + size]  # torch takes no array that it could not write to
-        scores = asked @ whole[:size].copy_(torch.from_numpy(half[:size])).T
+        scores = queries @ whole[:size].copy_(torch.from_numpy(half[:size])).T
         absent = np.flatnonzero(~present[start : start + size])
         if len(absent):
             scores[:, torch.from_numpy(absent).to(device)] = -torch.inf
@@ -166,9 +168,6 @@ def encoder_of_base(base: Base, *, max_length: int | None = None) -> PassageEnco
 
 def encoder_of_reranker(db: Database, reranker_id: str, adapters: Path) -> PassageEncoder:
     """Return a trained reranker's encoder, mean-pooled. Raises Missing, NoBase, BadConfig for a cross-encoder."""
-    from kard.reranker.model import Reranker
-    from kard.retrieval.rerank import vector_spec
-
     reranker = Reranker.load(db, reranker_id, adapters)
     questions = reranker.encoder  # a cross-encoder has none
     spec = vector_spec(db, reranker, reranker_id, "pooled")
@@ -207,11 +206,13 @@ def rank_dense(
         for start in range(0, len(questions), BATCH):
             batch = questions[start : start + BATCH]
             started = time.perf_counter()
-            found = dense.find([text for _, text in batch], depth)
+            results = dense.search_ids([text for _, text in batch], depth)
             milliseconds = (time.perf_counter() - started) * 1000 / len(batch)
-            rankings = [Ranking(row_id, hits, milliseconds) for (row_id, _), hits in zip(batch, found, strict=True)]
+            rankings = [
+                Ranking(row_id, hits, milliseconds) for (row_id, _), hits in zip(batch, results, strict=True)
+            ]
             with writing(db):
-                copy_passages(db, dense.kb.passages(sorted({i for hits in found for i, _ in hits})))
+                copy_passages(db, dense.kb.passages(sorted({i for hits in results for i, _ in hits})))
                 write_rankings(db, retriever_id, dense.kb.id, depth, rankings)
             advance(len(batch))
     return len(questions)
@@ -222,7 +223,7 @@ def choose_hybrid(
 ) -> TunedFusion:
     """Choose the fusion of BM25 and vectors on the first hundred of these questions."""
     held_out = held_out[:MAX_HELD_OUT]
-    vectors = dense.find([labels.text for labels in held_out], settings.kappa)
+    vectors = dense.search_ids([labels.text for labels in held_out], settings.kappa)
     judged: list[JudgedCandidates] = []
     for labels, nearest in zip(held_out, vectors, strict=True):
         hits = kb.search(labels.text, settings.kappa, max_df=settings.max_df)

@@ -123,9 +123,9 @@ class JudgedCandidates:
 
     def ndcg(self, fusion: Fusion) -> float:
         """Return the judges' weighted mean of nDCG@10 among these passages; a judge who needs none gives 0."""
-        found = self.needed[:, fused_order(fusion, self.bm25, self.scores)][:, :NDCG_DEPTH]
+        needed = self.needed[:, fused_order(fusion, self.bm25, self.scores)][:, :NDCG_DEPTH]
         discount = 1 / np.log2(np.arange(2, NDCG_DEPTH + 2))
-        gain = found @ discount[: found.shape[1]]
+        gain = needed @ discount[: needed.shape[1]]
         ideal = np.cumsum(discount)[np.clip(self.needed.sum(axis=1), 1, NDCG_DEPTH) - 1]
         return float(self.weights @ (gain / ideal))
 

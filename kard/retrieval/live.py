@@ -88,7 +88,7 @@ class LiveRetriever:
         depth = max(k, self.settings.kappa)
         words = self.base.search(text, depth, max_df=self.settings.max_df)
         bm25 = {hit.passage.id: hit.bm25 for hit in words}
-        merged = merge(self.fusion, list(bm25.items()), self.dense.find([text], depth)[0], k)
+        merged = merge(self.fusion, list(bm25.items()), self.dense.search_ids([text], depth)[0], k)
         passages = {p.id: p for p in self.base.passages([i for i, _ in merged])}
         return [Hit(passages[i], rank, bm25.get(i, math.nan), score) for rank, (i, score) in enumerate(merged, 1)]
 

@@ -79,9 +79,9 @@ def retrieve(
     def search(question: tuple[int, str]) -> SearchResult:
         row_id, text = question
         started = time.perf_counter()
-        found = kb.find(text, settings.kappa, max_df=settings.max_df)
+        scores = kb.search_rowids(text, settings.kappa, max_df=settings.max_df)
         milliseconds = (time.perf_counter() - started) * 1000
-        hits = [(rowid, bm25, rank) for rank, (rowid, bm25) in enumerate(found, 1)]
+        hits = [(rowid, bm25, rank) for rank, (rowid, bm25) in enumerate(scores, 1)]
         return SearchResult(row_id, None, settings.kappa, milliseconds, hits)
 
     writer = HitsWriter(db, kb)
@@ -141,12 +141,12 @@ def ground(
 
 def ground_question(kb: KnowledgeBase, question: UngroundedQuestion, settings: Retrieval) -> list[SearchResult]:
     """Search with each of the question's rationales. The question itself is searched with once."""
-    by_question = kb.find(question.text, settings.depth, max_df=settings.max_df)
+    by_question = kb.search_rowids(question.text, settings.depth, max_df=settings.max_df)
     places = {rowid: rank for rank, (rowid, _) in enumerate(by_question, 1)}
     results: list[SearchResult] = []
     for row_id, text in question.rationales:
         started = time.perf_counter()
-        scores = kb.find_among(text, settings.depth, list(places), max_df=settings.max_df)
+        scores = kb.search_and_score_rowids(text, settings.depth, list(places), max_df=settings.max_df)
         milliseconds = (time.perf_counter() - started) * 1000
         hits = [(rowid, bm25, places.get(rowid)) for rowid, bm25 in scores.items()]
         # Equal scores, such as those of passages without a common word, keep the question's own order.
