@@ -1,4 +1,4 @@
-"""`kard ask`: one question, answered before your eyes."""
+"""`kard ask`: one new question, answered by a trained student."""
 
 from __future__ import annotations
 
@@ -13,33 +13,40 @@ from kard.cli.knowledge import snippet
 from kard.config import RERANKED
 
 if TYPE_CHECKING:
-    from kard.evaluation.ask import Reply
+    from kard.evaluation.ask import StudentReply
     from kard.pipeline.evaluate import StudentRef
     from kard.retrieval.live import RankedHit
 
-WIDTH, INDENT, SHORT = 100, "    ", 60  # columns of a passage's text, what it begins with, characters of a title
+WIDTH = 100  # columns of a passage's text
+INDENT = "    "  # before each of its lines
+SHORT = 60  # characters of a title
 
 
 @click.command()
 @click.argument("question")
-@click.option("--option", "answers", multiple=True, help="A possible answer; give it two to 26 times, or never.")
-@click.option("--task", help="Whose students and program. [default: the only task with students]")
-@click.option("--student", help="An id, or a name like 135m/kard. [default: kard, the newest]")
+@click.option("--option", "answers", multiple=True, help="A possible answer; give two to 26 of them, or none.")
+@click.option("--task", help="Task of the student. [default: the only task with students]")
+@click.option("--student", help="An id, or a name like 135m/kard. [default: the newest of method kard]")
 @click.option(
     "--retriever",
     type=click.Choice(["none", "bm25", "reranker", "fused"]),
-    help="Where passages come from. [default: the reranker where there is one, else bm25]",
+    help="What finds the passages. [default: reranker if there is one, else bm25]",
 )
 @click.option("-k", type=click.IntRange(min=1), help="Passages that the student reads. [default: the task's]")
 @click.option(
-    "-n", "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers to vote on."
+    "-n",
+    "--samples",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Answers to vote on.",
 )
 @click.option(
     "--passages",
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
-    help="Passages to show, read ones first.",
+    help="Passages to show; the ones that are read come first.",
 )
 @options.as_json
 @options.store
@@ -57,88 +64,94 @@ def ask(
     store: Path,
     knowledge: Path | None,
 ) -> None:
-    """Ask a trained student QUESTION; see the passages with their ranks, its reasons, the votes and the answer.
+    """Ask a trained student a new question.
 
-    Without --option the student answers in its own words.
+    Shown are the passages with their ranks, the student's reasons, the votes and the answer. Without --option the
+    student answers in its own words.
     """
-    from kard.evaluation import ask as asking
-    from kard.pipeline import evaluate as evaluating
+    from kard.evaluation.ask import ask as ask_student
+    from kard.evaluation.ask import check_question
+    from kard.pipeline.evaluate import choose_one, live_retriever, of_seed, only_task
     from kard.student.generation.student import load_student
 
-    asking.check(question, answers)
+    check_question(question, answers)
     run = choose.run_of(
-        task or evaluating.only_task(store), store=store, knowledge=knowledge, quiet=True, k=k, samples=samples
+        task or only_task(store), store=store, knowledge=knowledge, quiet=True, k=k, samples=samples
     )
-    chosen = evaluating.choose_one(run, student)
-    over = evaluating.of_seed(run, chosen.seed)
-    source = evaluating.live_retriever(over, chosen.method, retriever)
+    chosen = choose_one(run, student)
+    run = of_seed(run, chosen.seed)
+    live = live_retriever(run, chosen.method, retriever)
 
-    def heard(found: list[RankedHit]) -> None:
+    def print_passages(hits: list[RankedHit]) -> None:
         if not as_json and passages:
-            _print_passages(found[:passages], len(found))
+            _print_passages(hits, passages)
 
-    reply = asking.ask(
+    reply = ask_student(
         run.task,
         load_student(run.db, chosen.id, run.adapters),
         chosen.method,
         question,
         answers,
-        source=source,
+        retriever=live,
         decoding=run.options.settings.decoding,
-        heard=heard,
+        on_hits=print_passages,
     )
-    by = "none" if source is None else source.name
-    reranker = over.resolved.reranker if by in RERANKED else None
+    retriever = "none" if live is None else live.name
     if as_json:
-        show.as_json(_record(question, answers, chosen, by, reranker, reply))
+        reranker = run.resolved.reranker if retriever in RERANKED else None
+        show.as_json(_record(question, answers, chosen, retriever, reranker, reply))
     else:
-        _print_reply(reply, chosen, by)
+        _print_reply(reply, chosen, retriever)
 
 
-def _print_passages(found: list[RankedHit], of: int) -> None:
-    """What is read as a whole, the rest in a line each, all with their places in both orders."""
-    if not found:
+def _print_passages(hits: list[RankedHit], number: int) -> None:
+    """Print the first `number` hits with their ranks: those that are read in full, the others in a line each."""
+    if not hits:
         click.echo("No passage holds any of these words.\n")
         return
-    for one in found:
-        passage = one.hit.passage
-        places = f"BM25 {one.hit.rank} ({one.hit.bm25:.2f})"
-        if one.score is not None:
-            places = f"reranker {one.reranked} ({one.score:.3f}), {places}"
-        if one.read:
-            click.echo(show.clean(f"[{one.place}] {passage.title or passage.document}: {places}"))
-            text = click.wrap_text(show.clean(passage.text), WIDTH, INDENT, INDENT)
-            click.echo(f"{text}\n")
+    for ranked in hits[:number]:
+        passage = ranked.hit.passage
+        ranks = f"BM25 {ranked.hit.rank} ({ranked.hit.bm25:.2f})"
+        if ranked.score is not None:
+            ranks = f"reranker {ranked.reranked} ({ranked.score:.3f}), {ranks}"
+        if ranked.read:
+            click.echo(show.clean(f"[{ranked.place}] {passage.title or passage.document}: {ranks}"))
+            click.echo(f"{click.wrap_text(show.clean(passage.text), WIDTH, INDENT, INDENT)}\n")
         else:
-            click.echo(show.clean(f"not read: {snippet(passage.title or passage.text, SHORT)}: {places}"))
-    click.echo(f"{len(found)} of {of} passages; see more with --passages\n" if of > len(found) else "")
+            click.echo(show.clean(f"not read: {snippet(passage.title or passage.text, SHORT)}: {ranks}"))
+    click.echo(f"{number} of {len(hits)} passages; see more with --passages\n" if len(hits) > number else "")
 
 
-def _print_reply(reply: Reply, chosen: StudentRef, by: str) -> None:
-    several = len(reply.written) > 1
-    for number, one in enumerate(reply.written, 1):
+def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> None:
+    several = len(reply.texts) > 1
+    for number, text in enumerate(reply.texts, 1):
         start = f"{number}. " if several else ""
-        end = f"  [{one.answer or 'no answer'}{', forced' if one.sample.forced else ''}]" if several else ""
-        if one.rationale or several:
-            click.echo(show.clean(f"{start}{one.rationale}{end}"))
+        end = f"  [{text.answer or 'no answer'}{', forced' if text.sample.forced else ''}]" if several else ""
+        if text.rationale or several:
+            click.echo(show.clean(f"{start}{text.rationale}{end}"))
     if several:
-        counted = ", ".join(f"{answer} {count}" for answer, count in reply.votes)
-        click.echo(show.clean(f"Votes: {counted or 'none'}"))
-    letter = f"({reply.letter}) " if reply.letter else ""
-    none = "The student wrote no answer. With --option TEXT, once for each, it always chooses one."
-    click.echo(show.clean(f"Answer: {letter}{reply.answer}" if reply.answer else none))
-    tokens = [
-        sum(getattr(one.sample, name) for one in reply.written) for name in ("prompt_tokens", "completion_tokens")
-    ]
+        votes = ", ".join(f"{answer} {count}" for answer, count in reply.votes)
+        click.echo(show.clean(f"Votes: {votes or 'none'}"))
+    if reply.answer:
+        click.echo(show.clean(f"Answer: {f'({reply.letter}) ' if reply.letter else ''}{reply.answer}"))
+    else:
+        click.echo("The student wrote no answer. With --option TEXT, once for each, it always chooses one.")
+    prompt = sum(text.sample.prompt_tokens for text in reply.texts)
+    completion = sum(text.sample.completion_tokens for text in reply.texts)
     click.echo(
-        f"{chosen.size}/{chosen.method} {chosen.id}, passages by {by}; {tokens[0]} + {tokens[1]} tokens, "
+        f"{student.size}/{student.method} {student.id}, passages by {retriever}; {prompt} + {completion} tokens, "
         f"{reply.milliseconds / 1000:.1f} s",
         err=True,
     )
 
 
 def _record(
-    question: str, answers: tuple[str, ...], chosen: StudentRef, by: str, reranker: str | None, reply: Reply
+    question: str,
+    answers: tuple[str, ...],
+    student: StudentRef,
+    retriever: str,
+    reranker: str | None,
+    reply: StudentReply,
 ) -> dict[str, object]:
     return {
         "question": question,
@@ -146,27 +159,27 @@ def _record(
         "answer": reply.answer or None,
         "letter": reply.letter,
         "votes": dict(reply.votes),
-        "student": asdict(chosen),
-        "retriever": by,
+        "student": asdict(student),
+        "retriever": retriever,
         "reranker": reranker,
         "passages": [
             {
-                "read": one.read,
-                "reranker_rank": one.reranked,
-                "reranker_score": one.score,
-                "bm25_rank": one.hit.rank,
-                "bm25": one.hit.bm25,
-                "id": one.hit.passage.id,
-                "document": one.hit.passage.document,
-                "part": one.hit.passage.part,
-                "title": one.hit.passage.title,
-                "text": one.hit.passage.text,
+                "read": ranked.read,
+                "reranker_rank": ranked.reranked,
+                "reranker_score": ranked.score,
+                "bm25_rank": ranked.hit.rank,
+                "bm25": ranked.hit.bm25,
+                "id": ranked.hit.passage.id,
+                "document": ranked.hit.passage.document,
+                "part": ranked.hit.passage.part,
+                "title": ranked.hit.passage.title,
+                "text": ranked.hit.passage.text,
             }
-            for one in reply.found
+            for ranked in reply.hits
         ],
         "samples": [
-            {"rationale": one.rationale, "answered": one.answer or None, **asdict(one.sample)}
-            for one in reply.written
+            {"rationale": text.rationale, "answered": text.answer or None, **asdict(text.sample)}
+            for text in reply.texts
         ],
         "milliseconds": reply.milliseconds,
     }
