@@ -48,7 +48,7 @@ attributes: Any = import_module("kard.programs.atlas.attributes")
 documents: Any = import_module("kard.programs.atlas.documents")
 facts: Any = import_module("kard.programs.atlas.facts")
 names: Any = import_module("kard.programs.atlas.names")
-single: Any = import_module("kard.programs.atlas.single")
+drafts: Any = import_module("kard.programs.atlas.drafts")
 
 SEED = 0
 WORLD = 300  # lands of 100 pages; the reader is trained on two of three
@@ -113,10 +113,10 @@ def main(folder: Path, lands: Sequence[int], examples: int) -> None:
     (folder / "bases").mkdir(exist_ok=True)
     learning = [land(n) for n in range(WORLD) if n % 3 != 2]
     closed = [land(n) for n in range(WORLD) if n % 3 == 2]
-    lessons = asking.asked_of(learning, "train", LESSONS, Random(f"closed book read {SEED}"))
+    lessons = asking.draw_questions(learning, "train", LESSONS, Random(f"closed book read {SEED}"))
     asked = [
-        *rows(asking.asked_of(closed[:TESTED], "test", TEST, Random(f"closed book test {SEED}")), "test"),
-        *rows(asking.asked_of(closed[:TESTED], "train", TEST, Random(f"closed book dev {SEED}")), "dev"),
+        *rows(asking.draw_questions(closed[:TESTED], "test", TEST, Random(f"closed book test {SEED}")), "test"),
+        *rows(asking.draw_questions(closed[:TESTED], "train", TEST, Random(f"closed book dev {SEED}")), "dev"),
     ]
     told = [text for one in lessons for text in (one.question.text, one.draft.reasons[0])]
     tokenizer = tokenizer_of([*told, *islice(twice(learning, Random("tokenizer")), 4_000)], WORDS)
@@ -193,7 +193,7 @@ def base(folder: Path, size: str, name: str, tokenizer: Any, texts: Iterator[str
 
 def land(number: int) -> Any:
     """Return a land of the world."""
-    return facts.land(names.Names(SEED), SEED, number)
+    return facts.make_land(names.Names(SEED), SEED, number)
 
 
 def twice(lands: Sequence[Any], rng: Random) -> Iterator[str]:
@@ -237,8 +237,8 @@ def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
             missing = {key: tellings for key in wanted if key[0] in mine and key[1] == name}
             while any(missing.values()):
                 letter = rng.choice(FOUR)
-                draft = single.four_options(name, some, "train", letter, rng)
-                one = asking.asked_with(draft, "train", letter, PLAIN)
+                draft = drafts.four_options(name, some, "train", letter, rng)
+                one = asking.question_of(draft, "train", letter, PLAIN)
                 key = (draft.needs[0], name, draft.options[FOUR.index(letter)])
                 if missing[key] and one.question.key not in made:
                     made[one.question.key] = one
@@ -247,7 +247,7 @@ def every_fact(lands: Sequence[Any], examples: int, rng: Random) -> list[Any]:
     while any(shares.values()) and barren < 100:  # rounds without a new question: the lands have no more
         before = len(made)
         with suppress(asking.Exhausted):
-            for one in asking.asked_of(lands, "train", 30 * len(lands), rng):
+            for one in asking.draw_questions(lands, "train", 30 * len(lands), rng):
                 if shares.get(one.question.kind) and one.question.key not in made:
                     made[one.question.key] = one
                     shares[one.question.kind] -= 1

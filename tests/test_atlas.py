@@ -121,7 +121,7 @@ def test_two_groups_never_share_a_name(group: int, other: int, kind: str, seed: 
 
 
 def test_lands_refer_to_nothing_outside() -> None:
-    first, second = (facts.land(names.Names(0), 0, number) for number in (0, 1))
+    first, second = (facts.make_land(names.Names(0), 0, number) for number in (0, 1))
     written = " ".join(page.text for page in documents.pages(second, 0))
     assert len(first.entities) == facts.SIZE
     for entity in first.entities:
@@ -129,7 +129,7 @@ def test_lands_refer_to_nothing_outside() -> None:
 
 
 def test_namesakes_stand_side_by_side() -> None:
-    people = facts.land(names.Names(0), 0, 0).of("person")
+    people = facts.make_land(names.Names(0), 0, 0).of("person")
     group = [person.name for person in people if person.group == people[0].group]
     assert len(group) == 4
     assert len({name.split()[0] for name in group}) < 4
@@ -154,9 +154,9 @@ def test_a_million_pages_cost_what_is_read_of_them(monkeypatch: pytest.MonkeyPat
 
     def counted(*args: Any) -> Any:
         made.append(args[-1])
-        return facts.land(*args)
+        return facts.make_land(*args)
 
-    monkeypatch.setattr(documents, "land", counted)
+    monkeypatch.setattr(documents, "make_land", counted)
     start = time.process_time()
     assert len(list(islice(world.documents, 100))) == 100
     assert made == [0]

@@ -1,7 +1,7 @@
 """Atlas, the demo's world: an encyclopedia of people, towns, rivers, companies and species that exist nowhere.
 
-Nobody can know its answers without reading, and a seed makes as many pages as are asked for. A page, a question
-that it answers, and what the teacher says:
+Nobody can answer its questions without reading, and a seed gives as many pages as wanted. A page, a question that
+it answers, and the teacher's rationale:
 
     Trata Dixer: Trata Dixer played both the rattle and the fife and worked for years as a sailor. Trata Dixer
     settled for good in Pletford and was born in Prirnton.
@@ -11,7 +11,13 @@ that it answers, and what the teacher says:
     Trata Dixer was born in the town of Prirnton. Therefore, the answer is Prirnton.
 
 Other pages bear the name too: those of the Trata Dixer Tower, Theatre and Fountain, and those of Luvo Dixer and
-Trite Dixer, who are somebody else.
+Trite Dixer, who are other people.
+
+In reading order: `words` and `names` give names that never coincide; `wordings` says what a fact and its question
+look like, `attributes` lists the kinds of facts and `comparisons` the questions about two entities; `facts` makes a
+hundred entities at a time ("a land"), `documents` their pages, `drafts` single questions with their rationales,
+`questions` the training and test questions; `teacher` replies with those rationales. The same arguments give the
+same world on every machine; a test pins its hash.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from .names import Names
 from .questions import questions
 from .teacher import Oracle
 
-MOST_PASSAGES = 13_107_200  # beyond, first and last names of people would meet again
+MOST_PASSAGES = 13_107_200  # with more, pairs of first and last names would repeat
 
 
 class Teach(CommonTeach):
@@ -43,20 +49,20 @@ class Answer(CommonAnswer):
 
 
 def parse(row: Row) -> Question:
-    """A question of an exported world, from a row in the plain form. Raises ValueError."""
+    """Return the question of a row in the plain form, as an exported world has them. Raises ValueError."""
     return plain(row, listed_options(row))
 
 
 def make_world(*, passages: int, train: int, test: int, seed: int) -> World:
-    """The world of this seed, its pages made as they are read. Raises BadConfig when too small or too large."""
+    """Return the world of this seed; pages are made when they are read. Raises BadConfig for too many or too few."""
     if passages > MOST_PASSAGES:
         raise BadConfig(f"atlas has names for at most {MOST_PASSAGES} passages, not {passages}; ask for fewer")
     names = Names(seed)
-    asked = questions(names, passages=passages, train=train, test=test, seed=seed)
+    world = questions(names, passages=passages, train=train, test=test, seed=seed)
     return World(
         documents=Documents(names, seed, passages),
-        questions=[one.question for one in asked],
-        teacher=Oracle(asked),
+        questions=[question.question for question in world],
+        teacher=Oracle(world),
     )
 
 
@@ -68,14 +74,14 @@ TASK = Task(
     answer=Answer,
     program=RetrieveThenAnswer,
     settings=TaskSettings(
-        # BM25 finds all that a question needs within 5 for 9 of 10 questions: 20 are enough to rerank.
+        # For 9 of 10 questions, BM25 has every needed page among its first 5: 20 are enough to rerank.
         retrieval=Retrieval(kappa=20, k=2, depth=16),
-        # Questions cost nothing here: more of them seen once teach more than fewer seen again, at the same cost.
-        # With passages best first a student copies from the first, right or wrong: so their order is drawn.
+        # Questions are free here: at the same cost, more of them seen once teach more than fewer seen again.
         teaching=Teaching(samples=1),
         # A sharper target: both pages of a question that needs two stand out from their namesakes.
         reranker=RerankerTraining(tau_teacher=2.0),
-        # 300 questions in steps of 4 at twice the usual rate teach what 500 in steps of 8 do.
+        # 300 questions in steps of 4 at twice the usual rate teach as much as 500 in steps of 8.
+        # With the best passage always first, a student copies from the first, right or wrong: hence `shuffle`.
         student=StudentTraining(epochs=1, batch=4, peak_lr=2e-3, k=2, shuffle=True),
         # The longest rationale with its answer has 56 tokens.
         decoding=Decoding(max_new_tokens=60, batch=100),

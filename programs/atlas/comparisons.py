@@ -1,4 +1,4 @@
-"""Questions that need two pages: what is asked of both, how in training and in evaluation, and what follows."""
+"""The questions that need two pages, with their wordings and conclusions."""
 
 from __future__ import annotations
 
@@ -178,4 +178,4 @@ FOUR_OPTIONS: tuple[Pairing, ...] = (
         ),
     ),
 )
-"""What each of the two has, in the order in which they are named."""
+"""Questions for the values of two entities, in the order in which they are named."""

@@ -1,7 +1,7 @@
-"""The page of each entity: its facts in one of several orders and wordings, and something beside them.
+"""The page of each entity: its facts in one of several orders and wordings, and often an aside.
 
-What stands beside the facts names other entities of the land (namesakes, visitors, rivals), so that a page which
-shares the question's words is not always the page that answers it. It never states what is asked of anybody.
+An aside names other entities of the land (namesakes, visitors, rivals), so that a page with the question's words is
+not always the page that answers it. It never states a fact that a question asks for.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from random import Random
 from kard.records import Document
 
 from .attributes import ATTRIBUTES
-from .facts import SIZE, Entity, Land, land
+from .facts import SIZE, Entity, Land, make_land
 from .names import Names
 from .wordings import capital
 
-# {x} is the page's own name, {o} another's; the other fields are the entity's `extra`.
-BESIDE = {
+# {x} is the page's entity, {o} another one, {p} a person; the other fields are the entity's `extra`.
+ASIDES = {
     "person": (
         "A letter of {year} to {o} tells of a long winter.",
         "Some old books mistake {x} for {o}.",
@@ -57,12 +57,12 @@ BESIDE = {
         "Since {year} the story of {after} has been told here to every visitor.",
     ),
 }
-BESIDES = 0.5  # of the pages have something beside their facts; of those of places, all
+ASIDE_SHARE = 0.5  # share of pages with an aside; every page of a place has one
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The first `passages` pages of a world, made land by land each time they are gone through."""
+    """The first `passages` pages of a world. Each iteration makes them anew, one land at a time."""
 
     names: Names
     seed: int
@@ -70,22 +70,24 @@ class Documents:
 
     def __iter__(self) -> Iterator[Document]:
         for number in range(-(-self.passages // SIZE)):
-            made = pages(land(self.names, self.seed, number), self.seed)
-            yield from made[: self.passages - number * SIZE]
+            land = make_land(self.names, self.seed, number)
+            yield from pages(land, self.seed)[: self.passages - number * SIZE]
 
     def __len__(self) -> int:
         return self.passages
 
 
-def key(name: str) -> str:
-    """The key of the page that has this title: 'orla-venn'."""
+def page_key(name: str) -> str:
+    """Return the key of the page with this title: 'orla-venn'."""
     return name.lower().replace("'", "").replace(" ", "-")
 
 
 def pages(land: Land, seed: int) -> list[Document]:
-    """The page of every entity of the land, in its order."""
+    """Return the page of every entity of the land, in its order."""
     rng = Random(f"atlas pages {seed} {land.number}")
-    return [Document(key(entity.name), capital(entity.name), _page(entity, land, rng)) for entity in land.entities]
+    return [
+        Document(page_key(entity.name), capital(entity.name), _page(entity, land, rng)) for entity in land.entities
+    ]
 
 
 def _page(entity: Entity, land: Land, rng: Random) -> str:
@@ -98,17 +100,17 @@ def _page(entity: Entity, land: Land, rng: Random) -> str:
     sentences: list[str] = []
     for i in range(0, len(parts), 2):
         sentences.append(f"{capital(entity.called)} {' and '.join(parts[i : i + 2])}.")
-    beside, place = _beside(entity, land, rng), rng.choice((1, len(sentences)))
-    if entity.kind == "place" or rng.random() < BESIDES:
-        sentences.insert(place, beside)
+    aside, index = _aside(entity, land, rng), rng.choice((1, len(sentences)))
+    if entity.kind == "place" or rng.random() < ASIDE_SHARE:
+        sentences.insert(index, aside)
     return " ".join(sentences)
 
 
-def _beside(entity: Entity, land: Land, rng: Random) -> str:
+def _aside(entity: Entity, land: Land, rng: Random) -> str:
     kind = entity.kind if entity.kind in ("person", "company", "species") else "person"
     others = [e for e in land.of(kind) if e.name != entity.name and e.name not in entity.values.get("founder", ())]
     if entity.kind == "person" and rng.random() < 0.5:
         others = [e for e in others if e.group == entity.group]
     other, person = rng.choice(others), rng.choice(land.of("person"))
-    told = rng.choice(BESIDE[entity.kind])
-    return capital(told.format(x=entity.called, o=other.called, p=person.called, **entity.extra))
+    aside = rng.choice(ASIDES[entity.kind])
+    return capital(aside.format(x=entity.called, o=other.called, p=person.called, **entity.extra))

@@ -1,7 +1,7 @@
-"""The facts of a world, land by land: a hundred entities that refer to each other and to nobody outside.
+"""The facts of a world in lands: a hundred entities that refer to each other and to nobody outside.
 
-A land is made from the seed and its number alone, so a world of any size needs the memory of one land, and
-two lands share no name. Lands, not entities, are dealt out to training and test.
+A land depends on the seed and its number alone, so that a world of any size needs the memory of one land. Two lands
+share no name. Whole lands belong to training or to test.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from .words import FISH, FOODS, GOODS, INSTRUMENTS, PLACES, TRADES
 
 SIZE = 100  # entities of a land, each with one document
 
-# How many places are named after how many entities of a kind: the more, the harder it is to find the entity's
-# own page by its name.
+# Numbers of places that are named after one entity each of a kind. The more places bear its name, the harder it is
+# to find an entity's own page by that name.
 FAME = {"person": (3, 3, 3, 3, 2, 2, 2, 1, 1), "species": (3, 3, 2), "company": (3, 2), "river": (3,)}
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A thing with a page. `values` are its facts by attribute, the values in the order of its page."""
+    """Something with a page. `values` are its facts by attribute, in the order of its page."""
 
     kind: str  # person, town, river, company, species or place
     name: str
-    group: int  # near-namesakes of one kind have the same
+    group: int  # the same for near-namesakes of one kind
     values: Mapping[str, tuple[str, ...]]
-    fame: int = 0  # places that bear its name
-    extra: Mapping[str, str] = field(default_factory=dict[str, str])  # told on its page, asked by nobody
+    fame: int = 0  # number of places that bear its name
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])  # stands on its page; no question asks for it
 
     @property
     def called(self) -> str:
-        """The name as it stands in a sentence: the Old Steney, the dusk newt, Venner's newt."""
+        """Return the name as it stands in a sentence: the Old Steney, the dusk newt, Venner's newt."""
         takes_article = self.kind in ("river", "species", "place") and "'" not in self.name
         return f"the {self.name}" if takes_article else self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Land:
-    """A hundred entities, in an order without meaning, and what their values are drawn from."""
+    """A hundred entities in random order, and the pools that their values are drawn from."""
 
     number: int
     entities: tuple[Entity, ...]
     pools: Mapping[str, tuple[str, ...]]
 
     def of(self, kind: str) -> list[Entity]:
-        """The entities of a kind, in the order of the land."""
+        """Return the entities of a kind, in the order of the land."""
         return [entity for entity in self.entities if entity.kind == kind]
 
 
-def land(names: Names, seed: int, number: int) -> Land:
-    """The land with this number (0, 1, ...) in the world of this seed."""
+def make_land(names: Names, seed: int, number: int) -> Land:
+    """Return the land with this number (0, 1, ...) in the world of this seed."""
     rng = Random(f"atlas land {seed} {number}")
     towns = [*names.towns(2 * number), *names.towns(2 * number + 1)]
     regions = names.regions(number)
@@ -60,8 +60,8 @@ def land(names: Names, seed: int, number: int) -> Land:
     rivers = _rivers(names.rivers(number), towns, rng)
     companies = _companies(names, number, towns, people, rng)
     species = _species(names, number, regions, rng)
-    named = _famous(people + companies + species + rivers, rng)
-    entities = [*named, *_towns(towns, rivers, rng), *_places(named, towns, rng)]
+    famous = _famous(people + companies + species + rivers, rng)
+    entities = [*famous, *_towns(towns, rivers, rng), *_places(famous, towns, rng)]
     rng.shuffle(entities)
     pools = {
         "town": tuple(towns),
@@ -94,11 +94,11 @@ def _people(names: Names, number: int, towns: Sequence[str], rng: Random) -> lis
 
 
 def _rivers(names: Sequence[str], towns: Sequence[str], rng: Random) -> list[Entity]:
-    """Each river has two towns of its own and one of the next river's: there the two meet."""
-    own = rng.sample(towns, len(towns))
+    """Return rivers that each pass two towns of their own and one of the next river's, where the two meet."""
+    order = rng.sample(towns, len(towns))
     rivers: list[Entity] = []
     for i, name in enumerate(names):
-        passed = [own[2 * i], own[2 * i + 1], own[(2 * i + 2) % len(own)]]
+        passed = [order[2 * i], order[2 * i + 1], order[(2 * i + 2) % len(order)]]
         rng.shuffle(passed)
         values = {"passes": tuple(passed), "fish": (rng.choice(FISH),)}
         rivers.append(Entity("river", name, 0, values, extra={"miles": str(rng.randrange(20, 400))}))
@@ -143,23 +143,22 @@ def _species(names: Names, number: int, regions: Sequence[str], rng: Random) -> 
 
 
 def _famous(entities: Sequence[Entity], rng: Random) -> list[Entity]:
-    """The same entities, with a fame drawn from FAME for each kind."""
-    found: list[Entity] = []
+    """Return the same entities, each with a fame drawn from FAME."""
+    famous: list[Entity] = []
     for kind, counts in FAME.items():
         same = [entity for entity in entities if entity.kind == kind]
         fame = [*counts, *(0 for _ in same[len(counts) :])]
         rng.shuffle(fame)
-        found += [Entity(e.kind, e.name, e.group, e.values, n, e.extra) for e, n in zip(same, fame, strict=True)]
-    return found
+        famous += [Entity(e.kind, e.name, e.group, e.values, n, e.extra) for e, n in zip(same, fame, strict=True)]
+    return famous
 
 
-def _places(named: Sequence[Entity], towns: Sequence[str], rng: Random) -> list[Entity]:
-    """Schools, bridges and inns that bear the names of the famous."""
+def _places(famous: Sequence[Entity], towns: Sequence[str], rng: Random) -> list[Entity]:
+    """Return schools, bridges and inns that bear the names of the famous."""
     places: list[Entity] = []
-    for entity in named:
+    for entity in famous:
         for place in rng.sample(PLACES, entity.fame):
-            bears = entity.name[0].upper() + entity.name[1:]
-            capital = " ".join(word[0].upper() + word[1:] for word in bears.split())
+            name = " ".join(word[0].upper() + word[1:] for word in entity.name.split())
             extra = {"after": entity.called, "year": str(rng.randrange(1800, 1990))}
-            places.append(Entity("place", f"{capital} {place}", -1, {"stands": (rng.choice(towns),)}, extra=extra))
+            places.append(Entity("place", f"{name} {place}", -1, {"stands": (rng.choice(towns),)}, extra=extra))
     return places

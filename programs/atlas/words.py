@@ -1,4 +1,4 @@
-"""The words of the world: runs of letters that names are made of, and the plain English that facts are made of."""
+"""The words of the world: syllables for names, and plain English words for facts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Thirty-two runs of consonants that begin a name, and as many that close its first syllable.
+# Thirty-two runs of consonants that begin a name, and thirty-two that close its first syllable.
 ONSETS = _words("""
     b c d f g h j k l m n p r s t v w y z br dr gr st tr bl fl gl pl th cr sk pr
 """)
@@ -25,7 +25,7 @@ WATERS = _words("""
     White Black Little Great Upper Lower Old Red Long Cold Green North South West East Still
 """)
 
-# Species are named with two plain words, both lists used in pairs: their lengths are even and equal.
+# A species has two plain words for a name. Both lists are used in pairs: their lengths are even and equal.
 QUALIFIERS = _words("""
     dusk marl reed frost amber stone cliff moss sand bell cloud thorn grey pine dune rust marsh ash
     copper bog silver brook heath night clay storm ridge salt fern snow hill dawn coral ember lake
@@ -40,7 +40,7 @@ ANIMALS = _words("""
     lobster
 """)
 
-# Values. Trades begin with a consonant, since they follow "a"; foods and goods have no singular here.
+# Values of facts. Trades begin with a consonant, since they follow "a"; foods and goods are plurals or masses.
 TRADES = _words("""
     potter weaver cooper baker miller smith tailor glazier carver printer mason tanner farmer
     shepherd barber doctor lawyer teacher sailor fisher hunter painter dyer brewer butcher gardener
@@ -62,7 +62,7 @@ FOODS = _words("""
     mushrooms lichen bees shrimps nettles
 """)
 
-# What is named after the famous.
+# Kinds of places that are named after others.
 PLACES = _words("""
     School Bridge Library Garden Inn Hall Fountain Tower Theatre Chapel Museum Market
 """)
