@@ -1,16 +1,18 @@
 """Knowledge-augmented reasoning distillation (KARD, arXiv 2305.18395) over one SQLite store.
 
-For people who write Python (`docs/python.md`): `load_student` gives a student as a `dspy.LM`, `load_program` a
-task's inference program over it, `with_student` a copy of any program that a student answers, and `finetune`
-teaches a student to answer a program. Nothing heavy is imported before one of them is asked for.
+For people who write Python (`docs/python.md`): `load_student` returns a student as a `dspy.LM`, `load_program` a
+task's inference program over one, `with_student` a copy of any program that a student answers. `finetune` trains a
+student for any program. Importing `kard` loads nothing heavy; the first use of one of these names does.
+
+A command (`kard/cli/teach.py`) calls a step (`kard/pipeline/teach.py`), which calls the work
+(`kard/teacher/teach.py`).
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
-
-from kard.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from kard.api.finetune import finetune
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from kard.api.load import load_program, load_student
     from kard.config import Decoding, Lora, StudentTraining
 
+__version__ = version("kard")
 __all__ = [
     "Decoding",
     "Lora",
@@ -29,7 +32,7 @@ __all__ = [
     "with_student",
 ]
 
-_HOMES = {
+_MODULES = {
     "Decoding": "kard.config",
     "Lora": "kard.config",
     "StudentTraining": "kard.config",
@@ -42,9 +45,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
