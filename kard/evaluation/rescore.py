@@ -1,4 +1,4 @@
-"""Stored texts read again by the parser as it is now, so that a better parser never costs another generation."""
+"""Read stored texts again with the current parser, so that a better parser needs no new generation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
 from time import monotonic
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -17,12 +18,12 @@ from kard.db import now, rows, writing
 from kard.progress import SILENT, Progress
 from kard.records import digest
 
-READERS = ("parsing.py", "mentions.py")  # the modules that an answer is read by
+READERS = ("parsing.py", "mentions.py")  # modules of kard.answers that decide how an answer is read
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """One stored text. `answer` is the letter that was read from it, None for none."""
+class StoredText:
+    """A stored text of a student with the letter that was read from it, None for none."""
 
     sample: int
     text: str
@@ -31,23 +32,23 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Voted:
-    """A prediction and its texts."""
+class StoredVote:
+    """A stored prediction with its texts."""
 
     id: int
-    key: str
+    key: str  # of the question
     options: tuple[str, ...]
     gold: str | None
     answer: str | None
-    texts: tuple[Text, ...]
+    texts: tuple[StoredText, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A prediction whose vote is another one now."""
+class VoteChange:
+    """A prediction whose vote has changed."""
 
     condition: str
-    key: str
+    key: str  # of the question
     gold: str | None
     before: str | None
     after: str | None
@@ -55,43 +56,34 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RescoredCondition:
-    """A condition's texts, right answers and unreadable votes, before and after."""
+    """A condition's right answers and unreadable votes, before and after."""
 
     name: str
     questions: int
     texts: int
-    reread: int  # texts whose answer is another one now
+    reread: int  # texts whose answer has changed
     right: tuple[int, int]
     unread: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Rescored:
-    """What reading again came to."""
+class RescoreResult:
+    """The changes in all conditions."""
 
     parser: str
     conditions: tuple[RescoredCondition, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[VoteChange, ...]
 
     @property
     def reread(self) -> int:
-        """Texts whose answer is another one now."""
+        """Return the number of texts whose answer has changed."""
         return sum(condition.reread for condition in self.conditions)
 
 
 def parser_version() -> str:
-    """A hash of the code that reads answers."""
-    home = files("kard.answers")
-    return digest(*(home.joinpath(name).read_text(encoding="utf-8") for name in READERS), length=12)
-
-
-def read_again(voted: Voted) -> tuple[tuple[str | None, ...], str | None, int]:
-    """The letters of its texts as the parser reads them now, their majority and its votes.
-
-    A forced answer was chosen by its likelihood and not read: it stays.
-    """
-    letters = tuple(text.answer if text.forced else answer_of(text.text, voted.options) for text in voted.texts)
-    return letters, *majority(letters)
+    """Return a hash of the code that reads answers."""
+    folder = files("kard.answers")
+    return digest(*(folder.joinpath(name).read_text(encoding="utf-8") for name in READERS), length=12)
 
 
 def rescore(
@@ -101,91 +93,97 @@ def rescore(
     *,
     dry_run: bool = False,
     progress: Progress = SILENT,
-) -> Rescored:
-    """Read every stored text of the task (of one split) again; answers, votes and verdicts follow.
+) -> RescoreResult:
+    """Read every stored text of the task (or of one split) again. Update answers, votes and correctness.
 
-    Each condition is committed whole. The parser's version goes to `steps_log`, with how many texts it read
-    otherwise; a second time nothing changes and nothing is written.
+    Each condition is one transaction. `steps_log` gets the parser's version and the number of changed texts. A
+    second run changes nothing and writes nothing.
     """
     started, begin = now(), monotonic()
-    conditions: list[RescoredCondition] = []
-    changes: list[Change] = []
-    found = [row for row in rows(db, "conditions") if row["task"] == task and split in (None, row["split"])]
-    with progress.bar("reading again", len(found)) as advance:
-        for row in found:
-            condition, changed = _condition(db, row, dry_run=dry_run)
-            conditions.append(condition)
+    rescored: list[RescoredCondition] = []
+    changes: list[VoteChange] = []
+    conditions = [row for row in rows(db, "conditions") if row["task"] == task and split in (None, row["split"])]
+    with progress.bar("reading again", len(conditions)) as advance:
+        for row in conditions:
+            condition, changed = _rescore_condition(db, row, dry_run=dry_run)
+            rescored.append(condition)
             changes += changed
             advance(1)
-    result = Rescored(parser_version(), tuple(conditions), tuple(changes))
+    result = RescoreResult(parser_version(), tuple(rescored), tuple(changes))
     if not dry_run:
         _log(db, task, result, started, (monotonic() - begin) * 1000)
     return result
 
 
-def _condition(db: Database, row: Mapping[str, object], *, dry_run: bool) -> tuple[RescoredCondition, list[Change]]:
+def _rescore_condition(
+    db: Database, row: Mapping[str, Any], *, dry_run: bool
+) -> tuple[RescoredCondition, list[VoteChange]]:
     name = f"{row['size']}/{row['method']}/{row['retriever']} k={row['k']} seed={row['seed']} ({row['split']})"
-    predictions = list(_predictions(rows(db, "stored_texts", evaluation=row["evaluation_id"])))
-    changes: list[Change] = []
-    reread = right_before = right = unread = 0
+    stored = list(_stored_votes(rows(db, "stored_texts", evaluation=row["evaluation_id"])))
+    changes: list[VoteChange] = []
+    reread = right = unread = 0
     with writing(db):
-        for voted in predictions:
-            letters, vote, votes = read_again(voted)
-            different = [t.sample for t, letter in zip(voted.texts, letters, strict=True) if t.answer != letter]
-            reread += len(different)
-            right_before += voted.answer is not None and voted.answer == voted.gold
-            right += vote is not None and vote == voted.gold
+        for prediction in stored:
+            letters, vote, votes = read_again(prediction)
+            changed = sum(text.answer != letter for text, letter in zip(prediction.texts, letters, strict=True))
+            reread += changed
+            right += vote is not None and vote == prediction.gold
             unread += vote is None
-            if vote != voted.answer:
-                changes.append(Change(name, voted.key, voted.gold, voted.answer, vote))
-            if different and not dry_run:
-                _write(db, voted, letters, vote, votes)
-    before = sum(voted.answer is None for voted in predictions)
-    texts = sum(len(voted.texts) for voted in predictions)
+            if vote != prediction.answer:
+                changes.append(VoteChange(name, prediction.key, prediction.gold, prediction.answer, vote))
+            if changed and not dry_run:
+                _update(db, prediction, letters, vote, votes)
+    right_before = sum(p.answer is not None and p.answer == p.gold for p in stored)
+    unread_before = sum(p.answer is None for p in stored)
+    texts = sum(len(p.texts) for p in stored)
     return (
-        RescoredCondition(name, len(predictions), texts, reread, (right_before, right), (before, unread)),
+        RescoredCondition(name, len(stored), texts, reread, (right_before, right), (unread_before, unread)),
         changes,
     )
 
 
-def _predictions(found: Sequence[Mapping[str, object]]) -> Iterator[Voted]:
-    for _, group in groupby(found, key=lambda row: row["prediction_id"]):
-        some = list(group)
-        first = some[0]
-        texts = tuple(
-            Text(int(str(row["sample"])), str(row["text"]), _letter(row["answer"]), bool(row["forced"]))
-            for row in some
+def read_again(prediction: StoredVote) -> tuple[tuple[str | None, ...], str | None, int]:
+    """Return the letters of the texts as the parser reads them now, their majority and its votes.
+
+    A forced answer stays: it was chosen by likelihood and not read.
+    """
+    letters = tuple(t.answer if t.forced else answer_of(t.text, prediction.options) for t in prediction.texts)
+    return letters, *majority(letters)
+
+
+def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
+    """Yield the predictions of the rows of `stored_texts`, which are sorted by prediction."""
+    for _, group in groupby(texts, key=lambda row: row["prediction_id"]):
+        samples = list(group)
+        first = samples[0]
+        yield StoredVote(
+            first["prediction_id"],
+            first["key"],
+            tuple(json.loads(first["options"])),
+            first["gold"],
+            first["vote"],
+            tuple(StoredText(row["sample"], row["text"], row["answer"], bool(row["forced"])) for row in samples),
         )
-        yield Voted(
-            int(str(first["prediction_id"])),
-            str(first["key"]),
-            tuple(json.loads(str(first["options"]))),
-            _letter(first["gold"]),
-            _letter(first["vote"]),
-            texts,
-        )
 
 
-def _letter(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _write(db: Database, voted: Voted, letters: Sequence[str | None], vote: str | None, votes: int) -> None:
+def _update(
+    db: Database, prediction: StoredVote, letters: Sequence[str | None], vote: str | None, votes: int
+) -> None:
     db.conn.executemany(
         "update samples set answer = ? where prediction_id = ? and sample = ?",
-        [(letter, voted.id, text.sample) for letter, text in zip(letters, voted.texts, strict=True)],
+        [(letter, prediction.id, text.sample) for letter, text in zip(letters, prediction.texts, strict=True)],
     )
     db.execute(
         "update predictions set answer = ?, correct = ?, votes = ? where id = ?",
-        [vote, int(vote is not None and vote == voted.gold), votes, voted.id],
+        [vote, int(vote is not None and vote == prediction.gold), votes, prediction.id],
     )
 
 
-def _log(db: Database, task: str, result: Rescored, started: str, milliseconds: float) -> None:
-    """Write down that this parser read the texts, once."""
+def _log(db: Database, task: str, result: RescoreResult, started: str, milliseconds: float) -> None:
+    """Write once that this parser read the texts."""
     note = f"parser {result.parser}"
-    known = "select 1 from steps_log where task = ? and step = 'rescore' and note = ?"
-    if not result.reread and db.execute(known, [task, note]).fetchone():
+    logged = "select 1 from steps_log where task = ? and step = 'rescore' and note = ?"
+    if not result.reread and db.execute(logged, [task, note]).fetchone():
         return
     with writing(db):
         db.table("steps_log").insert(
