@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,14 +13,14 @@ from hypothesis import strategies as st
 
 from kard.config import Decoding, Retrieval
 from kard.errors import BadInput
-from kard.evaluation.ask import Reply, ask, check
+from kard.evaluation.ask import StudentReply, ask, check_question
 from kard.files import write_lines
 from kard.knowledge.indexing import index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.records import Passage, Sample, digest
 from kard.retrieval.fusion import Fusion
 from kard.retrieval.live import LiveRetriever, RankedHit
-from kard.student.generation.queue import Queue
+from kard.student.generation.student import Row
 from kard.tasks import Task
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white"}
@@ -34,29 +33,32 @@ class Scripted:
     name = "scripted"
 
     def __init__(self, *texts: str, letters: Sequence[str] = ()) -> None:
-        self.home = SimpleNamespace(queue=Queue())
+        self.base = self  # a base that the queue knows by its identity alone
         self.texts, self.letters = dict(enumerate(texts)), letters
         self.prompts: list[str] = []
         self.choices: list[list[str]] = []
 
-    def generate(
-        self,
-        prompts: Sequence[str],
-        choices: Sequence[Sequence[str]] | None,
-        decoding: Decoding,
-        *,
-        seeds: Sequence[int] | None = None,
-    ) -> list[Sample]:
-        assert choices is not None
-        assert seeds is not None
-        self.prompts += prompts
-        self.choices += [list(row) for row in choices]
-        made: list[Sample] = []
-        for prompt, row, seed in zip(prompts, choices, seeds, strict=True):
-            number = next(n for n in range(99) if seed == int(digest(prompt, str(n), length=15), 16))
-            assert number in self.texts, f"one text too many: {prompt}"
-            made.append(Sample(self.texts.pop(number), self.letters[number] if row else None, False, 7, 3, 1.0))
-        return made
+    def generate(self, rows: Sequence[Row]) -> list[Sample]:
+        """Return the rows' texts."""
+        samples: list[Sample] = []
+        for row in rows:
+            self.prompts.append(row.prompt)
+            self.choices.append(list(row.options))
+            number = next(n for n in range(99) if row.seed == int(digest(row.prompt, str(n), length=15), 16))
+            assert number in self.texts, f"one text too many: {row.prompt}"
+            answer = self.letters[number] if row.options else None
+            samples.append(Sample(self.texts.pop(number), answer, False, 7, 3, 1.0))
+        return samples
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let students write what their script says."""
+
+    def generate_rows(rows: Sequence[Row], _decoding: Decoding) -> list[Sample]:
+        return cast(Scripted, rows[0].student).generate(rows)
+
+    monkeypatch.setattr("kard.student.generation.engine.generate_rows", generate_rows)
 
 
 class Backwards:
@@ -95,16 +97,16 @@ def asked(
     method: str = "kard",
     heard: Callable[[list[RankedHit]], None] | None = None,
     samples: int = 1,
-) -> Reply:
+) -> StudentReply:
     reply = ask(
         task,
         cast(Any, student),
         method,
         question,
         options,
-        source=source,
+        retriever=source,
         decoding=Decoding(samples=samples),
-        heard=heard or unheard,
+        on_hits=heard or unheard,
     )
     assert not student.texts, f"texts that nobody asked for: {student.texts}"
     return reply
@@ -116,7 +118,7 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
     source = LiveRetriever(base, cast(Any, Backwards()), Retrieval(kappa=4, k=2, max_df=1.0))
     student = Scripted(" Brack's gate is blue.\nAnswer: blue", letters=["B"])
     reply = asked(student, tiny_task, "red", "blue", source=source)
-    found = reply.found
+    found = reply.hits
     assert [one.place for one in found] == [1, 2, 3, 4]
     assert [one.hit.rank for one in found] == [4, 3, 2, 1]
     assert [one.reranked for one in found] == [1, 2, 3, 4]
@@ -126,7 +128,7 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
     assert student.prompts == [
         f"Question: {QUESTION}\nOptions: (A) red (B) blue\n[1] {first}\n[2] {second}\nRationale:"
     ]
-    assert (reply.answer, reply.letter, reply.written[0].rationale) == ("blue", "B", "Brack's gate is blue.")
+    assert (reply.answer, reply.letter, reply.texts[0].rationale) == ("blue", "B", "Brack's gate is blue.")
 
 
 def test_both_as_one_order_decide_what_is_read_and_each_keeps_its_ranks(
@@ -153,12 +155,12 @@ def test_without_a_reranker_bm25_decides(base: KnowledgeBase, tiny_task: Task) -
         tiny_task,
         source=LiveRetriever(base, None, Retrieval(kappa=3, k=1, max_df=1.0)),
     )
-    assert [(one.hit.rank, one.place, one.score, one.read) for one in reply.found] == [
+    assert [(one.hit.rank, one.place, one.score, one.read) for one in reply.hits] == [
         (1, 1, None, True),
         (2, 2, None, False),
         (3, 3, None, False),
     ]
-    assert reply.found[0].hit.passage.title == "Brack"
+    assert reply.hits[0].hit.passage.title == "Brack"
 
 
 def test_passages_are_heard_before_the_student_writes(base: KnowledgeBase, tiny_task: Task) -> None:
@@ -179,14 +181,14 @@ def test_a_question_without_options_is_asked_without_their_line_and_answered_in_
     assert student.prompts == [f"Question: {QUESTION}\nRationale:"]
     assert student.choices == [[]]
     assert (reply.answer, reply.letter, reply.votes) == ("dark blue", None, (("dark blue", 1),))
-    assert reply.found == ()
+    assert reply.hits == ()
 
 
 def test_free_answers_are_one_vote_but_for_case_and_punctuation(tiny_task: Task) -> None:
     student = Scripted(" a\nAnswer: Red", " b\nAnswer: blue.", " c\nAnswer: Blue", " d\nAnswer:")
     reply = asked(student, tiny_task, samples=4)
     assert (reply.answer, reply.votes) == ("blue.", (("blue.", 2), ("Red", 1)))
-    assert [one.answer for one in reply.written] == ["Red", "blue.", "Blue", ""]
+    assert [one.answer for one in reply.texts] == ["Red", "blue.", "Blue", ""]
 
 
 def test_the_options_votes_are_counted_and_the_earliest_wins_a_tie(tiny_task: Task) -> None:
@@ -208,16 +210,16 @@ def test_two_options_of_one_text_keep_their_letters_apart(tiny_task: Task) -> No
 def test_a_student_that_reads_nothing_is_given_nothing(base: KnowledgeBase, tiny_task: Task) -> None:
     student = Scripted(" Guessed.\nAnswer: red", letters=["A"])
     reply = asked(student, tiny_task, "red", "blue", source=LiveRetriever(base, None, Retrieval()), method="rd")
-    assert (reply.found, "[1]" in student.prompts[0]) == ((), False)
+    assert (reply.hits, "[1]" in student.prompts[0]) == ((), False)
 
 
 @given(st.text(max_size=40))
 def test_a_question_is_asked_in_one_line_whatever_it_holds(text: str) -> None:
     if not text.strip():
         with pytest.raises(BadInput, match="the question is empty"):
-            check(text, ())
+            check_question(text, ())
     else:
-        check(text, ("a", "b"))
+        check_question(text, ("a", "b"))
 
 
 def test_options_that_cannot_be_lettered_are_refused() -> None:
@@ -227,4 +229,4 @@ def test_options_that_cannot_be_lettered_are_refused() -> None:
         (("a", " "), "an option is empty"),
     ):
         with pytest.raises(BadInput, match=part):
-            check(QUESTION, options)
+            check_question(QUESTION, options)

@@ -19,10 +19,9 @@ from sqlite_utils import Database
 
 from kard.cli import main
 from kard.config import TaskSettings
-from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.families import OWN, PLAIN, Embedder, EncoderFamily, habit_of, question_twin, read_passage
-from kard.encoders.vector_cache import encode_with, maker_of
-from kard.encoders.vector_store import Vector, VectorSpec
+from kard.encoders.encoder import Encoder, encode_passages, passage_text
+from kard.encoders.families import MEAN, Embedder, EncoderFamily, family_of, question_twin
+from kard.encoders.vectors import Vector, VectorSpec
 from kard.errors import BadConfig, Missing
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
@@ -45,7 +44,7 @@ DOCUMENTS = [
 class Counting:
     """Vectors of word counts; it says how many passages it has read."""
 
-    maker = VectorSpec("counts", "c" * 64, width=len(WORDS))
+    spec = VectorSpec("counts", "c" * 64, width=len(WORDS))
 
     def __init__(self) -> None:
         self.read = 0
@@ -108,8 +107,8 @@ def test_a_search_gives_the_passages_with_the_greatest_products(kb: KnowledgeBas
               for p in kb.of_documents([d.key for d in DOCUMENTS])}  # fmt: skip
     assert [h.score for h in hits] == sorted(scored.values(), reverse=True)[:5]
     assert all(scored[h.passage.id] == h.score for h in hits)
-    both = search.find(["cat cat fox", "gnu"], 5)
-    assert both[0] == search.find(["cat cat fox"], 5)[0] == [(h.passage.id, h.score) for h in hits]
+    both = search.search_ids(["cat cat fox", "gnu"], 5)
+    assert both[0] == search.search_ids(["cat cat fox"], 5)[0] == [(h.passage.id, h.score) for h in hits]
 
 
 def test_a_passage_is_encoded_once_and_a_new_one_alone(kb: KnowledgeBase) -> None:
@@ -130,11 +129,13 @@ def test_a_passage_that_left_the_base_is_not_found_though_its_vector_stays(kb: K
     hits = later.search("cat", 40)
     assert {h.passage.title for h in hits} == set(WORDS) - {"cat"}
     there = {p.id for p in later.kb.of_documents([d.key for d in DOCUMENTS])}
-    assert [i in there for i, _ in later.find(["cat"], 3)[0]] == [True] * 3  # nor does it take another's place
+    assert [i in there for i, _ in later.search_ids(["cat"], 3)[0]] == [
+        True
+    ] * 3  # it takes no other one's place
 
 
 def test_no_room_on_the_disk_is_said(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kard.encoders.vector_store.KEEP_FREE", 1 << 62)
+    monkeypatch.setattr("kard.encoders.vectors.KEEP_FREE", 1 << 62)
     with pytest.raises(Missing, match="40 passages could not be encoded"):
         searcher(kb)[0].fill()
 
@@ -168,27 +169,27 @@ def base(tmp_path_factory: pytest.TempPathFactory, write_encoder: WriteEncoder) 
     ],
 )
 def test_each_family_reads_as_it_was_trained_to(spec: str, name: str, passage: str, question: str) -> None:
-    habit = habit_of(spec)
-    assert habit.name == name
-    assert read_passage(habit.passage, Passage.of("d", 0, "T", "B")) == passage
-    assert habit.question.replace("{text}", "Q") == question
+    family = family_of(spec)
+    assert family.name == name
+    assert passage_text(Passage.of("d", 0, "T", "B"), family.passage) == passage
+    assert family.question.replace("{text}", "Q") == question
 
 
 @given(title=st.text(), text=st.text())
 def test_what_is_read_holds_title_and_text_as_they_are_and_no_id(title: str, text: str) -> None:
     passage = Passage.of("SecretDocument", 7, title, text)
-    assert read_passage(OWN, passage) == passage_text(passage)
+    assert passage_text(passage) == (f"{title}. {text}" if title else text)
     named = f"passage: {title} {text}" if title else f"passage: {text}"
-    assert read_passage("passage: {title} {text}", passage) == named
+    assert passage_text(passage, "passage: {title} {text}") == named
 
 
 def test_an_untrained_encoder_shares_its_vectors_with_an_untrained_reranker(base: Base) -> None:
     embedder = Embedder.of(base, max_length=30)
     encoder = Encoder.of(base, max_length=30)
-    maker = maker_of(encoder, "pooled", base=base.spec, base_sha256=base.sha256)
-    assert embedder.maker.id == maker.id
+    spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
+    assert embedder.spec.id == spec.id
     passages = [Passage.of("d", i, WORDS[i], " ".join(WORDS[: i + 1])) for i in range(6)]
-    theirs, ours = encode_with(encoder, "pooled")(passages), embedder.passages(passages)
+    theirs, ours = encode_passages(encoder, passages, spec), embedder.passages(passages)
     assert [v.tolist() for v in theirs] == [v.tolist() for v in ours]
     assert np.allclose(np.linalg.norm(np.stack(ours).astype(np.float32), axis=1), 1, atol=2e-3)
 
@@ -206,9 +207,14 @@ def states_of(base: Base, text: str) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize(("pooling", "similarity"), [("first", "dot"), ("first", "cosine"), ("mean", "dot")])
 def test_vectors_are_pooled_and_compared_as_the_family_does(base: Base, pooling: Any, similarity: Any) -> None:
-    habit = EncoderFamily("some", "{title} {text}", "query : {text}", pooling, similarity)
+    family = EncoderFamily("some", "{title} {text}", "query : {text}", pooling, similarity)
     encoder = Encoder.of(base, max_length=30)
-    embedder = Embedder(encoder, encoder, habit, replace(Counting.maker, width=16))
+    embedder = Embedder(
+        encoder,
+        encoder,
+        VectorSpec.of(encoder, family.pooling, base="b", base_sha256="b", form=family.passage),
+        family.question,
+    )
     texts = ["ant bee", "cat", "dog eel fox gnu hen"]  # of unlike lengths: padding must not count
     found = embedder.questions(texts)
     for text, vector in zip(texts, found, strict=True):
@@ -232,7 +238,7 @@ def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path, w
     assert not np.allclose(asked, read.astype(np.float32), atol=0.05)
     with pytest.raises(BadConfig, match="reads questions; name the encoder of passages"):
         encoder_of_base(bases.resolve(str(asking_)))
-    assert habit_of("anything else") is PLAIN
+    assert family_of("anything else") is MEAN
 
 
 # --- steps and commands ---------------------------------------------------------------------------
@@ -281,7 +287,7 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
         " on t.id = g.retriever_id where t.kind = 'dense' and x.rank = 1 order by g.question_id limit 1"
     ).fetchone()
     searching = DenseSearch(work.kb, encoder_of_base(bases.resolve(work.encoder), max_length=256).embedder)
-    assert searching.find(["Is a ant near n0x ?"], 1)[0][0][0] == first
+    assert searching.search_ids(["Is a ant near n0x ?"], 1)[0][0][0] == first
 
 
 def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Run) -> None:
@@ -333,7 +339,7 @@ def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> Non
 def test_a_large_base_is_encoded_when_that_is_asked_for(
     search: Any, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "AT_ONCE", 10)
+    monkeypatch.setattr(live, "MAX_UNENCODED", 10)
     refused = search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder))
     assert refused.exit_code == 1
     assert "40 passages" in refused.output

@@ -123,7 +123,7 @@ def load_program(
             retrieve = _Retrieve(live)
         program = with_student(task.program(task.answer, retrieve), lm)
         if chosen.shots:
-            _add_shots(program, db, task, lm, None if retrieve is None else retrieve.live.base.id)
+            _add_shots(program, db, task, lm, None if retrieve is None else retrieve.live.kb.id)
     finally:
         db.close()
     return program

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kard.retrieval.dense import DenseSearch, PassageEncoder
     from kard.retrieval.fusion import Fusion
 
-AT_ONCE = 2_000  # passages that a search encodes by the way: half a minute of one core with the embedded encoder
+MAX_UNENCODED = 2_000  # passages that a search encodes itself: half a minute of one core with the embedded encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LiveRetriever:
     to the thread that opened them.
     """
 
-    base: KnowledgeBase
+    kb: KnowledgeBase
     reranker: Reranker | None
     settings: Retrieval
     encodings: Encodings | None = None
@@ -80,16 +80,16 @@ class LiveRetriever:
     def search(self, text: str, k: int) -> list[Hit]:
         """Return the `k` best candidates, best first, before any reranker orders them."""
         if self.dense is None:
-            return self.base.search(text, k, max_df=self.settings.max_df)
+            return self.kb.search(text, k, max_df=self.settings.max_df)
         if self.fusion is None:
             return self.dense.search(text, k)
         from kard.retrieval.fusion import merge
 
         depth = max(k, self.settings.kappa)
-        words = self.base.search(text, depth, max_df=self.settings.max_df)
+        words = self.kb.search(text, depth, max_df=self.settings.max_df)
         bm25 = {hit.passage.id: hit.bm25 for hit in words}
         merged = merge(self.fusion, list(bm25.items()), self.dense.search_ids([text], depth)[0], k)
-        passages = {p.id: p for p in self.base.passages([i for i, _ in merged])}
+        passages = {p.id: p for p in self.kb.passages([i for i, _ in merged])}
         return [Hit(passages[i], rank, bm25.get(i, math.nan), score) for rank, (i, score) in enumerate(merged, 1)]
 
     def _scores(self, reranker: Reranker, question: str, candidates: Sequence[Passage]) -> Scores:
@@ -102,7 +102,7 @@ class LiveRetriever:
         return scores_of(reranker, [question], [candidates])[0]
 
 
-def dense_retriever(base: KnowledgeBase, encoder: PassageEncoder, *, hybrid: bool = False) -> LiveRetriever:
+def dense_retriever(kb: KnowledgeBase, encoder: PassageEncoder, *, hybrid: bool = False) -> LiveRetriever:
     """Return the retriever by vectors, or by both words and vectors, after missing vectors were made.
 
     Raises Missing when too many passages have no vector yet.
@@ -111,18 +111,18 @@ def dense_retriever(base: KnowledgeBase, encoder: PassageEncoder, *, hybrid: boo
     from kard.retrieval.fusion import Fusion
     from kard.tasks import ENCODER_BASE
 
-    dense = DenseSearch(base, encoder.embedder)
+    dense = DenseSearch(kb, encoder.embedder)
     unencoded = len(dense.unencoded())
-    if unencoded > AT_ONCE:
+    if unencoded > MAX_UNENCODED:
         name = encoder.retriever.reranker_id or encoder.retriever.base
         option = "" if name == ENCODER_BASE else f" --encoder {name}"
         raise Missing(
             f"{unencoded:,} passages have no vector by {name} yet; make them once with:"
-            f" kard encodings fill{option} --knowledge {base.folder}"
+            f" kard encodings fill{option} --knowledge {kb.folder}"
         )
     if unencoded:
         dense.fill()
-    return LiveRetriever(base, None, Retrieval(), fusion=Fusion() if hybrid else None, dense=dense)
+    return LiveRetriever(kb, None, Retrieval(), fusion=Fusion() if hybrid else None, dense=dense)
 
 
 def fusion_for(db: Database, task: str, reranker_id: str) -> Fusion:
