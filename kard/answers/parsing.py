@@ -1,9 +1,9 @@
-"""The answer that a text itself concludes on: a reader of sentences, never of the last character.
+"""Read the answer that a text concludes on, from its sentences and never from its last character.
 
-A *statement* is a sentence that commits to an option. Plain statements ("the answer is no", "option B is
-correct", "Answer: tin") count before hints ("Therefore, tin sinks.", "Yes, it did."), and the last plain
-one counts. A statement that names two options, a letter that is no option, or a letter with another
-option's text concludes on nothing, and so does a text without statements: unknown is unknown.
+A *statement* is a sentence that commits to an option: "the answer is no", "option B is correct", "Answer: tin".
+The last statement decides. Without one, hints decide: "Therefore, tin sinks.", "Yes, it did." A statement that
+names two options, a letter that is no option, or a letter with another option's text concludes on nothing. So
+does a text with neither statements nor hints: nothing is guessed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNDECIDED = re.compile(
     r"is (?:unknown|unclear|uncertain|undetermined|inconclusive|indeterminate))\b",
     re.I,
 )
-# What may stand between `answer is` and the option itself.
+# Words that may stand between `answer is` and the option.
 _FILLER = (
     r"(?:(?:an?|the|that|it|is|be|definitely|clearly|simply|actually|indeed|still|also|therefore|thus|then|so|just|"
     r"(?:most |more |very |quite |highly )?likely|probably|possibly|technically|essentially|ultimately|"
@@ -65,7 +65,7 @@ _DENIED_BEFORE = re.compile(
     r"n't)\b\W*(?:(?:be|the|an?|options?|choices?|answer|correct|just|only|simply|[a-z]\W+n?or)\b\W*)*$",
     re.I,
 )
-_DENIED_AFTER = re.compile(  # an option named by its letter is denied only by the words that follow at once
+_DENIED_AFTER = re.compile(  # words directly after an option that deny it; more distant ones: _DENIED_LATER
     r"""^["')\]*_\s]*(?:(?:which|that)\W+)?(?:(?:is|are|was|be|would be|must be|can be|seems)\W+(?:\w+ly\W+)?"""
     r"(?:not|incorrect|wrong|false|invalid|impossible|eliminated|excluded|ruled out|unlikely)\b|"
     r"(?:is|are|ca|was)n't\b|cannot be\b|incorrect\b)",
@@ -86,7 +86,7 @@ _BUT = re.compile(r"[\W_]*(?:but|rather|instead|it is)\b[\W_]*(?:(?:rather|the|a
 _TWO = re.compile(r"""^[\s"')*_]*(?:and|or|nor|/)[\W_]*(?:(?:options?|choices?|answer)\W+)?$""", re.I)
 _ANSWER = re.compile(r"\banswer\b[\s*_]*[:=]", re.I)
 
-# A closing sentence that only says the answer again: `Answer:` says it, and each token costs a small student.
+# A closing sentence that only repeats the answer. `Answer:` gives it, and each token costs a small student.
 _CLOSING = re.compile(
     r"(?:^|(?<=[.!?]))\s*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?(?:(?:correct|final)\s+)?"
     r"answer(?:\s+is\b|\s*:)[^\n]*\Z",
@@ -95,22 +95,22 @@ _CLOSING = re.compile(
 
 
 def conclusion(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that the text concludes on, None when it concludes on none or on several."""
-    known = options_of(tuple(options))
-    sentences = list(known.sentences(folded(text)))
+    """Return the letter of the option that the text concludes on, None if it concludes on none or on several."""
+    parsed = options_of(tuple(options))
+    sentences = list(parsed.sentences(folded(text)))
     hint: str | None = None
-    reply: str | None = None  # a "yes" after a question in the text answers that one, not surely ours
+    reply: str | None = None  # to a question within the text, which need not be ours
     for i, sentence in reversed(list(enumerate(sentences))):
-        mentions = known.mentions(sentence)
-        found = _statement(sentence, mentions)
-        if found is not None and not _IF.search(sentence):
-            return found or hint  # "It cannot be known. So we choose no." chooses no
-        # "If so, the answer would be no" commits to nothing: it is a hint as others are.
-        found = _hint(sentence, mentions) if found is None else found or None
+        mentions = parsed.mentions(sentence)
+        letter = _statement(sentence, mentions)
+        if letter is not None and not _IF.search(sentence):
+            return letter or hint  # "It cannot be known. So we choose no." chooses no
+        # "If so, the answer would be no" commits to nothing: it is only a hint.
+        letter = _hint(sentence, mentions) if letter is None else letter or None
         if i and _asks(sentences[i - 1]):
-            reply = reply or found
+            reply = reply or letter
         else:
-            hint = hint or found
+            hint = hint or letter
     return hint or reply
 
 
@@ -119,25 +119,28 @@ def _asks(sentence: str) -> bool:
 
 
 def answer_of(text: str, options: Sequence[str]) -> str | None:
-    """The answer of a student's text: what follows its last `Answer:`, else what the text concludes on.
+    """Return the letter that follows the text's last `Answer:`, else the one that the text concludes on.
 
-    None when neither can be read.
+    None if neither can be read.
     """
     text = folded(text)
-    if found := list(_ANSWER.finditer(text)):
-        line = next((line for line in text[found[-1].end() :].splitlines() if line.strip()), "")
+    if markers := list(_ANSWER.finditer(text)):
+        line = next((line for line in text[markers[-1].end() :].splitlines() if line.strip()), "")
         if (letter := _given(line, options_of(tuple(options)))) is not None:
             return letter or None
     return conclusion(text, options)
 
 
 def without_closing(rationale: str) -> str:
-    """The rationale in one line, less a last sentence that only says the answer; whole where that is all."""
+    """Return the rationale in one line, without a last sentence that only gives the answer.
+
+    A rationale that is nothing but such a sentence is returned whole.
+    """
     return " ".join(_CLOSING.sub("", rationale.rstrip()).split()) or " ".join(rationale.split())
 
 
 def _given(line: str, options: Options) -> str | None:
-    """What a line that is an answer gives: a letter, NOTHING when it contradicts itself, None when unreadable."""
+    """Return the letter of a line that is an answer, NOTHING if it contradicts itself, None if it is unreadable."""
     bare = line.strip(" \t*_()[]{}.:\"'")
     if len(bare) == 1 and bare.upper() in options.letters and not options.texts_in(bare):
         return bare.upper()
@@ -148,30 +151,29 @@ def _given(line: str, options: Options) -> str | None:
 
 
 def _statement(sentence: str, mentions: Sequence[Mention]) -> str | None:
-    """What the sentence plainly commits to: a letter, NOTHING, or None when it is no statement."""
-    found: str | None = None
+    """Return the letter that the sentence commits to, NOTHING for none or two, None if it is no statement."""
     for i, mention in enumerate(mentions):
         if _announced(sentence, mentions, i):
-            found = NOTHING if _another(sentence, mentions, mention) else mention.letter
-            break
-    if found is not None:
-        return found
+            return NOTHING if _another(sentence, mentions, mention) else mention.letter
+    letter: str | None = None
     for mention in mentions:
         if not (mention.word and not mention.explicit) and _RIGHT.match(sentence[mention.end :]):
-            found = None if _DENIED_BEFORE.search(sentence[: mention.start]) else mention.letter
-    if found is not None:
-        return found
+            letter = None if _DENIED_BEFORE.search(sentence[: mention.start]) else mention.letter
+    if letter is not None:
+        return letter
     return NOTHING if _UNDECIDED.search(sentence) else None
 
 
-def _another(sentence: str, mentions: Sequence[Mention], one: Mention) -> bool:
-    """Whether the mention is the first of two, as in "tin or lead"."""
-    later = next((m for m in mentions if m.start >= one.end), None)
-    return later is not None and later.letter != one.letter and bool(_TWO.match(sentence[one.end : later.start]))
+def _another(sentence: str, mentions: Sequence[Mention], mention: Mention) -> bool:
+    """Return whether another option is named together with this one, as in "tin or lead"."""
+    later = next((m for m in mentions if m.start >= mention.end), None)
+    if later is None or later.letter == mention.letter:
+        return False
+    return _TWO.match(sentence[mention.end : later.start]) is not None
 
 
 def _announced(sentence: str, mentions: Sequence[Mention], i: int) -> bool:
-    """Whether words such as `answer is` or `choose` lead up to the mention."""
+    """Return whether words such as `answer is` or `choose` lead up to the mention."""
     mention = mentions[i]
     start = mentions[i - 1].end if i else 0
     before = sentence[start : mention.start]
@@ -190,7 +192,7 @@ def _announced(sentence: str, mentions: Sequence[Mention], i: int) -> bool:
 
 
 def _hint(sentence: str, mentions: Sequence[Mention]) -> str | None:
-    """What the sentence suggests without saying that it is the answer."""
+    """Return the option that the sentence suggests without saying that it is the answer."""
     first = mentions[0] if mentions else None
     if first and first.word and _YES_NO.match(sentence[: first.start]) and ENDS.match(sentence[first.end :]):
         return first.letter
@@ -203,8 +205,8 @@ def _hint(sentence: str, mentions: Sequence[Mention]) -> str | None:
 
 
 def _only(sentence: str, mentions: Sequence[Mention]) -> str | None:
-    """The one option that the mentions name and the sentence does not deny."""
-    kept = {
+    """Return the option that is named and not denied in the sentence, None if there is not exactly one."""
+    letters = {
         m.letter
         for m in mentions
         if (m.explicit or not m.word)
@@ -212,4 +214,4 @@ def _only(sentence: str, mentions: Sequence[Mention]) -> str | None:
         and not _DENIED_AFTER.match(sentence[m.end :])
         and (m.explicit or not _DENIED_LATER.match(sentence[m.end :]))
     }
-    return kept.pop() if len(kept) == 1 else None
+    return letters.pop() if len(letters) == 1 else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def majority(answers: Sequence[str | None]) -> tuple[str | None, int]:
-    """The commonest answer and its votes; the earliest wins a tie; None, 0 when nobody voted (section 3.4)."""
+    """Return the commonest answer and its votes (section 3.4). The earliest wins a tie; (None, 0) without votes."""
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
         return None, 0
