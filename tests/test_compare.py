@@ -523,11 +523,11 @@ def test_two_conditions_are_compared_in_words_and_as_json(kard: Any) -> None:
 def test_all_pairs_are_corrected_and_a_base_is_compared_with_each(kard: Any) -> None:
     table = kard("compare", "--csv").output.splitlines()
     assert len(table) == 1 + 3
-    assert "kard/reranker" in kard("compare", "--to", "none", "--markdown").output
-    assert len(kard("compare", "--to", "none", "--csv").output.splitlines()) == 1 + 2
+    assert "kard/reranker" in kard("compare", "--against", "none", "--markdown").output
+    assert len(kard("compare", "--against", "none", "--csv").output.splitlines()) == 1 + 2
     named = kard("compare", "reranker", "bm25", "none", "--csv").output
     assert named.splitlines() == table  # every pair of those, in the order of the table
-    assert len(kard("compare", "none", "bm25", "reranker", "--to", "none", "--csv").output.splitlines()) == 1 + 2
+    assert len(kard("compare", "none", "bm25", "reranker", "--against", "none", "--csv").output.splitlines()) == 1 + 2
     wide = max(len(line.rstrip()) for line in kard("compare").output.splitlines())
     assert wide <= 120
     assert "not distinguishable" in kard("compare").output
@@ -540,7 +540,7 @@ def test_names_that_mean_nothing_or_themselves_are_refused_in_a_line(kard: Any) 
         (("none", "none"), "are the same condition", 2),
         (("none", "none", "bm25"), "two of these are the same condition", 2),
         (("none",), "name two conditions or more", 2),
-        (("none", "bm25", "--to", "none"), "leave out --to", 2),
+        (("none", "bm25", "--against", "none"), "leave out --against", 2),
         (("none", "bm25", "--split", "dev"), "no answers for tiny/dev; make them with: kard run", 1),
     ):
         assert part in kard("compare", *words, code=code).output

@@ -18,7 +18,8 @@ from kard.config import CUTOFFS, RerankerTraining
 from kard.db import open_store
 from kard.errors import BadConfig
 from kard.pipeline.ablation import FACTORS, Ranked, differences_table, lines, shares_table, variants
-from kard.reranker.dataset import read_lessons
+from kard.questions import QuestionSet
+from kard.reranker.dataset import read_dataset
 from kard.reranker.model import Reranker
 
 # --- what is compared -----------------------------------------------------------------------------
@@ -193,8 +194,8 @@ def test_a_comparison_is_made_once_and_printed_in_three_forms(world: Path, monke
     assert {row[0] for row in db.execute("select experiment from rerankers")} == {"ablation"}
     # three of nine questions are ranked, and nothing learned from them
     ((index, data),) = db.execute("select distinct index_id, data_sha256 from rerankers").fetchall()
-    others = read_lessons(db, "gates", index, skip=3)
-    assert [lesson.key for lesson in others.lessons] == [f"q{n}" for n in range(3, 9)]
+    others = read_dataset(db, QuestionSet("gates", "train"), index, skip=3)
+    assert [question.key for question in others.questions] == [f"q{n}" for n in range(3, 9)]
     assert data == others.sha256
     ranked = db.execute(
         "select distinct q.key from rerank_scores s join retrievals r on r.id = s.retrieval_id"
@@ -221,7 +222,7 @@ def test_a_comparison_is_made_once_and_printed_in_three_forms(world: Path, monke
 
 
 def test_a_run_does_not_take_an_ablations_reranker_for_its_own(world: Path) -> None:
-    ablate(world, "--factors", "lora", "--limit", "4")
+    ablate(world, "--factors", "lora", "--train-limit", "4")
     before = open_store(world / "kard.db").table("rerankers").count
     run(world, "ground", str(world / "gates.py"), "--quiet")
     states = json.loads(run(world, "status", str(world / "gates.py"), "--split", "train", "--json").output)

@@ -34,7 +34,7 @@ GROUPS = {
     "Evaluate": {
         "evaluate": "run:evaluate",
         "report": "report:report",
-        "compare": "compare:compare",
+        "compare": "report:compare",
         "hits": "hits:hits",
         "rescore": "failures:rescore",
         "failures": "failures:failures",

@@ -15,13 +15,14 @@ MACHINE_FORMS = ("json", "nl", "csv")  # for programs: full precision, texts who
 
 
 def print_rows(form: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """Print rows under a header; `form` is a name of `options.FORMS` or 'table'. Markdown shows no title."""
+    """Print rows under a header in a form of `options.FORMS` or as a 'table'; CSV and JSON have no title."""
     if form == "table":
         show.table(title, header, rows)
     elif form == "markdown":
         from kard.evaluation.report import as_markdown
 
-        click.echo(show.clean(as_markdown(header, rows)))
+        text = show.clean(as_markdown(header, rows))
+        click.echo(f"{title}\n\n{text}\n" if title else text)
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerows([header, *rows])

@@ -57,6 +57,32 @@ class Comparison:
         """Return which condition is better, or that they cannot be distinguished."""
         return NOT_DISTINGUISHABLE if self.better is None else f"{self.better} is better"
 
+    def record(self) -> dict[str, object]:
+        """Return the comparison as flat values, for JSON and CSV."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "kind": self.kind,
+            "wins": self.wins,
+            "losses": self.losses,
+            "difference": self.difference.mean,
+            "low": self.difference.low,
+            "high": self.difference.high,
+            "p": self.p,
+            "accuracy_a": self.share_a.value,
+            "low_a": self.share_a.low,
+            "high_a": self.share_a.high,
+            "accuracy_b": self.share_b.value,
+            "low_b": self.share_b.low,
+            "high_b": self.share_b.high,
+            "seeds_a": self.seeds[0],
+            "seeds_b": self.seeds[1],
+            "questions": self.questions,
+            "p_holm": self.adjusted,
+            "better": self.better,
+            "verdict": self.verdict,
+        }
+
 
 def conditions_of(graded: Sequence[GradedAnswer]) -> dict[ConditionKey, list[str]]:
     """Return the parts of each condition's name, in the order of the table: size, method, retriever, label.
