@@ -1,6 +1,6 @@
-"""What a task is: one module per task, each with a `TASK`.
+"""Tasks: one module each, which defines a `TASK`. `kard/tasks.py` loads them by name, from `kard.programs`.
 
-A task of your own is a file anywhere, given by its path: `kard load ./capitals.py questions.csv`.
+A task of your own is a file anywhere, given by its path, as in `kard load ./capitals.py questions.csv`:
 
     from kard.programs import Answer, RetrieveThenAnswer, Teach, plain, required
     from kard.tasks import Task
@@ -20,10 +20,19 @@ A task of your own is a file anywhere, given by its path: `kard load ./capitals.
 
     TASK = Task("capitals", "Capitals of the world.", parse, Explain, Choose, RetrieveThenAnswer)
 
-`kard run ./capitals.py` then does with it what it does with a task of its own. `parse` gets one row of the
-file, gives a `kard.records.Question` (or None for a row that is none) and raises ValueError with what is
-wrong. Instructions and descriptions of the signatures may be others; the fields that `Teach` and `Answer` have must
-stay, and what is asked in another way, by a `program` of your own, is taught with `kard.finetune` (docs/python.md).
+`kard run ./capitals.py` then does what it does for the tasks in this folder. To add a task to this folder, put its
+file here; it is loaded by the file's name.
+
+* `parse` turns one row of a file into a `kard.records.Question`. It returns None for a row that is no question and
+  raises ValueError, in words for the user, for a wrong one. `_common.py` has readers for usual rows.
+* `Explain` tells the teacher what to write, `Choose` the student. Write instructions and descriptions of your own,
+  but keep the fields of `Teach` and `Answer`.
+* `Task` has more fields: examples for the teacher, base models, settings, a generated world (see `kard/tasks.py`).
+* A program with other fields is no task: teach it with `kard.finetune` (docs/python.md).
+
+In reading order: `_common` (signatures, inference program, readers of rows), `choice` (your own multiple choice),
+`strategyqa`, `medqa`, `openbookqa` (published data), `atlas` (the demo's generated world). They import nothing of
+kard but its vocabulary: config, errors, files, records, tasks.
 """
 
 from __future__ import annotations
@@ -40,7 +49,7 @@ DEMO = "atlas"
 
 
 def __getattr__(name: str) -> object:
-    """The public parts of a task. They are imported when asked for: they need dspy, which takes seconds."""
+    """Import a public name from `_common` when it is first used: dspy takes seconds to import."""
     if name in __all__:
         return getattr(import_module("kard.programs._common"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""What the tasks share: the teacher's and the student's fields, the inference program, and reading a row.
+"""The parts that tasks share: signatures of teacher and student, the inference program, and readers of rows.
 
-Nothing here opens a file or calls a model; a task's module declares with these parts what it is.
+Nothing here opens a file or calls a model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kard.tasks import STUDENT_BASE, Retrieve
 
 YES_NO = ("yes", "no")
 
-STUDENTS: Mapping[str, str] = {  # the embedded base, then the paper's three (section 4.1)
+STUDENTS: Mapping[str, str] = {  # the built-in base, then the paper's three (section 4.1)
     "135m": STUDENT_BASE,
     "250m": "google/flan-t5-base",
     "780m": "google/flan-t5-large",
@@ -48,7 +48,7 @@ class Answer(dspy.Signature):
 
 
 class RetrieveThenAnswer(dspy.Module):
-    """Retrieve, rerank, reason, answer (section 3.4). Retrieving and reranking lie behind `retrieve`."""
+    """Retrieve, rerank, reason, answer (section 3.4). `retrieve` does the first two."""
 
     def __init__(self, signature: type[dspy.Signature], retrieve: Retrieve | None) -> None:
         super().__init__()
@@ -56,27 +56,27 @@ class RetrieveThenAnswer(dspy.Module):
         self.retrieve = retrieve
 
     def forward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
-        """A prediction with the signature's outputs, and `passages`: the list[Passage] that was read."""
+        """Return the signature's outputs and `passages`, the list[Passage] that the prompt contains."""
         passages = self.retrieve(question) if self.retrieve else []
-        given = {
+        inputs = {
             "passages": [f"{p.title}: {p.text}" for p in passages],
             "question": question,
             "options": list(options),
         }
-        # A method that does not read has no `passages` among its inputs.
-        wanted = cast("type[dspy.Signature]", self.reason.signature).input_fields
-        prediction = self.reason(**{name: value for name, value in given.items() if name in wanted})
+        # A method that reads no passages has no such input.
+        fields = cast("type[dspy.Signature]", self.reason.signature).input_fields
+        prediction = self.reason(**{name: value for name, value in inputs.items() if name in fields})
         prediction.passages = passages
         return prediction
 
 
 def lettered(options: Sequence[str]) -> str:
-    """The options one a line, as the teacher sees them: '(A) yes', '(B) no'."""
+    """Return the options one per line, as the teacher reads them: '(A) yes', '(B) no'."""
     return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
 def shot(question: str, options: Sequence[str], answer: str, because: str) -> Mapping[str, str]:
-    """One example for the teacher, with the fields of `Teach`. `answer` is the letter."""
+    """Return an example for the teacher, with the fields of `Teach`. `answer` is the letter."""
     right = options[LETTERS.index(answer)]
     return {
         "question": question,
@@ -87,7 +87,7 @@ def shot(question: str, options: Sequence[str], answer: str, because: str) -> Ma
 
 
 def required(row: Row, *names: str) -> str:
-    """The text of the first of the fields that the row has. Raises ValueError when it has none, or no text."""
+    """Return the text of the first of these fields in the row. Raises ValueError if there is none, or no text."""
     for name in names:
         if name in row:
             value = row[name]
@@ -100,7 +100,7 @@ def required(row: Row, *names: str) -> str:
 
 
 def optional(row: Row, *names: str) -> str:
-    """The text of the first field that is there and not empty, else ''. Raises ValueError for another type."""
+    """Return the text of the first of these fields that is not empty, else ''. Raises ValueError for no text."""
     filled = [name for name in names if row.get(name) not in (None, "")]
     if not filled or not str(row[filled[0]]).strip():
         return ""
@@ -108,15 +108,15 @@ def optional(row: Row, *names: str) -> str:
 
 
 def several(row: Row, name: str) -> tuple[str, ...]:
-    """The texts of a list field, () when it is absent or empty. A cell of a CSV holds the list as JSON.
+    """Return the texts of a list field, () if it is absent or empty.
 
-    Plain text counts as a list of one. Raises ValueError for anything else.
+    A cell of a CSV holds the list as JSON; other text is a list of one. Raises ValueError for anything else.
     """
     value = row.get(name)
     if value is None:
         return ()
     if isinstance(value, str):
-        value = _listed(value, name)
+        value = _list_of(value, name)
     if not isinstance(value, list | tuple):
         raise ValueError(f"field {name!r} holds {_kind(value)}, not a list")
     texts = cast("Sequence[object]", value)
@@ -126,7 +126,8 @@ def several(row: Row, name: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in cast("Sequence[str]", texts) if text.strip())
 
 
-def _listed(text: str, name: str) -> object:
+def _list_of(text: str, name: str) -> object:
+    """Return the JSON list that a text holds, or a list of the text itself."""
     if not text.lstrip().startswith("["):
         return [text]
     try:
@@ -136,7 +137,7 @@ def _listed(text: str, name: str) -> object:
 
 
 def by_letter(answer: str, options: Sequence[str]) -> str:
-    """The answer, when it is the letter of one of the options. Raises ValueError."""
+    """Return the answer, which must be the letter of an option. Raises ValueError."""
     letters = LETTERS[: len(options)]
     if len(answer) != 1 or answer not in letters:
         raise ValueError(f"answer {answer!r} is not one of {', '.join(letters)}")
@@ -144,34 +145,34 @@ def by_letter(answer: str, options: Sequence[str]) -> str:
 
 
 def by_letter_or_text(answer: str, options: Sequence[str]) -> str:
-    """The letter that `answer` means: a letter, of either case, or an option's exact text. Raises ValueError.
+    """Return the letter of the answer, which is a letter of either case or an option's exact text.
 
-    An answer that means two options (the letter of one, the text of another) is refused.
+    Raises ValueError, also for an answer that is the letter of one option and the text of another.
     """
     letters = LETTERS[: len(options)]
-    meant = {letters[i] for i, option in enumerate(options) if option == answer}
+    meanings = {letters[i] for i, option in enumerate(options) if option == answer}
     if len(answer) == 1 and answer.upper() in letters:
-        meant.add(answer.upper())
-    if len(meant) > 1:
+        meanings.add(answer.upper())
+    if len(meanings) > 1:
         raise ValueError(
-            f"answer {answer!r} may mean {' or '.join(sorted(meant))}; options must not look like letters"
+            f"answer {answer!r} may mean {' or '.join(sorted(meanings))}; options must not look like letters"
         )
-    return meant.pop() if meant else by_letter(answer, options)
+    return meanings.pop() if meanings else by_letter(answer, options)
 
 
 def key_of(row: Row, text: str, options: Sequence[str], *names: str) -> str:
-    """The published id, or a digest of the question and its options where a file has none."""
+    """Return the published id, or a hash of question and options where a file has none."""
     for name in names:
         value = row.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        if found := optional(row, name):
-            return found
+        if key := optional(row, name):
+            return key
     return digest(text, *options)
 
 
 def checked(options: Sequence[str]) -> tuple[str, ...]:
-    """The options, when there are 2 to 26 and none is empty. Raises ValueError."""
+    """Return the options, of which there must be 2 to 26, none empty. Raises ValueError."""
     if not 2 <= len(options) <= len(LETTERS):
         raise ValueError(f"the number of options is {len(options)}, not 2 to {len(LETTERS)}")
     for name, option in zip(LETTERS, options, strict=False):
@@ -181,9 +182,9 @@ def checked(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def plain(row: Row, options: Sequence[str], read: Callable[[str, Sequence[str]], str] = by_letter) -> Question:
-    """A question in the plain form {id, split, question, answer, facts, evidence, rationale}.
+    """Return the question of a row in the plain form {id, split, question, answer, facts, evidence, rationale}.
 
-    `read` makes a letter of the answer; null or '' means that the answer is not known. Raises ValueError.
+    `read` turns the answer into a letter; null or '' means that the answer is unknown. Raises ValueError.
     """
     text = required(row, "question")
     options = checked(options)
@@ -203,23 +204,23 @@ def plain(row: Row, options: Sequence[str], read: Callable[[str, Sequence[str]],
 
 
 def lettered_options(options: Mapping[object, object]) -> tuple[str, ...]:
-    """The options of {"A": ..., "B": ...}, in the order of their letters. Raises ValueError."""
-    found = {str(name).strip(): text for name, text in options.items()}
-    wanted = LETTERS[: len(found)]
-    if set(found) != set(wanted) or len(found) != len(options):
-        raise ValueError(f"options are lettered {', '.join(sorted(found)) or 'by nothing'}, not from A on")
-    return tuple(required(found, name) for name in wanted)
+    """Return the options of {"A": ..., "B": ...} in the order of their letters. Raises ValueError."""
+    texts = {str(name).strip(): text for name, text in options.items()}
+    letters = LETTERS[: len(texts)]
+    if set(texts) != set(letters) or len(texts) != len(options):
+        raise ValueError(f"options are lettered {', '.join(sorted(texts)) or 'by nothing'}, not from A on")
+    return tuple(required(texts, letter) for letter in letters)
 
 
 def listed_options(row: Row, name: str = "options") -> tuple[str, ...]:
-    """The options of a row in the plain form. Raises ValueError when it has none."""
+    """Return the options of a row in the plain form. Raises ValueError if it has none."""
     if name not in row:
         raise ValueError(f"no field {name!r}")
     return several(row, name)
 
 
 def _kind(value: object) -> str:
-    """What a value is, in the words of people who write JSON."""
+    """Return the type of a value in the words of JSON."""
     if value is None:
         return "nothing"
     kinds: Mapping[str, str] = {

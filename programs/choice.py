@@ -10,11 +10,11 @@ As JSON lines, with a list of options (a CSV may hold the same list as JSON in a
 
     {"question": "Which of these floats on water?", "options": ["iron", "cork", "glass"], "answer": "cork"}
 
-`answer` is an option's letter or its exact text; an empty one means that nobody knows. A question without options
-is a yes/no question. Optional: `id` (a digest of question and options stands in), `rationale` or `explanation`
-(kept as a recorded teacher's), `facts` and `evidence` (lists; ids of documents in your knowledge base).
-`split` decides where a question belongs. Without that column `kard load --split` decides, and without that one
-too, a hash of the id: about 80% train and 20% test, the same on every machine.
+`answer` is an option's letter or its exact text; leave it empty if it is unknown. A question without options is a
+yes/no question. Optional columns: `id` (otherwise a hash of question and options), `rationale` or `explanation`
+(stored as the rationale of a recorded teacher), `facts`, and `evidence` (ids of documents in your knowledge base).
+`split` is train, dev or test. Without that column `kard load --split` decides. Without either, a hash of the id
+puts about 80% into train and 20% into test, the same ones on every machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ._common import (
     shot,
 )
 
-TEST_SHARE = 20  # percent of the questions that name no split
+TEST_SHARE = 20  # percent of the questions without a split
 
 
 class TeachChoice(Teach):
@@ -56,7 +56,7 @@ class AnswerChoice(Answer):
 
 
 def parse(row: Row) -> Question | None:
-    """A question of a person's own file. Raises ValueError."""
+    """Return the question of a row. Raises ValueError."""
     if isinstance(row.get("answer"), bool):  # JSON lines of yes/no questions
         row = {**row, "answer": YES_NO[0] if row["answer"] else YES_NO[1]}
     question = plain(row, options=_options(row), read=_read)
@@ -64,18 +64,18 @@ def parse(row: Row) -> Question | None:
 
 
 def _split(key: str) -> str:
-    """The split of a question that names none, by a hash of its key."""
+    """Return the split of a question that names none, by a hash of its key."""
     return "test" if int(digest(key, length=8), 16) % 100 < TEST_SHARE else "train"
 
 
 def _read(answer: str, options: Sequence[str]) -> str:
-    """A letter, or an option's text; the case of yes and no does not matter."""
+    """Return the letter of an answer. The case of yes and no does not matter."""
     folded = answer.lower() if tuple(options) == YES_NO and answer.lower() in YES_NO else answer
     return by_letter_or_text(folded, options)
 
 
 def _options(row: Row) -> tuple[str, ...]:
-    """The options, from a list or from one column each; yes and no where there are none."""
+    """Return the options from a list or from one column each; yes and no where there are none."""
     if row.get("options") not in (None, ""):
         return listed_options(row)
     for pattern in ("{0}", "{1}", "option_{1}"):
@@ -87,6 +87,7 @@ def _options(row: Row) -> tuple[str, ...]:
 
 
 def _without_gaps(cells: Sequence[str]) -> tuple[str, ...]:
+    """Return the cells up to the last one with text. Raises ValueError for an empty one before it."""
     last = max(i for i, cell in enumerate(cells) if cell)
     for name, cell in zip(LETTERS, cells[:last], strict=False):
         if not cell:

@@ -7,7 +7,7 @@ A row of the published JSON lines (the rows of the hub have the same fields):
      "options": {"A": "Neutrophil", "B": "Mast cell", "C": "Fibroblast", "D": "Osteoclast"},
      "meta_info": "step1", "answer_idx": "B"}
 
-The plain form {id, question, options, answer, facts, evidence} with the answer's letter is read as well.
+Rows in the plain form {id, question, options, answer, facts, evidence}, with the answer's letter, are read too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AnswerMedicine(Answer):
 
 
 def parse(row: Row) -> Question | None:
-    """A question of the published file, of the hub's rows or of the plain form. Raises ValueError."""
+    """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
     if not isinstance(row.get("options"), Mapping):
         return plain(row, options=listed_options(row))
     options = lettered_options(cast("Mapping[object, object]", row["options"]))
@@ -58,7 +58,7 @@ def parse(row: Row) -> Question | None:
     return question
 
 
-# The paper's explanations begin by naming the reference; it makes the teacher write as the reference does.
+# The paper's explanations begin by naming the reference, which makes the teacher write like it.
 REFERENCE = "We refer to Wikipedia articles on medicine for help."
 
 SHOTS = (
@@ -101,7 +101,7 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the embedded one, the paper's
-    # A vignette alone takes some 200 tokens; an explanation of one takes more than of a yes/no question.
+    encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the built-in one, the paper's
+    # A vignette alone has some 200 tokens, and its explanation more than that of a yes/no question.
     settings=TaskSettings(student=StudentTraining(k=1, max_length=1024), decoding=Decoding(max_new_tokens=256)),
 )

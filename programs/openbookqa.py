@@ -1,4 +1,4 @@
-"""OpenBookQA: elementary science with four options, each question made from one fact of an open book.
+"""OpenBookQA: elementary science with four options; each question rests on one fact of an open book.
 
 A row of the published JSON lines:
 
@@ -6,8 +6,8 @@ A row of the published JSON lines:
       "choices": [{"text": "ice", "label": "A"}, {"text": "steam", "label": "B"},
                   {"text": "salt", "label": "C"}, {"text": "clay", "label": "D"}]}, "answerKey": "B"}
 
-The hub's rows carry `question_stem` and `choices: {"text": [...], "label": [...]}`; both may carry the book's
-fact as `fact1`. The plain form {id, question, options, answer, facts, evidence} is read as well.
+The hub's rows have `question_stem` and `choices: {"text": [...], "label": [...]}`; both may have the book's fact as
+`fact1`. Rows in the plain form {id, question, options, answer, facts, evidence} are read too.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AnswerScience(Answer):
 
 
 def parse(row: Row) -> Question | None:
-    """A question of the published file, of the hub's rows or of the plain form. Raises ValueError."""
+    """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
     if isinstance(row.get("question"), Mapping):
         inner = cast("Row", row["question"])
         return _published(row, required(inner, "stem"), inner.get("choices"))
@@ -63,7 +63,7 @@ def _published(row: Row, stem: str, choices: object) -> Question:
 
 
 def _options(choices: object) -> tuple[str, ...]:
-    """The texts in the order of their labels, of [{text, label}, ...] or of {text: [...], label: [...]}."""
+    """Return the texts in the order of their labels, of [{text, label}, ...] or {text: [...], label: [...]}."""
     if isinstance(choices, Mapping):
         columns = cast("Row", choices)
         texts, labels = several(columns, "text"), several(columns, "label")
@@ -119,6 +119,6 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the embedded one, the paper's
+    encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the built-in one, the paper's
     settings=TaskSettings(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

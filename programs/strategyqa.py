@@ -1,4 +1,4 @@
-"""StrategyQA: yes/no questions whose answer takes several facts that the question does not name.
+"""StrategyQA: yes/no questions that take several facts, none of which the question names.
 
 A row of the published file (the rows of the hub have the same fields):
 
@@ -8,8 +8,8 @@ A row of the published file (the rows of the hub have the same fields):
      "decomposition": ["How far does a lighthouse shine?", "How far is Nebraska from the sea?", "Is #2 below #1?"],
      "evidence": [[[["Lighthouse-4"]], [["Nebraska-1", "Nebraska-9"]], ["operation"]]]}
 
-`evidence` nests annotators, steps and paragraphs. The plain form {id, question, options, answer, facts,
-evidence} with the letter A (yes) or B (no) is read as well.
+`evidence` is a list of annotators, of steps, of paragraphs. Rows in the plain form {id, question, options, answer,
+facts, evidence}, with the letter A (yes) or B (no), are read too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ._common import (
     shot,
 )
 
-NOT_PARAGRAPHS = ("operation", "no_evidence")  # steps that need no lookup, and those where none was found
+NOT_PARAGRAPHS = ("operation", "no_evidence")  # steps that need no paragraph, and those without a known one
 
 
 class TeachStrategy(Teach):
@@ -54,7 +54,7 @@ class AnswerStrategy(Answer):
 
 
 def parse(row: Row) -> Question | None:
-    """A question of the published file, of the hub's rows or of the plain form. Raises ValueError."""
+    """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
     if "options" in row:
         return plain(row, options=listed_options(row))
     text = required(row, "question")
@@ -80,16 +80,16 @@ def _answer(row: Row) -> str | None:
 
 
 def _paragraphs(evidence: object) -> Iterator[str]:
-    """The ids in however many lists, in their order."""
-    waiting = [evidence]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, str):
-            if found.strip() and found not in NOT_PARAGRAPHS:
-                yield found
-        elif isinstance(found, list):
-            waiting.extend(reversed(cast("list[object]", found)))
-        elif found is not None:
+    """Yield the ids of paragraphs from lists nested to any depth, in their order."""
+    pending = [evidence]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            if value.strip() and value not in NOT_PARAGRAPHS:
+                yield value
+        elif isinstance(value, list):
+            pending.extend(reversed(cast("list[object]", value)))
+        elif value is not None:
             raise ValueError("field 'evidence' is not made of lists of paragraph ids")
 
 
@@ -126,7 +126,7 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the embedded one, the paper's
-    # One passage, as the paper trains on; rationales of two to four sentences end within 128 tokens.
+    encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the built-in one, the paper's
+    # One passage in training, as in the paper; rationales of two to four sentences have at most 128 tokens.
     settings=TaskSettings(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

@@ -54,7 +54,7 @@ def parse(row: Row) -> Question:
 
 
 def make_world(*, passages: int, train: int, test: int, seed: int) -> World:
-    """Return the world of this seed; pages are made when they are read. Raises BadConfig for too many or too few."""
+    """Return the world of this seed; pages are made when read. Raises BadConfig for too many or too few."""
     if passages > MOST_PASSAGES:
         raise BadConfig(f"atlas has names for at most {MOST_PASSAGES} passages, not {passages}; ask for fewer")
     names = Names(seed)

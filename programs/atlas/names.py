@@ -42,7 +42,7 @@ class Names:
         self._animals = rng.sample(ANIMALS, len(ANIMALS))
 
     def people(self, group: int) -> list[str]:
-        """Return four namesakes: two share a last name, a third has the first name of one, a fourth is spelled alike."""
+        """Return four namesakes: two share a last name, one a first name, and the fourth is spelled alike."""
         rng = self._rng("people", group)
         rows, row = BASE * BASE, group // (BASE * BASE)
         (first, alike), (other,) = self._families(group % rows, FIRST_ENDINGS, (2, 1), rng, salt=7)
@@ -71,7 +71,7 @@ class Names:
         return [f"{stem} {firm}" for stem in stems for firm in firms]
 
     def species(self, group: int) -> list[str]:
-        """Return four species: two animals with the same two words before each, in large worlds two people's names."""
+        """Return four species: two animals, each with the same two words (in large worlds, people) before it."""
         half = len(ANIMALS) // 2
         plain = half * half
         if group < plain:
