@@ -32,7 +32,16 @@ from kard.models.bases import Base, resolve
 from kard.progress import SILENT, Progress
 from kard.records import Hit
 from kard.reranker.model import Reranker
-from kard.retrieval.fusion import Fusion, JudgedCandidates, RelevanceLabels, TunedFusion, align, merge, tune
+from kard.retrieval.fusion import (
+    Fusion,
+    JudgedCandidates,
+    RelevanceLabels,
+    ScoredIds,
+    TunedFusion,
+    align,
+    tune,
+    write_merged,
+)
 from kard.retrieval.rankings import Ranking, Retriever, copy_passages, write_rankings
 from kard.retrieval.rerank import vector_spec
 from kard.tasks import ENCODER_BASE
@@ -245,23 +254,17 @@ def rank_hybrid(
     progress: Progress = SILENT,
 ) -> int:
     """Merge each question's first `kappa` by BM25 and by vectors, both in the store; return how many questions."""
-    with progress.bar("mix", len(questions)) as advance:
-        for start in range(0, len(questions), BATCH):
-            batch = questions[start : start + BATCH]
-            values = {"depth": kappa, "index": index_id, "questions": batch}
-            words = _by_question(rows(db, "internal/bm25_lists", **values))
-            vectors = _by_question(rows(db, "internal/ranked_lists", retriever=dense_id, **values))
-            rankings: list[Ranking] = []
-            for question in batch:
-                started = time.perf_counter()
-                passages = merge(fusion, words.get(question, ()), vectors.get(question, ()), kappa)
-                rankings.append(Ranking(question, passages, (time.perf_counter() - started) * 1000))
-            write_rankings(db, retriever_id, index_id, kappa, rankings)
-            advance(len(batch))
-    return len(questions)
+
+    def lists(batch: Sequence[int]) -> dict[int, tuple[ScoredIds, ScoredIds]]:
+        values = {"depth": kappa, "index": index_id, "questions": batch}
+        bm25 = _by_question(rows(db, "internal/bm25_lists", **values))
+        vectors = _by_question(rows(db, "internal/ranked_lists", retriever=dense_id, **values))
+        return {question: (bm25.get(question, ()), vectors.get(question, ())) for question in batch}
+
+    return write_merged(db, retriever_id, fusion, index_id, kappa, questions, lists, progress=progress)
 
 
-def _by_question(hits: Sequence[Mapping[str, Any]]) -> dict[int, list[tuple[str, float]]]:
+def _by_question(hits: Sequence[Mapping[str, Any]]) -> dict[int, ScoredIds]:
     return {
         question: [(hit["passage_id"], hit["score"]) for hit in group]
         for question, group in groupby(hits, key=lambda hit: int(hit["question_id"]))

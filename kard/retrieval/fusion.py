@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
@@ -78,21 +78,21 @@ def fused_order(fusion: Fusion, bm25: Floats, scores: Floats) -> NDArray[np.intp
     return np.argsort(-fused_scores(fusion, bm25, scores), kind="stable")
 
 
-def merge(fusion: Fusion, bm25: ScoredIds, dense: ScoredIds, k: int) -> list[tuple[str, float]]:
+def merge(fusion: Fusion, bm25: ScoredIds, other: ScoredIds, k: int) -> list[tuple[str, float]]:
     """Return the `k` best passages of both lists together; equal scores keep BM25's order."""
-    ids, words, vectors = align(bm25, dense)
-    scores = fused_scores(fusion, words, vectors)
+    ids, *both = align(bm25, other)
+    scores = fused_scores(fusion, *both)
     return [(ids[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:k]]
 
 
-def align(bm25: ScoredIds, dense: ScoredIds) -> tuple[list[str], Floats, Floats]:
+def align(bm25: ScoredIds, other: ScoredIds) -> tuple[list[str], Floats, Floats]:
     """Return every passage once, BM25's first, and its score in either list, NaN where it is not in it."""
-    words, vectors = dict(bm25), dict(dense)
-    ids = list(dict.fromkeys([*words, *vectors]))
+    first, second = dict(bm25), dict(other)
+    ids = list(dict.fromkeys([*first, *second]))
     return (
         ids,
-        np.array([words.get(i, math.nan) for i in ids], dtype=np.float64),
-        np.array([vectors.get(i, math.nan) for i in ids], dtype=np.float64),
+        np.array([first.get(i, math.nan) for i in ids], dtype=np.float64),
+        np.array([second.get(i, math.nan) for i in ids], dtype=np.float64),
     )
 
 
@@ -276,27 +276,46 @@ def rank_fused(
 
     Questions that the reranker has not ranked are left out.
     """
+
+    def lists(batch: Sequence[int]) -> dict[int, tuple[ScoredIds, ScoredIds]]:
+        values = {"reranker": reranker_id, "depth": kappa, "index": index_id, "questions": batch}
+        both: dict[int, tuple[ScoredIds, ScoredIds]] = {}
+        for question, group in groupby(
+            rows(db, "internal/reranked_hits", **values), lambda hit: hit["question_id"]
+        ):
+            hits = [hit for hit in group if hit["passage_id"] is not None]
+            bm25 = [(hit["passage_id"], hit["bm25"]) for hit in hits]
+            both[question] = bm25, [(hit["passage_id"], hit["score"]) for hit in hits]
+        return both
+
+    return write_merged(db, retriever_id, fusion, index_id, kappa, questions, lists, progress=progress)
+
+
+def write_merged(
+    db: Database,
+    retriever_id: str,
+    fusion: Fusion,
+    index_id: str,
+    kappa: int,
+    questions: Sequence[int],
+    lists: Callable[[Sequence[int]], Mapping[int, tuple[ScoredIds, ScoredIds]]],
+    *,
+    progress: Progress = SILENT,
+) -> int:
+    """Merge two lists of each question and write the first `kappa` of them; return how many questions had lists.
+
+    `lists` returns BM25's list and the other one, by question, for a batch of questions.
+    """
     done = 0
-    with progress.bar("fuse", len(questions)) as advance:
+    with progress.bar("mix two orders", len(questions)) as advance:
         for start in range(0, len(questions), BATCH):
             batch = questions[start : start + BATCH]
-            values = {"reranker": reranker_id, "depth": kappa, "index": index_id, "questions": batch}
-            hits = rows(db, "internal/reranked_hits", **values)
-            rankings = [
-                _fuse_hits(fusion, question, list(group))
-                for question, group in groupby(hits, key=lambda hit: int(hit["question_id"]))
-            ]
-            empty = rows(db, "internal/questions_without_hits", index=index_id, questions=batch)
-            rankings += [Ranking(int(row["question_id"]), (), 0.0) for row in empty]
+            rankings: list[Ranking] = []
+            for question, (bm25, other) in lists(batch).items():
+                started = time.perf_counter()
+                passages = merge(fusion, bm25, other, kappa)
+                rankings.append(Ranking(question, passages, (time.perf_counter() - started) * 1000))
             write_rankings(db, retriever_id, index_id, kappa, rankings)
             done += len(rankings)
             advance(len(batch))
     return done
-
-
-def _fuse_hits(fusion: Fusion, question: int, hits: Sequence[Mapping[str, Any]]) -> Ranking:
-    started = time.perf_counter()
-    scores = fused_scores(fusion, np.array([hit["bm25"] for hit in hits]), np.array([hit["score"] for hit in hits]))
-    order = np.argsort(-scores, kind="stable")  # equal scores keep BM25's order
-    passages = [(str(hits[i]["passage_id"]), float(scores[i])) for i in order]
-    return Ranking(question, passages, (time.perf_counter() - started) * 1000)
