@@ -22,8 +22,8 @@ from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput
 from kard.files import Row
-from kard.pipeline.load import Loaded, load_questions, store_questions
-from kard.questions import read_questions
+from kard.pipeline.load import LoadSummary, load_questions, store_questions
+from kard.questions import QuestionSet
 from kard.records import Question
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "strategyqa" / "questions.jsonl"
@@ -50,15 +50,21 @@ def db(tmp_path: Path) -> Database:
     return open_store(tmp_path / "kard.db")
 
 
-def load(db: Database, path: Path, *, task: str = "choice", split: str | None = None) -> Loaded:
+def stored(
+    db: Database, task: str, split: str | None = None, limit: int | None = None
+) -> list[tuple[int, Question]]:
+    return list(QuestionSet(task, split, limit).read(db).items())
+
+
+def load(db: Database, path: Path, *, task: str = "choice", split: str | None = None) -> LoadSummary:
     return load_questions(db, tasks.load(task), path, split=split)
 
 
 def test_a_file_loaded_twice_equals_once(db: Database, tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", CORK, IRON)
-    assert load(db, path) == Loaded(added=2, unchanged=0, rationales=0, splits={"train": 1, "dev": 1})
+    assert load(db, path) == LoadSummary(added=2, unchanged=0, rationales=0, splits={"train": 1, "dev": 1})
     before = list(db.query("select * from questions")), list(db.query("select * from evidence"))
-    assert load(db, path) == Loaded(added=0, unchanged=2, rationales=0, splits={"train": 1, "dev": 1})
+    assert load(db, path) == LoadSummary(added=0, unchanged=2, rationales=0, splits={"train": 1, "dev": 1})
     assert (list(db.query("select * from questions")), list(db.query("select * from evidence"))) == before
 
 
@@ -66,18 +72,18 @@ def test_what_is_loaded_is_read_back(db: Database, tmp_path: Path) -> None:
     load(db, write(tmp_path / "q.jsonl", CORK, IRON))
     cork = Question("q1", "train", "Does cork float?", ("yes", "no"), "A", ("p1", "p2"), ("Cork is light.",))
     iron = Question("q2", "dev", "Does iron float?", ("yes", "no"), "B")
-    assert read_questions(db, "choice") == [(1, cork), (2, iron)]
-    assert read_questions(db, "choice", "dev") == [(2, iron)]
-    assert read_questions(db, "choice", limit=1) == [(1, cork)]
-    assert read_questions(db, "choice", "dev", limit=1) == [(2, iron)]
-    assert read_questions(db, "medqa") == []
-    assert read_questions(db, "choice", "test") == []
+    assert stored(db, "choice") == [(1, cork), (2, iron)]
+    assert stored(db, "choice", "dev") == [(2, iron)]
+    assert stored(db, "choice", limit=1) == [(1, cork)]
+    assert stored(db, "choice", "dev", limit=1) == [(2, iron)]
+    assert stored(db, "medqa") == []
+    assert stored(db, "choice", "test") == []
 
 
 def test_a_row_twice_is_one_question_in_whatever_order_its_evidence_stands(db: Database, tmp_path: Path) -> None:
     moved = {**CORK, "evidence": ["p1", "p2"]}
     loaded = load(db, write(tmp_path / "q.jsonl", CORK, IRON, moved))
-    assert loaded == Loaded(added=2, unchanged=1, rationales=0, splits={"train": 1, "dev": 1})
+    assert loaded == LoadSummary(added=2, unchanged=1, rationales=0, splits={"train": 1, "dev": 1})
     assert load(db, write(tmp_path / "q.jsonl", moved)).unchanged == 1
 
 
@@ -85,7 +91,7 @@ def test_more_rows_of_a_file_add_to_those_that_are_there(db: Database, tmp_path:
     load(db, write(tmp_path / "q.jsonl", IRON))
     loaded = load(db, write(tmp_path / "q.jsonl", IRON, CORK))
     assert (loaded.added, loaded.unchanged) == (1, 1)
-    assert [q.key for _, q in read_questions(db, "choice")] == ["q2", "q1"]
+    assert [q.key for _, q in stored(db, "choice")] == ["q2", "q1"]
 
 
 def test_the_same_id_may_stand_in_two_tasks(db: Database, tmp_path: Path) -> None:
@@ -130,20 +136,20 @@ def test_an_id_stands_for_one_question(
     with pytest.raises(BadInput) as found:
         load(db, both)
     assert str(found.value).startswith(f"{both}:2: id 'q1' stands at {both}:1 too, with another {difference}; ")
-    assert read_questions(db, "choice") == []
+    assert stored(db, "choice") == []
 
     load(db, write(tmp_path / "first.jsonl", CORK))
     second = write(tmp_path / "second.jsonl", IRON, other)
     with pytest.raises(BadInput) as found:
         load(db, second)
     assert str(found.value).startswith(f"{second}:2: id 'q1' is in the store with another {difference}; ")
-    assert [q.key for _, q in read_questions(db, "choice")] == ["q1"]
+    assert [q.key for _, q in stored(db, "choice")] == ["q1"]
 
 
 def test_questions_of_no_file_are_stored_and_checked_alike(db: Database) -> None:
     question = Question("a", "test", "Is it?", ("yes", "no"), "A", kind="yes/no")
     assert store_questions(db, "own", [question, question]).added == 1
-    assert read_questions(db, "own") == [(1, question)]
+    assert stored(db, "own") == [(1, question)]
     for wrong, problem in (
         (replace(question, answer="C"), "question 'a': answer 'C' is not one of A, B"),
         (replace(question, answer=""), "question 'a': answer '' is not one of A, B"),
@@ -154,7 +160,7 @@ def test_questions_of_no_file_are_stored_and_checked_alike(db: Database) -> None
         with pytest.raises(BadInput) as found:
             store_questions(db, "own", [replace(question, key="b"), wrong])
         assert str(found.value).startswith(problem)
-        assert len(read_questions(db, "own")) == 1
+        assert len(stored(db, "own")) == 1
 
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda key: bool(key.strip()))
@@ -178,7 +184,7 @@ def test_any_sound_questions_are_read_back_as_they_were(questions: list[Question
     db = Database(memory=True)
     import_module("kard.store.migrations").migrations.apply(db)
     store_questions(db, "own", questions)
-    assert [q for _, q in read_questions(db, "own")] == questions
+    assert [q for _, q in stored(db, "own")] == questions
     assert store_questions(db, "own", questions).added == 0
 
 
@@ -209,14 +215,14 @@ def test_a_changed_explanation_changes_nothing_in_the_store(db: Database, tmp_pa
     changed = write(tmp_path / "q.jsonl", {**row, "rationale": "Iron is dense."}, CORK)
     with pytest.raises(BadInput, match="an explanation that changed belongs in a file of another name"):
         load(db, changed)
-    assert [q.key for _, q in read_questions(db, "choice")] == ["q2"]
-    assert load(db, changed.rename(tmp_path / "r.jsonl")) == Loaded(1, 1, 1, {"dev": 1, "train": 1})
+    assert [q.key for _, q in stored(db, "choice")] == ["q2"]
+    assert load(db, changed.rename(tmp_path / "r.jsonl")) == LoadSummary(1, 1, 1, {"dev": 1, "train": 1})
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"needs the real questions at {REAL}")
 def test_the_published_strategyqa_loads_whole(db: Database) -> None:
     loaded = load(db, REAL, task="strategyqa")
-    assert loaded == Loaded(added=1946, unchanged=0, rationales=0, splits={"train": 1603, "dev": 343})
+    assert loaded == LoadSummary(added=1946, unchanged=0, rationales=0, splits={"train": 1603, "dev": 343})
     assert load(db, REAL, task="strategyqa").added == 0
     assert list(db.query("select count(distinct question_id) as n from evidence")) == [{"n": 1946}]
 
@@ -247,7 +253,7 @@ def test_the_documented_task_of_ones_own_loads_by_its_path(tmp_path: Path) -> No
     result = run("load", path, questions, "--store", store)
     assert result.exit_code == 0, result.output
     assert "capitals: 1 question added, 0 unchanged (train 1)" in result.output
-    assert [q.gold for _, q in read_questions(open_store(store), "capitals")] == ["Lima"]
+    assert [q.gold for _, q in stored(open_store(store), "capitals")] == ["Lima"]
 
     write(questions, {"split": "train", "question": "Capital of Chad?", "answer": "B"})
     result = run("load", path, questions, "--store", store)

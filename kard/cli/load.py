@@ -12,7 +12,7 @@ from kard.cli import options, show
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from kard.pipeline.load import Loaded
+    from kard.pipeline.load import LoadSummary
 
 
 @click.command()
@@ -53,7 +53,7 @@ def load(
     click.echo(f"Next: {_next_command(db, task, loaded.name)}{_store_option(store)}")
 
 
-def _print_loaded(name: str, loaded: Loaded) -> None:
+def _print_loaded(name: str, loaded: LoadSummary) -> None:
     splits = ", ".join(f"{split} {count:,}" for split, count in loaded.splits.items())
     click.echo(f"{name}: {_count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
     if loaded.rationales:

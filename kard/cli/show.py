@@ -52,6 +52,9 @@ class Lines:
 
     EVERY = 30.0  # seconds between two lines of one bar
 
+    def __init__(self) -> None:
+        self._in_step = False  # short work outside of steps, like reading a file, says nothing when it begins
+
     @contextmanager
     def step(self, name: str, about: str) -> Generator[Advance]:
         """Print what the step added and how long it took; nothing where it had nothing to do."""
@@ -62,14 +65,18 @@ class Lines:
             if units:
                 click.echo(f"{name}: {units:,} added in {monotonic() - begin:.0f} s", err=True)
 
-        yield report
+        self._in_step = True
+        try:
+            yield report
+        finally:
+            self._in_step = False
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Generator[Advance]:
-        """Print the label now, and the units done from time to time."""
+        """Print the label, within a step, and the units done from time to time."""
         begin = last = monotonic()
         done = 0
-        if total != 0:
+        if self._in_step and total != 0:
             click.echo(label if total is None else f"{label}: {total:,} to do", err=True)
 
         def advance(units: int) -> None:

@@ -55,26 +55,23 @@ def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) ->
     batch of rankings is stored when it is done.
     """
     from kard.models.bases import resolve
-    from kard.reranker.dataset import read_lessons
+    from kard.reranker.dataset import read_dataset
     from kard.reranker.training import train_reranker
 
     _find(run, sample, kappa)
-    dataset = read_lessons(
-        run.db, run.name, run.index_id, teacher_id=run.teacher_id, limit=sample.trained, skip=sample.skip
-    )
+    questions = QuestionSet(run.name, "train", sample.trained)
+    dataset = read_dataset(run.db, questions, run.index_id, teacher_id=run.teacher_id, skip=sample.skip)
     base = resolve(run.encoder)
     rankings = [Ranked("control", "BM25 alone", _best_ranks(run, sample, None))]
     for variant in variants:
         reranker_id = train_reranker(
             run.db,
-            run.name,
+            dataset,
             base,
-            run.adapters,
             variant.settings,
-            index_id=run.index_id,
-            lessons=dataset,
-            experiment=EXPERIMENT,
+            run.adapters,
             knowledge=run.knowledge,
+            experiment=EXPERIMENT,
             progress=run.progress,
         )
         _rank(run, variant, reranker_id, sample)

@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Iterator
 
 from kard.db import execute, insert_ignoring, now, value, writing
-from kard.evaluation.contamination import LEAST, N, Sought
+from kard.evaluation.contamination import MIN_WORDS, NGRAM_WORDS, QuestionFinder
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step
 
 
 def _searched_texts(run: Run) -> str:
     """Return a hash of all texts in which a question is looked for, and of how."""
-    sha = hashlib.sha256(f"{N} {LEAST}".encode())
+    sha = hashlib.sha256(f"{NGRAM_WORDS} {MIN_WORDS}".encode())
     training = "select id, hash from questions where task = ? and split = 'train' order by id"
     for question_id, content in run.db.execute(training, [run.name]):
         sha.update(f"{question_id} {content}\n".encode())
@@ -52,7 +52,7 @@ def _screen(run: Run) -> int:
     questions = _unscreened(run, current)
     if not questions:
         return 0
-    sought, created = Sought(questions), now()
+    finder, created = QuestionFinder(questions), now()
     overlaps: list[dict[str, object]] = []
     for column, text_id, text in _texts(run):
         overlaps += [
@@ -64,7 +64,7 @@ def _screen(run: Run) -> int:
                 "share": overlap.share,
                 "created": created,
             }
-            for overlap in sought.within(text)
+            for overlap in finder.find(text)
         ]
     with writing(run.db):
         # Deleting the row of an earlier check deletes its overlaps too.

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from kard.db import batches, insert_ignoring, marks, now, writing
+from kard.db import insert_ignoring, now, writing
 from kard.errors import BadInput
 from kard.files import Row, read_rows
 from kard.progress import SILENT, Progress
-from kard.questions import RECORDED, read_questions
+from kard.questions import RECORDED, QuestionSet
 from kard.records import Question, Rationale, canonical, digest
 from kard.tasks import Task, names
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a file gave to the store."""
+class LoadSummary:
+    """The numbers of what a file gave to the store."""
 
     added: int  # questions
     unchanged: int  # questions that were there already, or stand in the file more than once
@@ -33,8 +33,8 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A question and where it was read, as errors show it; '' when it came from no file."""
+class LocatedQuestion:
+    """A question with the file and line it was read from, as errors show them; '' if it came from no file."""
 
     question: Question
     at: str = ""
@@ -42,31 +42,33 @@ class Placed:
 
 def load_questions(
     db: Database, task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT
-) -> Loaded:
-    """Load a file of questions; `split` is for rows that name none. Loading a file twice equals once.
+) -> LoadSummary:
+    """Load a file of questions; `split` is for rows that name none. Loading a file twice changes nothing.
 
     The gold passages that the questions name are kept as evidence, and rationales that came with them as
     those of the teacher `recorded:FILE`. Raises BadInput, and changes nothing, for a row that is no question
     of the task, for a split that nobody names, and for an id that stands for two questions.
     """
-    placed = read_file(task, path, split=split, progress=progress)
+    located = read_file(task, path, split=split, progress=progress)
     teacher = RECORDED + path.name.split(".")[0]
-    return _store(db, task.name, placed, teacher)
+    return _store(db, task.name, located, teacher)
 
 
-def store_questions(db: Database, task_name: str, questions: Sequence[Question]) -> Loaded:
-    """Store questions that come from no file. Raises BadInput, and changes nothing, when one is not sound."""
+def store_questions(db: Database, task_name: str, questions: Sequence[Question]) -> LoadSummary:
+    """Store questions that come from no file. Raises BadInput, and changes nothing, if one is not valid."""
     for question in questions:
         try:
             _check(question)
         except ValueError as error:
             raise BadInput(f"question {question.key!r}: {error}") from error
-    return _store(db, task_name, [Placed(question) for question in questions], RECORDED + task_name)
+    return _store(db, task_name, [LocatedQuestion(question) for question in questions], RECORDED + task_name)
 
 
-def read_file(task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT) -> list[Placed]:
-    """Every question of the file with its place. Raises BadInput at the first row that is not sound."""
-    placed: list[Placed] = []
+def read_file(
+    task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT
+) -> list[LocatedQuestion]:
+    """Return every question of the file with its line. Raises BadInput at the first row that is not valid."""
+    located: list[LocatedQuestion] = []
     with progress.bar(f"reading {path.name}", None) as advance:
         for place, row in read_rows(path):
             advance(1)
@@ -82,14 +84,14 @@ def read_file(task: Task, path: Path, *, split: str | None = None, progress: Pro
                 raise BadInput(
                     "the row names no split; give one with: --split train (or dev, or test)", at=str(place)
                 )
-            placed.append(Placed(question, str(place)))
-    if not placed:
+            located.append(LocatedQuestion(question, str(place)))
+    if not located:
         raise BadInput(f"no row is a question of {task.name}; name another task or file", at=str(path))
-    return placed
+    return located
 
 
 def _parse(parse: Callable[[Row], Question | None], row: Row, split: str | None) -> Question | None:
-    """The row's question with its split: the row's own, else the given one, else what `parse` chooses."""
+    """Return the row's question; its split is the row's own, else the given one, else what `parse` chooses."""
     if split and row.get("split") in (None, ""):
         row = {**row, "split": split}
     question = parse(row)
@@ -102,7 +104,7 @@ def _parse(parse: Callable[[Row], Question | None], row: Row, split: str | None)
 
 
 def _check(question: Question) -> None:
-    """Raise ValueError for what no question may be, whoever parsed it."""
+    """Raise ValueError if the question is not valid, whoever parsed it."""
     if not question.key.strip():
         raise ValueError("the id is empty")
     if not question.text.strip():
@@ -118,13 +120,13 @@ def _check(question: Question) -> None:
 
 
 def _argument(task: Task) -> str:
-    """What the command line calls the task: its name, or the file that a person gave."""
+    """Return what the command line calls the task: its name, or the file that a person gave."""
     file = inspect.getsourcefile(task.parse)
     return task.name if task.name in names() or file is None else file
 
 
 def _content(question: Question) -> str:
-    """The canonical form of everything that the store keeps of a question."""
+    """Return the canonical form of everything that the store keeps of a question."""
     values = asdict(question)
     del values["rationale"]
     return canonical({**values, "evidence": sorted(set(question.evidence))})
@@ -145,9 +147,9 @@ def _record(task_name: str, question: Question, created: str) -> dict[str, objec
     }
 
 
-def _store(db: Database, task_name: str, placed: Sequence[Placed], teacher: str) -> Loaded:
-    first = _first_of_each(placed)
-    questions = [one.question for one in first.values()]
+def _store(db: Database, task_name: str, located: Sequence[LocatedQuestion], teacher: str) -> LoadSummary:
+    first = _first_of_each(located)
+    questions = [item.question for item in first.values()]
     created = now()
     with writing(db):
         # Written first and compared then: the lock is held from the start, and a conflict rolls all of it back.
@@ -160,66 +162,62 @@ def _store(db: Database, task_name: str, placed: Sequence[Placed], teacher: str)
         )
         rationales = _store_rationales(db, task_name, teacher, questions)
     splits = Counter(question.split for question in questions)
-    return Loaded(added, len(placed) - added, rationales, splits)
+    return LoadSummary(added, len(located) - added, rationales, splits)
 
 
-def _first_of_each(placed: Sequence[Placed]) -> dict[str, Placed]:
-    """Questions by key. Raises BadInput when a key stands for two."""
-    first: dict[str, Placed] = {}
-    for one in placed:
-        other = first.setdefault(one.question.key, one)
-        if other is not one and (field := _difference(one.question, other.question)):
+def _first_of_each(located: Sequence[LocatedQuestion]) -> dict[str, LocatedQuestion]:
+    """Return the questions by key. Raises BadInput if a key stands for two."""
+    first: dict[str, LocatedQuestion] = {}
+    for item in located:
+        earlier = first.setdefault(item.question.key, item)
+        if earlier is not item and (field := _difference(item.question, earlier.question)):
+            where = earlier.at or "an earlier question"
             raise BadInput(
-                f"id {one.question.key!r} stands at {other.at or 'an earlier question'} too, with another {field}; "
-                f"give one of them another id",
-                at=one.at,
+                f"id {item.question.key!r} stands at {where} too, with another {field}; give one of them another id",
+                at=item.at,
             )
     return first
 
 
-def _unchanged_ids(db: Database, task_name: str, first: Mapping[str, Placed]) -> dict[str, int]:
-    """Row ids by key. Raises BadInput when the store holds another question under one of the keys."""
-    ids: dict[str, int] = {}
-    for keys in batches(list(first)):
-        found = db.query(
-            f"select id, key, hash from questions where task = ? and key in ({marks(keys)})", [task_name, *keys]
-        )
-        for row in found:
-            key = cast(str, row["key"])
-            ids[key] = cast(int, row["id"])
-            if row["hash"] != digest(_content(first[key].question)):
-                _refuse(db, task_name, ids[key], first[key])
-    return ids
+def _unchanged_ids(db: Database, task_name: str, first: Mapping[str, LocatedQuestion]) -> dict[str, int]:
+    """Return row ids by key. Raises BadInput if the store holds another question under one of the keys."""
+    # A key may hold any character, and SQLite's JSON ends a text at U+0000: so keys are compared here.
+    columns = db.query("select id, key, hash from questions where task = ?", [task_name])
+    stored = [row for row in columns if row["key"] in first]
+    for row in stored:
+        if row["hash"] != digest(_content(first[row["key"]].question)):
+            _refuse(db, task_name, row["id"], first[row["key"]])
+    return {row["key"]: row["id"] for row in stored}
 
 
-def _refuse(db: Database, task_name: str, row_id: int, one: Placed) -> None:
-    stored = next(q for i, q in read_questions(db, task_name) if i == row_id)
-    field = _difference(one.question, stored) or "content"
+def _refuse(db: Database, task_name: str, row_id: int, item: LocatedQuestion) -> None:
+    stored = QuestionSet(task_name).read(db)[row_id]
+    field = _difference(item.question, stored) or "content"
     raise BadInput(
-        f"id {one.question.key!r} is in the store with another {field}; "
+        f"id {item.question.key!r} is in the store with another {field}; "
         f"give it another id, or load the file into a new store with: --store",
-        at=one.at,
+        at=item.at,
     )
 
 
-def _difference(one: Question, other: Question) -> str:
-    """The first field, in a person's words, in which two questions differ; '' when they do not."""
+def _difference(question: Question, other: Question) -> str:
+    """Return the first field, in a person's words, in which two questions differ; '' if they are equal."""
     fields = {"text": "text", "options": "list of options", "answer": "answer", "split": "split"}
     for field, words in {**fields, "facts": "list of facts", "kind": "kind"}.items():
-        if getattr(one, field) != getattr(other, field):
+        if getattr(question, field) != getattr(other, field):
             return words
-    return "" if set(one.evidence) == set(other.evidence) else "list of evidence"
+    return "" if set(question.evidence) == set(other.evidence) else "list of evidence"
 
 
 def _store_rationales(db: Database, task_name: str, teacher: str, questions: Sequence[Question]) -> int:
-    """Keep what the file explains. Its conclusion is the gold answer: that is what the file explains."""
-    given = [Rationale(q.key, 0, q.rationale, q.answer) for q in questions if q.rationale and q.answer]
-    if not given:
+    """Store the file's explanations as rationales that conclude on the gold answer; return how many were new."""
+    rationales = [Rationale(q.key, 0, q.rationale, q.answer) for q in questions if q.rationale and q.answer]
+    if not rationales:
         return 0
     from kard.teacher.records import store_rationales
 
     try:
-        return store_rationales(db, task_name, teacher, given)
+        return store_rationales(db, task_name, teacher, rationales)
     except BadInput as error:
         # The file's name is the teacher's: a changed explanation can only be another teacher's.
         raise BadInput(f"{error}; an explanation that changed belongs in a file of another name") from error

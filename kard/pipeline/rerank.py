@@ -25,13 +25,10 @@ def train_reranker(run: Run) -> str:
 
     reranker_id = train(
         run.db,
-        run.name,
+        _dataset(run),
         resolve(run.encoder),
-        run.adapters,
         run.options.settings.reranker,
-        index_id=run.index_id,
-        teacher_id=run.teacher_id,
-        limit=run.options.train_limit,
+        run.adapters,
         knowledge=run.knowledge,
         progress=run.progress,
     )
@@ -62,9 +59,10 @@ def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
 
 
 def _dataset(run: Run) -> RerankerDataset:
-    from kard.reranker.dataset import read_lessons
+    from kard.reranker.dataset import read_dataset
 
-    return read_lessons(run.db, run.name, run.index_id, teacher_id=run.teacher_id, limit=run.options.train_limit)
+    questions = QuestionSet(run.name, "train", run.options.train_limit)
+    return read_dataset(run.db, questions, run.index_id, teacher_id=run.teacher_id)
 
 
 def _data_of(run: Run, reranker_id: str) -> str:

@@ -22,7 +22,9 @@ def train_student(run: Run, size: str, method: str) -> str:
         from kard.student.records import register_prompted
 
         teacher = run.teacher_id if chosen.shots else None
-        return register_prompted(run.db, run.task, size, base, chosen, run.options.settings.prompting, teacher_id=teacher)
+        return register_prompted(
+            run.db, run.task, size, base, chosen, run.options.settings.prompting, teacher_id=teacher
+        )
     from kard.student.training.train import train_student as train
 
     return train(
