@@ -1,4 +1,4 @@
-"""Published students: what peft and transformers load gives the student's own logits, and no path leaks."""
+"""Published adapters: peft and transformers load them with the student's own logits, and no path leaks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAMILIES = ("decoder", "qwen2", "gemma", "gemma3_text", "opt", "gpt2", "encoder-
 
 
 def make_base(folder: Path, family: str) -> Path:
-    """A random model of a few thousand weights with a byte-level tokenizer, saved as a base is."""
+    """Save a random model of a few thousand weights with a byte-level tokenizer."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, T5Config
     from transformers import T5ForConditionalGeneration as T5
@@ -65,13 +65,13 @@ def make_base(folder: Path, family: str) -> Path:
         shape: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
         config = T5Config(**sizes, **shape, initializer_factor=3.0)
         config.decoder_start_token_id = 0  # pyright: ignore[reportAttributeAccessIssue]  # of every config
-        made: Any = T5(config)
+        model: Any = T5(config)
     else:
         shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
         shape |= {"max_position_embeddings": 256, "initializer_range": 0.3, **OWN.get(family, {})}
         config = AutoConfig.for_model("llama" if family == "decoder" else family, **sizes, **shape)
-        made = AutoModelForCausalLM.from_config(config)
-    made.save_pretrained(folder)
+        model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -90,24 +90,24 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def taught(
+def train_students(
     store: Path, base: Path, *methods: str, name: str = "choice", settings: StudentTraining = SETTINGS
 ) -> dict[str, str]:
-    """Ids of students, by method, that a store got."""
+    """Train students into a store; return their ids by method."""
 
-    def found(question: str) -> list[Passage]:
+    def retrieve(question: str) -> list[Passage]:
         return [Passage.of("d", 0, "Air", f"{question} It is in the air.")]
 
     gases = ["helium", "nitrogen", "neon"]
-    made = [
+    examples = [
         dspy.Example(question=f"Which is gas {i}?", options=gases, rationale="It is light.", answer=gases[i])
         for i in range(3)
     ]
     ids: dict[str, str] = {}
     for method in methods:
         program = kard.finetune(
-            PARTS.RetrieveThenAnswer(PARTS.Answer, found),
-            [example.with_inputs("question", "options") for example in made],
+            PARTS.RetrieveThenAnswer(PARTS.Answer, retrieve),
+            [example.with_inputs("question", "options") for example in examples],
             base=str(base), method=method, settings=settings, store=store, name=name,
         )  # fmt: skip
         ids[method] = program.get_lm().identity.id
@@ -115,8 +115,8 @@ def taught(
     return ids
 
 
-def answered(store: Path, student: str, right: int, of: int) -> None:
-    """An evaluation of the student."""
+def store_evaluation(store: Path, student: str, right: int, of: int) -> None:
+    """Add an evaluation of the student to the store."""
     db = open_store(store)
     evaluation = db.table("evaluations").insert(
         {
@@ -147,54 +147,54 @@ def logits(loaded: Any, ids: torch.Tensor, kind: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_both_forms_give_the_logits_of_the_student_itself(family: str, tmp_path: Path) -> None:
+def test_adapter_and_merged_model_give_the_students_own_logits(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     base, store = make_base(tmp_path / "base", family), tmp_path / "kard.db"
     kind = "encoder-decoder" if family == "encoder-decoder" else "decoder"
-    student = taught(store, base, "kard")["kard"]
+    student = train_students(store, base, "kard")["kard"]
     for words in (("adapter",), ("merged", "--merge")):
         done = export(store, student[:8], str(tmp_path / words[0]), *words[1:])
         assert done.exit_code == 0, done.output
     here: Any = kard.load_student(store).engine.student  # pyright: ignore[reportAttributeAccessIssue]
     here.base.activate(here.adapter)
     ids = torch.tensor([here.base.tokens.prompt(PROMPT, 200)])
-    own = logits(here.base.generator.model, ids, kind)
+    student_logits = logits(here.base.generator.model, ids, kind)
     here.base.activate(None)
-    assert not torch.allclose(own, logits(here.base.generator.model, ids, kind), atol=1e-2)
+    assert not torch.allclose(student_logits, logits(here.base.generator.model, ids, kind), atol=1e-2)
 
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSeq2SeqLM
     peft = PeftModel.from_pretrained(auto.from_pretrained(base), str(tmp_path / "adapter"))
-    torch.testing.assert_close(own, logits(peft.eval(), ids, kind), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(student_logits, logits(peft.eval(), ids, kind), rtol=1e-3, atol=1e-3)
     merged = auto.from_pretrained(tmp_path / "merged").eval()
-    torch.testing.assert_close(own, logits(merged, ids, kind), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(student_logits, logits(merged, ids, kind), rtol=1e-3, atol=1e-3)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert tokenizer(PROMPT, add_special_tokens=False)["input_ids"] == here.base.tokens.ids(PROMPT)
 
-    told = [
+    texts = [
         f.read_text("utf-8")
         for f in tmp_path.glob("*/*")
         if f.parent.name in ("adapter", "merged") and f.suffix in (".json", ".md")
     ]
-    assert len(told) >= 7
-    assert not any(part in text for text in told for part in (str(tmp_path), str(Path.home()), os.sep + "tmp"))
+    assert len(texts) >= 7
+    assert not any(part in text for text in texts for part in (str(tmp_path), str(Path.home()), os.sep + "tmp"))
 
 
-def test_who_serves_with_vllm_is_told_what_it_takes(tmp_path: Path) -> None:
+def test_the_card_says_how_vllm_serves_the_student(tmp_path: Path) -> None:
     base, store = make_base(tmp_path / "base", "decoder"), tmp_path / "kard.db"
     for dora in (False, True):
         lora = replace(SETTINGS.lora, dora=dora)
-        student = taught(store, base, "kard", settings=replace(SETTINGS, lora=lora))["kard"]
+        student = train_students(store, base, "kard", settings=replace(SETTINGS, lora=lora))["kard"]
         assert export(store, student, str(tmp_path / f"{dora}")).exit_code == 0
         card = (tmp_path / f"{dora}" / "README.md").read_text("utf-8")
         assert ("--lora-modules student=DIR" in card) is not dora
         assert ("vLLM serves no DoRA adapters: write the whole model with" in card) is dora
 
 
-def test_weights_that_were_trained_themselves_are_published_as_a_model(kind: str, tmp_path: Path) -> None:
+def test_weights_that_were_trained_themselves_are_published_as_a_whole_model(kind: str, tmp_path: Path) -> None:
     base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
-    student = taught(store, base, "kard", settings=replace(SETTINGS, full=True, upper_half=False))["kard"]
+    student = train_students(store, base, "kard", settings=replace(SETTINGS, full=True, upper_half=False))["kard"]
     refused = export(store, student, str(tmp_path / "adapter"))
     assert refused.exit_code == 1
     assert "were trained themselves; export it whole with: --merge" in refused.output
@@ -209,9 +209,9 @@ def test_weights_that_were_trained_themselves_are_published_as_a_model(kind: str
     assert "of unknown version" not in (tmp_path / "merged" / "README.md").read_text("utf-8")
 
 
-def test_a_published_folder_is_a_student_again(kind: str, tmp_path: Path) -> None:
+def test_a_published_folder_loads_as_the_same_student(kind: str, tmp_path: Path) -> None:
     base, store = make_base(tmp_path / "base", kind), tmp_path / "kard.db"
-    student = taught(store, base, "rd")["rd"]
+    student = train_students(store, base, "rd")["rd"]
     few = Decoding(max_new_tokens=5)
     texts: list[str] = []
     for source in (store, tmp_path / "adapter", tmp_path / "merged"):
@@ -234,12 +234,12 @@ def test_a_published_folder_is_a_student_again(kind: str, tmp_path: Path) -> Non
         kard.load_student(tmp_path / "adapter", base=str(base))
 
 
-def test_the_card_is_what_the_hub_reads_and_says_what_the_store_holds(tmp_path: Path) -> None:
+def test_the_hub_can_read_the_card_and_the_card_states_what_the_store_holds(tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
     store = tmp_path / "kard.db"
-    student = taught(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
-    answered(store, student, right=7, of=9)
+    student = train_students(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
+    store_evaluation(store, student, right=7, of=9)
     assert export(store, student, str(tmp_path / "out")).exit_code == 0
     read: Any = ModelCard.load(tmp_path / "out" / "README.md")
     assert (read.data.library_name, read.data.pipeline_tag, read.data.license) == ("peft", "text-generation", None)
@@ -248,8 +248,8 @@ def test_the_card_is_what_the_hub_reads_and_says_what_the_store_holds(tmp_path: 
     text = read.text
     assert "| test | no passages, vote of 3 | accuracy | 7 of 9 | 0.778 [0.453, 0.937] |" in text
     row = next(open_store(store).query("select * from students"))
-    for known in (student, row["sha256"], row["base_sha256"], row["data_sha256"]):
-        assert f"`{known}`" in text
+    for value in (student, row["sha256"], row["base_sha256"], row["data_sha256"]):
+        assert f"`{value}`" in text
     prompt = render_prompt(
         PARTS.Answer,
         {
@@ -266,11 +266,11 @@ def test_the_card_is_what_the_hub_reads_and_says_what_the_store_holds(tmp_path: 
     ).read_bytes()
 
 
-def test_what_is_there_stays_and_half_of_a_folder_never_does(
+def test_existing_files_are_kept_and_a_partial_folder_never_appears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, mine = tmp_path / "kard.db", tmp_path / "mine"
-    student = taught(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
+    student = train_students(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     refused = export(store, student, str(mine))
@@ -296,9 +296,9 @@ def test_what_is_there_stays_and_half_of_a_folder_never_does(
     assert (tmp_path / "new" / "README.md").exists()
 
 
-def test_a_task_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
+def test_a_task_that_does_not_come_with_kard_is_named_by_its_file(tmp_path: Path) -> None:
     store = tmp_path / "kard.db"
-    student = taught(store, make_base(tmp_path / "base", "decoder"), "kard", name="gates")["kard"]
+    student = train_students(store, make_base(tmp_path / "base", "decoder"), "kard", name="gates")["kard"]
     facts = tmp_path / "kard.adapters" / student / "kard.json"
     facts.unlink()  # as `kard train student` leaves it: its prompts stand in the task's file
     lacking = export(store, student, str(tmp_path / "out"))
@@ -309,7 +309,7 @@ def test_a_task_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "hub", "told"),
+    ("spec", "hub", "name"),
     [
         ("google/flan-t5-base", "google/flan-t5-base", "google/flan-t5-base"),
         ("google/flan-t5-base@refs/pr/7", "google/flan-t5-base", "google/flan-t5-base@refs/pr/7"),
@@ -318,8 +318,8 @@ def test_a_task_of_ones_own_is_named_by_its_file(tmp_path: Path) -> None:
         ("~/models/mine", "", "mine"),
     ],
 )
-def test_a_base_is_told_without_its_path(spec: str, hub: str, told: str) -> None:
-    assert (folder.hub_id(spec), folder.public_name(spec)) == (hub, told)
+def test_a_base_is_named_without_its_path(spec: str, hub: str, name: str) -> None:
+    assert (folder.hub_id(spec), folder.public_name(spec)) == (hub, name)
 
 
 anything = st.text(max_size=40) | st.sampled_from(
@@ -328,7 +328,7 @@ anything = st.text(max_size=40) | st.sampled_from(
 
 
 def outside_blocks(text: str) -> list[str]:
-    """The lines that Markdown reads: those in no fenced block, which ends with the fence that it began with."""
+    """Return the lines outside fenced blocks; a block ends with the fence that it began with."""
     lines: list[str] = []
     fence = ""
     for line in text.split("\n"):
@@ -343,7 +343,7 @@ def outside_blocks(text: str) -> list[str]:
 
 
 @given(title=anything, value=anything, prompt=anything | st.just("# "))
-def test_a_card_stays_a_card_whatever_stands_in_the_store(title: str, value: str, prompt: str) -> None:
+def test_no_text_of_the_store_breaks_out_of_the_card(title: str, value: str, prompt: str) -> None:
     text = render_card(
         Card(
             title,
@@ -378,9 +378,7 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
 
     from kard.config import RerankerTraining
     from kard.records import canonical
-    from kard.reranker.adapters import prepare, save
-    from kard.reranker.model import Reranker
-    from kard.reranker.training import untrained
+    from kard.reranker.model import Reranker, make_trainable, save_adapter, untrained_model
 
     folder, store = make_base(tmp_path / "base", "decoder"), tmp_path / "kard.db"
     torch.manual_seed(2)
@@ -388,12 +386,12 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
     BertModel(BertConfig(vocab_size=280, num_hidden_layers=2, **size)).save_pretrained(folder)
     base = bases.resolve(str(folder))
     settings = RerankerTraining(lora=Lora(rank=2, alpha=4))
-    encoder = untrained(base, settings)
-    prepare(encoder, base, settings)
+    encoder = untrained_model(base, settings.scorer, max_length=settings.max_length)
+    make_trainable(encoder, base, settings)
     for weight in encoder.model.parameters():
         if weight.requires_grad:
             torch.nn.init.normal_(weight, std=0.5)
-    sha256 = save(tmp_path / "kard.adapters" / "cafe", encoder, base)
+    sha256 = save_adapter(tmp_path / "kard.adapters" / "cafe", encoder, base)
     db = open_store(store)
     db.table("indexes").insert({"id": "ix", "path": "x", "passages": 1, "analyser": "a", "created": "n"})
     metrics = {"held_out": 4, "hits_after": {"1": 0.75}, "hits_bm25": {"1": 0.5}}
@@ -408,19 +406,19 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
     for words in (("adapter",), ("merged", "--merge")):
         done = export(store, "ca", str(tmp_path / words[0]), *words[1:])
         assert done.exit_code == 0, done.output
-    own = Reranker.load(db, "cafe", tmp_path / "kard.adapters").encoder.model
+    student_logits = Reranker.load(db, "cafe", tmp_path / "kard.adapters").encoder.model
     ids = torch.tensor([[5, 6, 7]])
     plain: Any = AutoModel.from_pretrained(folder)
     with torch.no_grad():
-        wanted = own(input_ids=ids).last_hidden_state
-        assert not torch.allclose(wanted, plain(input_ids=ids).last_hidden_state, atol=1e-2)
+        expected = student_logits(input_ids=ids).last_hidden_state
+        assert not torch.allclose(expected, plain(input_ids=ids).last_hidden_state, atol=1e-2)
         for loaded in (
             PeftModel.from_pretrained(plain, str(tmp_path / "adapter")),
             AutoModel.from_pretrained(tmp_path / "merged"),
         ):
-            torch.testing.assert_close(wanted, loaded(input_ids=ids).last_hidden_state, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(expected, loaded(input_ids=ids).last_hidden_state, rtol=1e-4, atol=1e-4)
     read: Any = ModelCard.load(tmp_path / "adapter" / "README.md")
-    assert [(one.metric_type, one.metric_value) for one in read.data.eval_results] == [("hits@1", 0.75)]
+    assert [(result.metric_type, result.metric_value) for result in read.data.eval_results] == [("hits@1", 0.75)]
     assert "| held-out training questions | BM25 | hits@1 | 2 of 4 | 0.500 [0.150, 0.850] |" in read.text
     assert str(tmp_path) not in read.content + (tmp_path / "adapter" / "adapter_config.json").read_text()
 
@@ -428,19 +426,19 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
 # docs/python.md
 
 
-def test_every_example_of_the_page_on_python_runs(
+def test_every_example_of_docs_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from kard.knowledge.indexing import index_documents
 
     base = make_base(tmp_path / "base", "decoder")
-    taught(tmp_path / "kard.db", base, "kard", "rd")
-    told = {
+    train_students(tmp_path / "kard.db", base, "kard", "rd")
+    gases = {
         "Nitrogen": "Nitrogen gives divers the bends, a gas of the air.",
         "Helium": "Helium is a gas; divers breathe it.",
         "Neon": "Neon is a gas that glows.",
     }
-    documents = [Document(name, name, text) for name, text in told.items()]
+    documents = [Document(name, name, text) for name, text in gases.items()]
     index_documents(documents, tmp_path / "kard.knowledge", source="gases")
     monkeypatch.chdir(tmp_path)
     options = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL

@@ -36,7 +36,7 @@ def row(key: str = "q1", sample: Any = 0, text: str = "So the answer is yes.", *
     return {"question_id": key, "sample": sample, "rationale": text, "model": "m-1", "answer_given": True, **more}
 
 
-def written(path: Path, rows: Sequence[object]) -> Path:
+def write_rows(path: Path, rows: Sequence[object]) -> Path:
     text = "".join(f"{r if isinstance(r, str) else json.dumps(r, ensure_ascii=False)}\n" for r in rows)
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(text.encode()))
@@ -45,7 +45,7 @@ def written(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
-def kept(db: Database) -> list[tuple[Any, ...]]:
+def stored_rationales(db: Database) -> list[tuple[Any, ...]]:
     return db.execute(
         "select q.key, t.name, r.sample, r.conclusion, r.accepted from rationales r"
         " join questions q on q.id = r.question_id join teachers t on t.id = r.teacher_id order by 1, 2, 3"
@@ -60,8 +60,8 @@ def test_a_rationale_is_accepted_when_its_own_conclusion_is_the_gold_answer(db: 
         row("q2", 1, "Gold is noble.", model="m-2"),
         row("q3", 0, "So the answer is yes."),
     ]
-    assert load_rationales(db, "tiny", written(tmp_path / "r.jsonl.gz", rows)) == 5
-    assert kept(db) == [
+    assert load_rationales(db, "tiny", write_rows(tmp_path / "r.jsonl.gz", rows)) == 5
+    assert stored_rationales(db) == [
         ("q1", "recorded:m-1", 0, "A", 1),
         ("q1", "recorded:m-1", 1, "B", 0),
         ("q2", "recorded:m-2", 0, "B", 1),
@@ -71,7 +71,7 @@ def test_a_rationale_is_accepted_when_its_own_conclusion_is_the_gold_answer(db: 
 
 
 def test_loading_a_file_twice_equals_once(db: Database, tmp_path: Path) -> None:
-    path = written(tmp_path / "r.jsonl", [row("q1"), row("q2", 3)])
+    path = write_rows(tmp_path / "r.jsonl", [row("q1"), row("q2", 3)])
     assert load_rationales(db, "tiny", path) == 2
     before = list(db.conn.iterdump())
     assert load_rationales(db, "tiny", path) == 0
@@ -95,56 +95,56 @@ def test_loading_a_file_twice_equals_once(db: Database, tmp_path: Path) -> None:
         ("{", "not JSON"),
     ],
 )
-def test_a_bad_row_is_named_by_its_line_and_nothing_is_half_loaded(
+def test_a_bad_row_is_named_by_its_line_and_nothing_is_loaded(
     db: Database, tmp_path: Path, bad: object, problem: str
 ) -> None:
     text = bad if isinstance(bad, str) else json.dumps(bad)
-    path = written(tmp_path / "r.jsonl", [row("q1"), text])
+    path = write_rows(tmp_path / "r.jsonl", [row("q1"), text])
     with pytest.raises(BadInput) as caught:
         load_rationales(db, "tiny", path)
     assert str(caught.value).startswith(f"{path}:2: ")
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert kept(db) == []
+    assert stored_rationales(db) == []
     assert db.table("teachers").count == 0
 
 
-def test_a_broken_gzip_is_refused_and_nothing_is_half_loaded(db: Database, tmp_path: Path) -> None:
-    path = written(
+def test_a_broken_gzip_is_refused_and_nothing_is_loaded(db: Database, tmp_path: Path) -> None:
+    path = write_rows(
         tmp_path / "r.jsonl.gz", [row("q1", i, f"Reason {i * i}. The answer is yes.") for i in range(200)]
     )
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(BadInput, match="the gzip ends early"):
         load_rationales(db, "tiny", path)
-    assert kept(db) == []
+    assert stored_rationales(db) == []
 
 
-def test_another_text_under_a_known_sample_is_refused_whole(db: Database, tmp_path: Path) -> None:
-    load_rationales(db, "tiny", written(tmp_path / "one.jsonl", [row("q1")]))
-    path = written(tmp_path / "two.jsonl", [row("q2"), row("q1", text="The answer is no.")])
+def test_another_text_for_a_stored_sample_is_refused_and_nothing_is_loaded(db: Database, tmp_path: Path) -> None:
+    load_rationales(db, "tiny", write_rows(tmp_path / "one.jsonl", [row("q1")]))
+    path = write_rows(tmp_path / "two.jsonl", [row("q2"), row("q1", text="The answer is no.")])
     with pytest.raises(BadInput, match=r"two.jsonl:2: sample 0 of question 'q1' is in the store with another text"):
         load_rationales(db, "tiny", path)
-    assert kept(db) == [("q1", "recorded:m-1", 0, "A", 1)]
+    assert stored_rationales(db) == [("q1", "recorded:m-1", 0, "A", 1)]
 
 
 def test_rationales_that_came_with_questions_conclude_on_what_they_explain(db: Database) -> None:
     given = [Rationale("q1", 0, "Iron reacts with water.", "A"), Rationale("q2", 0, "So the answer is yes.", "B")]
     assert store_rationales(db, "tiny", "notes", given) == 2
-    assert kept(db) == [("q1", "recorded:notes", 0, "A", 1), ("q2", "recorded:notes", 0, "A", 0)]
+    assert stored_rationales(db) == [("q1", "recorded:notes", 0, "A", 1), ("q2", "recorded:notes", 0, "A", 0)]
     with pytest.raises(BadInput, match="kard load tiny FILE"):
         store_rationales(db, "tiny", "notes", [Rationale("q1", 1, "x"), Rationale("q9", 0, "y")])
-    assert len(kept(db)) == 2
+    assert len(stored_rationales(db)) == 2
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
-def test_what_is_exported_loads_again_as_it_was(db: Database, tmp_path: Path, name: str) -> None:
+def test_an_exported_file_loads_as_the_same_rationales(db: Database, tmp_path: Path, name: str) -> None:
     rows = [
         row("q1", 0, "Line one.\nThe answer is \N{LEFT DOUBLE QUOTATION MARK}yes\N{RIGHT DOUBLE QUOTATION MARK}."),
         row("q1", 4),
         row("q2", 0, model="m-2", answer_given=False),
         {k: v for k, v in row("q2", 0, model="m-3").items() if k != "answer_given"},
     ]
-    load_rationales(db, "tiny", written(tmp_path / "in.jsonl", rows))
+    load_rationales(db, "tiny", write_rows(tmp_path / "in.jsonl", rows))
     path = tmp_path / name
     assert export_rationales(db, "tiny", path) == 4
     raw = path.read_bytes()
@@ -154,15 +154,15 @@ def test_what_is_exported_loads_again_as_it_was(db: Database, tmp_path: Path, na
     other = open_store(tmp_path / "other.db")
     store_questions(other, "tiny", QUESTIONS)
     assert load_rationales(other, "tiny", path) == 4
-    assert kept(other) == kept(db)
+    assert stored_rationales(other) == stored_rationales(db)
     export_rationales(other, "tiny", path)
     assert path.read_bytes() == raw
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [name]
     other.conn.close()
 
 
-def test_one_teacher_alone_is_exported_by_name(db: Database, tmp_path: Path) -> None:
-    load_rationales(db, "tiny", written(tmp_path / "in.jsonl", [row("q1"), row("q1", model="m-2")]))
+def test_the_rationales_of_one_teacher_can_be_exported(db: Database, tmp_path: Path) -> None:
+    load_rationales(db, "tiny", write_rows(tmp_path / "in.jsonl", [row("q1"), row("q1", model="m-2")]))
     path = tmp_path / "out.jsonl"
     assert export_rationales(db, "tiny", path, "recorded:m-2") == 1
     assert json.loads(path.read_text())["model"] == "m-2"
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_one_line(db: Database, tmp_
         export_rationales(db, "tiny", tmp_path / name)
 
 
-def test_recorded_rationales_of_a_published_teacher_load_whole_and_come_back(
+def test_recorded_rationales_of_a_published_teacher_load_and_export_unchanged(
     store: Database, shared_data: Path, tmp_path: Path
 ) -> None:
     folder = shared_data / "strategyqa"
@@ -211,8 +211,10 @@ def test_recorded_rationales_of_a_published_teacher_load_whole_and_come_back(
     assert load_rationales(store, "real", source) == 0
     path = tmp_path / "out.jsonl.gz"
     assert export_rationales(store, "real", path) == 343
-    with gzip.open(source, "rt") as one, gzip.open(path, "rt") as two:
-        first, second = ({json.dumps(json.loads(line), sort_keys=True) for line in stream} for stream in (one, two))
+    with gzip.open(source, "rt") as original, gzip.open(path, "rt") as exported:
+        first, second = (
+            {json.dumps(json.loads(line), sort_keys=True) for line in stream} for stream in (original, exported)
+        )
     assert first == second
 
 

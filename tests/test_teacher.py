@@ -1,4 +1,4 @@
-"""Asking a teacher: only for what is missing, within the budget, and nothing paid for is lost."""
+"""Asking a teacher: only for missing samples, within the budget, and nothing that was paid for is lost."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ ONE = Teaching(samples=1, workers=1)
 TRAIN = QuestionSet("tiny", "train")
 
 
-def said(text: str) -> str:
+def completion(text: str) -> str:
     return f"[[ ## rationale ## ]]\n{text}\n\n[[ ## completed ## ]]"
 
 
-YES, NO = said("It is heavy. So the answer is (A) yes."), said("It is noble. So the answer is (B) no.")
+YES, NO = completion("It is heavy. So the answer is (A) yes."), completion("It is noble. So the answer is (B) no.")
 
 
 def lm_of(engine: Any, model: str = "scripted") -> dspy.LM:
@@ -59,7 +59,7 @@ def db(store: Database) -> Database:
     return store
 
 
-def kept(db: Database) -> list[tuple[Any, ...]]:
+def stored_rationales(db: Database) -> list[tuple[Any, ...]]:
     return db.execute(
         "select q.key, r.sample, r.conclusion, r.accepted from rationales r"
         " join questions q on q.id = r.question_id order by 1, 2"
@@ -71,9 +71,9 @@ def test_each_question_with_a_known_answer_gets_its_samples_once(
 ) -> None:
     settings = Teaching(samples=2, workers=4)
     engine = script(*[("copper", NO)] * 2, *[("sink", YES)] * 2, input_tokens=30, output_tokens=7)
-    taught = teach(db, tiny_task, TRAIN, lm_of(engine), settings, name="wise")
-    assert taught == TeachSummary(added=4, accepted=4, skipped=0, cost=0, prompt_tokens=120, completion_tokens=28)
-    assert kept(db) == [("q1", 0, "B", 1), ("q1", 1, "B", 1), ("q2", 0, "A", 1), ("q2", 1, "A", 1)]
+    summary = teach(db, tiny_task, TRAIN, lm_of(engine), settings, name="wise")
+    assert summary == TeachSummary(added=4, accepted=4, skipped=0, cost=0, prompt_tokens=120, completion_tokens=28)
+    assert stored_rationales(db) == [("q1", 0, "B", 1), ("q1", 1, "B", 1), ("q2", 0, "A", 1), ("q2", 1, "A", 1)]
     row = next(db.query("select * from rationales"))
     assert (row["prompt_tokens"], row["completion_tokens"], row["cost"]) == (30, 7, 0)
     assert row["text"] in ("It is heavy. So the answer is (A) yes.", "It is noble. So the answer is (B) no.")
@@ -81,7 +81,7 @@ def test_each_question_with_a_known_answer_gets_its_samples_once(
     assert teach(db, tiny_task, TRAIN, lm_of(script()), settings, name="wise") == TeachSummary(0, 0, 0, 0, 0, 0)
     more = script(("copper", YES), ("sink", YES))
     assert teach(db, tiny_task, TRAIN, lm_of(more), replace(settings, samples=3), name="wise").added == 2
-    assert kept(db)[2] == ("q1", 2, "A", 0)
+    assert stored_rationales(db)[2] == ("q1", 2, "A", 0)
 
 
 def test_the_teacher_sees_the_example_the_options_and_the_right_answer(
@@ -102,7 +102,7 @@ def test_the_teacher_sees_the_example_the_options_and_the_right_answer(
 
 
 def test_samples_of_all_questions_come_before_second_samples(db: Database, tiny_task: Task) -> None:
-    lm = lm_of(object_that_never_answers())
+    lm = lm_of(engine_that_must_not_be_called())
     missing = missing_samples(db, tiny_task, TRAIN, lm, Teaching(samples=2))
     assert [(m.question.key, m.sample) for m in missing] == [("q1", 0), ("q2", 0), ("q1", 1), ("q2", 1)]
     assert [m.question.key for m in missing_samples(db, tiny_task, replace(TRAIN, limit=1), lm, ONE)] == ["q1"]
@@ -118,11 +118,11 @@ class Silence:
         raise AssertionError("nobody was to be asked")
 
 
-def object_that_never_answers() -> Silence:
+def engine_that_must_not_be_called() -> Silence:
     return Silence()
 
 
-def test_another_question_asked_makes_another_teacher_and_more_samples_do_not(tiny_task: Task) -> None:
+def test_another_prompt_makes_another_teacher_and_more_samples_do_not(tiny_task: Task) -> None:
     first = teacher_info(tiny_task, "m", ONE, "a").id
     assert teacher_info(tiny_task, "m", replace(ONE, samples=9, workers=3), "b").id == first
     assert teacher_info(tiny_task, "n", ONE, "a").id != first
@@ -136,24 +136,24 @@ def test_another_question_asked_makes_another_teacher_and_more_samples_do_not(ti
     assert teacher_info(replace(tiny_task, teach=renamed), "m", ONE, "a").id != first
 
 
-def test_an_unreadable_answer_is_asked_for_once_more_and_paid_for_in_the_row(
+def test_an_unreadable_reply_is_asked_for_once_more_and_its_tokens_count_in_the_row(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
-    taught = teach(db, tiny_task, replace(TRAIN, limit=1), lm_of(script("no form at all", NO)), ONE, name="wise")
-    assert taught == TeachSummary(added=1, accepted=1, skipped=0, cost=0, prompt_tokens=20, completion_tokens=10)
+    summary = teach(db, tiny_task, replace(TRAIN, limit=1), lm_of(script("no form at all", NO)), ONE, name="wise")
+    assert summary == TeachSummary(added=1, accepted=1, skipped=0, cost=0, prompt_tokens=20, completion_tokens=10)
     assert next(db.query("select prompt_tokens from rationales"))["prompt_tokens"] == 20
 
 
-def test_a_sample_that_stays_unreadable_is_left_out_and_counted(
+def test_a_sample_that_stays_unreadable_is_skipped_and_counted(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
-    engine = script("no form", said("  "), ("sink", YES))
-    taught = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
-    assert (taught.added, taught.skipped, taught.prompt_tokens) == (1, 1, 30)
-    assert kept(db) == [("q2", 0, "A", 1)]
+    engine = script("no form", completion("  "), ("sink", YES))
+    summary = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
+    assert (summary.added, summary.skipped, summary.prompt_tokens) == (1, 1, 30)
+    assert stored_rationales(db) == [("q2", 0, "A", 1)]
 
 
-def test_a_model_that_never_keeps_the_form_is_given_up(
+def test_a_model_whose_replies_are_never_readable_is_given_up(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     engine = script(*["no form"] * 40)
@@ -161,10 +161,10 @@ def test_a_model_that_never_keeps_the_form_is_given_up(
         TeacherFailed, match=r"scripted gave 20 answers in a row that hold no rationale; try another"
     ):
         teach(db, tiny_task, TRAIN, lm_of(engine), replace(ONE, samples=50), name="wise")
-    assert kept(db) == []
+    assert stored_rationales(db) == []
 
 
-def test_a_provider_that_fails_ends_in_one_line_and_what_was_paid_is_kept(
+def test_a_failing_provider_ends_in_one_line_and_paid_rationales_are_stored(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     failing = script(("copper", NO), ("sink", dspy.lm15.AuthError("wrong key\nsee the manual")))
@@ -175,19 +175,19 @@ def test_a_provider_that_fails_ends_in_one_line_and_what_was_paid_is_kept(
         "scripted does not answer (wrong key see the manual); 1 rationales were kept; "
         "go on with: kard teach tiny --model scripted"
     )
-    assert kept(db) == [("q1", 0, "B", 1)]
+    assert stored_rationales(db) == [("q1", 0, "B", 1)]
     assert teach(db, tiny_task, TRAIN, lm_of(script(("sink", YES))), ONE, name="wise").added == 1
 
 
-def test_a_question_too_long_for_the_model_is_left_out(
+def test_a_question_too_long_for_the_model_is_skipped(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     engine = script(("copper", dspy.lm15.ContextLengthError("too long")), ("sink", YES))
-    taught = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
-    assert (taught.added, taught.skipped) == (1, 1)
+    summary = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
+    assert (summary.added, summary.skipped) == (1, 1)
 
 
-def test_ctrl_c_keeps_what_is_under_way(db: Database, tiny_task: Task, script: Callable[..., Any]) -> None:
+def test_ctrl_c_stores_the_calls_under_way(db: Database, tiny_task: Task, script: Callable[..., Any]) -> None:
     engine = script(("copper", NO), ("sink", YES))
 
     class Slow:
@@ -201,24 +201,24 @@ def test_ctrl_c_keeps_what_is_under_way(db: Database, tiny_task: Task, script: C
             return nullcontext(self.advance)
 
         def advance(self, units: int) -> None:
-            if len(kept(db)) == 1:  # the quick one is kept, the slow one under way
+            if len(stored_rationales(db)) == 1:  # the quick one is stored, the slow one under way
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         teach(
             db, tiny_task, TRAIN, lm_of(Slow()), Teaching(samples=1, workers=2), name="wise", progress=Interrupted()
         )
-    assert [row[0] for row in kept(db)] == ["q1", "q2"]
+    assert [row[0] for row in stored_rationales(db)] == ["q1", "q2"]
 
 
-def test_a_budget_without_a_known_price_is_refused_and_the_first_rationale_kept(
+def test_a_budget_without_a_known_price_is_refused_and_the_first_rationale_stored(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
     with pytest.raises(BadConfig, match="the price of scripted is not known, so --max-cost cannot be kept"):
         teach(db, tiny_task, TRAIN, lm_of(script(NO)), Teaching(samples=5, workers=8), name="wise", max_cost=1)
-    assert len(kept(db)) == 1
+    assert len(stored_rationales(db)) == 1
     with pytest.raises(BadConfig, match="--max-cost must be more than 0"):
-        teach(db, tiny_task, TRAIN, lm_of(object_that_never_answers()), ONE, name="wise", max_cost=0)
+        teach(db, tiny_task, TRAIN, lm_of(engine_that_must_not_be_called()), ONE, name="wise", max_cost=0)
 
 
 @given(
@@ -239,7 +239,7 @@ def test_a_budget_is_never_passed_if_no_call_costs_more_than_the_highest_price_b
     assert budget.spent <= limit * (1 + 1e-9)
 
 
-def test_until_a_price_is_known_one_call_goes_out_alone() -> None:
+def test_until_a_price_is_known_calls_go_out_one_at_a_time() -> None:
     budget = Budget(1.0)
     assert budget.allows(0)
     assert not budget.allows(1)
@@ -250,7 +250,7 @@ def test_until_a_price_is_known_one_call_goes_out_alone() -> None:
 
 
 class Provider:
-    """A server that speaks OpenAI's protocol, on this machine. It answers what it was told to, and no more."""
+    """A local server that speaks OpenAI's protocol. It gives the scripted replies and no more."""
 
     def __init__(self) -> None:
         self.replies: list[str | int] = []
@@ -299,29 +299,29 @@ class Provider:
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    made = Provider()
-    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    server = Provider()
+    thread = threading.Thread(target=server.server.serve_forever, daemon=True)
     thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
     thread.join()
-    assert not made.excess, f"{made.excess} requests too many"
-    assert not made.replies, f"never asked for: {made.replies}"
+    assert not server.excess, f"{server.excess} requests too many"
+    assert not server.replies, f"never asked for: {server.replies}"
 
 
 def lm_at(provider: Provider, model: str = "openai/gpt-4o-mini") -> dspy.LM:
     return teacher_lm(model, temperature=1.0, max_tokens=512, api_base=provider.url)
 
 
-def test_tokens_and_dollars_of_each_call_stand_in_its_own_row(
+def test_each_row_has_the_tokens_and_dollars_of_its_own_call(
     db: Database, tiny_task: Task, provider: Provider
 ) -> None:
     provider.replies = [YES] * 6
-    taught = teach(db, tiny_task, TRAIN, lm_at(provider), Teaching(samples=3, workers=6), name="wise")
+    summary = teach(db, tiny_task, TRAIN, lm_at(provider), Teaching(samples=3, workers=6), name="wise")
     price = 1000 * 0.15e-6 + 500 * 0.6e-6  # dollars, gpt-4o-mini's price list
-    assert taught.cost == pytest.approx(6 * price)
-    assert (taught.prompt_tokens, taught.completion_tokens) == (6000, 3000)
+    assert summary.cost == pytest.approx(6 * price)
+    assert (summary.prompt_tokens, summary.completion_tokens) == (6000, 3000)
     rows = db.execute("select prompt_tokens, completion_tokens, cost from rationales").fetchall()
     assert rows == [(1000, 500, pytest.approx(price))] * 6
     assert expected_cost(db, tiny_task, lm_at(provider), ONE) == pytest.approx(price)
@@ -330,7 +330,7 @@ def test_tokens_and_dollars_of_each_call_stand_in_its_own_row(
     }
 
 
-def test_a_budget_stops_before_it_is_passed_and_the_next_run_goes_on(
+def test_a_run_stops_before_its_budget_is_passed_and_the_next_run_goes_on(
     db: Database, tiny_task: Task, provider: Provider
 ) -> None:
     settings = Teaching(samples=5, workers=8)
@@ -341,15 +341,15 @@ def test_a_budget_stops_before_it_is_passed_and_the_next_run_goes_on(
         "stopped after $0.0018: one rationale more can cost $0.0004 and pass --max-cost 0.002; 6 are missing; "
         "go on with: kard teach tiny --model openai/gpt-4o-mini"
     )
-    assert len(kept(db)) == 4
+    assert len(stored_rationales(db)) == 4
     provider.replies = [YES] * 6
     assert teach(db, tiny_task, TRAIN, lm_at(provider), settings, name="wise", max_cost=0.0028).added == 6
-    assert len(kept(db)) == 10
+    assert len(stored_rationales(db)) == 10
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """The arguments TASK and --store of a store with the questions."""
+    """Return the arguments TASK and --store of a store with the questions."""
     task = tmp_path / "tiny.py"
     task.write_text(
         "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
@@ -363,10 +363,10 @@ def files(tmp_path: Path) -> list[str]:
     return [str(task), "--store", str(tmp_path / "kard.db")]
 
 
-def test_the_command_asks_a_server_of_ones_own_and_keeps_no_key(
+def test_the_command_asks_a_server_of_ones_own_and_stores_no_key(
     files: list[str], provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = [
+    command = [
         "teach",
         *files,
         "--model",
@@ -379,17 +379,17 @@ def test_the_command_asks_a_server_of_ones_own_and_keeps_no_key(
         "1",
         "--quiet",
     ]
-    dry = CliRunner().invoke(main, [*asked, "--dry-run"])
+    dry = CliRunner().invoke(main, [*command, "--dry-run"])
     assert (dry.exit_code, dry.output) == (0, "2 requests to openai/fake\n")
     provider.replies = [NO, YES]
-    run = CliRunner().invoke(main, asked)
+    run = CliRunner().invoke(main, command)
     assert (run.exit_code, run.output) == (0, "2 rationales added, 2 accepted; $0.0000, 2000 + 1000 tokens\n")
-    again = CliRunner().invoke(main, asked)
+    again = CliRunner().invoke(main, command)
     assert again.output == "0 rationales added, 0 accepted; $0.0000, 0 + 0 tokens\n"
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-42")
     provider.replies = [401]
-    refused = CliRunner().invoke(main, [*asked, "--samples", "2"])
+    refused = CliRunner().invoke(main, [*command, "--samples", "2"])
     assert refused.exit_code == 1
     assert refused.output.startswith("Error: openai/fake does not answer (")
     assert refused.output.count("\n") == 1
@@ -397,15 +397,15 @@ def test_the_command_asks_a_server_of_ones_own_and_keeps_no_key(
     assert all(b"sk-secret-42" not in path.read_bytes() for path in tmp_path.glob("kard.db*"))
 
 
-def test_a_dry_run_tells_what_the_rest_will_cost_once_some_was_paid(files: list[str], provider: Provider) -> None:
-    asked = ["teach", *files, "--model", "openai/gpt-4o-mini", "--api-base", provider.url]
+def test_a_dry_run_estimates_the_rest_once_a_price_is_known(files: list[str], provider: Provider) -> None:
+    command = ["teach", *files, "--model", "openai/gpt-4o-mini", "--api-base", provider.url]
     provider.replies = [NO]
-    CliRunner().invoke(main, [*asked, "--samples", "1", "--limit", "1"])
-    dry = CliRunner().invoke(main, [*asked, "--samples", "100", "--dry-run"])
+    CliRunner().invoke(main, [*command, "--samples", "1", "--limit", "1"])
+    dry = CliRunner().invoke(main, [*command, "--samples", "100", "--dry-run"])
     assert dry.output == "199 requests to openai/gpt-4o-mini, about $0.09\n"
 
 
-def test_a_key_that_is_missing_is_asked_for_in_one_line(files: list[str], provider: Provider) -> None:
+def test_a_missing_key_is_named_in_one_line(files: list[str], provider: Provider) -> None:
     run = CliRunner().invoke(main, ["teach", *files, "--model", "openai/gpt-4o-mini", "--quiet"])
     assert run.exit_code == 1
     assert run.output.count("\n") == 1
@@ -418,7 +418,7 @@ def test_a_model_without_a_provider_is_refused(model: str) -> None:
         teacher_lm(model, temperature=1.0, max_tokens=512)
 
 
-def test_a_model_that_thinks_first_has_no_limit_of_ours(provider: Provider) -> None:
+def test_a_model_that_thinks_first_gets_no_limit(provider: Provider) -> None:
     assert teacher_lm("openai/gpt-5", temperature=1.0, max_tokens=512).kwargs["max_completion_tokens"] is None
     with pytest.raises(BadConfig, match="openai/gpt-5 refuses these settings"):
         teacher_lm("openai/gpt-5", temperature=0.2, max_tokens=512)

@@ -22,10 +22,10 @@ from datasette.app import Datasette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kard import schema as meanings
 from kard.cli import main
 from kard.db import now, open_store, read_store
 from kard.errors import NoStore
+from kard.schema import COLUMNS, queries, relations
 from kard.ui.database import Store, parse_parameters, parse_value
 from kard.ui.guard import inert
 from kard.ui.server import application
@@ -49,21 +49,21 @@ RAW = (
 
 
 def evil(word: str) -> str:
-    """A text that begins with a word to look for and goes on with all that should not happen."""
+    """Return a text that begins with a word to look for and goes on with everything that must not act."""
     return f"{word} {HURT}"
 
 
 def fill(path: Path) -> None:
-    """A store with a question of each split and everything that can belong to one, all of it hostile."""
+    """Make a store with a question of each split and everything that can belong to one, all of it hostile."""
     db = open_store(path)
-    made = now()
+    created = now()
     for number, split in ((1, "train"), (2, "test")):
         db.table("questions").insert(
             {
                 "id": number, "task": "metals", "key": f"q{number}", "split": split,
                 "text": evil(f"Rusting{number}"),
                 "options": json.dumps([evil("yes"), evil("no")]), "answer": "A", "kind": evil("kind"),
-                "facts": json.dumps([evil("fact")]), "hash": str(number), "created": made,
+                "facts": json.dumps([evil("fact")]), "hash": str(number), "created": created,
             }
         )  # fmt: skip
     db.table("passages").insert_all(
@@ -71,19 +71,19 @@ def fill(path: Path) -> None:
         for i in range(14)
     )
     db.table("evidence").insert({"question_id": 2, "document": "d3"})
-    index = {"id": "index", "path": "x", "passages": 14, "analyser": "{}", "created": made}
+    index = {"id": "index", "path": "x", "passages": 14, "analyser": "{}", "created": created}
     db.table("indexes").insert(index)
     teacher = {"id": "t", "name": "oracle", "model": evil("model"), "instructions": "", "sampling": "{}"}
-    db.table("teachers").insert({**teacher, "created": made})
+    db.table("teachers").insert({**teacher, "created": created})
     for number in (1, 2):
         db.table("rationales").insert(
             {"id": number, "question_id": number, "teacher_id": "t", "sample": 0, "text": evil(f"Because{number}"),
-             "conclusion": "A", "accepted": 1, "created": made}
+             "conclusion": "A", "accepted": 1, "created": created}
         )  # fmt: skip
     for number, query, rationale in ((1, "question", None), (2, "rationale", 2)):
         db.table("retrievals").insert(
             {"id": number, "index_id": "index", "question_id": 2, "rationale_id": rationale, "query": query,
-             "depth": 14, "milliseconds": 1.5, "created": made}
+             "depth": 14, "milliseconds": 1.5, "created": created}
         )  # fmt: skip
         order = range(14) if query == "question" else reversed(range(14))
         db.table("hits").insert_all(
@@ -97,7 +97,7 @@ def fill(path: Path) -> None:
             for rank, i in enumerate(order, start=1)
         )
     made_of = {"base": "b", "base_sha256": "", "settings": "{}", "data_sha256": "", "path": "", "sha256": ""}
-    trained = {**made_of, "task": "metals", "milliseconds": 2000, "created": made}
+    trained = {**made_of, "task": "metals", "milliseconds": 2000, "created": created}
     db.table("rerankers").insert({**trained, "id": "rr", "index_id": "index", "questions": 1, "metrics": "{}"})
     db.table("rerank_scores").insert_all(
         {"reranker_id": "rr", "retrieval_id": 1, "rank": rank, "passage_id": f"p{i}", "score": 1 / rank}
@@ -109,13 +109,13 @@ def fill(path: Path) -> None:
         db.table("evaluations").insert(
             {"id": number, "task": "metals", "split": "test", "student_id": "s", "retriever": retriever, "k": 2,
              "index_id": "index", "reranker_id": "rr" if number == 2 else None, "decoding": "{}",
-             "hash": str(number), "created": made}
+             "hash": str(number), "created": created}
         )  # fmt: skip
         read = ["p0", "p1"] if number == 1 else ["p5", "p3"]
         db.table("predictions").insert(
             {"id": number, "evaluation_id": number, "question_id": 2, "answer": "BA"[number - 1],
              "correct": number - 1, "votes": 1, "passages": json.dumps(read), "milliseconds": 3, "flops": 1e9,
-             "created": made}
+             "created": created}
         )  # fmt: skip
         db.table("samples").insert(
             {"prediction_id": number, "sample": 0, "text": evil(f"Wrote{number}"), "answer": "BA"[number - 1],
@@ -123,10 +123,10 @@ def fill(path: Path) -> None:
         )  # fmt: skip
     db.table("judgements").insert(
         {"question_id": 2, "passage_id": "p3", "verdict": "good", "note": evil("Noted"), "author": evil("me"),
-         "created": made}
+         "created": created}
     )  # fmt: skip
     db.table("steps_log").insert(
-        {"task": "metals", "step": "teach", "started": made, "milliseconds": 1, "added": 2, "note": evil("note")}
+        {"task": "metals", "step": "teach", "started": created, "milliseconds": 1, "added": 2, "note": evil("note")}
     )
     db.close()
 
@@ -144,14 +144,14 @@ def ui(path: Path) -> Datasette:
 
 
 def get(ui: Datasette, address: str, **settings: Any) -> Any:
-    """The answer of the whole application to one request, redirects followed."""
+    """Return the whole application's response to one request, redirects followed."""
     return asyncio.run(ui.client.get(address, follow_redirects=True, **settings))
 
 
 def addresses(path: Path) -> list[str]:
-    """Every kind of page: the front, every table, view, row and canned query, the finder, a trace."""
+    """Return the address of every kind of page: tables, views, rows, canned queries, the finder, traces."""
     db = read_store(path)
-    names = [r.name for r in meanings.relations(db)]
+    names = [r.name for r in relations(db)]
     db.close()
     keys = {"hits": "1,1", "rerank_scores": "rr,1,1", "evidence": "2,d3", "samples": "1,0", "passages": "p3"}
     tables = ("questions", "rationales", "predictions", "teachers")
@@ -161,7 +161,7 @@ def addresses(path: Path) -> list[str]:
         "/metals",
         *(f"/metals/{name}" for name in names),
         *(f"/metals/{table}/{key}" for table, key in rows.items()),
-        *(f"/metals/{query.name}" for query in meanings.queries()),
+        *(f"/metals/{query.name}" for query in queries()),
         "/metals/questions?_facet=text&_facet=kind&_sort_desc=text",
         "/metals/passages?_search=Passage3",
         "/metals?sql=select+*+from+samples",
@@ -220,31 +220,31 @@ def test_the_trace_of_a_question_shows_all_that_led_to_each_answer(ui: Datasette
     assert "Noted" in sections["judgements"]
 
 
-def test_a_question_that_is_not_there_is_not_found_in_one_sentence(ui: Datasette, capfd: Any) -> None:
+def test_a_missing_question_gives_404_in_one_sentence(ui: Datasette, capfd: Any) -> None:
     page = get(ui, "/-/kard/question/99")
     assert page.status_code == 404
     assert "no question" in page.text
     assert capfd.readouterr() == ("", "")
 
 
-def test_questions_are_found_by_words_task_split_and_who_got_them_wrong(ui: Datasette) -> None:
-    def found(query: str) -> list[str]:
+def test_questions_are_found_by_words_task_split_and_condition_that_got_them_wrong(ui: Datasette) -> None:
+    def ids(query: str) -> list[str]:
         return re.findall(r"href=\"/-/kard/question/(\d+)\"", get(ui, f"/-/kard?{query}").text)
 
-    assert found("") == ["2", "1"]  # answered ones first
-    assert found("text=rusting1") == ["1"]
-    assert found("text=q2") == ["2"]
-    assert found("split=train") == ["1"]
-    assert found("task=none") == []
-    assert found("wrong_in=1") == ["2"]
-    assert found("wrong_in=2") == []
-    assert found("from=1") == ["1"]
-    assert found("text=%25") == []  # no wildcard
+    assert ids("") == ["2", "1"]  # answered ones first
+    assert ids("text=rusting1") == ["1"]
+    assert ids("text=q2") == ["2"]
+    assert ids("split=train") == ["1"]
+    assert ids("task=none") == []
+    assert ids("wrong_in=1") == ["2"]
+    assert ids("wrong_in=2") == []
+    assert ids("from=1") == ["1"]
+    assert ids("text=%25") == []  # no wildcard
     assert "right in 1 of 2 conditions" in get(ui, "/-/kard").text
 
 
 def test_a_canned_query_has_its_comment_and_a_field_for_each_parameter(ui: Datasette) -> None:
-    for query in meanings.queries():
+    for query in queries():
         page = get(ui, f"/metals/{query.name}").text
         assert query.meaning.split("`")[0].replace("'", "&#39;").strip() in page, query.name
         fields = re.findall(r"<input type=\"text\" id=\"qp\d+\" name=\"(\w+)\"", page)
@@ -253,14 +253,14 @@ def test_a_canned_query_has_its_comment_and_a_field_for_each_parameter(ui: Datas
 
 def test_a_canned_query_opens_with_examples_from_the_store(ui: Datasette) -> None:
     opened = asyncio.run(ui.client.get("/metals/answers"))
-    there = "/metals/answers?split=test&task=metals&question="
-    assert (opened.status_code, opened.headers["location"]) == (302, there)
+    address = "/metals/answers?split=test&task=metals&question="
+    assert (opened.status_code, opened.headers["location"]) == (302, address)
     assert "0 results" in get(ui, "/metals/search_passages").text  # no example: a form that waits for a word
     assert asyncio.run(ui.client.get("/metals/conditions")).status_code == 200
     assert asyncio.run(ui.client.get("/metals/answers?task=x")).status_code == 200
 
 
-def test_what_is_typed_into_a_field_means_what_it_means_to_kard_query(ui: Datasette) -> None:
+def test_a_forms_fields_are_read_as_kard_query_reads_parameters(ui: Datasette) -> None:
     def rows(address: str) -> list[dict[str, Any]]:
         return get(ui, address).json()
 
@@ -296,8 +296,8 @@ def test_nothing_can_be_written(ui: Datasette, path: Path) -> None:
     for statement in ("delete from questions", "insert into questions default values", "pragma user_version = 7"):
         assert get(ui, f"/metals?sql={quote(statement)}").status_code == 400, statement
     (store,) = (s for s in ui.databases.values() if isinstance(s, Store))
-    for asked in (False, True):
-        connection = store.connect(write=asked)
+    for write in (False, True):
+        connection = store.connect(write=write)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("delete from questions")
         connection.close()
@@ -305,7 +305,7 @@ def test_nothing_can_be_written(ui: Datasette, path: Path) -> None:
     assert get(ui, "/metals.db").status_code == 403
 
 
-def test_what_a_running_step_writes_is_seen_at_the_next_look(tmp_path: Path) -> None:
+def test_what_a_running_step_writes_is_seen_at_the_next_request(tmp_path: Path) -> None:
     fill(tmp_path / "metals.db")
     ui = application(tmp_path / "metals.db")
     count = "/metals.json?_shape=array&sql=select+count(*)+as+n+from+steps_log"
@@ -390,14 +390,14 @@ def test_inert_text_has_no_control_and_changes_nothing_else(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.integers(-(10**17), 10**17) | st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 3)))
-def test_a_number_that_is_typed_is_that_number(number: float) -> None:
+def test_a_number_in_a_field_is_read_as_that_number(number: float) -> None:
     typed = f"{number:.3f}" if isinstance(number, float) else str(number)
     assert parse_value(typed) == number
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_whatever_is_typed_is_something_that_sqlite_can_be_given(text: str) -> None:
+def test_sqlite_accepts_the_value_of_any_text_in_a_field(text: str) -> None:
     value = parse_value(text)
     assert value is None or str(value) == text or float(value) == float(text)
     connection = sqlite3.connect(":memory:")
@@ -405,7 +405,7 @@ def test_whatever_is_typed_is_something_that_sqlite_can_be_given(text: str) -> N
     connection.close()
 
 
-def test_a_taken_port_is_told_in_one_line_that_names_the_option(path: Path) -> None:
+def test_a_taken_port_gives_one_line_that_names_the_option(path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = CliRunner().invoke(main, ["ui", "--store", str(path), "--port", str(port), "--no-open"])
@@ -413,7 +413,7 @@ def test_a_taken_port_is_told_in_one_line_that_names_the_option(path: Path) -> N
     assert refused.output == f"Error: port {port} is taken; name another with: kard ui --port {port + 1}\n"
 
 
-def test_no_store_and_no_kard_store_are_told_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_and_a_foreign_store_give_one_line(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:
         connection.execute("create table t (x)")
@@ -440,14 +440,14 @@ def test_no_option_lets_another_machine_in() -> None:
 
 def test_every_table_column_and_canned_query_says_what_it_means(path: Path) -> None:
     db = read_store(path)
-    known = meanings.relations(db)
+    tables = relations(db)
     db.close()
-    silent = [r.name for r in known if not r.meaning]
-    silent += [f"{r.name}.{c.name}" for r in known for c in r.columns if not c.meaning]
-    silent += [q.name for q in meanings.queries() if not q.meaning]
+    silent = [r.name for r in tables if not r.meaning]
+    silent += [f"{r.name}.{c.name}" for r in tables for c in r.columns if not c.meaning]
+    silent += [q.name for q in queries() if not q.meaning]
     assert silent == [], "say it in a comment of store/, or in kard/schema.py"
-    names = {c.name for r in known for c in r.columns} | {f"{r.name}.{c.name}" for r in known for c in r.columns}
-    assert set(meanings.COLUMNS) - names == set()
+    names = {c.name for r in tables for c in r.columns} | {f"{r.name}.{c.name}" for r in tables for c in r.columns}
+    assert set(COLUMNS) - names == set()
 
 
 # In a browser
@@ -455,7 +455,7 @@ def test_every_table_column_and_canned_query_says_what_it_means(path: Path) -> N
 
 @pytest.fixture(scope="module")
 def address(path: Path) -> Iterator[str]:
-    """Where `kard ui` itself answers, as its own process says."""
+    """Start `kard ui` in a process and yield the address that it prints."""
     command = [sys.executable, "-c", "from kard.cli import main; main(prog_name='kard')", "ui"]
     with subprocess.Popen(
         [*command, "--store", str(path), "--port", "0", "--no-open"],
@@ -472,13 +472,13 @@ def address(path: Path) -> Iterator[str]:
 
 
 def width(browser: Any, pixels: int) -> None:
-    """Show pages as a screen of that width does."""
+    """Give the browser a screen of that width."""
     screen = {"width": pixels, "height": 844, "deviceScaleFactor": 1, "mobile": pixels < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
 def visit(browser: Any, address: str) -> None:
-    """Open the page, and go on when its heading is there: a busy machine can take longer than the browser says."""
+    """Open the page and wait for its heading: a busy machine can take longer than the browser says."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get(address)
@@ -487,7 +487,7 @@ def visit(browser: Any, address: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", [1280, 390])
-def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, address: str, pixels: int) -> None:
+def test_pages_load_fit_the_screen_and_run_no_text(browser: Any, address: str, pixels: int) -> None:
     width(browser, pixels)
     pages = ("/", "/metals", "/metals/passages", "/metals/questions/2", "/metals/stored_texts?evaluation=1",
              "/-/kard", "/-/kard/question/2")  # fmt: skip
@@ -503,7 +503,7 @@ def test_pages_load_fit_the_screen_and_run_nothing_of_a_text(browser: Any, addre
 
 
 def follow(browser: Any, element: Any) -> None:
-    """Click, and go on when the next page is there: a busy machine takes longer than the click."""
+    """Click and wait for the next page: a busy machine takes longer than the click."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     old = browser.find_element("tag name", "html")

@@ -1,4 +1,4 @@
-"""Another model reads rationales: it is not told the answer, is asked once, and both opinions are kept."""
+"""Another model reads rationales: without the answer, once each, and both opinions are stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadConfig, Missing, TeacherFailed
-from kard.evaluation.quality import quality, read_written
+from kard.evaluation.rationale_quality import measure_rationales, read_rationales
 from kard.pipeline.load import store_questions
 from kard.questions import QuestionSet
 from kard.records import Question
@@ -36,7 +36,7 @@ RATIONALES = (
 )
 
 
-def said(text: str) -> str:
+def completion(text: str) -> str:
     return f"[[ ## answer ## ]]\n{text}\n\n[[ ## completed ## ]]"
 
 
@@ -57,29 +57,29 @@ def db(store: Database) -> Database:
 def test_a_verifier_reads_each_rationale_once_and_without_its_closing(
     db: Database, script: Callable[..., Any]
 ) -> None:
-    engine = script(("copper", said("(B) no")), ("sink", said("no")), input_tokens=30, output_tokens=7)
+    engine = script(("copper", completion("(B) no")), ("sink", completion("no")), input_tokens=30, output_tokens=7)
     done = verify(db, TRAIN, lm_of(engine), name="second", workers=2)
     assert done == VerifySummary(added=2, agreed=1, cost=0, prompt_tokens=60, completion_tokens=14)
     copper = next(prompt for prompt in engine.prompts if "copper" in prompt)
     assert "(A) yes\n(B) no" in copper
     assert "It is noble." in copper
     assert "the answer is (B)" not in copper
-    found = db.execute("select rationale_id, answer, agrees, reply from verifications order by 1").fetchall()
-    assert found == [(1, "B", 1, "(B) no"), (2, "B", 0, "no")]
+    opinions = db.execute("select rationale_id, answer, agrees, reply from verifications order by 1").fetchall()
+    assert opinions == [(1, "B", 1, "(B) no"), (2, "B", 0, "no")]
     assert list(db.query("select name, model from verifiers")) == [{"name": "second", "model": "scripted"}]
     assert verify(db, TRAIN, lm_of(script()), name="second") == VerifySummary(0, 0, 0, 0, 0)
     verdicts = db.execute("select id, verdict, verified from rationale_verdicts order by id").fetchall()
     assert verdicts == [(1, "accepted", 1), (2, "accepted", 0), (3, "unread", None)]
-    (line,) = quality(read_written(db, "tiny"), None)
+    (line,) = measure_rationales(read_rationales(db, "tiny"), None)
     assert (line.accepted, line.verified) == (pytest.approx(2 / 3), 0.5)
 
 
-def test_what_a_verifier_does_not_name_is_no_answer_and_two_opinions_must_both_agree(
+def test_a_reply_without_an_option_is_no_answer_and_two_opinions_must_both_agree(
     db: Database, script: Callable[..., Any]
 ) -> None:
-    vague = script(("copper", said("It cannot be said.")), ("sink", said("A")))
+    vague = script(("copper", completion("It cannot be said.")), ("sink", completion("A")))
     assert verify(db, TRAIN, lm_of(vague, "one"), name="one").agreed == 1
-    verify(db, TRAIN, lm_of(script(("copper", said("B")), ("sink", said("A"))), "two"), name="two")
+    verify(db, TRAIN, lm_of(script(("copper", completion("B")), ("sink", completion("A"))), "two"), name="two")
     assert db.execute("select id, verified from rationale_verdicts order by id").fetchall() == [
         (1, 0),
         (2, 1),
@@ -89,7 +89,7 @@ def test_what_a_verifier_does_not_name_is_no_answer_and_two_opinions_must_both_a
     assert db.execute("select count(*) from verifications").fetchone() == (2,)
 
 
-def test_only_what_was_asked_for_is_read(db: Database) -> None:
+def test_limit_and_teacher_narrow_what_is_read(db: Database) -> None:
     def ids(questions: QuestionSet, teacher: str | None = None) -> list[int]:
         return [rationale.rationale_id for rationale in unverified(db, questions, "m", teacher)]
 
@@ -99,11 +99,11 @@ def test_only_what_was_asked_for_is_read(db: Database) -> None:
     assert verifier_info("m", "v").id != verifier_info("n", "v").id
 
 
-def test_a_run_that_cannot_go_on_says_why(db: Database, script: Callable[..., Any]) -> None:
+def test_a_run_that_cannot_continue_says_why(db: Database, script: Callable[..., Any]) -> None:
     with pytest.raises(Missing, match="no rationales of tiny/dev; ask a teacher with: kard teach tiny --split dev"):
         verify(db, QuestionSet("tiny", "dev"), lm_of(script()), name="v")
     with pytest.raises(BadConfig, match="the price of scripted is not known"):
-        verify(db, TRAIN, lm_of(script(said("A"))), name="v", max_cost=1.0)
+        verify(db, TRAIN, lm_of(script(completion("A"))), name="v", max_cost=1.0)
     assert db.execute("select count(*) from verifications").fetchone() == (1,)
     for sample in range(1, UNREADABLE + 1):
         row = {"question_id": 1, "teacher_id": "t", "sample": sample, "text": "x", "accepted": 0, "created": "now"}
@@ -114,7 +114,7 @@ def test_a_run_that_cannot_go_on_says_why(db: Database, script: Callable[..., An
         verify(db, TRAIN, lm_of(script(*["nothing"] * 2 * UNREADABLE), "two"), name="v", workers=1)
 
 
-def test_the_command_asks_for_a_provider_and_tells_what_it_would_ask(db: Database, tmp_path: Path) -> None:
+def test_the_command_demands_a_provider_and_a_dry_run_counts_the_requests(db: Database, tmp_path: Path) -> None:
     (file,) = [row[2] for row in db.execute("pragma database_list")]
     run = CliRunner()
     wrong = run.invoke(main, ["verify", "choice", "--model", "gpt", "--store", file])
