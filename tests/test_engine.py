@@ -23,20 +23,22 @@ from dspy.lm15 import Config, Message, Request
 
 import kard
 from kard.api import finetune as finetuning
-from kard.api.demonstrations import lessons
+from kard.api.demonstrations import predictor_calls
 from kard.api.lm import StudentLM, StudentPredict
 from kard.config import METHODS, Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
 from kard.models import bases
-from kard.models import load as loading
+from kard.models import hardware as loading
 from kard.models.bases import Base
-from kard.records import Passage
-from kard.student.generation import queue
-from kard.student.generation.engine import StudentEngine
+from kard.records import Passage, Sample
+from kard.student.generation import engine as engines
+from kard.student.generation.engine import Queue, StudentEngine
+from kard.student.generation.student import Row
+from kard.student.records import register_prompted
 from kard.student.tokens import Ids
 from kard.student.training import checkpoint
-from kard.student.training import step as stepping
+from kard.student.training import train as training
 from kard.student.training.loss import Example
 
 PARTS = import_module("kard.programs._common")
@@ -154,18 +156,19 @@ def program(base: Base, tmp_path: Path) -> Iterator[Any]:
     made.get_lm().close()
 
 
-def asked(program: Any) -> list[list[str]]:
-    """Notes the prompts of each batch that its student generates."""
-    student: Any = cast(StudentEngine, program.get_lm().engine).student
-    noted: list[list[str]] = []
-    generate = student.generate
+def batches_of(program: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return a list that receives the prompts of each batch that the program's student answers."""
+    student = cast(StudentEngine, program.get_lm().engine).student
+    batches: list[list[str]] = []
+    generate_rows = engines.generate_rows
 
-    def generated(prompts: list[str], *rest: Any, **more: Any) -> Any:
-        noted.append(list(prompts))
-        return generate(prompts, *rest, **more)
+    def noting(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
+        if rows[0].student is student:
+            batches.append([row.prompt for row in rows])
+        return generate_rows(rows, decoding)
 
-    student.generate = generated
-    return noted
+    monkeypatch.setattr(engines, "generate_rows", noting)
+    return batches
 
 
 # The package
@@ -203,7 +206,7 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
 
     monkeypatch.setattr(finetuning, "fit", noting)
     made = taught(base, tmp_path, method)
-    writer = made.get_lm().engine.student.home.writer
+    writer = made.get_lm().engine.student.base.generator
     seen: list[Ids] = []
     read = writer.read
 
@@ -217,14 +220,14 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
     made.get_lm().close()
     assert sorted(trained) == sorted(seen)
     assert len({tuple(ids) for ids in seen}) == 4
-    text = writer and made.get_lm().engine.student.home.tokens.text(seen[0])
+    text = writer and made.get_lm().engine.student.base.tokens.text(seen[0])
     assert ("It was found." in text) == METHODS[method].reads
     assert text.removesuffix("</s>").endswith("Rationale:" if METHODS[method].reasons else "Answer:")
 
 
 def test_a_label_that_bears_an_inputs_name_is_trained_on_in_place_of_what_was_found() -> None:
     silver = labelled(passages=["Silver: found with the rationale."])
-    made = lessons(task_program(), silver, METHODS["kard"], SETTINGS)
+    made = predictor_calls(task_program(), silver, METHODS["kard"], SETTINGS)
     assert all("\n[1] Silver: found with the rationale.\nRationale:" in one.prompt for one in made)
     assert made[0].pieces == (("", " P0 was born in Ilm."), ("\nAnswer:", " Ilm"))
 
@@ -235,7 +238,7 @@ def test_a_letter_or_a_text_is_learnt_in_the_form_that_the_settings_name() -> No
             example = dspy.Example(question="Where?", options=TOWNS, answer=answer).with_inputs(
                 "question", "options"
             )
-            (lesson,) = lessons(task_program(None), [example], METHODS["ft"], settings)
+            (lesson,) = predictor_calls(task_program(None), [example], METHODS["ft"], settings)
             assert lesson.pieces[-1][1] == wanted
 
 
@@ -256,7 +259,7 @@ def test_every_predictor_of_a_program_learns_what_the_programs_code_gives_it() -
     example = dspy.Example(question="why?", query="reasons", reasoning="so", answer="because").with_inputs(
         "question"
     )
-    made = lessons(TwoSteps(), [example], METHODS["kard"], SETTINGS)
+    made = predictor_calls(TwoSteps(), [example], METHODS["kard"], SETTINGS)
     assert [(one.predictor, one.prompt, one.pieces) for one in made] == [
         ("ask", "Question: why?\nQuery:", (("", " reasons"),)),
         (
@@ -265,7 +268,7 @@ def test_every_predictor_of_a_program_learns_what_the_programs_code_gives_it() -
             (("", " so"), ("\nAnswer:", " because")),
         ),
     ]
-    without = lessons(TwoSteps(), [example], METHODS["ka-ft"], SETTINGS)
+    without = predictor_calls(TwoSteps(), [example], METHODS["ka-ft"], SETTINGS)
     assert without[1].prompt == "[1] All of reasons\nQuestion: WHY?\nAnswer:"
 
 
@@ -276,28 +279,28 @@ def test_what_an_example_lacks_is_named_in_one_line() -> None:
         (bare, r"example 0 does not say which of its fields are inputs; mark them: .with_inputs"),
     ):
         with pytest.raises(BadInput, match=words):
-            lessons(TwoSteps(), [example], METHODS["kard"], SETTINGS)
+            predictor_calls(TwoSteps(), [example], METHODS["kard"], SETTINGS)
     for signature in ("question -> answer: list[str]", "question -> facts: dict[str, str], answer"):
         with pytest.raises(BadInput, match="a student writes a line of text"):
-            lessons(dspy.Predict(signature), [], METHODS["kard"], SETTINGS)
+            predictor_calls(dspy.Predict(signature), [], METHODS["kard"], SETTINGS)
     with pytest.raises(BadInput, match="nothing to learn"):
-        lessons(TwoSteps(), [], METHODS["kard"], SETTINGS)
+        predictor_calls(TwoSteps(), [], METHODS["kard"], SETTINGS)
     with pytest.raises(BadInput, match="there is no teacher"):
-        lessons(TwoSteps(), [], METHODS["kard"], SETTINGS, metric=right)
+        predictor_calls(TwoSteps(), [], METHODS["kard"], SETTINGS, metric=right)
 
 
 def test_a_teachers_calls_are_learnt_where_the_metric_holds(script: Callable[..., Any]) -> None:
     said = "[[ ## rationale ## ]]\nI know {0}.\n\n[[ ## answer ## ]]\n{0}\n\n[[ ## completed ## ]]"
     replies = [(f"P{i} born", said.format(TOWNS[0])) for i in range(3)]
     teacher = dspy.LM("teacher", engine=script(*replies), cache=False, num_retries=0)
-    made = lessons(
+    made = predictor_calls(
         task_program(), labelled(3), METHODS["rd"], SETTINGS, teacher=teacher, metric=right, num_threads=2
     )
     (kept,) = made  # only P0 was born in the town that the teacher always names
     assert kept.prompt == "Question: Where was P0 born?\nOptions: (A) Ilm (B) Dorn (C) Sarn\nRationale:"
     assert kept.pieces == (("", " I know Ilm."), ("\nAnswer:", " Ilm"))
     with pytest.raises(BadInput, match=r"the teacher's predictors are ask, reply\.predict, not reason"):
-        lessons(task_program(), labelled(1), METHODS["rd"], SETTINGS, teacher=TwoSteps())
+        predictor_calls(task_program(), labelled(1), METHODS["rd"], SETTINGS, teacher=TwoSteps())
 
 
 def test_typed_answers_come_back_as_their_types(base: Base, tmp_path: Path) -> None:
@@ -380,9 +383,11 @@ def test_what_cannot_be_trained_is_refused_before_it_costs_anything(base: Base, 
 # An ordinary LM
 
 
-def test_evaluate_and_parallel_share_batches_and_change_no_answer(program: Any) -> None:
+def test_evaluate_and_parallel_share_batches_and_change_no_answer(
+    program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = [program(**example.inputs()).text for example in labelled(8)]
-    batches = asked(program)
+    batches = batches_of(program, monkeypatch)
     examples = labelled(8)
     result = dspy.Evaluate(devset=examples, metric=length, num_threads=8, display_progress=False)(program)
     assert [prediction.text for _, prediction, _ in result.results] == alone
@@ -515,7 +520,7 @@ class Killed(BaseException):
 def test_a_killed_finetuning_goes_on_where_it_was(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, steps, fatal = stepping.Stepper.step, [0], [0]
+    step, steps, fatal = training.Stepper.step, [0], [0]
 
     def counted(*args: Any, **more: Any) -> float:
         steps[0] += 1
@@ -523,7 +528,7 @@ def test_a_killed_finetuning_goes_on_where_it_was(
             raise Killed
         return step(*args, **more)
 
-    monkeypatch.setattr(stepping.Stepper, "step", counted)
+    monkeypatch.setattr(training.Stepper, "step", counted)
     monkeypatch.setattr(finetuning, "Checkpoint", partial(checkpoint.Checkpoint, every=0.0))
     longer: dict[str, Any] = {"settings": replace(SETTINGS, epochs=3, batch=2)}
     whole = taught(base, tmp_path / "whole", **longer).get_lm().identity
@@ -562,7 +567,9 @@ def test_students_are_found_by_what_a_person_says_of_them(store: Path) -> None:
         kard.load_student(store.parent)
 
 
-def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Path) -> None:
+def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kard.knowledge.indexing import index_documents
     from kard.records import Document
 
@@ -573,7 +580,7 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
     assert made.answer in TOWNS
     assert len(made.passages) == 2
     assert made.passages[0].title == "P3"
-    batches = asked(program)
+    batches = batches_of(program, monkeypatch)
     copy = program.deepcopy()
     assert copy(question="Where was P4 born?", options=TOWNS).passages[0].title == "P4"
     assert "\n[1] P4: P4 was born in Dorn.\n[2] " in batches[0][0]
@@ -588,23 +595,24 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(store: Pat
             kard.load_program(store, "choice", **wrong)
 
 
-def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(base: Base, tmp_path: Path) -> None:
+def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kard import tasks
     from kard.config import Prompting
     from kard.pipeline.load import store_questions
     from kard.records import Question
-    from kard.student.generation.prompted import register
 
     task = tasks.load("choice")
     db = open_store(tmp_path / "kard.db")
     told = Question("q", "train", "Where was Q born?", tuple(TOWNS), "C", rationale="Q was born in Sarn.")
     store_questions(db, "choice", [told])
-    register(db, task, "tiny", base, METHODS["few-shot-cot"], Prompting(max_length=900), teacher_id=None)
+    register_prompted(db, task, "tiny", base, METHODS["few-shot-cot"], Prompting(max_length=900), teacher_id=None)
     db.close()
     program: Any = kard.load_program(
         tmp_path / "kard.db", "choice", method="few-shot-cot", retriever="none", decoding=FEW
     )
-    batches = asked(program)
+    batches = batches_of(program, monkeypatch)
     assert program(question="Where was P born?", options=TOWNS).answer in TOWNS
     ((prompt,),) = batches
     assert prompt.startswith("Reason in a few short sentences")
@@ -615,7 +623,7 @@ def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(base: Ba
         tmp_path / "kard.db", "choice", method="few-shot-cot", retriever="none", decoding=FEW
     )
     other.load(tmp_path / "p.json")
-    again = asked(other)
+    again = batches_of(other, monkeypatch)
     other(question="Where was P born?", options=TOWNS)
     assert again[0][0].startswith("Name the town.\n\nQuestion: Where was Q born?")
 
@@ -623,7 +631,9 @@ def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(base: Ba
 # MIPROv2
 
 
-def test_miprov2_runs_over_a_student_and_keeps_it(program: Any, script: Callable[..., Any]) -> None:
+def test_miprov2_runs_over_a_student_and_keeps_it(
+    program: Any, script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reply = "[[ ## observations ## ]]\nx\n\n[[ ## summary ## ]]\nx\n\n[[ ## program_description ## ]]\nx\n\n"
     reply += "[[ ## module_description ## ]]\nx\n\n[[ ## proposed_instruction ## ]]\nName the town.\n\n"
     engine = script(*[reply + "[[ ## completed ## ]]"] * 4)
@@ -636,7 +646,7 @@ def test_miprov2_runs_over_a_student_and_keeps_it(program: Any, script: Callable
         num_candidates=2,
         num_threads=4,
     )
-    batches = asked(program)
+    batches = batches_of(program, monkeypatch)
     best = optimizer.compile(
         program, trainset=labelled(2), valset=labelled(4), num_trials=2, minibatch=False,
         max_bootstrapped_demos=1, max_labeled_demos=1, program_aware_proposer=False,
@@ -657,9 +667,9 @@ def request(prompt: str, **config: Any) -> Request:
 def test_an_idle_engine_has_no_thread_and_the_next_request_starts_one(
     program: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "IDLE", 0.05)
+    monkeypatch.setattr(engines, "IDLE", 0.05)
     engine = cast(StudentEngine, program.get_lm().engine)
-    engine.student.home.queue = fresh = queue.Queue()  # others asked the same base before
+    engine.queue = fresh = Queue()  # others asked the same base before
     fresh.open(engine)
 
     def threads() -> list[str]:

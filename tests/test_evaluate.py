@@ -180,14 +180,14 @@ def answers(folder: Path) -> list[tuple[object, ...]]:
     return database(folder).execute(sql).fetchall()
 
 
-ALL = ("evaluate", "--students", "all,prompted", "--retrievers", "none,bm25,reranker,silver", "--quiet")
+ALL = ("evaluate", "--student", "all,prompted", "--retriever", "none,bm25,reranker,silver", "--quiet")
 
 
 def test_every_student_and_base_answers_the_same_questions_and_a_second_time_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.models import load as loading
-    from kard.student.generation import student as model
+    from kard.models import hardware as loading
+    from kard.student.generation.student import loaded_base
 
     loads: list[str] = []
     load = loading.load_model
@@ -196,7 +196,7 @@ def test_every_student_and_base_answers_the_same_questions_and_a_second_time_non
         loads.append(base.spec)
         return load(base, precision)
 
-    model.resident.cache_clear()
+    loaded_base.cache_clear()
     monkeypatch.setattr(loading, "load_model", counted)
     first = kard(folder, *ALL).output
     # ft reads nothing; kard of two seeds and three prompted methods read from four retrievers each
@@ -211,14 +211,14 @@ def test_every_student_and_base_answers_the_same_questions_and_a_second_time_non
 
 
 def test_each_seed_reads_by_the_reranker_of_its_own_seed(folder: Path) -> None:
-    kard(folder, "evaluate", "--students", "kard", "--retrievers", "reranker", "--quiet")
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "reranker", "--quiet")
     found = database(folder).execute(
         "select s.seed, json_extract(r.settings, '$.seed') from evaluations e"
         " join students s on s.id = e.student_id join rerankers r on r.id = e.reranker_id order by 1"
     )
     assert found.fetchall() == [(0, 0), (1, 1)]
     (newest,) = database(folder).execute("select id from rerankers order by rowid desc limit 1").fetchone()
-    kard(folder, "evaluate", "--students", "seed=0", "--retrievers", "reranker", "--reranker", newest, "--quiet")
+    kard(folder, "evaluate", "--student", "seed=0", "--retriever", "reranker", "--reranker", newest, "--quiet")
     labels = json.loads(kard(folder, "report", "--json").output)["accuracy"]
     assert len({row["variant"] for row in labels if row["method"] == "kard"}) == 2
 
@@ -226,40 +226,40 @@ def test_each_seed_reads_by_the_reranker_of_its_own_seed(folder: Path) -> None:
 def test_students_with_few_questions_left_answer_them_in_one_batch_as_they_would_alone(
     folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.student.generation import multi_adapter as mixed
+    from kard.student.generation import batch as generation
 
     batches: list[tuple[int, int, str]] = []
-    answered = mixed.answered
+    generate_batches = generation.generate_batches
 
     def noted(writer: Any, rows: Any, *rest: Any) -> Any:
         batches.append((len({row.student.name for row in rows}), len(rows), threading.current_thread().name))
-        return answered(writer, rows, *rest)
+        return generate_batches(writer, rows, *rest)
 
-    monkeypatch.setattr(mixed, "answered", noted)
-    kard(folder, "evaluate", "--students", "kard", "--retrievers", "bm25,silver", "--quiet")
+    monkeypatch.setattr(generation, "generate_batches", noted)
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "bm25,silver", "--quiet")
     here = threading.main_thread().name
     assert all(batch == (2, 4, here) for batch in batches)  # two students, two questions
     assert 1 <= len(batches) <= 2  # what silver finds may be what BM25 found
     apart = copied(trained, tmp_path / "apart")
     for seed in "01":
-        kard(apart, "evaluate", "--students", f"kard/seed={seed}", "--retrievers", "bm25,silver", "--quiet")
+        kard(apart, "evaluate", "--student", f"kard/seed={seed}", "--retriever", "bm25,silver", "--quiet")
     assert answers(apart) == answers(folder)
 
 
 def test_what_a_batch_answered_is_kept_before_the_next_one_starts(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kard.student.generation import multi_adapter as mixed
+    from kard.student.generation import batch as generation
 
     kept: list[int] = []
-    answered = mixed.answered
+    generate_batches = generation.generate_batches
 
     def noted(*args: Any) -> Any:
         kept.append(database(folder).table("predictions").count)
-        return answered(*args)
+        return generate_batches(*args)
 
-    monkeypatch.setattr(mixed, "answered", noted)
-    kard(folder, "answer", "--method", "ft", "--retriever", "none", "--set", "decoding.batch=1", "--quiet")
+    monkeypatch.setattr(generation, "generate_batches", noted)
+    kard(folder, "evaluate", "--student", "ft", "--retriever", "none", "--set", "decoding.batch=1", "--quiet")
     assert kept == [0, 1]
 
 
@@ -297,8 +297,8 @@ def test_a_size_may_have_another_base_than_the_task_declares(trained: Path, fold
     refused = kard(folder, "train", "student", "--method", "ft", "--size", "mine", code=1).output
     assert "gates has no size 'mine'; it declares tiny" in refused
     kard(folder, "train", "student", "--method", "ft", "--size", "mine", *mine, "--quiet")
-    kard(folder, "evaluate", "--students", "mine/ft,tiny/ft", "--retrievers", "none", "--quiet")
-    kard(folder, "evaluate", "--students", "zero-shot", "--size", "mine", *mine, "--retrievers", "none", "--quiet")
+    kard(folder, "evaluate", "--student", "mine/ft,tiny/ft", "--retriever", "none", "--quiet")
+    kard(folder, "evaluate", "--student", "zero-shot", "--size", "mine", *mine, "--retriever", "none", "--quiet")
     lines = json.loads(kard(folder, "report", "--json").output)["accuracy"]
     assert [(row["size"], row["method"]) for row in lines[2:]] == [
         ("mine", "zero-shot"), ("mine", "ft"), ("tiny", "ft"),
@@ -312,7 +312,7 @@ def test_a_size_may_have_another_base_than_the_task_declares(trained: Path, fold
 
 def test_votes_are_over_stored_samples_and_stand_apart_from_greedy_answers(folder: Path) -> None:
     for more in ((), ("-n", "3")):
-        kard(folder, "evaluate", "--students", "ft,kard/seed=1", "--retrievers", "bm25", "--quiet", *more)
+        kard(folder, "evaluate", "--student", "ft,kard/seed=1", "--retriever", "bm25", "--quiet", *more)
     samples = [row[:5] for row in answers(folder) if row[0] == "kard"]
     assert len(samples) == 2 * (1 + 3)
     lines = json.loads(kard(folder, "report", "--json").output)["accuracy"]
@@ -329,8 +329,8 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(folder: Path) -> None
 
 
 def test_prompted_bases_have_rows_without_adapters_that_nobody_takes_for_trained_ones(folder: Path) -> None:
-    kard(folder, "evaluate", "--students", "few-shot", "--retrievers", "bm25", "--quiet")
-    kard(folder, "evaluate", "--students", "prompted", "--retrievers", "none", "--quiet")
+    kard(folder, "evaluate", "--student", "few-shot", "--retriever", "bm25", "--quiet")
+    kard(folder, "evaluate", "--student", "prompted", "--retriever", "none", "--quiet")
     db = database(folder)
     found = db.execute("select method, path, examples from students where path = '' order by method").fetchall()
     assert found == [("few-shot", "", 3), ("few-shot-cot", "", 3), ("zero-shot", "", 0)]
@@ -349,25 +349,25 @@ def test_a_prompted_base_is_asked_by_the_run_of_the_task_too(folder: Path) -> No
 
 def prompts_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     """The prompts that an evaluation wrote."""
-    from kard.student.generation.student import Student
+    from kard.student.generation import engine
 
     seen: list[str] = []
-    generate = Student.generate
+    generate_rows = engine.generate_rows
 
-    def noted(self: Student, prompts: Any, *rest: Any, **more: Any) -> Any:
-        seen.extend(prompts)
-        return generate(self, prompts, *rest, **more)
+    def noted(rows: Any, *rest: Any) -> Any:
+        seen.extend(row.prompt for row in rows)
+        return generate_rows(rows, *rest)
 
-    monkeypatch.setattr(Student, "generate", noted)
+    monkeypatch.setattr(engine, "generate_rows", noted)
     kard(folder, "evaluate", *words, "--limit", "1", "--quiet")
-    monkeypatch.setattr(Student, "generate", generate)
+    monkeypatch.setattr(engine, "generate_rows", generate_rows)
     return seen
 
 
 def test_a_base_is_shown_the_instruction_and_accepted_examples_in_the_students_form(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (bare,) = prompts_of(folder, monkeypatch, "--students", "few-shot-cot", "--retrievers", "none")
+    (bare,) = prompts_of(folder, monkeypatch, "--student", "few-shot-cot", "--retriever", "none")
     blocks = bare.split("\n\n")
     assert blocks[0] == "Read, then name the colour."
     assert len(blocks) == 1 + 3 + 1
@@ -380,10 +380,10 @@ def test_a_base_is_shown_the_instruction_and_accepted_examples_in_the_students_f
         assert rationale == f"Rationale: The gate of {town} is {TOWNS[town]}."  # without its closing sentence
         assert answer == f"Answer: {TOWNS[town]}"
     assert blocks[4].endswith("\nRationale:")
-    (silent,) = prompts_of(folder, monkeypatch, "--students", "few-shot/", "--retrievers", "none")
+    (silent,) = prompts_of(folder, monkeypatch, "--student", "few-shot/", "--retriever", "none")
     assert "Rationale" not in silent
     assert silent.endswith("\nAnswer:")
-    (reading,) = prompts_of(folder, monkeypatch, "--students", "few-shot", "--retrievers", "bm25")
+    (reading,) = prompts_of(folder, monkeypatch, "--student", "few-shot", "--retriever", "bm25")
     parts = reading.split("\n\n")
     assert [part.count("\n[1] ") + part.count("\n[2] ") for part in parts] == [
         0,
@@ -393,9 +393,9 @@ def test_a_base_is_shown_the_instruction_and_accepted_examples_in_the_students_f
         2,
     ]  # k=1, the task's 2
     assert all(f"{t}: " in part for part in parts[1:4] for t in [part.split("?")[0].split()[-1]])
-    (other,) = prompts_of(folder, monkeypatch, "--students", "few-shot-cot", "--retrievers", "none", "--seed", "3")
+    (other,) = prompts_of(folder, monkeypatch, "--student", "few-shot-cot", "--retriever", "none", "--seed", "3")
     assert other.split("\n\n")[1:4] != blocks[1:4]
-    (zero,) = prompts_of(folder, monkeypatch, "--students", "zero-shot", "--retrievers", "none")
+    (zero,) = prompts_of(folder, monkeypatch, "--student", "zero-shot", "--retriever", "none")
     assert len(zero.split("\n\n")) == 2
 
 
@@ -404,12 +404,12 @@ def test_examples_that_do_not_fit_are_left_out(folder: Path, monkeypatch: pytest
 
     short = Prompting(max_length=128)
     task = tasks.load(str(folder / "gates.py"))
-    home = type("Home", (), {"tokens": type("Tokens", (), {"ids": staticmethod(str.split)})()})()
-    prompted = import_module("kard.student.generation.prompted").Prompted(home, short, "", name="x")
+    base = type("Base", (), {"tokens": type("Tokens", (), {"ids": staticmethod(str.split)})()})()
+    student = import_module("kard.student.generation.student").PromptedStudent(base, short, None, name="x")
     signature = signature_for(task.answer, METHODS["few-shot-cot"])
     shot = {"question": "q " * 20, "options": ["a", "b"], "rationale": "r", "answer": "a", "passages": []}
     words = len(render_shot(signature, shot).split())
-    assert len(prompted.fitting(signature, [shot] * 9)) == int(128 * 0.75 / 2) // words
+    assert len(student.fitting(signature, [shot] * 9)) == int(128 * 0.75 / 2) // words
     assert settings.Prompting().shots == 3
 
 
@@ -434,7 +434,7 @@ def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
     with db.atomic():
         db.execute("delete from rationales where question_id in (select id from questions where key = 'Moss')")
     db.close()
-    refused = kard(folder, "evaluate", "--retrievers", "silver", "--quiet", code=1).output
+    refused = kard(folder, "evaluate", "--retriever", "silver", "--quiet", code=1).output
     assert "1 of 2 questions of gates/test have no rationale to find silver passages with; ask" in refused
     assert len(refused.strip().splitlines()) == 1
     assert answers(folder) == []
@@ -461,12 +461,12 @@ def test_students_are_named_by_what_they_are(folder: Path) -> None:
 
 
 def test_a_retriever_that_is_none_or_that_cannot_be_made_is_refused_before_any_work(folder: Path) -> None:
-    assert "retriever must be one of none, bm25" in kard(folder, "evaluate", "--retrievers", "x", code=1).output
+    assert "retriever must be one of none, bm25" in kard(folder, "evaluate", "--retriever", "x", code=1).output
     db = database(folder)
     with db.atomic():
         db.execute("delete from rerankers")
     db.close()
-    refused = kard(folder, "evaluate", "--retrievers", "bm25,reranker", code=1).output
+    refused = kard(folder, "evaluate", "--retriever", "bm25,reranker", code=1).output
     assert "no reranker for gates on this knowledge base; train one with: kard train reranker gates" in refused
     assert answers(folder) == []
 
@@ -501,7 +501,7 @@ def test_a_question_is_answered_from_bm25_and_reranker_as_one_order(folder: Path
     question = "Which colour has the gate of Brack?"
     refused = asked(folder, question, "--retriever", "fused", code=1).output
     assert "as one was chosen for gates; choose it with: kard evaluate gates --retrievers fused" in refused
-    kard(folder, "evaluate", "--students", "kard", "--retrievers", "fused", "--limit", "1", "--quiet")
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "fused", "--limit", "1", "--quiet")
     record = json.loads(asked(folder, question, "--retriever", "fused", "--json").output)
     ranks = [(p["bm25_rank"], p["reranker_rank"]) for p in record["passages"]]
     assert record["retriever"] == "fused"
@@ -538,13 +538,10 @@ def test_what_has_a_vector_on_disk_is_not_encoded_for_a_question(
     question = "Which colour has the gate of Brack?"
     first = json.loads(asked(folder, question, "--json").output)
 
-    def encode_with(*_: object) -> Any:
-        def encode(passages: Sequence[object]) -> Any:
-            raise AssertionError(f"{len(passages)} passages were encoded again")
+    def encode(_encoder: object, passages: Sequence[object], _spec: object) -> Any:
+        raise AssertionError(f"{len(passages)} passages were encoded again")
 
-        return encode
-
-    monkeypatch.setattr("kard.retrieval.rerank.encode_with", encode_with)
+    monkeypatch.setattr("kard.retrieval.rerank.encode_passages", encode)
     again = json.loads(asked(folder, question, "--json").output)
     assert again["passages"] == first["passages"]
 
@@ -653,6 +650,6 @@ def test_what_students_wrote_is_read_again_as_it_was_read_when_it_was_written(fo
 
 
 def test_the_runs_query_tells_all_that_a_label_is_made_from(folder: Path) -> None:
-    kard(folder, "evaluate", "--students", "ft", "--quiet")
+    kard(folder, "evaluate", "--student", "ft", "--quiet")
     (run,) = rows(database(folder), "internal/condition_settings", task="gates", split="test")
     assert (run["method"], run["seed"], run["examples"]) == ("ft", 0, 4)

@@ -21,23 +21,21 @@ from sqlite_utils import Database
 from kard.config import Lora, RerankerTraining, Scorer, Side
 from kard.db import now, open_store
 from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vector_cache import VectorCache
+from kard.encoders.vectors import VectorCache
 from kard.errors import Missing, NoBase
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.models.bases import Base
-from kard.progress import Advance
+from kard.models.lora import learning_rate, linear_names, upper_half_names
+from kard.progress import Advance, Silent
 from kard.questions import QuestionSet
 from kard.records import Passage
 from kard.reranker import training
-from kard.reranker.adapters import adapted_names, linear_names
 from kard.reranker.candidates import Candidates, Pool
-from kard.reranker.dataset import read_lessons
+from kard.reranker.dataset import CandidatePassages, RerankerDataset, read_dataset
 from kard.reranker.loss import distil_loss
 from kard.reranker.model import Reranker
-from kard.reranker.passage_vectors import CandidatePassages
-from kard.reranker.training import learning_rate, train_reranker
-from kard.reranker.validation import score_matrix
+from kard.reranker.training import score_matrix, train_reranker
 from kard.retrieval import rerank as rank
 from kard.retrieval.rerank import rerank
 
@@ -188,8 +186,20 @@ def adapters(tmp_path: Path) -> Path:
     return tmp_path / "kard.adapters"
 
 
-def train(db: Database, base: Base, adapters: Path, settings: RerankerTraining = QUICK, **more: Any) -> str:
-    return train_reranker(db, "toy", base, adapters, settings, index_id="ix", **more)
+def dataset(db: Database, index_id: str = "ix", limit: int | None = None, **more: Any) -> RerankerDataset:
+    return read_dataset(db, QuestionSet("toy", "train", limit), index_id, **more)
+
+
+def train(
+    db: Database,
+    base: Base,
+    adapters: Path,
+    settings: RerankerTraining = QUICK,
+    *,
+    limit: int | None = None,
+    **more: Any,
+) -> str:
+    return train_reranker(db, dataset(db, limit=limit), base, settings, adapters, **more)
 
 
 def metrics_of(db: Database, reranker_id: str) -> dict[str, Any]:
@@ -310,8 +320,8 @@ def test_training_and_ranking_score_alike(encoder: Encoder, scorer: Scorer) -> N
     passages = some_passages(10)
     where = np.array([[0, 3, 9], [9, 1, 1], [4, 5, 6]], dtype=np.int64)
     with torch.no_grad():
-        shelf = CandidatePassages([passage_text(p) for p in passages])
-        trained = score_matrix(encoder, questions, where, shelf, replace(QUICK, scorer=scorer))
+        candidates = CandidatePassages([passage_text(p) for p in passages])
+        trained = score_matrix(encoder, questions, where, candidates, replace(QUICK, scorer=scorer))
     ranked = Reranker(encoder, scorer).scores_many(questions, [[passages[i] for i in row] for row in where])
     assert np.stack(ranked) == pytest.approx(trained.numpy(), abs=1e-2)  # training may compute in bfloat16
 
@@ -426,42 +436,42 @@ def test_candidates_come_half_from_each_list_and_never_twice(
 
 def test_questions_are_held_out_whole_and_only_when_there_are_enough(store: Database) -> None:
     World(store, train=40, rationales=2)
-    few = read_lessons(store, "toy", "ix", limit=19)
+    few = dataset(store, limit=19)
     assert few.split(0)[1] == []
-    lessons = read_lessons(store, "toy", "ix")
-    taught, held = lessons.split(0)
-    assert (len(taught), len(held)) == (36, 4)
-    assert {x.key for x in taught} | {x.key for x in held} == {f"train{n}" for n in range(40)}
-    assert all(len(x.rationales) == 2 for x in held)
-    assert {x.key for x in lessons.split(1)[1]} != {x.key for x in held}
+    data = dataset(store)
+    training_questions, held_out = data.split(0)
+    assert (len(training_questions), len(held_out)) == (36, 4)
+    assert {q.key for q in training_questions} | {q.key for q in held_out} == {f"train{n}" for n in range(40)}
+    assert all(len(q.rationales) == 2 for q in held_out)
+    assert {q.key for q in data.split(1)[1]} != {q.key for q in held_out}
 
 
-def test_lessons_hold_evidence_as_needed_and_the_question_list_in_its_order(store: Database) -> None:
+def test_a_dataset_names_evidence_as_needed_and_keeps_the_question_list_in_its_order(store: Database) -> None:
     World(store, train=3)
-    lessons = read_lessons(store, "toy", "ix")
-    for lesson in lessons.lessons:
-        assert {lessons.texts[i].split(". ")[1].split().count(RIGHT) for i in lesson.needed} == {1}
-        (candidates,) = lesson.rationales
+    data = dataset(store)
+    for question in data.questions:
+        assert {data.texts[i].split(". ")[1].split().count(RIGHT) for i in question.needed} == {1}
+        (candidates,) = question.rationales
         by_rank = dict(zip(candidates.question_rank.tolist(), candidates.passages.tolist(), strict=True))
-        assert lesson.question_list() == [by_rank[rank] for rank in range(1, 9)]
+        assert question.question_list() == [by_rank[rank] for rank in range(1, 9)]
 
 
 def test_without_evidence_the_first_three_by_the_rationale_are_needed(store: Database) -> None:
     World(store, train=2)
     store.execute("delete from evidence")
-    for lesson in read_lessons(store, "toy", "ix").lessons:
-        assert lesson.needed == set(lesson.rationales[0].passages[:3].tolist())
+    for question in dataset(store).questions:
+        assert question.needed == set(question.rationales[0].passages[:3].tolist())
 
 
 def test_other_rationales_scores_or_questions_make_other_data(store: Database) -> None:
     World(store, train=3)
-    first = read_lessons(store, "toy", "ix").sha256
-    assert read_lessons(store, "toy", "ix").sha256 == first
-    assert read_lessons(store, "toy", "ix", limit=2).sha256 != first
+    first = dataset(store).sha256
+    assert dataset(store).sha256 == first
+    assert dataset(store, limit=2).sha256 != first
     store.execute("update hits set bm25 = bm25 + 1")
-    second = read_lessons(store, "toy", "ix").sha256
+    second = dataset(store).sha256
     store.execute("update rationales set text = text || '!'")
-    assert len({first, second, read_lessons(store, "toy", "ix").sha256}) == 3
+    assert len({first, second, dataset(store).sha256}) == 3
 
 
 def test_nothing_grounded_names_the_next_command(store: Database, base: Base, adapters: Path) -> None:
@@ -469,9 +479,9 @@ def test_nothing_grounded_names_the_next_command(store: Database, base: Base, ad
         train(store, base, adapters)
     World(store, train=2)
     with pytest.raises(Missing, match="kard ground toy"):
-        read_lessons(store, "toy", "other index")
+        dataset(store, "other index")
     with pytest.raises(Missing, match="kard ground toy"):
-        read_lessons(store, "toy", "ix", teacher_id="other teacher")
+        dataset(store, teacher_id="other teacher")
     store.execute("update rationales set accepted = 0")
     with pytest.raises(Missing, match="kard ground toy"):
         train(store, base, adapters)
@@ -618,7 +628,7 @@ def test_a_row_says_what_was_trained_and_names_no_place_of_this_machine(
     assert str(base.folder) not in (adapters / trained / "adapter_config.json").read_text("utf-8")
 
 
-class Killer:
+class Killer(Silent):
     """Progress that ends the run after so many steps, as Ctrl-C does."""
 
     def __init__(self, steps: int) -> None:
@@ -707,7 +717,7 @@ def test_the_encoder_of_an_encoder_decoder_can_be_trained(store: Database, adapt
 
 
 def test_the_upper_half_is_adapted_and_nothing_below_it(encoder: Encoder) -> None:
-    names = adapted_names(encoder.model)
+    names = upper_half_names(encoder.model)
     assert names == [name for name in linear_names(encoder.model) if ".layer.1." in name]
     assert len(names) == 6  # query, key, value, output, and the two of the feed-forward part
 
@@ -806,7 +816,7 @@ def test_a_limit_means_the_same_questions_each_time(ranked: Ranked) -> None:
 
 def test_a_killed_ranking_keeps_whole_batches(ranked: Ranked, monkeypatch: pytest.MonkeyPatch) -> None:
     db, reranker, name = ranked
-    monkeypatch.setattr(rank, "TOGETHER", 2)
+    monkeypatch.setattr(rank, "BATCH", 2)
     with pytest.raises(KeyboardInterrupt):
         rerank(db, reranker, name, "ix", QuestionSet("toy", "dev"), progress=Killer(2))
     assert db.table("rerank_scores").count == 4 * 8

@@ -27,34 +27,26 @@ from transformers.cache_utils import DynamicLayer
 from kard import tasks
 from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
-from kard.models import load as loading
-from kard.models.adapters import WEIGHTS, write
+from kard.models import hardware as loading
+from kard.models.adapters import WEIGHTS, write_adapter
 from kard.models.bases import Base
-from kard.models.load import load_model
-from kard.models.lora import adapted, config_of, state_of, thawed, trainable
+from kard.models.hardware import load_model
+from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
 from kard.pipeline.load import store_questions
+from kard.questions import QuestionSet
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student import examples as pairs
-from kard.student import prompt as render
-from kard.student.batching import grouped
-from kard.student.generation import attention, queue
-from kard.student.generation import decoder as decode
-from kard.student.generation import encoder_decoder as encoded
-from kard.student.generation import kv_cache as cache
-from kard.student.generation import sampling as writing
-from kard.student.generation import student as model
-from kard.student.generation.batch import Row, answered
-from kard.student.generation.decoder import Decoder
-from kard.student.generation.encoder_decoder import EncoderDecoder
-from kard.student.generation.engine import StudentEngine, load_lm
-from kard.student.generation.multi_adapter import generate_rows
-from kard.student.generation.queue import Queue
-from kard.student.generation.sampling import Sampling
-from kard.student.generation.student import LoadedBase, Student
-from kard.student.prompt import signature_for
-from kard.student.tokens import Ids, Tokens
+from kard.student.examples import Pair, pairs_by_epoch, training_pairs
+from kard.student.generation.batch import generate_batches, generate_rows
+from kard.student.generation.decoder import Decoder, Prefilled
+from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
+from kard.student.generation.engine import EngineLM, Job, StudentEngine, next_batch, queue_of
+from kard.student.generation.kv_cache import SPARE_TOKENS, GrowingKVLayer, caches_all_tokens
+from kard.student.generation.sampling import Sampling, ignore_rows
+from kard.student.generation.student import LoadedBase, Row, Student, load_student, loaded_base
+from kard.student.prompt import StudentAdapter, render_prompt, render_target, signature_for, target_pieces
+from kard.student.tokens import Ids, Tokens, grouped
 from kard.student.training import train as training
-from kard.student.training.loss import Example, Layers, Whole, loss_for
+from kard.student.training.loss import Example, LayerwiseLoss, ModelLoss, loss_for
 from kard.student.training.train import train_student
 from kard.tasks import Task
 
@@ -157,7 +149,21 @@ def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
 
 def reads(here: Student) -> type[Any]:
     """What the student's writer makes of prompts."""
-    return decode.Prefilled if isinstance(here.home.writer, Decoder) else encoded.EncodedPrompts
+    return Prefilled if isinstance(here.base.generator, Decoder) else EncodedPrompts
+
+
+def generate(
+    student: Student,
+    prompts: Sequence[str],
+    options: Sequence[Sequence[str]] | None,
+    decoding: Decoding,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> list[Sample]:
+    """Return one sample for each prompt."""
+    choices = options or [()] * len(prompts)
+    rows = [Row(student, *row) for row in zip(prompts, choices, seeds or range(len(prompts)), strict=True)]
+    return generate_rows(rows, decoding)
 
 
 def always(value: Any) -> Callable[..., Any]:
@@ -275,13 +281,13 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
     train(taught, task, base, tmp_path, method.name, epochs=1, k=2, max_length=100)
     answering = student(base, replace(SETTINGS, max_length=100))
     seen: list[Ids] = []
-    read = answering.home.writer.read
+    read = answering.base.generator.read
 
     def noted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         seen.extend(prompts)
         return read(prompts, *rest, **more)
 
-    monkeypatch.setattr(answering.home.writer, "read", noted)
+    monkeypatch.setattr(answering.base.generator, "read", noted)
 
     def found(question: str) -> list[Passage]:
         name = question.split()[2]
@@ -292,36 +298,36 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
         ]
 
     program = task.program(signature_for(task.answer, method), found if method.reads else None)
-    lm = load_lm(answering, Decoding(max_new_tokens=2))
-    with dspy.context(lm=lm, adapter=render.StudentAdapter()):
+    lm = EngineLM(answering, Decoding(max_new_tokens=2))
+    with dspy.context(lm=lm, adapter=StudentAdapter()):
         for i in range(5):
             program(question=f"Where was P{i} born?", options=list(TOWNS))
-    cast(StudentEngine, lm.engine).close()
+    lm.close()
     assert sorted(trained) == sorted(seen)
     assert len(seen) == 5
 
 
 def test_a_long_prompt_loses_the_end_of_its_passages_only(base: Base) -> None:
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
-    long = render.prompt(ANSWER, {"passages": ["x" * 500, "y" * 500], "question": "Where?", "options": TOWNS})
+    long = render_prompt(ANSWER, {"passages": ["x" * 500, "y" * 500], "question": "Where?", "options": TOWNS})
     ids = tokens.prompt(long, 160)
     text = tokens.text(ids)
     assert len(ids) == 120
     assert text.startswith("Question: Where?\nOptions: (A) Ilm (B) Dorn (C) Sarn (D) Vell\n[1] xxx")
     assert "y" not in text
     assert text.endswith("x\nRationale:")
-    question = render.prompt(ANSWER, {"passages": [], "question": "z" * 300, "options": TOWNS})
+    question = render_prompt(ANSWER, {"passages": [], "question": "z" * 300, "options": TOWNS})
     assert "z" * 300 in tokens.text(tokens.prompt(question, 160))
 
 
 def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> None:
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
-    pieces = render.pieces(ANSWER, {"rationale": "r" * 99, "answer": "Sarn"})
+    pieces = target_pieces(ANSWER, {"rationale": "r" * 99, "answer": "Sarn"})
     ids = tokens.target(pieces, 40)
     assert len(ids) == 40
     assert ids[-1] == tokens.eos
     assert tokens.text(ids).endswith("r\nAnswer: Sarn")
-    assert tokens.text(tokens.target(pieces, 400)) == render.target(
+    assert tokens.text(tokens.target(pieces, 400)) == render_target(
         ANSWER, {"rationale": "r" * 99, "answer": "Sarn"}
     )
 
@@ -330,11 +336,11 @@ def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> N
 
 
 def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
-    writer, tokens = home(base).writer, Tokens.load(base.folder, decoder=base.kind == "decoder")
+    writer, tokens = home(base).generator, Tokens.load(base.folder, decoder=base.kind == "decoder")
     ids = [tokens.prompt(text, 160) for text in PROMPTS]
-    generate_rows = writer.read(ids).generate(Sampling(12))
-    assert generate_rows == [writer.read([row]).generate(Sampling(12))[0] for row in ids]
-    assert len({tuple(row) for row in generate_rows}) == 3
+    batched = writer.read(ids).generate(Sampling(12))
+    assert batched == [writer.read([row]).generate(Sampling(12))[0] for row in ids]
+    assert len({tuple(row) for row in batched}) == 3
     drawn = Sampling(12, 1.5, 0.9, (1, 2, 3))
     assert writer.read(ids).generate(drawn) == [
         writer.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
@@ -356,29 +362,29 @@ def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], a
     def count(_layer: Any, given: tuple[torch.Tensor], _out: torch.Tensor) -> None:
         passed.append(len(given[0]))
 
-    reader = here.writer.model if isinstance(here.writer, Decoder) else here.writer.model.get_encoder()
+    reader = here.generator.model if isinstance(here.generator, Decoder) else here.generator.model.get_encoder()
     reader.get_input_embeddings().register_forward_hook(count)
-    read = here.writer.read(rows, lambda places: seen.append(places.tolist()))
+    read = here.generator.read(rows, lambda places: seen.append(places.tolist()))
     assert (passed, seen[0]) == ([2], [0, 2])  # the rows that are read, whoever adds something to them
     apart = [
-        here.writer.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
+        here.generator.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
         for row, seed in zip(rows, seeds, strict=True)
     ]
     assert len({tuple(row) for row in apart}) == 4
     assert read.generate(drawn) == apart
     alone = [
-        here.writer.read([rows[place]]).score([0], [start], [choice])[0]
+        here.generator.read([rows[place]]).score([0], [start], [choice])[0]
         for place, start, choice in zip((3, 2, 1), begun, choices, strict=True)
     ]
     assert torch.allclose(torch.tensor(read.score([3, 2, 1], begun, choices)), torch.tensor(alone), atol=1e-4)
     passed.clear()
     seen.clear()
-    here.writer.read(rows, lambda places: seen.append(places.tolist()), whose=["one", "one", "one", "other"])
+    here.generator.read(rows, lambda places: seen.append(places.tolist()), owners=["one", "one", "one", "other"])
     assert (passed, seen[0]) == ([3], [0, 2, 3])
-    if isinstance(here.writer, Decoder):
-        here.writer.growing = False  # as if a cache had windows
+    if isinstance(here.generator, Decoder):
+        here.generator.caches_all_tokens = False  # as if a cache had windows
         passed.clear()
-        windowed = here.writer.read(rows)
+        windowed = here.generator.read(rows)
         assert sum(passed) == 4
         assert windowed.generate(drawn) == apart
 
@@ -390,29 +396,29 @@ def test_samples_of_students_that_share_a_pass_are_each_students_own(
     rows = [replace(row, seed=seed) for row in rows_of(students) for seed in (1, 2)]
     decoding = Decoding(max_new_tokens=12, batch=len(rows), samples=2, temperature=1.5)
     alone = [generate_rows([row], decoding)[0].text for row in rows]
-    writer = here.writer
+    writer = here.generator
     assert isinstance(writer, Decoder)
-    for piece in (writer.piece, 100):
-        writer.piece = piece
+    for piece in (writer.piece_tokens, 100):
+        writer.piece_tokens = piece
         assert [sample.text for sample in generate_rows(rows, decoding)] == alone
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt"])
-@pytest.mark.parametrize("room", [0, 3, cache.ROOM])
+@pytest.mark.parametrize("room", [0, 3, SPARE_TOKENS])
 def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
     every_base: dict[str, Base], architecture: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "ROOM", room)
-    writer = home(every_base[architecture]).writer
+    monkeypatch.setattr("kard.student.generation.kv_cache.SPARE_TOKENS", room)
+    writer = home(every_base[architecture]).generator
     assert isinstance(writer, Decoder)
-    assert writer.piece
+    assert writer.piece_tokens
     tokens = Tokens.load(every_base[architecture].folder, decoder=True)
     ids = [tokens.prompt(text, 160) for text in (*PROMPTS, *PROMPTS[::-1])]
     rows, begun = [5, 0, 3], [tokens.ids(" so it is"), [], tokens.ids(" so")]
     choices = [[tokens.choice(f" {town}") for town in TOWNS] for _ in rows]
     seen: list[list[int]] = []
     made: list[tuple[list[Ids], list[list[float]]]] = []
-    for writer.piece in (None, 100, 1):
+    for writer.piece_tokens in (None, 100, 1):
         read = writer.read(ids, lambda rows: seen.append(rows.tolist()))
         assert seen[-1] == list(range(6))
         seen.clear()
@@ -424,7 +430,7 @@ def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
     for written, found in others:
         assert written == once[0]
         assert torch.allclose(torch.tensor(found), torch.tensor(once[1]), atol=1e-4)
-    writer.growing = False  # as if a cache had windows: read again with what was begun
+    writer.caches_all_tokens = False  # as if a cache had windows: read again with what was begun
     alone = writer.read(ids, lambda rows: seen.append(rows.tolist()))
     seen.clear()
     assert torch.allclose(torch.tensor(alone.score(rows, begun, choices)), torch.tensor(once[1]), atol=1e-4)
@@ -436,16 +442,16 @@ def test_prompts_are_continued_once_and_scored_whenever(base: Base) -> None:
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
     seen: list[list[int]] = []
-    one, other = (here.writer.read(ids, lambda rows: seen.append(rows.tolist())) for _ in range(2))
+    one, other = (here.generator.read(ids, lambda rows: seen.append(rows.tolist())) for _ in range(2))
     before = other.score([0, 1, 2], [[]] * 3, choices)
     seen.clear()
     assert one.generate(Sampling(12)) == other.generate(Sampling(12))
     assert seen[0] == [0, 1, 2]  # whatever was scored before
     assert torch.allclose(torch.tensor(one.score([0, 1, 2], [[]] * 3, choices)), torch.tensor(before), atol=1e-4)
-    if isinstance(here.writer, Decoder):
+    if isinstance(here.generator, Decoder):
         with pytest.raises(RuntimeError, match="continued before"):
             one.generate(Sampling(12))
-        unkept = here.writer.read(ids, scored=False).score([0, 1, 2], [[]] * 3, choices)
+        unkept = here.generator.read(ids, scored=False).score([0, 1, 2], [[]] * 3, choices)
         assert torch.allclose(torch.tensor(unkept), torch.tensor(before), atol=1e-4)
 
 
@@ -453,24 +459,24 @@ def test_a_batch_has_room_for_the_keys_and_values_that_a_base_makes(
     every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("decoder", "gpt2", "opt"):
-        writer = home(every_base[name]).writer
+        writer = home(every_base[name]).generator
         assert isinstance(writer, Decoder)
-        _, _, kept = writer.pass_over([[5, 6, 7]], writing.nobody, [None])
+        _, _, kept = writer.prefill([[5, 6, 7]], ignore_rows, [None])
         layers = cast("list[Any]", kept.layers)
         held = sum(layer.keys[:, :, :3].nbytes + layer.values[:, :, :3].nbytes for layer in layers)
-        assert writer.room == (3 << 29) // (held // 3)
-    encoded = home(every_base["encoder-decoder"]).writer
-    assert encoded.room > 0
+        assert writer.max_tokens == (3 << 29) // (held // 3)
+    encoded = home(every_base["encoder-decoder"]).generator
+    assert encoded.max_tokens > 0
 
 
 @pytest.mark.parametrize("most", [1, 6])
 def test_options_are_scored_in_passes_of_few(base: Base, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     here = home(base)
-    prompts = here.writer.read([here.tokens.prompt(text, 160) for text in PROMPTS])
+    prompts = here.generator.read([here.tokens.prompt(text, 160) for text in PROMPTS])
     begun = [here.tokens.ids(" so")] * 3
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:many]] for many in (2, 3, 1)]
     whole = prompts.score([2, 0, 1], begun, choices)
-    monkeypatch.setattr(writing, "SCORED", most)
+    monkeypatch.setattr("kard.student.generation.sampling.OPTIONS_PER_PASS", most)
     for one, other in zip(prompts.score([2, 0, 1], begun, choices), whole, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 
@@ -480,22 +486,22 @@ def test_options_of_long_prompts_are_scored_in_passes_that_have_room(
     name: str, every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = home(every_base[name])
-    prompts: Any = here.writer.read([here.tokens.prompt(text, 160) for text in PROMPTS])
+    prompts: Any = here.generator.read([here.tokens.prompt(text, 160) for text in PROMPTS])
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:2]]] * 3
-    generate_rows: list[int] = []
+    sizes: list[int] = []
     score = prompts.score_together
 
     def counted(rows: Sequence[int], *rest: Any) -> Any:
-        generate_rows.append(len(rows))
+        sizes.append(len(rows))
         return score(rows, *rest)
 
     monkeypatch.setattr(prompts, "score_together", counted)
     longest = max(len(here.tokens.prompt(text, 160)) for text in PROMPTS) + max(map(len, choices[0]))
     found: list[list[list[float]]] = []
     for options in (6, 4, 1):  # that have room
-        monkeypatch.setattr(here.writer, "room", options * longest + longest - 1)
+        monkeypatch.setattr(here.generator, "max_tokens", options * longest + longest - 1)
         found.append(prompts.score([0, 1, 2], [[]] * 3, choices))
-    assert generate_rows == [3, 2, 1, 1, 1, 1]
+    assert sizes == [3, 2, 1, 1, 1, 1]
     assert torch.allclose(torch.tensor(found[0]), torch.tensor(found[1]), atol=1e-4)
     assert torch.allclose(torch.tensor(found[0]), torch.tensor(found[2]), atol=1e-4)
 
@@ -504,33 +510,33 @@ def test_long_prompts_make_small_batches(base: Base, monkeypatch: pytest.MonkeyP
     here = student(base)
     rows = [Row(here, PROMPTS[i % 3], (), i) for i in range(7)]
     sizes: list[int] = []
-    read = here.home.writer.read
+    read = here.base.generator.read
 
     def counted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         sizes.append(len(prompts))
-        assert (max(map(len, prompts)) + 3) * len(prompts) <= here.home.writer.room or len(prompts) == 1
+        assert (max(map(len, prompts)) + 3) * len(prompts) <= here.base.generator.max_tokens or len(prompts) == 1
         return read(prompts, *rest, **more)
 
-    monkeypatch.setattr(here.home.writer, "read", counted)
-    monkeypatch.setattr(here.home.writer, "room", 2 * (3 + max(len(row.ids) for row in rows)))
+    monkeypatch.setattr(here.base.generator, "read", counted)
+    monkeypatch.setattr(here.base.generator, "max_tokens", 2 * (3 + max(len(row.prompt_ids) for row in rows)))
     short = Decoding(max_new_tokens=3)
-    texts = [sample.text for sample in answered(here.home.writer, rows, short)]
+    texts = [sample.text for sample in generate_batches(here.base.generator, rows, short)]
     assert sum(sizes) == 7
     assert len(sizes) > 2
     sizes.clear()
-    monkeypatch.setattr(here.home.writer, "room", 100_000)
-    assert [sample.text for sample in answered(here.home.writer, rows, short)] == texts
-    assert len(sizes) == len({row.brief for row in rows})
+    monkeypatch.setattr(here.base.generator, "max_tokens", 100_000)
+    assert [sample.text for sample in generate_batches(here.base.generator, rows, short)] == texts
+    assert len(sizes) == len({row.answer_only for row in rows})
 
 
 def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "ROOM", 2)
+    monkeypatch.setattr("kard.student.generation.kv_cache.SPARE_TOKENS", 2)
     plain, parts = DynamicLayer(), [DynamicLayer(), DynamicLayer()]
     states = torch.arange(3 * 2 * 4 * 2.0).view(3, 2, 4, 2)
     plain.update(states, -states)
     parts[0].update(states[:1], -states[:1])
     parts[1].update(states[1:], -states[1:])
-    roomy = cache.GrowingKVLayer(parts)
+    roomy = GrowingKVLayer(parts)
     assert parts[0].keys is None
     for step, rows in enumerate((None, [2, 1, 0], None, None, None, [0, 1, 2], [1, 2], [0, 0], None, [1])):
         for layer in (plain, roomy) if rows else ():
@@ -554,20 +560,20 @@ def test_what_is_turned_by_the_longest_row_of_a_batch_is_read_at_once() -> None:
             num_hidden_layers=1, layer_types=["full_attention"], rope_parameters={"full_attention": turned}
         )
         for config in (plain, by_layer):
-            assert cache.growing(SimpleNamespace(config=config)) is not read_at_once
+            assert caches_all_tokens(SimpleNamespace(config=config)) is not read_at_once
 
 
 def test_a_cache_with_windows_is_read_at_once() -> None:
     def of(**more: Any) -> Any:
         return SimpleNamespace(config=MistralConfig(num_hidden_layers=2, **more))
 
-    assert cache.growing(of(sliding_window=None))
-    assert not cache.growing(of(sliding_window=16))
+    assert caches_all_tokens(of(sliding_window=None))
+    assert not caches_all_tokens(of(sliding_window=16))
     tiny = MistralConfig(
         vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, sliding_window=16,
     )  # fmt: skip
-    assert Decoder(MistralForCausalLM(tiny), 0, 0).piece is None
+    assert Decoder(MistralForCausalLM(tiny), 0, 0).piece_tokens is None
 
 
 @given(lengths=st.lists(st.integers(1, 60)), most=st.integers(1, 200), rows=st.none() | st.integers(1, 5))
@@ -587,20 +593,20 @@ def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> 
     base = every_base["decoder"]
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
-    ours = here.writer.read(ids).generate(Sampling(12))
-    assert here.writer.model.config._attn_implementation == "kard_one_token"
-    here.writer.model.set_attn_implementation("sdpa")
-    assert here.writer.read(ids).generate(Sampling(12)) == ours
+    ours = here.generator.read(ids).generate(Sampling(12))
+    assert here.generator.model.config._attn_implementation == "kard_one_token"
+    here.generator.model.set_attn_implementation("sdpa")
+    assert here.generator.read(ids).generate(Sampling(12)) == ours
 
 
 def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
-    free = here.writer.read(ids).generate(Sampling(10))
+    free = here.generator.read(ids).generate(Sampling(10))
     # Call the first row's third token the end: each row must now stop at its first one, and change nothing else.
     end = free[0][2]
-    here.writer.eos = end
-    stopped = here.writer.read(ids).generate(Sampling(10))
+    here.generator.eos = end
+    stopped = here.generator.read(ids).generate(Sampling(10))
     cut = [row[: row.index(end) + 1] if end in row else row for row in free]
     assert stopped == cut
     assert len(stopped[0]) <= 3 < max(map(len, stopped))
@@ -608,45 +614,46 @@ def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch
 
 def test_choices_are_scored_by_all_their_tokens(base: Base) -> None:
     here = home(base)
-    tokens, writer = here.tokens, here.writer
+    tokens, writer = here.tokens, here.generator
     choices = [[tokens.choice(f" {town}") for town in TOWNS], [tokens.choice(" x"), tokens.choice(" yes it is")]]
     prompts = [tokens.prompt(text, 160) for text in PROMPTS[1:]]
     begun = [tokens.ids(" so"), tokens.ids(" and so on")]
     scores = writer.read(prompts).score([0, 1], begun, choices)
-    loss = Whole(writer.model, tokens.pad, decoder=base.kind == "decoder")
+    loss = ModelLoss(writer.model, tokens.pad, decoder=base.kind == "decoder")
     for prompt, start, row, score in zip(prompts, begun, choices, scores, strict=True):
         # A target's loss is its negative log-probability; what was begun is taken off again.
         for choice, found in zip(row, score, strict=True):
             whole = loss([Example(0, prompt, [*start, *choice])]) - loss([Example(0, prompt, start)])
-            assert found == pytest.approx(-whole.item(), abs=1e-3)
+            # Processors with AMX add float32 products up in another order: 2.7e-5 of the value apart.
+            assert found == pytest.approx(-whole.item(), rel=1e-4)
 
 
 def test_an_answer_is_always_obtained_from_options(base: Base) -> None:
     here = student(base)
-    samples = here.generate(PROMPTS, [TOWNS, TOWNS, ("yes", "no")], Decoding(max_new_tokens=5, batch=2))
+    samples = generate(here, PROMPTS, [TOWNS, TOWNS, ("yes", "no")], Decoding(max_new_tokens=5, batch=2))
     for prompt, sample, options in zip(PROMPTS, samples, (TOWNS, TOWNS, ("yes", "no")), strict=True):
         assert sample.answer is not None
         assert sample.forced
         answer = options[LETTERS.index(sample.answer)]
         cue = "" if prompt.endswith("Answer:") else "\nAnswer:"
         assert sample.text.endswith(f"{cue} {answer}")
-        assert sample.prompt_tokens == len(here.home.tokens.prompt(prompt, SETTINGS.max_length))
+        assert sample.prompt_tokens == len(here.base.tokens.prompt(prompt, SETTINGS.max_length))
         assert sample.milliseconds > 0
-    assert [s.answer for s in here.generate(PROMPTS, None, Decoding(max_new_tokens=5))] == [None] * 3
+    assert [s.answer for s in generate(here, PROMPTS, None, Decoding(max_new_tokens=5))] == [None] * 3
 
 
 def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = student(base, replace(SETTINGS, answer="letter"))
-    cut = here.home.tokens.ids(" Born, born\nAnswer: Rome or")
+    cut = here.base.tokens.ids(" Born, born\nAnswer: Rome or")
     monkeypatch.setattr(reads(here), "score", always([[-3.0, -2.0, -1.0, -4.0]] * 2))
     monkeypatch.setattr(reads(here), "generate", always([cut, cut]))
-    samples = here.generate(PROMPTS[1:], [TOWNS, TOWNS], Decoding(max_new_tokens=5))
+    samples = generate(here, PROMPTS[1:], [TOWNS, TOWNS], Decoding(max_new_tokens=5))
     assert [(s.text, s.answer, s.forced) for s in samples] == [(" Born, born\nAnswer: C", "C", True)] * 2
 
 
 def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = student(base)
-    tokens = here.home.tokens
+    tokens = here.base.tokens
     written = {
         " Born.\nAnswer: Vell": ("D", False),  # at its budget, but with an answer
         " So the answer is Sarn.</s>": ("C", False),  # ended on a conclusion without a cue
@@ -656,7 +663,7 @@ def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPa
     for text, (letter, forced) in written.items():
         out = [*tokens.ids(text.removesuffix("</s>")), *([tokens.eos] if text.endswith("</s>") else [])]
         monkeypatch.setattr(reads(here), "generate", always([out]))
-        (sample,) = here.generate(PROMPTS[1:2], [TOWNS], Decoding(max_new_tokens=90))
+        (sample,) = generate(here, PROMPTS[1:2], [TOWNS], Decoding(max_new_tokens=90))
         assert sample.forced == forced
         assert sample.answer == letter if letter else sample.answer in tuple("ABCD")
 
@@ -668,13 +675,13 @@ def test_padding_and_batching_change_no_loss(base: Base) -> None:
     loaded = load_model(base, torch.float32)
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     batch = [
-        training.example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
+        training.tokenize_example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
         for i, prompt in enumerate(PROMPTS)
     ]
-    ways: list[Any] = [Whole(loaded, tokens.pad, decoder=base.kind == "decoder")]
+    ways: list[Any] = [ModelLoss(loaded, tokens.pad, decoder=base.kind == "decoder")]
     if base.kind == "decoder":
         ways.append(loss_for(loaded, 2, tokens.pad, decoder=True))
-        assert isinstance(ways[1], Layers)
+        assert isinstance(ways[1], LayerwiseLoss)
     one_by_one = [ways[0]([e]).item() for e in batch]
     for loss in ways:
         assert loss(batch).item() == pytest.approx(sum(one_by_one), rel=1e-4)
@@ -693,7 +700,7 @@ def test_the_head_reads_no_more_than_it_must(every_base: dict[str, Base]) -> Non
     for name in ("decoder", "gpt2", "opt"):
         loaded = load_model(every_base[name], torch.float32)
         loaded.get_output_embeddings().register_forward_pre_hook(note)
-        Whole(loaded, 1, decoder=True)([Example(0, [5, 6, 7, 8], [9, 1]), Example(1, [5, 6, 7], [8, 9, 4, 1])])
+        ModelLoss(loaded, 1, decoder=True)([Example(0, [5, 6, 7, 8], [9, 1]), Example(1, [5, 6, 7], [8, 9, 4, 1])])
     assert seen == [7 - 2] * 3  # of seven tokens, from the shorter prompt's last on
 
 
@@ -701,15 +708,19 @@ def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Bas
     base = every_base["decoder"]
     tokens = Tokens.load(base.folder, decoder=True)
     batch = [
-        training.example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
+        training.tokenize_example(tokens, i, prompt, [("", " so it is" * i), ("\nAnswer:", " Ilm")], SETTINGS)
         for i, prompt in enumerate(PROMPTS)
     ]
     found: list[list[torch.Tensor]] = []
     for layered in (True, False):
         loaded = load_model(base, torch.float32)
-        loss = loss_for(loaded, 2, tokens.pad, decoder=True) if layered else Whole(loaded, tokens.pad, decoder=True)
+        loss = (
+            loss_for(loaded, 2, tokens.pad, decoder=True)
+            if layered
+            else ModelLoss(loaded, tokens.pad, decoder=True)
+        )
         torch.manual_seed(0)
-        made = adapted(loaded, Lora(rank=3, alpha=5), spec="x", layers=range(2, 4), decoder=True)
+        made = adapt_language_model(loaded, Lora(rank=3, alpha=5), spec="x", layers=range(2, 4), decoder=True)
         if not layered:  # peft's own forward
             for module in made.modules():
                 module.__dict__.pop("forward", None)
@@ -725,7 +736,7 @@ def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Bas
 
 
 def test_dropout_reaches_the_low_rank_part_alone(every_base: dict[str, Base]) -> None:
-    made = adapted(
+    made = adapt_language_model(
         load_model(every_base["decoder"], torch.float32),
         Lora(rank=3, alpha=5, dropout=0.5),
         spec="x",
@@ -750,10 +761,10 @@ def test_dropout_reaches_the_low_rank_part_alone(every_base: dict[str, Base]) ->
 def test_states_beyond_the_room_are_computed_again(every_base: dict[str, Base]) -> None:
     loaded = load_model(every_base["decoder"], torch.float32)
     batch = [Example(i, [5, 6, 7 + i], [8, 1]) for i in range(3)]
-    small, large = Layers(loaded, 2, cache_bytes=5 * 32 * 4), Layers(loaded, 2)
+    small, large = LayerwiseLoss(loaded, 2, cache_bytes=5 * 32 * 4), LayerwiseLoss(loaded, 2)
     for _ in range(2):
         assert small(batch).item() == pytest.approx(large(batch).item())
-    assert (len(small._states), len(large._states)) == (1, 3)  # pyright: ignore[reportPrivateUsage]  # the point
+    assert (len(small._cache), len(large._cache)) == (1, 3)  # pyright: ignore[reportPrivateUsage]  # the point
 
 
 def test_a_build_that_layers_do_not_fit_trains_through_its_own_forward(
@@ -761,26 +772,26 @@ def test_a_build_that_layers_do_not_fit_trains_through_its_own_forward(
 ) -> None:
     gpt2 = every_base["gpt2"]
     loaded = load_model(gpt2, torch.float32)
-    assert isinstance(loss_for(loaded, 1, 1, decoder=True), Whole)
+    assert isinstance(loss_for(loaded, 1, 1, decoder=True), ModelLoss)
     llama = load_model(every_base["decoder"], torch.float32)
 
     def blind(_module: Any, query: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
         return query.transpose(1, 2), None
 
-    monkeypatch.setattr(attention, "_causal", blind)
-    assert isinstance(loss_for(llama, 2, 1, decoder=True), Whole)
+    monkeypatch.setattr("kard.student.training.loss._causal", blind)
+    assert isinstance(loss_for(llama, 2, 1, decoder=True), ModelLoss)
     assert llama.config._attn_implementation == "sdpa"
     trained = train(taught, task, gpt2, tmp_path)
-    monkeypatch.setattr(model.bases, "resolve", always(gpt2))
-    answered = Student.load(taught, trained, tmp_path).generate(PROMPTS, [TOWNS] * 3, Decoding(max_new_tokens=3))
-    assert all(sample.answer for sample in answered)
+    monkeypatch.setattr("kard.models.bases.resolve", always(gpt2))
+    samples = generate(load_student(taught, trained, tmp_path), PROMPTS, [TOWNS] * 3, Decoding(max_new_tokens=3))
+    assert all(sample.answer for sample in samples)
 
 
 @pytest.mark.parametrize("upper_half", [True, False])
 def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
     base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upper_half: bool
 ) -> None:
-    monkeypatch.setattr(model.bases, "resolve", always(base))
+    monkeypatch.setattr("kard.models.bases.resolve", always(base))
     short = train(taught, task, base, tmp_path, epochs=1, upper_half=upper_half)
     long = train(taught, task, base, tmp_path, epochs=12, upper_half=upper_half, peak_lr=3e-2)
     rows = {row["id"]: row for row in taught.query("select * from students")}
@@ -793,18 +804,18 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
 
     config = json.loads((tmp_path / long / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base.spec
-    loaded = Student.load(taught, long, tmp_path)
-    loaded.home.activate(loaded.adapter)
+    loaded = load_student(taught, long, tmp_path)
+    loaded.base.activate(loaded.adapter)
     theirs: Any = PeftModel.from_pretrained(load_model(base, torch.float32), str(tmp_path / long))
-    ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
+    ids = torch.tensor([loaded.base.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
         {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
     )
     with torch.no_grad():
-        ours = loaded.home.writer.model(input_ids=ids, **more).logits
+        ours = loaded.base.generator.model(input_ids=ids, **more).logits
         torch.testing.assert_close(ours, theirs(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
-        loaded.home.activate(None)
-        assert not torch.allclose(ours, loaded.home.writer.model(input_ids=ids, **more).logits, atol=1e-2)
+        loaded.base.activate(None)
+        assert not torch.allclose(ours, loaded.base.generator.model(input_ids=ids, **more).logits, atol=1e-2)
     layers = {key.split(".layers.")[1].split(".")[0] for key in config_keys(tmp_path / long) if ".layers." in key}
     if base.kind == "decoder":
         assert layers == ({"2", "3"} if upper_half else {"0", "1", "2", "3"})
@@ -814,7 +825,7 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
 def test_weights_that_were_trained_themselves_are_a_student(
     base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upper_half: bool
 ) -> None:
-    monkeypatch.setattr(model.bases, "resolve", always(base))
+    monkeypatch.setattr("kard.models.bases.resolve", always(base))
     seen: list[Any] = []
     fit = training.fit
 
@@ -827,24 +838,24 @@ def test_weights_that_were_trained_themselves_are_a_student(
     long = train(taught, task, base, tmp_path, epochs=12, full=True, upper_half=upper_half, peak_lr=3e-2)
     losses = {row["id"]: row["loss"] for row in taught.query("select id, loss from students")}
     assert losses[long] < 0.6 * losses[short]
-    loaded = Student.load(taught, long, tmp_path)
-    loaded.home.activate(loaded.adapter)
-    ids = torch.tensor([loaded.home.tokens.prompt(PROMPTS[2], 160)])
+    loaded = load_student(taught, long, tmp_path)
+    loaded.base.activate(loaded.adapter)
+    ids = torch.tensor([loaded.base.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
         {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
     )
     with torch.no_grad():
-        ours = loaded.home.writer.model(input_ids=ids, **more).logits
+        ours = loaded.base.generator.model(input_ids=ids, **more).logits
         seen[1].set_attn_implementation("eager")  # it attends in the way of training
         torch.testing.assert_close(ours, seen[1].eval()(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
-        loaded.home.activate(None)
-        assert not torch.allclose(ours, loaded.home.writer.model(input_ids=ids, **more).logits, atol=1e-2)
+        loaded.base.activate(None)
+        assert not torch.allclose(ours, loaded.base.generator.model(input_ids=ids, **more).logits, atol=1e-2)
     kept = config_keys(tmp_path / long)
     assert not any("lora" in key for key in kept)
     assert any("embed_tokens" in key or "shared" in key for key in kept) == (
         not upper_half or base.kind != "decoder"
     )
-    samples = loaded.generate(PROMPTS, [TOWNS] * 3, Decoding(max_new_tokens=5))
+    samples = generate(loaded, PROMPTS, [TOWNS] * 3, Decoding(max_new_tokens=5))
     assert all(sample.answer for sample in samples)
 
 
@@ -857,8 +868,8 @@ def config_keys(folder: Path) -> list[str]:
 def test_two_students_share_a_base_and_changing_between_them_wears_nothing_down(
     base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model.resident.cache_clear()
-    monkeypatch.setattr(model.bases, "resolve", always(base))
+    loaded_base.cache_clear()
+    monkeypatch.setattr("kard.models.bases.resolve", always(base))
     loads: list[Base] = []
     kept = loading.load_model
 
@@ -869,13 +880,13 @@ def test_two_students_share_a_base_and_changing_between_them_wears_nothing_down(
     monkeypatch.setattr(loading, "load_model", noted)
     ids = [train(taught, task, base, tmp_path, method, peak_lr=0.05) for method in ("rd", "kard")]
     loads.clear()
-    first, second = (Student.load(taught, known, tmp_path) for known in ids)
+    first, second = (load_student(taught, known, tmp_path) for known in ids)
     decoding = Decoding(max_new_tokens=8)
-    before = [s.generate(PROMPTS, None, decoding) for s in (first, second)]
+    before = [generate(s, PROMPTS, None, decoding) for s in (first, second)]
     for _ in range(2):
         for s in (first, second):
-            s.generate(PROMPTS[:1], None, decoding)
-    again = [s.generate(PROMPTS, None, decoding) for s in (first, second)]
+            generate(s, PROMPTS[:1], None, decoding)
+    again = [generate(s, PROMPTS, None, decoding) for s in (first, second)]
     assert [[s.text for s in samples] for samples in again] == [[s.text for s in samples] for samples in before]
     assert [s.text for s in before[0]] != [s.text for s in before[1]]
     assert loads == [base]
@@ -909,10 +920,10 @@ def test_a_student_is_trained_once_for_the_same_data_and_settings(
 def test_a_killed_run_leaves_nothing_that_counts(
     every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead = tmp_path / ".old.1.part"
+    dead = tmp_path / ".old.1.kard-part"
     dead.mkdir()
     os.utime(dead, (1, 1))
-    alive = tmp_path / ".other.2.part"
+    alive = tmp_path / ".other.2.kard-part"
     alive.mkdir()
 
     def killed(*_: Any) -> None:
@@ -933,38 +944,39 @@ def test_a_changed_adapter_or_base_is_refused(
 ) -> None:
     base = every_base["decoder"]
     made = train(taught, task, base, tmp_path)
-    monkeypatch.setattr(model.bases, "resolve", always(replace(base, sha256="other")))
-    with pytest.raises(NoBase, match="other weights than student"):
-        Student.load(taught, made, tmp_path)
+    monkeypatch.setattr("kard.models.bases.resolve", always(replace(base, sha256="other")))
+    with pytest.raises(NoBase, match="have changed since student"):
+        load_student(taught, made, tmp_path)
     with (tmp_path / made / WEIGHTS).open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(Missing, match=r"not what was trained .*kard train student towns"):
-        Student.load(taught, made, tmp_path)
+        load_student(taught, made, tmp_path)
     (tmp_path / made / WEIGHTS).unlink()
     with pytest.raises(Missing, match=r"no adapter in .*kard train student towns"):
-        Student.load(taught, made, tmp_path)
+        load_student(taught, made, tmp_path)
     with pytest.raises(Missing, match="no student nobody"):
-        Student.load(taught, "nobody", tmp_path)
+        load_student(taught, "nobody", tmp_path)
     with pytest.raises(NoBase, match="writes no text"):
         load_model(replace(base, kind="encoder"), torch.float32)
 
 
 def test_the_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_nothing() -> None:
-    rates = [training.rate(step, 100) for step in range(100)]
+    rates = [learning_rate(step, 100) for step in range(100)]
     assert rates[4] == 1.0 == max(rates)
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert all(a > b > 0 for a, b in pairwise(rates[4:]))
     assert rates[-1] < 0.02
-    assert training.rate(0, 1) == 1.0
+    assert learning_rate(0, 1) == 1.0
 
 
 # Pairs
 
 
 def pairs_of(
-    db: Database, method: str, *, k: int = 1, index_id: str | None = "ix", **more: Any
-) -> list[pairs.Pair]:
-    return pairs.training_pairs(db, "towns", METHODS[method], StudentTraining(k=k), index_id=index_id, **more)
+    db: Database, method: str, *, k: int = 1, index_id: str | None = "ix", limit: int | None = None, **more: Any
+) -> list[Pair]:
+    questions = QuestionSet("towns", "train", limit)
+    return training_pairs(db, questions, METHODS[method], StudentTraining(k=k), index_id=index_id, **more)
 
 
 def test_every_method_learns_from_the_same_questions_shortest_rationale_first(taught: Database) -> None:
@@ -984,9 +996,9 @@ def test_every_method_learns_from_the_same_questions_shortest_rationale_first(ta
 def test_epochs_take_other_rationales_while_they_last(taught: Database) -> None:
     found = pairs_of(taught, "kard")
     one = [p for p in found if p.question_id == 1]
-    epochs = pairs.schedule(found, StudentTraining(epochs=3, rationales=1))
+    epochs = pairs_by_epoch(found, StudentTraining(epochs=3, rationales=1))
     assert [[p for p in epoch if p.question_id == 1] for epoch in epochs] == [[one[0]], [one[1]], [one[0]]]
-    assert [len(e) for e in pairs.schedule(found, StudentTraining(epochs=1, rationales=5))] == [10]
+    assert [len(e) for e in pairs_by_epoch(found, StudentTraining(epochs=1, rationales=5))] == [10]
 
 
 def test_what_is_missing_names_the_command_that_makes_it(taught: Database) -> None:
@@ -1001,16 +1013,22 @@ def test_what_is_missing_names_the_command_that_makes_it(taught: Database) -> No
 # The engine
 
 
+class NoModel:
+    """A base that the queue knows by its identity alone."""
+
+
 class Slow:
     """A student that notes its batches and answers with each prompt's length."""
 
     name = "slow"
 
     def __init__(self) -> None:
-        self.home = SimpleNamespace(queue=Queue())
+        self.base = NoModel()
         self.batches: list[tuple[list[str], Decoding]] = []
 
-    def generate(self, prompts: list[str], choices: Any, decoding: Decoding, *, seeds: list[int]) -> list[Sample]:
+    def generate(
+        self, prompts: Sequence[str], choices: Any, decoding: Decoding, *, seeds: Sequence[int]
+    ) -> list[Sample]:
         self.batches.append((list(prompts), decoding))
         time.sleep(0.05)
         if any("bad" in prompt for prompt in prompts):
@@ -1021,17 +1039,26 @@ class Slow:
         ]
 
 
+def of_fake(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
+    """Return the samples of a `Slow`."""
+    fake: Any = rows[0].student
+    return fake.generate(
+        [r.prompt for r in rows], [r.options for r in rows], decoding, seeds=[r.seed for r in rows]
+    )
+
+
 @pytest.fixture
-def slow() -> Iterator[Callable[[Decoding], tuple[Slow, StudentEngine]]]:
-    engines: list[StudentEngine] = []
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Decoding], tuple[Slow, StudentEngine]]]:
+    monkeypatch.setattr("kard.student.generation.engine.generate_rows", of_fake)
+    opened: list[StudentEngine] = []
 
     def make(decoding: Decoding) -> tuple[Slow, StudentEngine]:
         fake: Any = Slow()
-        engines.append(StudentEngine(fake, decoding))
-        return fake, engines[-1]
+        opened.append(StudentEngine(fake, decoding))
+        return fake, opened[-1]
 
     yield make
-    for engine in engines:
+    for engine in opened:
         engine.close()
 
 
@@ -1083,10 +1110,10 @@ def test_a_closed_engine_answers_nobody_and_leaves_nobody_waiting(slow: Any) -> 
 
 def test_samples_of_a_question_differ_and_come_back_the_same(base: Base) -> None:
     def ask() -> list[str]:
-        lm = load_lm(student(base), Decoding(samples=4, temperature=1.5, max_new_tokens=6))
-        with dspy.context(lm=lm, adapter=render.StudentAdapter()):
+        lm = EngineLM(student(base), Decoding(samples=4, temperature=1.5, max_new_tokens=6))
+        with dspy.context(lm=lm, adapter=StudentAdapter()):
             made = dspy.Predict(ANSWER)(passages=["a b"], question="Where?", options=list(TOWNS))
-        cast(StudentEngine, lm.engine).close()
+        lm.close()
         return list(cast(Any, made.completions).text)
 
     first = ask()
@@ -1097,11 +1124,11 @@ def test_samples_of_a_question_differ_and_come_back_the_same(base: Base) -> None
 def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[str, Base]) -> None:
     here = student(every_base["decoder"])
     embedding = 300 * 32
-    loaded = here.home.writer.model
+    loaded = here.base.generator.model
     total = sum(p.numel() for p in loaded.parameters())
     assert here.flops(10, 5) == 2 * (total - embedding) * 15
     here = student(every_base["encoder-decoder"])
-    sizes = {name: p.numel() for name, p in here.home.writer.model.named_parameters()}
+    sizes = {name: p.numel() for name, p in here.base.generator.model.named_parameters()}
     reading = sum(size for name, size in sizes.items() if name.startswith("encoder."))
     writing = sum(size for name, size in sizes.items() if name.startswith(("decoder.", "lm_head.")))
     assert 0 < reading < writing
@@ -1109,13 +1136,13 @@ def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[s
 
 
 def test_an_encoder_decoder_writes_with_its_own_writer(every_base: dict[str, Base]) -> None:
-    assert isinstance(home(every_base["encoder-decoder"]).writer, EncoderDecoder)
+    assert isinstance(home(every_base["encoder-decoder"]).generator, EncoderDecoder)
 
 
 def test_shuffled_passages_are_the_same_ones_in_an_order_that_the_seed_decides(taught: Database) -> None:
     def read(seed: int, *, shuffle: bool) -> list[tuple[str, ...]]:
         settings = StudentTraining(k=2, shuffle=shuffle, seed=seed)
-        found = pairs.training_pairs(taught, "towns", METHODS["kard"], settings, index_id="ix")
+        found = training_pairs(taught, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix")
         return [pair.passages for pair in found]
 
     best_first, mixed = read(0, shuffle=False), read(0, shuffle=True)
@@ -1136,11 +1163,13 @@ def worn(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
     """A random adapter that changes what the base says."""
     torch.manual_seed(seed)
     settings = Lora(rank=2 + seed % 3, alpha=8, **lora)
-    made = adapted(load_model(base, torch.float32), settings, spec="x", layers=None, decoder=base.kind == "decoder")
+    made = adapt_language_model(
+        load_model(base, torch.float32), settings, spec="x", layers=None, decoder=base.kind == "decoder"
+    )
     for name, weight in made.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.3)
-    write(folder, state_of(made), made.active_peft_config)
+    write_adapter(folder, state_of(made), made.active_peft_config)
     return folder
 
 
@@ -1167,13 +1196,13 @@ def test_students_that_share_a_pass_write_what_each_writes_alone(
     decoding = Decoding(max_new_tokens=12, batch=6, samples=2 if drawn else 1, temperature=1.5)
     alone = [generate_rows([row], decoding)[0] for row in rows]
     passes: list[int] = []
-    forward = here.writer.model.forward
+    forward = here.generator.model.forward
 
     def counted(*given: Any, **named: Any) -> Any:
         passes.append(1)
         return forward(*given, **named)
 
-    here.writer.model.forward = counted
+    here.generator.model.forward = counted
     shared = generate_rows(rows, decoding)
     assert [replace(s, milliseconds=0) for s in shared] == [replace(s, milliseconds=0) for s in alone]
     assert len({s.text for s in shared}) > 6  # the adapters are heard
@@ -1182,12 +1211,12 @@ def test_students_that_share_a_pass_write_what_each_writes_alone(
     for row in rows:
         generate_rows([row], decoding)
     assert few <= len(passes) / 3
-    if isinstance(here.writer, Decoder):
-        here.writer.piece = 60  # each adapter's rows are in several pieces now
+    if isinstance(here.generator, Decoder):
+        here.generator.piece_tokens = 60  # each adapter's rows are in several pieces now
         passes.clear()
         assert [s.text for s in generate_rows(rows, decoding)] == [s.text for s in alone]
         assert len(passes) > few
-    assert not any(module._forward_hooks for module in here.writer.model.modules())
+    assert not any(module._forward_hooks for module in here.generator.model.modules())
 
 
 def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_own(
@@ -1195,15 +1224,15 @@ def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_ow
 ) -> None:
     here, (one, other, third, bare) = several(every_base["decoder"], tmp_path)
     dora = Student(here, worn(every_base["decoder"], tmp_path / "dora", 5, dora=True), SETTINGS)
-    own = thawed(load_model(every_base["decoder"], torch.float32), range(2, 4))
+    own = unfreeze(load_model(every_base["decoder"], torch.float32), range(2, 4))
     for weight in trainable(own):
         torch.nn.init.normal_(weight, std=0.3)
-    write(tmp_path / "own", state_of(own), config_of(own, "x"))
+    write_adapter(tmp_path / "own", state_of(own), config_of(own, "x"))
     whole = Student(here, tmp_path / "own", SETTINGS)
     rows = [*rows_of([one, other, dora, bare, whole]), *rows_of([third] * 6)]
     decoding = Decoding(max_new_tokens=6)
     alone = [
-        s.generate([r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
+        generate(s, [r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
     ]
     worn_on: list[Path | None] = []
     activate = here.activate
@@ -1222,21 +1251,21 @@ def test_threads_that_ask_several_students_little_are_answered_together(
     every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, students = several(every_base["decoder"], tmp_path)
-    monkeypatch.setattr(queue, "GRACE", 0.5)
+    monkeypatch.setattr("kard.student.generation.engine.GRACE", 0.5)
     sizes: list[int] = []
 
     def noted(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
         sizes.append(len(rows))
         return generate_rows(rows, decoding)
 
-    monkeypatch.setattr(queue, "generate_rows", noted)
+    monkeypatch.setattr("kard.student.generation.engine.generate_rows", noted)
     engines = [StudentEngine(s, Decoding(max_new_tokens=5)) for s in students]
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(e.complete, request(p)) for p in PROMPTS[:2] for e in engines]
         said = [future.result().text for future in asked]
     assert sizes == [8]
     assert said == [
-        s.generate([p], None, Decoding(max_new_tokens=5))[0].text for p in PROMPTS[:2] for s in students
+        generate(s, [p], None, Decoding(max_new_tokens=5))[0].text for p in PROMPTS[:2] for s in students
     ]
     engines[0].close()
     assert engines[1].complete(request(PROMPTS[1])).text == said[5]  # one that closes leaves the others open
@@ -1251,10 +1280,10 @@ def test_a_batch_is_of_one_student_with_many_rows_or_of_those_with_few(every_bas
     many, few, other = (Student(here, None, SETTINGS, name=name) for name in ("many", "few", "other"))
 
     def jobs(*students: Student) -> list[Any]:
-        return [queue.Job(None, Row(s, "x", (), i), Decoding(batch=40)) for i, s in enumerate(students)]
+        return [Job(None, Row(s, "x", (), i), Decoding(batch=40)) for i, s in enumerate(students)]
 
     def names(waiting: list[Any]) -> list[str]:
-        return [job.row.student.name for job in queue.next_batch(waiting)]
+        return [job.row.student.name for job in next_batch(waiting)]
 
     assert names(jobs(*[many] * 50, few)) == ["many"] * 40
     assert names(jobs(few, *[many] * 20, other)) == ["few", "other"]
@@ -1277,7 +1306,7 @@ def threads_of(fake: Slow) -> list[str]:
 def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=4))
     threads = threads_of(fake)
-    with ThreadPoolExecutor(8) as pool, fake.home.queue.here() as turn:
+    with ThreadPoolExecutor(8) as pool, queue_of(fake.base).answer_here() as turn:
         asked = [pool.submit(engine.complete, request("x" * i)) for i in range(1, 9)]
         while not all(future.done() for future in asked):
             turn()
@@ -1294,7 +1323,7 @@ def test_whoever_stops_the_answering_stops_it_and_its_askers(slow: Any) -> None:
         raise KeyboardInterrupt
 
     generate, fake.generate = fake.generate, stopped
-    with ThreadPoolExecutor(1) as pool, fake.home.queue.here() as turn:
+    with ThreadPoolExecutor(1) as pool, queue_of(fake.base).answer_here() as turn:
         asked = pool.submit(engine.complete, request("x"))
         with pytest.raises(KeyboardInterrupt):
             _ = [turn() for _ in range(100)]
@@ -1323,7 +1352,7 @@ def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) 
     fake, engine = slow(Decoding(batch=1))
     threads = threads_of(fake)
     engine.complete(request("x"))  # leaves a thread that waits for more
-    with ThreadPoolExecutor(2) as pool, fake.home.queue.here() as turn:
+    with ThreadPoolExecutor(2) as pool, queue_of(fake.base).answer_here() as turn:
         asked = [pool.submit(engine.complete, request("x")) for _ in range(4)]
         while not all(future.done() for future in asked):
             turn()
@@ -1343,7 +1372,7 @@ def test_a_base_whose_states_leave_float16_is_read_in_float32(
         return made
 
     monkeypatch.setattr(loading, "load_model", loaded)
-    assert next(model.load_in(every_base["gpt2"]).parameters()).dtype == torch.float16
+    assert next(loading.load_base(every_base["gpt2"]).parameters()).dtype == torch.float16
     large[0] = 1e9
-    assert next(model.load_in(every_base["gpt2"]).parameters()).dtype == torch.float32
-    assert next(model.load_in(every_base["gpt2"], "float16").parameters()).dtype == torch.float16
+    assert next(loading.load_base(every_base["gpt2"]).parameters()).dtype == torch.float32
+    assert next(loading.load_base(every_base["gpt2"], "float16").parameters()).dtype == torch.float16

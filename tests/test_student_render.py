@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kard.config import METHODS, Method
-from kard.student import prompt as render
-from kard.student.prompt import StudentAdapter, signature_for
+from kard.student.prompt import (
+    StudentAdapter,
+    before_answer,
+    one_line,
+    parse_outputs,
+    render_prompt,
+    render_shot,
+    render_target,
+    signature_for,
+    split_at_passages,
+    with_answer_cue,
+)
 
 ANSWER: type[dspy.Signature] = import_module("kard.programs._common").Answer
 OPTIONS = ["an inland sea", "a salt lake", "a river", "a bay"]
@@ -31,14 +41,14 @@ lists = st.lists(texts, max_size=3)
 
 
 def test_a_prompt_is_question_options_passages_and_the_cue() -> None:
-    assert render.prompt(ANSWER, INPUTS) == (
+    assert render_prompt(ANSWER, INPUTS) == (
         "Question: What is the Caspian?\n"
         "Options: (A) an inland sea (B) a salt lake (C) a river (D) a bay\n"
         "[1] Caspian Sea: It is landlocked.\n"
         "[2] Baku: A port.\n"
         "Rationale:"
     )
-    assert render.target(ANSWER, {"rationale": "It has no outlet.", "answer": "an inland sea"}) == (
+    assert render_target(ANSWER, {"rationale": "It has no outlet.", "answer": "an inland sea"}) == (
         " It has no outlet.\nAnswer: an inland sea"
     )
 
@@ -46,10 +56,10 @@ def test_a_prompt_is_question_options_passages_and_the_cue() -> None:
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
 def test_a_method_leaves_out_what_it_does_not_use(method: Method) -> None:
     signature = signature_for(ANSWER, method)
-    prompt = render.prompt(signature, INPUTS)
+    prompt = render_prompt(signature, INPUTS)
     assert ("landlocked" in prompt) == method.reads
     assert prompt.endswith("Rationale:" if method.reasons else "\nAnswer:")
-    target = render.target(signature, {"rationale": "No outlet.", "answer": "a bay"})
+    target = render_target(signature, {"rationale": "No outlet.", "answer": "a bay"})
     assert target == (" No outlet.\nAnswer: a bay" if method.reasons else " a bay")
 
 
@@ -60,44 +70,44 @@ def test_what_is_written_is_read_back(
 ) -> None:
     signature = signature_for(ANSWER, method)
     outputs = {"rationale": rationale, "answer": answer}
-    prompt = render.prompt(signature, {"passages": passages, "question": question, "options": options})
-    written = render.target(signature, outputs)
-    wanted = {name: render.line(outputs[name]) for name in signature.output_fields}
-    assert render.parse(signature, written) == wanted
-    assert render.parse(signature, render.reading(prompt, written)) == wanted
+    prompt = render_prompt(signature, {"passages": passages, "question": question, "options": options})
+    written = render_target(signature, outputs)
+    wanted = {name: one_line(outputs[name]) for name in signature.output_fields}
+    assert parse_outputs(signature, written) == wanted
+    assert parse_outputs(signature, with_answer_cue(prompt, written)) == wanted
 
 
 @given(passages=lists, question=texts, options=lists)
 def test_a_prompt_holds_its_passages_in_lines_of_their_own(
     passages: list[str], question: str, options: list[str]
 ) -> None:
-    prompt = render.prompt(ANSWER, {"passages": passages, "question": question, "options": options})
+    prompt = render_prompt(ANSWER, {"passages": passages, "question": question, "options": options})
     lines = prompt.split("\n")
     first = 2 if options else 1
-    assert lines[0] == f"Question: {render.line(question)}"
-    read = [f"[{i}] {render.line(p)}" for i, p in enumerate(passages, 1)]
+    assert lines[0] == f"Question: {one_line(question)}"
+    read = [f"[{i}] {one_line(p)}" for i, p in enumerate(passages, 1)]
     assert lines[first:] == [*read, "Rationale:"]
     parts = ["\n".join(lines[:first]), "\n".join(read), "Rationale:"]
-    assert render.split(prompt) == (tuple(parts) if passages else ("", "", prompt))
+    assert split_at_passages(prompt) == (tuple(parts) if passages else ("", "", prompt))
     # After worked examples it is the asked question's passages that may be cut.
-    example = render.worked(ANSWER, {"passages": ["of old"], "question": "q", "options": [], **TARGET})
-    asked = render.split(f"{example}\n\n{prompt}")
+    example = render_shot(ANSWER, {"passages": ["of old"], "question": "q", "options": [], **TARGET})
+    asked = split_at_passages(f"{example}\n\n{prompt}")
     assert "\n".join(filter(None, asked)) == f"{example}\n\n{prompt}"
     if passages:
         assert asked == (f"{example}\n\n{parts[0]}", *parts[1:])
 
 
 def test_an_answer_is_found_where_the_tokenizer_lost_the_line_breaks() -> None:
-    assert render.parse(ANSWER, "The Answer: of old was wrong. Answer: a bay") == {
+    assert parse_outputs(ANSWER, "The Answer: of old was wrong. Answer: a bay") == {
         "rationale": "The Answer: of old was wrong.",
         "answer": "a bay",
     }
-    assert render.parse(ANSWER, "no cue at all") == {"rationale": "no cue at all", "answer": ""}
+    assert parse_outputs(ANSWER, "no cue at all") == {"rationale": "no cue at all", "answer": ""}
 
 
 def test_a_cut_text_goes_on_before_its_answer() -> None:
-    assert render.without_answer(" It is salt. \nAnswer: a s") == " It is salt."
-    assert render.without_answer(" It is salt.") == " It is salt."
+    assert before_answer(" It is salt. \nAnswer: a s") == " It is salt."
+    assert before_answer(" It is salt.") == " It is salt."
 
 
 class Replies:
@@ -134,7 +144,7 @@ def test_another_lm_is_sent_the_prompt_alone_and_its_text_is_read() -> None:
     engine = Replies((" It has no outlet.\nAnswer: an inland sea", None), scores_choices=False)
     made = ask(engine)
     (request,) = engine.requests
-    assert [m.text for m in request.messages] == [render.prompt(ANSWER, INPUTS)]
+    assert [m.text for m in request.messages] == [render_prompt(ANSWER, INPUTS)]
     assert request.config.extensions is None
     assert (made.rationale, made.answer, made.letter) == ("It has no outlet.", "an inland sea", "A")
     assert (made.forced, made.prompt_tokens, made.completion_tokens, made.milliseconds) == (False, 7, 3, 0.0)

@@ -23,14 +23,12 @@ from torch import Tensor
 from kard.config import Lora, StudentTraining
 from kard.errors import BadConfig
 from kard.models import adapters
-from kard.models.hardware import Devices
-from kard.models.hardware import dtype
+from kard.models.hardware import Devices, dtype
 from kard.models.lora import adapt_language_model, config_of, state_of, trainable, unfreeze
 from kard.student.training import checkpoint
-from kard.student.training import step as stepping
 from kard.student.training import train as training
 from kard.student.training.checkpoint import Checkpoint
-from kard.student.training.loss import Example, Layers, loss_for
+from kard.student.training.loss import Example, LayerwiseLoss, loss_for
 
 SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4, dropout=0.1), epochs=3, batch=2, peak_lr=1e-2)
 # What the processes of a shared training run, too.
@@ -71,7 +69,7 @@ def fitted(config: StudentTraining = SETTINGS, **more: Any) -> tuple[Weights, tr
             model = model.half()
         torch.manual_seed(0)
         loss = loss_for(model, 2, 0, decoder=True, recompute=config.recompute)
-        assert isinstance(loss, Layers)
+        assert isinstance(loss, LayerwiseLoss)
         upper = range(2, 4)
         if config.full:
             student = unfreeze(model, upper).train()
@@ -99,10 +97,10 @@ def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
     config = replace(SETTINGS, epochs=5, patience=5, full=kind == "weights")
     if kind == "float16":
         config = replace(config, precision="float16")
-        monkeypatch.setattr(stepping, "FIRST_SCALE", 2.0**60)  # far too much: the first steps find out
+        monkeypatch.setattr(training, "FIRST_SCALE", 2.0**60)  # far too much: the first steps find out
     held_out = made["examples"](9)[7:] if measured else []
     whole, reached, shown = fitted(config, held_out=held_out)
-    step, left = stepping.Stepper.step, [0]  # where a kill is felt
+    step, left = training.Stepper.step, [0]  # where a kill is felt
 
     def cut(*args: Any, **more: Any) -> float:
         left[0] -= 1
@@ -110,14 +108,14 @@ def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
             raise Killed
         return step(*args, **more)
 
-    monkeypatch.setattr(stepping.Stepper, "step", cut)
+    monkeypatch.setattr(training.Stepper, "step", cut)
     draw = random.Random(4)
     for _ in range(5):
         left[0] = draw.randint(2, 5)
         with pytest.raises(Killed):
-            fitted(config, held_out=held_out, saved=Checkpoint(tmp_path / "c", every=0.0))
+            fitted(config, held_out=held_out, checkpoint=Checkpoint(tmp_path / "c", every=0.0))
     left[0] = -1
-    again, restored, seen = fitted(config, held_out=held_out, saved=Checkpoint(tmp_path / "c", every=0.0))
+    again, restored, seen = fitted(config, held_out=held_out, checkpoint=Checkpoint(tmp_path / "c", every=0.0))
     assert same(again, whole)
     assert (restored.loss, restored.tokens, seen) == (reached.loss, reached.tokens, shown)
     assert [f.name for f in tmp_path.iterdir()] == ["c"]
@@ -177,7 +175,7 @@ from kard.student.training.train import fit
 devices = Devices()
 assert devices.count == 2
 folder = Path({str(tmp_path)!r})
-saved = Checkpoint(folder / "c", every=0.0)
+checkpoint = Checkpoint(folder / "c", every=0.0)
 
 def fitted(**more):
     model = tiny()
@@ -187,14 +185,14 @@ def fitted(**more):
     settings = StudentTraining(lora=Lora(rank=2, alpha=4), epochs=3, batch=3, peak_lr=1e-2)
     return student, fit(student, loss, [examples()] * 3, settings, lambda _: None, devices=devices, **more)
 
-_, whole = fitted(saved=saved)
+_, whole = fitted(checkpoint=checkpoint)
 devices.wait()
 # As after a kill behind the last step: what the leader drops at once, a process that comes late has read.
 time.sleep(devices.rank)
-_, again = fitted(saved=saved)
+_, again = fitted(checkpoint=checkpoint)
 assert again == whole
 if devices.leads:
-    saved.discard()
+    checkpoint.discard()
 devices.wait()
 student, reached = fitted(held_out=examples(10)[7:])
 save_file({{n: v.contiguous() for n, v in state_of(student).items()}}, folder / f"{{devices.rank}}.safetensors")
@@ -240,11 +238,11 @@ def measured(weights: Weights, examples: list[Example]) -> float:
 def test_held_out_questions_are_never_trained_on() -> None:
     examples = made["examples"](10)
     questions = {e.key: e.key // 2 for e in examples}  # two rationales a question
-    trained, apart = training.set_apart([examples, examples], questions, replace(SETTINGS, held_out=0.4))
+    trained, apart = training.hold_out([examples, examples], questions, replace(SETTINGS, held_out=0.4))
     assert {questions[e.key] for e in apart}.isdisjoint(questions[e.key] for e in trained[0])
     assert len({questions[e.key] for e in apart}) == 2
     assert len(trained[1]) + len(apart) == 10
-    assert training.set_apart([examples], questions, SETTINGS) == ([examples], [])
+    assert training.hold_out([examples], questions, SETTINGS) == ([examples], [])
 
 
 def test_recomputing_states_changes_no_gradient() -> None:
@@ -285,7 +283,7 @@ def test_weights_of_an_upper_half_learn_as_they_do_through_the_whole_model(build
     for every in (False, True):
         model = unfreeze(made[build](), upper)
         loss = loss_for(model, 2, 0, decoder=True, every=every)
-        assert isinstance(loss, Layers) == (build == "tiny" and not every)
+        assert isinstance(loss, LayerwiseLoss) == (build == "tiny" and not every)
         summed = loss(made["examples"]())
         summed.backward()
         losses.append(summed.item())
@@ -374,8 +372,8 @@ def test_a_process_without_a_share_of_a_float16_batch_steps_with_the_others() ->
     optimizer = torch.optim.AdamW(weights, lr=1e-2)
     before = [weight.detach().clone() for weight in weights]
     loss = loss_for(model, 2, 0, decoder=True)
-    scaler = stepping.scaler_for(model, weights, {})
-    stepping.Stepper(loss, weights, optimizer, scaler, cast(Any, Another()), 100).step(made["examples"](), seed=1)
+    scaler = training.gradient_scaler(model, weights, {})
+    training.Stepper(loss, weights, optimizer, scaler, cast(Any, Another()), 100).step(made["examples"](), seed=1)
     assert not any(torch.equal(old, new) for old, new in zip(before, weights, strict=True))
 
 
@@ -386,10 +384,10 @@ def test_gradients_that_are_no_numbers_in_float16_end_training_in_a_line() -> No
     model = made["tiny"]().half()
     weights = trainable(adapt_language_model(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
     optimizer = torch.optim.AdamW(weights, lr=1e-2)
-    scaler = stepping.scaler_for(model, weights, {})
-    stepper = stepping.Stepper(nothing, weights, optimizer, scaler, Devices(), 100)
-    scale = stepping.FIRST_SCALE
-    while scale / 2 >= stepping.LEAST_SCALE:
+    scaler = training.gradient_scaler(model, weights, {})
+    stepper = training.Stepper(nothing, weights, optimizer, scaler, Devices(), 100)
+    scale = training.FIRST_SCALE
+    while scale / 2 >= training.LEAST_SCALE:
         stepper.step(made["examples"](), seed=0)
         scale /= 2
     with pytest.raises(BadConfig, match=r"set student\.precision=float32"):
@@ -400,8 +398,8 @@ def test_a_held_out_loss_that_is_no_number_ends_training_in_a_line(monkeypatch: 
     def broken(*_: Any) -> float:
         return float("nan")
 
-    monkeypatch.setattr(stepping.Stepper, "measure", broken)
-    with pytest.raises(BadConfig, match="held-out loss is no number"):
+    monkeypatch.setattr(training.Stepper, "measure", broken)
+    with pytest.raises(BadConfig, match="held-out loss is not finite"):
         fitted(held_out=made["examples"](9)[7:])
 
 
