@@ -278,8 +278,8 @@ class Broken(BaseException):
     ("place", "calls"),
     [
         ("kard.retrieval.rankings.HitsWriter.write", 1),
-        ("kard.reranker.adapters.write", 0),
-        ("kard.models.adapters.write_adapter", 2),
+        ("kard.reranker.model.write_adapter", 0),
+        ("kard.student.training.train.write_adapter", 2),
         ("kard.evaluation.answer._store_prediction", 7),
     ],
 )

@@ -173,7 +173,7 @@ def _first_of_each(located: Sequence[LocatedQuestion]) -> dict[str, LocatedQuest
         if earlier is not item and (field := _difference(item.question, earlier.question)):
             where = earlier.at or "an earlier question"
             raise BadInput(
-                f"id {item.question.key!r} stands at {where} too, with another {field}; give one of them another id",
+                f"id {item.question.key!r} stands at {where} too, with another {field}; give one another id",
                 at=item.at,
             )
     return first
