@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 BUSY_MILLISECONDS = 30_000  # how long a second writer waits for the first
 _PARAMETER = re.compile(r"(?<![\w:]):([a-z_]+)")
 _OPTIONAL = r"(?::{0}\s+is\s+(?:not\s+)?null|(?:coalesce|nullif|ifnull)\(\s*:{0})\b"  # a query that expects null
-IN_LIMIT = 900  # values in one `in (...)`, below every SQLite build's limit on parameters
 
 
 def _migrations() -> Migrations:
@@ -187,17 +186,6 @@ def _bound(parameters: Mapping[str, object]) -> dict[str, object]:
     return {k: json.dumps(list(v)) if isinstance(v, list | tuple) else v for k, v in parameters.items()}
 
 
-def batches(values: Sequence[object], size: int = IN_LIMIT) -> Iterator[Sequence[object]]:
-    """Yield consecutive slices, each short enough for one `in (...)`."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
-
-
-def marks(values: Sequence[object]) -> str:
-    """Return as many question marks as values, for `in ({marks(values)})`."""
-    return ",".join("?" * len(values))
-
-
 def now() -> str:
     """Return the time for a `created` column: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -232,6 +220,6 @@ def insert_ignoring(db: Database, table: str, records: Sequence[Mapping[str, obj
     with writing(db):
         # The cursor's own count: the connection's would add what triggers write into the search indexes.
         return db.conn.executemany(
-            f'insert or ignore into "{table}" ({names}) values ({marks(columns)})',
+            f'insert or ignore into "{table}" ({names}) values ({", ".join("?" * len(columns))})',
             ([record[c] for c in columns] for record in records),
         ).rowcount

@@ -1,22 +1,22 @@
-"""What can go wrong and is the user's to mend.
+"""The errors that a user can correct.
 
-Every message is one line that names the problem, the place and the next command.
+Every message is one line that names the problem, its place and the next command.
 
     KardError                 shown by the command line as `Error: ...`, exit code 1
     ├── BadConfig             a setting out of its range
     ├── BadInput              a file that cannot be read as what it should be
     ├── NoTask                no task of that name, or a file that is not one
     ├── NoStore               the store is missing or is not one
-    ├── Missing               a step lacks what an earlier step makes
-    ├── NoBase                a base model that cannot be had or does not match its hash
+    ├── Missing               a step needs the results of another one first
+    ├── NoBase                a base model that is not available or does not match its hash
     ├── NoExtra               an optional dependency that is not installed
     ├── TeacherFailed         the teacher cannot be reached or refuses
-    └── BudgetReached         the teacher's next call could pass --max-cost
+    └── BudgetReached         the teacher's next call could exceed --max-cost
 """
 
 
 class KardError(Exception):
-    """Base of everything that is shown to the user in one line."""
+    """Base of the errors that are shown to the user in one line."""
 
 
 class BadConfig(KardError):
@@ -24,10 +24,7 @@ class BadConfig(KardError):
 
 
 class BadInput(KardError):
-    """A file, or a row of one, that is not what it should be.
-
-    `at` gives the place as `file:line`, so that an editor can jump to it.
-    """
+    """A file, or a row of one, that is not as it should be. `at` gives its place as `file:line`."""
 
     def __init__(self, problem: str, *, at: str = "") -> None:
         super().__init__(f"{at}: {problem}" if at else problem)
@@ -42,11 +39,11 @@ class NoStore(KardError):
 
 
 class Missing(KardError):
-    """A step lacks what an earlier step makes; the message names the command that makes it."""
+    """A step needs the results of another one first; the message names its command."""
 
 
 class NoBase(KardError):
-    """A base model that cannot be had, or whose bytes do not match their hash."""
+    """A base model that is not available, or whose bytes do not match their hash."""
 
 
 class NoExtra(KardError):
@@ -58,4 +55,4 @@ class TeacherFailed(KardError):
 
 
 class BudgetReached(KardError):
-    """The next call to the model could cost more than --max-cost leaves."""
+    """The next call to the model could cost more than is left of --max-cost."""

@@ -1,4 +1,4 @@
-"""Rows out of the files that people have: JSON, JSONL, CSV, TSV, each also zipped, with the place of each."""
+"""Read rows with their positions from JSON, JSON lines, CSV and TSV, also compressed; write files atomically."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": 
 
 @dataclass(frozen=True, slots=True)
 class FilePosition:
-    """Where a row stands; its text is what errors show."""
+    """The position of a row. As text it is `file:line`, as errors show it."""
 
     path: Path
     line: int
@@ -39,10 +39,10 @@ class FilePosition:
 
 
 def write_lines(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows as JSON lines, zipped when the name ends in .gz; their number.
+    """Write rows as JSON lines, compressed if the name ends in .gz. Return their number.
 
-    The same rows give the same bytes, and the file appears when it is whole. Raises BadInput for a name that
-    does not end as JSON lines do, or a folder that is not there.
+    The same rows give the same bytes. The file appears when it is complete. Raises BadInput for a name with another
+    ending, or if the file cannot be written.
     """
     if not path.name.endswith(LINES):
         raise BadInput(f"cannot tell the format from the name; use one of {', '.join(LINES)}", at=str(path))
@@ -56,7 +56,7 @@ def write_lines(path: Path, rows: Iterable[Row]) -> int:
 
 @contextmanager
 def output(path: Path, *, folder: bool = False) -> Generator[Path]:
-    """Yield what `atomic` yields, for a path that people named. Raises BadInput when it cannot be written."""
+    """Do what `atomic` does, for a path that a person named. Raises BadInput if it cannot be written."""
     try:
         with atomic(path, folder=folder) as part:
             yield part
@@ -117,7 +117,7 @@ def _write(stream: IO[bytes], rows: Iterable[Row]) -> int:
 
 
 def open_text(path: Path) -> IO[str]:
-    """The file as UTF-8 text, unzipped when its name ends in .gz or .bz2. Raises BadInput when missing."""
+    """Open a file as UTF-8 text, decompressed if its name ends in .gz or .bz2. Raises BadInput if it is missing."""
     if not path.exists():
         raise BadInput("no such file; check the path", at=str(path))
     if path.is_dir():
@@ -132,7 +132,7 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 
 def read_text(path: Path) -> str:
-    """The whole file as text, its line ends as `\\n`. Raises BadInput, naming the line that is not UTF-8."""
+    """Return the whole file as text with line ends `\\n`. Raises BadInput for a line that is not UTF-8."""
     try:
         with open_text(path) as stream:
             return stream.read().replace("\r\n", "\n")
@@ -141,10 +141,10 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
-    """Every row of the file with its place; the name's ending says the format.
+    """Yield every row of a file with its position. The ending of the name gives the format.
 
-    JSON is a list of objects, or an object whose values are such a list. Raises BadInput, naming the line,
-    for bytes that are not UTF-8, a broken archive, a line that is not a JSON object, or an empty file.
+    JSON is a list of objects, or an object with one such list among its values. Raises BadInput, naming the line,
+    for bytes that are not UTF-8, a broken archive, a line that is no JSON object, or an empty file.
     """
     endings = [s for s in path.suffixes if s not in UNZIP]
     ending = endings[-1].lower() if endings else ""
@@ -153,9 +153,9 @@ def read_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
         raise BadInput(f"cannot tell the format from the name; use one of {', '.join(readers)}", at=str(path))
     line, empty = 0, True
     try:
-        for place, row in readers[ending](path):
-            line, empty = place.line, False
-            yield place, row
+        for position, row in readers[ending](path):
+            line, empty = position.line, False
+            yield position, row
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
     except (EOFError, OSError, zlib.error) as error:
@@ -186,10 +186,10 @@ def _undecodable_line(path: Path) -> int:
     return 1
 
 
-def _object(value: object, place: FilePosition) -> tuple[FilePosition, Row]:
+def _object(value: object, position: FilePosition) -> tuple[FilePosition, Row]:
     if not isinstance(value, dict):
-        raise BadInput(f"expected a JSON object, found {type(value).__name__}", at=str(place))
-    return place, cast("Row", value)
+        raise BadInput(f"expected a JSON object, found {type(value).__name__}", at=str(position))
+    return position, cast("Row", value)
 
 
 def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
@@ -197,12 +197,12 @@ def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
-            place = FilePosition(path, number)
+            position = FilePosition(path, number)
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
-                raise BadInput(f"not JSON ({error.msg}); one object a line is expected", at=str(place)) from error
-            yield _object(value, place)
+                raise BadInput(f"not JSON ({error.msg}); expected one object per line", at=str(position)) from error
+            yield _object(value, position)
 
 
 def _json(path: Path) -> Iterator[tuple[FilePosition, Row]]:
@@ -232,12 +232,12 @@ def _csv(path: Path) -> Iterator[tuple[FilePosition, Row]]:
         reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
         try:
             for row in reader:
-                place = FilePosition(path, reader.line_num)
+                position = FilePosition(path, reader.line_num)
                 if None in row:
-                    raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(place))
+                    raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(position))
                 if None in row.values():
                     missing = next(name for name, cell in row.items() if cell is None)
-                    raise BadInput(f"no cell for column {missing!r}", at=str(place))
-                yield place, cast("Row", row)
+                    raise BadInput(f"no cell for column {missing!r}", at=str(position))
+                yield position, cast("Row", row)
         except csv.Error as error:
             raise BadInput(f"not CSV ({error})", at=f"{path}:{reader.line_num}") from error

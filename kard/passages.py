@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_passages(db: Database, ids: Sequence[str]) -> dict[str, Passage]:
-    """Return the passages of these ids by id; ids that the store does not hold are left out."""
+    """Return passages by id. Ids that the store lacks are left out."""
     return {
         str(row["id"]): Passage(
             id=row["id"], document=row["document"], part=row["part"], title=row["title"], text=row["text"]

@@ -13,7 +13,7 @@ from kard.records import Question
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-RECORDED = "recorded:"  # begins the name of a teacher whose rationales came from a file
+RECORDED = "recorded:"  # prefix of `teachers.model` for rationales from a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class QuestionSet:
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
-    """Return the question of a row of `questions` that has its gold documents as a JSON list in `evidence`."""
+    """Return the question of a row of `questions` with its documents as a JSON list in `evidence`."""
     lists = {name: tuple[str, ...](json.loads(row[name])) for name in ("options", "facts", "evidence")}
     return Question(
         key=row["key"],
@@ -53,10 +53,3 @@ def question_of(row: Mapping[str, Any]) -> Question:
         facts=lists["facts"],
         kind=row["kind"],
     )
-
-
-def read_questions(
-    db: Database, task_name: str, split: str | None = None, limit: int | None = None
-) -> list[tuple[int, Question]]:
-    """Return row id and question of `QuestionSet(task_name, split, limit)`."""
-    return list(QuestionSet(task_name, split, limit).read(db).items())

