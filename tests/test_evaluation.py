@@ -13,7 +13,7 @@ from kard.answers.vote import majority
 from kard.config import Decoding
 from kard.errors import BadConfig
 from kard.evaluation.condition import Condition, shuffled
-from kard.evaluation.failures import ConditionInfo
+from kard.evaluation.condition_names import ConditionInfo
 from kard.evaluation.report import GradedAnswer, accuracy_table, as_markdown, report_rows
 from kard.evaluation.retriever_metrics import hits_table
 from kard.metrics.intervals import wilson

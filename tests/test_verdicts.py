@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard.db import open_store
-from kard.evaluation.failures import Failure, count_failures, read_failures
+from kard.evaluation.failures import (
+    VERDICTS,
+    EvidenceRule,
+    Failure,
+    NeededPassages,
+    QuestionFacts,
+    count_failures,
+    read_failures,
+    verdict_of,
+)
 from kard.evaluation.judgements import judge
 from kard.evaluation.trace import RankingKind, trace
-from kard.evaluation.verdicts import VERDICTS, EvidenceRule, NeededPassages, QuestionFacts, verdict_of
 
 Case = Any  # conftest's
 

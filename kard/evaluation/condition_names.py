@@ -10,6 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -47,6 +48,51 @@ def size_order(size: str) -> tuple[float, str]:
 def _position(order: Sequence[str], name: str) -> tuple[int, str]:
     """Return the sort key of a name; unknown names come last, in alphabetical order."""
     return (order.index(name) if name in order else len(order), name)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionInfo:
+    """A stored condition: a row of `evaluations` with its student and its label."""
+
+    evaluation_id: int
+    size: str
+    method: str
+    seed: int
+    retriever: str
+    k: int  # passages in the prompt
+    index_id: str | None
+    reranker_id: str | None
+    retriever_id: str | None = None  # of a fused, dense or hybrid retriever
+    kappa: int | None = None  # candidates that the reranker ordered; None for the task's own number
+    variant: str = ""  # what else tells it from conditions of its size, method and retriever
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], labels: Mapping[int, str]) -> ConditionInfo:
+        """Return the condition of a row of the query `answers`; `labels` are by evaluation id."""
+        return cls(
+            **{name: row[name] for name in cls.__slots__ if name != "variant"},
+            variant=labels.get(row["evaluation_id"], ""),
+        )
+
+    @property
+    def name(self) -> str:
+        """Return what people call it: `135m kard, reranker k=3, seed 1`."""
+        return f"{self.label}, seed {self.seed}"
+
+    @property
+    def label(self) -> str:
+        """Return the name without its seed, for tables where all conditions have the same seed."""
+        words = self.variant.split()
+        if self.retriever != "none" and not any(word.startswith("k=") for word in words):
+            words.insert(0, f"k={self.k}")
+        reads = self.retriever if self.retriever != "none" else "no passages"
+        return f"{self.size} {self.method}, {' '.join([reads, *words])}"
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Return the sort key in tables: size, method and retriever as in the paper's table, then the rest."""
+        rest = (self.variant, self.k, self.seed, self.evaluation_id)
+        return (table_order(self.size, self.method, self.retriever), *rest)
 
 
 def read_labels(db: Database, task: str, split: str) -> dict[int, str]:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kard.db import rows
 from kard.errors import BadInput
-from kard.evaluation.condition_names import read_labels
-from kard.evaluation.failures import ConditionInfo, VerdictFacts, read_verdict_facts
+from kard.evaluation.condition_names import ConditionInfo, read_labels
+from kard.evaluation.failures import EvidenceRule, NeededPassages, Verdict, VerdictFacts, read_verdict_facts
 from kard.evaluation.judgements import Judgement, judgements
-from kard.evaluation.verdicts import EvidenceRule, NeededPassages, Verdict
 from kard.passages import read_passages
 from kard.questions import question_of
 from kard.records import Passage, Question, Sample
