@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vector_cache import maker_of
-from kard.encoders.vector_store import Encodings
+from kard.encoders.vectors import Encodings, VectorSpec
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import resolve
 from kard.records import Passage
@@ -114,9 +113,9 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
     clocks = {name: Clock() for name in ("official", "uncached", "cached")}
     with clocks["official"].running():
         theirs = official(encoder, questions[:slow], lists[:slow])
-    maker = maker_of(encoder, "pooled", base=base.spec, base_sha256=base.sha256)
+    spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
     with TemporaryDirectory() as folder:
-        encodings = Encodings(Path(folder), maker)
+        encodings = Encodings(Path(folder), spec)
         with clocks["uncached"].running():
             ours(reranker, encodings, questions, lists)
         with clocks["cached"].running():

@@ -277,11 +277,11 @@ def test_the_hash_follows_the_weights_even_when_an_older_one_is_remembered(tmp_p
     changed = {**TENSORS, "a.weight": np.zeros(4, np.float32)}
     save_file(changed, folder / "model.safetensors")
     os.utime(folder / "model.safetensors", (1, 1))
-    assert bases.known(tmp_path / "cache") == []  # what is remembered no longer holds
+    assert bases.used_bases(tmp_path / "cache") == []  # what is remembered no longer holds
     second = resolve(str(folder), cache=tmp_path / "cache")
     assert second.sha256 != first.sha256
     assert second == replace(first, sha256=second.sha256)
-    assert bases.known(tmp_path / "cache") == [second]
+    assert bases.used_bases(tmp_path / "cache") == [second]
 
 
 def test_weights_are_read_once_and_then_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kard.encoders import vector_store as on_disk
+from kard.encoders import vectors
 from kard.encoders.encoder import Encoder
-from kard.encoders.vector_cache import DiskCache, fill
-from kard.encoders.vector_store import DATA, INDEX, Encodings, Vector, VectorSpec, beside, kept
+from kard.encoders.vectors import (
+    DATA,
+    INDEX,
+    DiskCache,
+    Encodings,
+    Vector,
+    VectorSpec,
+    list_encodings,
+    open_encodings,
+)
 from kard.errors import BadInput
 from kard.models import bases
 from kard.models.bases import Base
@@ -29,7 +37,7 @@ from kard.records import Passage
 from kard.reranker.model import Reranker
 from kard.retrieval.rerank import rerank
 
-MAKER = VectorSpec("a base", "b" * 64, width=4)
+SPEC = VectorSpec("a base", "b" * 64, width=4)
 
 
 def vector(value: float, rows: int | None = None) -> Vector:
@@ -41,10 +49,10 @@ def passage(n: int) -> Passage:
 
 
 def test_what_was_added_is_read_by_another_run(tmp_path: Path) -> None:
-    first = Encodings(tmp_path / "e", MAKER)
+    first = Encodings(tmp_path / "e", SPEC)
     assert first.add({"a": vector(1), "b": vector(2)}) == 2
     first.close()
-    again = Encodings(tmp_path / "e", MAKER)
+    again = Encodings(tmp_path / "e", SPEC)
     found = again.get(["b", "c", "a"])
     assert {i: v.tolist() for i, v in found.items()} == {"a": [1.0] * 4, "b": [2.0] * 4}
     assert again.missing(["c", "a", "c", "d"]) == ["c", "d"]
@@ -52,14 +60,14 @@ def test_what_was_added_is_read_by_another_run(tmp_path: Path) -> None:
 
 
 def test_vectors_are_read_from_the_file_and_not_into_memory(tmp_path: Path) -> None:
-    encodings = Encodings(tmp_path / "e", MAKER)
+    encodings = Encodings(tmp_path / "e", SPEC)
     encodings.add({"a": vector(1)})
     assert isinstance(encodings.matrix(), np.memmap)
     assert isinstance(encodings.get(["a"])["a"], np.memmap)
 
 
 def test_a_vector_is_never_written_twice(tmp_path: Path) -> None:
-    encodings = Encodings(tmp_path / "e", MAKER)
+    encodings = Encodings(tmp_path / "e", SPEC)
     encodings.add({"a": vector(1)})
     assert encodings.add({"a": vector(9), "b": vector(2)}) == 1
     assert encodings.get(["a"])["a"].tolist() == [1.0] * 4
@@ -67,7 +75,7 @@ def test_a_vector_is_never_written_twice(tmp_path: Path) -> None:
 
 
 def test_late_interaction_keeps_a_row_for_each_token(tmp_path: Path) -> None:
-    encodings = Encodings(tmp_path / "e", replace(MAKER, pooling="maxsim"))
+    encodings = Encodings(tmp_path / "e", replace(SPEC, pooling="maxsim"))
     encodings.add({"a": vector(1, rows=3), "b": vector(2, rows=1), "c": vector(3, rows=2)})
     shapes = {i: v.shape for i, v in encodings.get(["a", "b", "c"]).items()}
     assert shapes == {"a": (3, 4), "b": (1, 4), "c": (2, 4)}
@@ -86,20 +94,20 @@ def test_late_interaction_keeps_a_row_for_each_token(tmp_path: Path) -> None:
     ],
 )
 def test_whatever_decides_a_vector_makes_other_encodings(tmp_path: Path, other: dict[str, object]) -> None:
-    beside(tmp_path, MAKER).add({"a": vector(1)})
-    assert beside(tmp_path, replace(MAKER, **other)).missing(["a"]) == ["a"]  # type: ignore[arg-type]  # fields
+    open_encodings(tmp_path, SPEC).add({"a": vector(1)})
+    assert open_encodings(tmp_path, replace(SPEC, **other)).missing(["a"]) == ["a"]  # type: ignore[arg-type]  # fields
 
 
 def test_the_name_of_a_base_decides_nothing(tmp_path: Path) -> None:
-    beside(tmp_path, MAKER).add({"a": vector(1)})
-    assert beside(tmp_path, replace(MAKER, base="the same weights in a folder")).missing(["a"]) == []
+    open_encodings(tmp_path, SPEC).add({"a": vector(1)})
+    assert open_encodings(tmp_path, replace(SPEC, base="the same weights in a folder")).missing(["a"]) == []
 
 
 def test_encodings_lie_within_the_knowledge_base_and_tell_their_size(tmp_path: Path) -> None:
-    assert kept(tmp_path) == []
-    beside(tmp_path, MAKER).add({"a": vector(1), "b": vector(2)})
-    (one,) = kept(tmp_path)
-    assert (one.passages, one.maker["base"], one.folder.parent.parent) == (2, "a base", tmp_path)
+    assert list_encodings(tmp_path) == []
+    open_encodings(tmp_path, SPEC).add({"a": vector(1), "b": vector(2)})
+    (one,) = list_encodings(tmp_path)
+    assert (one.passages, one.spec["base"], one.folder.parent.parent) == (2, "a base", tmp_path)
     assert one.bytes == sum(f.stat().st_size for f in one.folder.iterdir()) > 16
 
 
@@ -108,7 +116,7 @@ def test_a_base_that_cannot_be_written_keeps_its_vectors_in_the_cache_folder(
 ) -> None:
     monkeypatch.setenv("KARD_CACHE", str(tmp_path / "cache"))
     (tmp_path / "kb").write_text("a file: no folder can be made in it")
-    encodings = beside(tmp_path / "kb", MAKER)
+    encodings = open_encodings(tmp_path / "kb", SPEC)
     encodings.add({"a": vector(1)})
     assert encodings.folder.is_relative_to(tmp_path / "cache")
 
@@ -117,12 +125,12 @@ def test_a_base_that_cannot_be_written_keeps_its_vectors_in_the_cache_folder(
 
 
 def test_rows_that_a_killed_process_left_are_written_over(tmp_path: Path) -> None:
-    first = Encodings(tmp_path / "e", MAKER)
+    first = Encodings(tmp_path / "e", SPEC)
     first.add({"a": vector(1)})
     first.close()
     with (tmp_path / "e" / DATA).open("ab") as file:
         file.write(b"\x07" * 13)  # a row and a half that no index names
-    again = Encodings(tmp_path / "e", MAKER)
+    again = Encodings(tmp_path / "e", SPEC)
     assert again.rows == 1
     again.add({"b": vector(2)})
     assert {i: v.tolist() for i, v in again.get(["a", "b"]).items()} == {"a": [1.0] * 4, "b": [2.0] * 4}
@@ -130,11 +138,11 @@ def test_rows_that_a_killed_process_left_are_written_over(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("lost", [DATA, INDEX])
 def test_a_deleted_file_costs_its_vectors_and_nothing_else(tmp_path: Path, lost: str) -> None:
-    first = Encodings(tmp_path / "e", MAKER)
+    first = Encodings(tmp_path / "e", SPEC)
     first.add({"a": vector(1), "b": vector(2)})
     first.close()
     (tmp_path / "e" / lost).unlink()
-    again = Encodings(tmp_path / "e", MAKER)
+    again = Encodings(tmp_path / "e", SPEC)
     assert again.missing(["a", "b"]) == ["a", "b"]
     again.add({"b": vector(5)})
     assert again.get(["a", "b"])["b"].tolist() == [5.0] * 4
@@ -144,14 +152,14 @@ def test_files_that_are_no_encodings_are_named_with_what_to_do(tmp_path: Path) -
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / INDEX).write_bytes(b"this is not a database, whatever its name says" * 50)
     with pytest.raises(BadInput, match="delete the folder and run again"):
-        Encodings(tmp_path / "e", MAKER)
+        Encodings(tmp_path / "e", SPEC)
 
 
 WRITER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from kard.encoders.vector_store import Encodings, VectorSpec
+from kard.encoders.vectors import Encodings, VectorSpec
 encodings = Encodings(Path(sys.argv[1]), VectorSpec("a base", "b" * 64, width=4))
 print("ready", flush=True)
 for batch in range(int(sys.argv[2]), int(sys.argv[3])):
@@ -168,7 +176,7 @@ def writer(folder: Path, first: int, last: int) -> subprocess.Popen[str]:
 
 def intact(encodings: Encodings) -> int:
     """Every vector that is there is its passage's own; their number."""
-    ids = [name for name, _ in encodings.all()]
+    ids = [name for name, _ in encodings.first_rows()]
     for name, found in encodings.get(ids).items():
         assert found.tolist() == [float(name[1:])] * 4
     assert encodings.rows == len(ids)
@@ -180,7 +188,7 @@ def test_two_processes_add_at_once_and_every_vector_is_its_passages_own(tmp_path
     for process in both:
         process.communicate(timeout=60)
     assert [process.returncode for process in both] == [0, 0]
-    assert intact(Encodings(tmp_path / "e", MAKER)) == 200
+    assert intact(Encodings(tmp_path / "e", SPEC)) == 200
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
@@ -188,12 +196,12 @@ def test_a_kill_leaves_whole_batches(tmp_path: Path) -> None:
     process = writer(tmp_path / "e", 0, 100_000)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    encodings = Encodings(tmp_path / "e", MAKER)
+    encodings = Encodings(tmp_path / "e", SPEC)
     while len(encodings) < 20:
         assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    found = intact(Encodings(tmp_path / "e", MAKER))
+    found = intact(Encodings(tmp_path / "e", SPEC))
     assert found >= 20
     assert found % 10 == 0
 
@@ -220,11 +228,11 @@ class Reader:
 def test_each_passage_is_encoded_once_however_it_is_asked_for(
     tmp_path_factory: pytest.TempPathFactory, lists: list[list[int]], size: int
 ) -> None:
-    encodings, reader = Encodings(tmp_path_factory.mktemp("e"), MAKER), Reader()
+    encodings, reader = Encodings(tmp_path_factory.mktemp("e"), SPEC), Reader()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kard.encoders.vector_cache.TOGETHER", size)
+        patch.setattr("kard.encoders.vectors.BATCH", size)
         for some in lists:
-            fill(encodings, [passage(n).id for n in some], reader.passages, reader.encode)
+            encodings.fill([passage(n).id for n in some], reader.passages, reader.encode)
     wanted = {n for some in lists for n in some}
     assert sorted(reader.read) == sorted(passage(n).id for n in wanted)
     found = encodings.get([passage(n).id for n in wanted])
@@ -232,14 +240,14 @@ def test_each_passage_is_encoded_once_however_it_is_asked_for(
 
 
 def test_a_full_disk_ends_the_filling_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encodings, reader = Encodings(tmp_path / "e", MAKER), Reader()
-    monkeypatch.setattr(on_disk, "KEEP_FREE", 1 << 62)
-    assert fill(encodings, [passage(1).id], reader.passages, reader.encode) == 0
+    encodings, reader = Encodings(tmp_path / "e", SPEC), Reader()
+    monkeypatch.setattr(vectors, "KEEP_FREE", 1 << 62)
+    assert encodings.fill([passage(1).id], reader.passages, reader.encode) == 0
     assert encodings.missing([passage(1).id]) == [passage(1).id]
 
 
 def test_the_disk_answers_for_what_was_announced_and_memory_for_the_rest(tmp_path: Path) -> None:
-    encodings = Encodings(tmp_path / "e", MAKER)
+    encodings = Encodings(tmp_path / "e", SPEC)
     encodings.add({"id1": vector(1)})
     cache = DiskCache(encodings)
     cache.put("text 2", vector(2))
@@ -304,5 +312,5 @@ def test_ranking_reads_each_passage_once_for_all_runs_and_scores_as_without_a_di
     assert first == again
     assert [i for i, _ in first] == [i for i, _ in plain]
     assert [s for _, s in first] == pytest.approx([s for _, s in plain], abs=1e-3)
-    (made,) = kept(tmp_path / "kb")
-    assert (made.passages, made.maker["pooling"], made.maker["adapter_sha256"]) == (4, scorer, "-")
+    (made,) = list_encodings(tmp_path / "kb")
+    assert (made.passages, made.spec["pooling"], made.spec["adapter_sha256"]) == (4, scorer, "-")

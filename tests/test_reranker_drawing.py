@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from kard.config import Loss, RerankerTraining
 from kard.errors import BadConfig
-from kard.reranker.candidates import Candidates, Pool, TrainingBatch, annealed, draw
-from kard.reranker.dataset import TrainingQuestion
+from kard.reranker.candidates import Candidates, CandidateSet, Pool, TrainingBatch, TrainingQuestion, annealed, draw
 from kard.reranker.loss import divergence, hard_loss, loss_of
-from kard.reranker.training import Best, CandidateSet
+from kard.reranker.training import BestState
 
 LOSSES: tuple[Loss, ...] = ("kl", "ce", "infonce", "mix")
 SETTINGS = RerankerTraining(candidates=6, tau_teacher=2.0, tau_student=0.5)
@@ -48,14 +47,14 @@ def test_what_takes_part_is_first_for_somebody_and_every_rationale_has_some(
     rationales: list[Candidates], count: int
 ) -> None:
     whole = Pool.of(rationales)
-    taught = CandidateSet.of(TrainingQuestion("k", "text", tuple(rationales), frozenset()), count)
-    kept = taught.passages.tolist()
+    candidate_set = CandidateSet.of(TrainingQuestion("k", "text", tuple(rationales), frozenset()), count)
+    kept = candidate_set.passages.tolist()
     told = sorted(zip((-whole.bm25.mean(0)).tolist(), range(len(whole.passages)), strict=True))[:count]
     asked = [int(p) for p, rank in zip(whole.passages, whole.question_rank, strict=True) if 0 < rank <= count]
     assert set(kept) >= {int(whole.passages[place]) for _, place in told} | set(asked)
     assert len(kept) <= count + len(asked) + len(rationales)
     for epoch in range(len(rationales)):
-        pool = taught.pool(epoch, 1)
+        pool = candidate_set.pool(epoch, 1)
         assert set(pool.passages.tolist()) <= set(kept)
         assert len(pool.passages) > 0
         assert pool.bm25.max() == rationales[epoch].bm25.max()
@@ -124,10 +123,10 @@ def test_the_best_is_the_rationales_or_the_questions_or_between_them() -> None:
 
 def test_epochs_take_the_rationales_in_turn_and_each_of_them_only_once() -> None:
     four = tuple(plain([1.0 + n, 2.0], [True, True], [1, 2]) for n in range(4))
-    lesson = TrainingQuestion("k", "text", four, frozenset())
+    question = TrainingQuestion("k", "text", four, frozenset())
 
     def firsts(epoch: int, count: int) -> list[float]:
-        return CandidateSet.of(lesson, 32).pool(epoch, count).bm25[:, 0].tolist()
+        return CandidateSet.of(question, 32).pool(epoch, count).bm25[:, 0].tolist()
 
     assert [firsts(epoch, 1) for epoch in range(5)] == [[1.0], [2.0], [3.0], [4.0], [1.0]]
     assert [firsts(epoch, 3) for epoch in range(2)] == [[1.0, 2.0, 3.0], [4.0, 1.0, 2.0]]
@@ -142,18 +141,18 @@ def test_a_step_sees_each_passage_once_a_question_and_its_label_among_them(
     questions: list[Candidates], loss: Loss, seed: int
 ) -> None:
     pools = [Pool.of([some]) for some in questions]
-    drawn = draw(pools, replace(SETTINGS, loss=loss), np.random.default_rng(seed))
+    batch = draw(pools, replace(SETTINGS, loss=loss), np.random.default_rng(seed))
     for row, pool in enumerate(pools):
-        shown = drawn.passages[row][drawn.present[row]].tolist()
+        shown = batch.passages[row][batch.present[row]].tolist()
         assert len(set(shown)) == len(shown)
-        assert drawn.present[row, drawn.best[row]]
-        assert drawn.target[row].sum() == pytest.approx(1, abs=1e-5)
-        assert not drawn.target[row][~drawn.present[row]].any()
-        label = drawn.passages[row, drawn.best[row]]
+        assert batch.present[row, batch.best[row]]
+        assert batch.target[row].sum() == pytest.approx(1, abs=1e-5)
+        assert not batch.target[row][~batch.present[row]].any()
+        label = batch.passages[row, batch.best[row]]
         if loss == "infonce":
             assert label == pool.passages[int(pool.bm25[0].argmax())]
         strangers = set(shown) - set(pool.passages.tolist())
-        others = {int(drawn.passages[r, 0]) for r in range(len(pools)) if r != row}
+        others = {int(batch.passages[r, 0]) for r in range(len(pools)) if r != row}
         assert strangers == ((others - set(pool.passages.tolist())) if loss in ("infonce", "mix") else set())
 
 
@@ -161,8 +160,8 @@ def test_a_hard_label_is_the_best_of_what_was_drawn_and_the_mix_may_differ_from_
     pool = Pool.of([plain([9.0, 8.9, 1.0], [True, True, False], [0, 2, 1])])
     labels: dict[str, int] = {}
     for loss in LOSSES:
-        drawn = draw([pool], replace(SETTINGS, loss=loss, mix=0.6), np.random.default_rng(0))
-        labels[loss] = int(drawn.passages[0, drawn.best[0]])
+        batch = draw([pool], replace(SETTINGS, loss=loss, mix=0.6), np.random.default_rng(0))
+        labels[loss] = int(batch.passages[0, batch.best[0]])
     assert labels == {"kl": 0, "ce": 0, "infonce": 0, "mix": 1}
 
 
@@ -189,37 +188,37 @@ def test_annealing_makes_the_target_sharper() -> None:
 def test_no_loss_is_negative_and_what_is_not_there_does_not_count(
     questions: list[Candidates], loss: Loss, seed: int, data: st.DataObject
 ) -> None:
-    drawn = draw([Pool.of([some]) for some in questions], replace(SETTINGS, loss=loss), np.random.default_rng(seed))
-    size = drawn.passages.size
+    batch = draw([Pool.of([some]) for some in questions], replace(SETTINGS, loss=loss), np.random.default_rng(seed))
+    size = batch.passages.size
     scores = data.draw(st.lists(st.floats(-5, 5, width=32), min_size=size, max_size=size))
-    student = torch.tensor(scores, dtype=torch.float64).view(drawn.passages.shape)
-    value = loss_of(loss, student, drawn, 0.5).item()
+    student = torch.tensor(scores, dtype=torch.float64).view(batch.passages.shape)
+    value = loss_of(loss, student, batch, 0.5).item()
     assert value >= -1e-6
-    junk = torch.where(torch.from_numpy(drawn.present), student, 1e4)
-    assert loss_of(loss, junk, drawn, 0.5).item() == pytest.approx(value, abs=1e-5)
+    junk = torch.where(torch.from_numpy(batch.present), student, 1e4)
+    assert loss_of(loss, junk, batch, 0.5).item() == pytest.approx(value, abs=1e-5)
 
 
 @given(st.lists(candidates(), min_size=1, max_size=4), st.integers(0, 99), st.floats(0.1, 5))
 def test_kl_is_nothing_when_the_student_says_what_the_rationales_say(
     questions: list[Candidates], seed: int, tau: float
 ) -> None:
-    drawn = draw([Pool.of([some]) for some in questions], SETTINGS, np.random.default_rng(seed))
-    target = torch.from_numpy(drawn.target).double()
-    assume(bool((target[torch.from_numpy(drawn.present)] > 1e-20).all()))
-    assert loss_of("kl", tau * target.clamp(min=1e-30).log(), drawn, tau).item() == pytest.approx(0, abs=1e-5)
+    batch = draw([Pool.of([some]) for some in questions], SETTINGS, np.random.default_rng(seed))
+    target = torch.from_numpy(batch.target).double()
+    assume(bool((target[torch.from_numpy(batch.present)] > 1e-20).all()))
+    assert loss_of("kl", tau * target.clamp(min=1e-30).log(), batch, tau).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_pulls_the_label_up(loss: Loss) -> None:
     pools = [Pool.of([plain([9.0, 3.0, 1.0], [True] * 3, [3, 2, 1], first)]) for first in (0, 10)]
-    drawn = draw(pools, replace(SETTINGS, loss=loss, mix=1.0), np.random.default_rng(1))
-    student = torch.zeros(drawn.passages.shape, requires_grad=True)
-    loss_of(loss, student, drawn, 1.0).backward()
+    batch = draw(pools, replace(SETTINGS, loss=loss, mix=1.0), np.random.default_rng(1))
+    student = torch.zeros(batch.passages.shape, requires_grad=True)
+    loss_of(loss, student, batch, 1.0).backward()
     assert student.grad is not None
     for row in range(2):
-        assert drawn.passages[row, drawn.best[row]] == (0, 10)[row]
-        assert student.grad[row, drawn.best[row]] < 0
-        others = student.grad[row][torch.from_numpy(drawn.present[row])]
+        assert batch.passages[row, batch.best[row]] == (0, 10)[row]
+        assert student.grad[row, batch.best[row]] < 0
+        others = student.grad[row][torch.from_numpy(batch.present[row])]
         assert (others > 0).any()
         assert others.sum().item() == pytest.approx(0, abs=1e-6)
 
@@ -232,8 +231,8 @@ def test_divergence_looks_from_the_target_and_a_certain_target_costs_no_nan() ->
 
 def test_nothing_of_another_question_reaches_a_loss_without_negatives() -> None:
     pools = [Pool.of([plain([9.0, 3.0], [True] * 2, [1, 2], first)]) for first in (0, 10)]
-    drawn: TrainingBatch = draw(pools, replace(SETTINGS, loss="ce"), np.random.default_rng(0))
-    assert drawn.passages.shape == (2, SETTINGS.candidates)
+    batch: TrainingBatch = draw(pools, replace(SETTINGS, loss="ce"), np.random.default_rng(0))
+    assert batch.passages.shape == (2, SETTINGS.candidates)
 
 
 # --- patience -------------------------------------------------------------------------------------
@@ -249,7 +248,7 @@ def test_patience_keeps_the_first_best_state_and_ends_after_so_many_worse_ones(
 ) -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(0)
-    best = Best(patience, model, flat(1))
+    best = BestState(patience, model, flat(1))
     reached = [1]
     for number, value in enumerate(hits, 1):
         model.weight.data.fill_(number)
@@ -267,7 +266,7 @@ def test_patience_keeps_the_first_best_state_and_ends_after_so_many_worse_ones(
 
 def test_without_patience_the_last_state_stays() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
-    best = Best(0, model, {})
+    best = BestState(0, model, {})
     model.weight.data.fill_(3)
     best.restore()
     assert model.weight.item() == 3

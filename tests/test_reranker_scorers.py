@@ -19,19 +19,16 @@ from sqlite_utils import Database
 
 from kard.config import Lora, Loss, RerankerTraining, Scorer
 from kard.db import now
-from kard.encoders.cross_encoder import CrossEncoder
-from kard.encoders.encoder import Encoder
+from kard.encoders.encoder import CrossEncoder, Encoder
 from kard.errors import BadConfig, NoBase
 from kard.models import bases
 from kard.models.bases import Base
 from kard.records import Passage
 from kard.reranker import training
-from kard.reranker.candidates import Candidates
-from kard.reranker.dataset import RerankerDataset, TrainingQuestion
-from kard.reranker.model import Reranker
-from kard.reranker.passage_vectors import CandidatePassages
-from kard.reranker.training import train_reranker, untrained
-from kard.reranker.validation import hits_at
+from kard.reranker.candidates import Candidates, TrainingQuestion
+from kard.reranker.dataset import CandidatePassages, RerankerDataset
+from kard.reranker.model import Reranker, untrained_model
+from kard.reranker.training import hits_at, train_reranker
 
 FILLER = [f"word{n}" for n in range(40)]
 RIGHT, WRONG = "golden", "leaden"  # the one word that decides
@@ -53,7 +50,7 @@ QUICK = RerankerTraining(
 )
 
 
-# --- tiny models and toy lessons ------------------------------------------------------------------
+# --- tiny models and toy questions ------------------------------------------------------------------
 
 
 def write_tokenizer(folder: Path, *, pairs: bool) -> int:
@@ -121,25 +118,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield base
 
 
-def toy_lessons(count: int, *, shuffled: bool = False, start: int = 0, rationales: int = 1) -> RerankerDataset:
+def toy_dataset(count: int, *, shuffled: bool = False, start: int = 0, rationales: int = 1) -> RerankerDataset:
     """Questions whose two right passages hold one word and whose six wrong ones another; scores say so, or not."""
     rng = random.Random(start)
     texts: list[str] = []
-    lessons: list[TrainingQuestion] = []
+    questions: list[TrainingQuestion] = []
     for number in range(start, start + count):
         numbers = list(range(len(texts), len(texts) + 8))
         for place in range(8):
             words = [RIGHT if place < 2 else WRONG, *rng.sample(FILLER, rng.randint(2, 8))]
             texts.append(" ".join(rng.sample(words, len(words))))
-        said: list[Candidates] = []
+        rationales_of: list[Candidates] = []
         for _ in range(rationales):
             order = rng.sample(numbers, 8) if shuffled else numbers
             bm25 = np.array([10.0, 10.0, *(2.0 - i / 10 for i in range(6))], np.float32)
             ranks = np.array(rng.sample(range(1, 9), 8))
-            said.append(Candidates(np.array(order), bm25, np.ones(8, np.bool_), ranks))
-        question = f"what is {rng.choice(FILLER)} ?"
-        lessons.append(TrainingQuestion(f"q{number}", question, tuple(said), frozenset(numbers[:2])))
-    return RerankerDataset(tuple(lessons), tuple(texts), f"{count} {start} {shuffled} {rationales}")
+            rationales_of.append(Candidates(np.array(order), bm25, np.ones(8, np.bool_), ranks))
+        text = f"what is {rng.choice(FILLER)} ?"
+        questions.append(TrainingQuestion(f"q{number}", text, tuple(rationales_of), frozenset(numbers[:2])))
+    return RerankerDataset("toy", "ix", tuple(questions), tuple(texts), f"{count} {start} {shuffled} {rationales}")
 
 
 def some_passages(count: int, seed: int = 0) -> list[Passage]:
@@ -149,18 +146,23 @@ def some_passages(count: int, seed: int = 0) -> list[Passage]:
 
 @pytest.fixture
 def indexed(store: Database) -> Database:
-    """A store that knows one index, which is all that a training needs of it when it is given its lessons."""
+    """A store that knows one index, which is all that a training needs of it."""
     store.table("indexes").insert({"id": "ix", "path": "kb", "passages": 1, "analyser": "a", "created": now()})
     return store
 
 
-def learned(base: Base, lessons: RerankerDataset, chosen: RerankerTraining) -> Encoder | CrossEncoder:
-    """A model trained on the lessons, as it is before it is written."""
-    encoder = untrained(base, chosen)
+def untrained(base: Base, chosen: RerankerTraining) -> Encoder | CrossEncoder:
+    length, projection = chosen.max_length, chosen.projection
+    return untrained_model(base, chosen.scorer, max_length=length, projection=projection, seed=chosen.seed)
+
+
+def learned(base: Base, dataset: RerankerDataset, chosen: RerankerTraining) -> Encoder | CrossEncoder:
+    """A model trained on the dataset, as it is before it is written."""
+    model = untrained(base, chosen)
     with torch.random.fork_rng():
         torch.manual_seed(chosen.seed)
-        training.train_model(encoder, base, lessons, chosen)
-    return encoder
+        training.train_model(model, base, dataset, chosen)
+    return model
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -281,16 +283,15 @@ def test_scores_before_writing_are_those_after_loading(
     chosen = replace(QUICK, epochs=1, **changes)
     passages = some_passages(12)
     before: list[Any] = []
-    save = training.save
+    save = training.save_adapter
 
     def watched(folder: Path, encoder: Encoder | CrossEncoder, base: Base) -> str:
         apart = partial(Encoder.of, base, max_length=chosen.max_length) if chosen.side == "question" else None
         before.append(Reranker(encoder, chosen.scorer, passages=apart).scores("what is ?", passages))
         return save(folder, encoder, base)
 
-    monkeypatch.setattr(training, "save", watched)
-    train = partial(train_reranker, indexed, "toy", made(kind), tmp_path / "adapters", chosen, index_id="ix")
-    trained = train(lessons=toy_lessons(16))
+    monkeypatch.setattr(training, "save_adapter", watched)
+    trained = train_reranker(indexed, toy_dataset(16), made(kind), chosen, tmp_path / "adapters")
     loaded = Reranker.load(indexed, trained, tmp_path / "adapters")
     after = loaded.scores("what is ?", passages)
     within = 1e-4 if chosen.scorer == "cross" else 1e-3
@@ -303,7 +304,7 @@ def test_every_new_module_is_trained_and_written(made: Any, indexed: Database, t
     from safetensors.torch import load_file
 
     chosen = replace(QUICK, scorer="cross", epochs=1, tau_student=1.0)
-    trained = train_reranker(indexed, "toy", made("bert"), tmp_path, chosen, index_id="ix", lessons=toy_lessons(8))
+    trained = train_reranker(indexed, toy_dataset(8), made("bert"), chosen, tmp_path)
     held = load_file(tmp_path / trained / "adapter_model.safetensors")
     fresh = untrained(made("bert"), chosen)
     assert fresh.new == ("bert.pooler.dense", "classifier")
@@ -317,13 +318,12 @@ def test_every_new_module_is_trained_and_written(made: Any, indexed: Database, t
 
 def hits_at_1(encoder: Encoder | CrossEncoder, chosen: RerankerTraining, base: Base) -> float:
     """Of the encoder on both sides, or over vectors of the untrained base where only questions learned."""
-    asked = toy_lessons(32, start=1000)
-    shelf = CandidatePassages(asked.texts)
+    dataset = toy_dataset(32, start=1000)
+    passages = CandidatePassages(dataset.texts)
     if chosen.side == "question":
-        shelf = CandidatePassages.of(
-            asked, Encoder.of(base, max_length=chosen.max_length), range(len(asked.texts)), None
-        )
-    return hits_at(encoder, asked.lessons, shelf, chosen)["1"]
+        untouched = Encoder.of(base, max_length=chosen.max_length)
+        passages = CandidatePassages.of(dataset, untouched, range(len(dataset.texts)), None)
+    return hits_at(encoder, dataset.questions, passages, chosen)["1"]
 
 
 LEARNING: dict[str, tuple[Scorer, Loss, dict[str, Any]]] = {
@@ -345,8 +345,8 @@ def test_real_labels_teach_what_shuffled_ones_do_not(name: str, made: Any) -> No
     count = chosen.rationales
     base = made("bert")
     before = hits_at_1(untrained(base, chosen), chosen, base)
-    real = hits_at_1(learned(base, toy_lessons(48, rationales=count), chosen), chosen, base)
-    shuffled = hits_at_1(learned(base, toy_lessons(48, rationales=count, shuffled=True), chosen), chosen, base)
+    real = hits_at_1(learned(base, toy_dataset(48, rationales=count), chosen), chosen, base)
+    shuffled = hits_at_1(learned(base, toy_dataset(48, rationales=count, shuffled=True), chosen), chosen, base)
     chance = 0.25  # two of eight passages; of 32 questions, 0.2 is nearly three standard errors
     # Random passages that stay where they are can be told apart less well.
     assert real > max(0.85 if chosen.side == "both" else 0.75, before)
@@ -355,7 +355,7 @@ def test_real_labels_teach_what_shuffled_ones_do_not(name: str, made: Any) -> No
 
 def test_no_epoch_is_the_untrained_model(made: Any, indexed: Database, tmp_path: Path) -> None:
     chosen = replace(QUICK, epochs=0)
-    trained = train_reranker(indexed, "toy", made("bert"), tmp_path, chosen, index_id="ix", lessons=toy_lessons(8))
+    trained = train_reranker(indexed, toy_dataset(8), made("bert"), chosen, tmp_path)
     passages = some_passages(10)
     untouched = ranker(made("bert"), "pooled").scores("what ?", passages)
     assert Reranker.load(indexed, trained, tmp_path).scores("what ?", passages).tolist() == untouched.tolist()
@@ -363,16 +363,15 @@ def test_no_epoch_is_the_untrained_model(made: Any, indexed: Database, tmp_path:
 
 def test_patience_ends_a_training_that_gets_no_better(made: Any, indexed: Database, tmp_path: Path) -> None:
     chosen = replace(QUICK, epochs=6, held_out=0.5, patience=1, peak_lr=1e-7)  # nothing can get better
-    lessons = toy_lessons(40, shuffled=True)
-    trained = train_reranker(indexed, "toy", made("bert"), tmp_path, chosen, index_id="ix", lessons=lessons)
+    trained = train_reranker(indexed, toy_dataset(40, shuffled=True), made("bert"), chosen, tmp_path)
     said = json.loads(indexed.execute("select metrics from rerankers where id = ?", [trained]).fetchone()[0])
     assert (len(said["loss"]), len(said["epochs"]), said["kept"]) == (3, 1, 0)  # 20 questions in batches of 8
     assert said["hits_after"] == said["hits_before"]
 
 
 def test_an_experiments_reranker_is_another_than_a_runs(made: Any, indexed: Database, tmp_path: Path) -> None:
-    train = partial(train_reranker, indexed, "toy", made("bert"), tmp_path, replace(QUICK, epochs=0), index_id="ix")
-    lessons = toy_lessons(4)
-    assert train(lessons=lessons) != train(lessons=lessons, experiment="ablation")
+    chosen = replace(QUICK, epochs=0)
+    train = partial(train_reranker, indexed, toy_dataset(4), made("bert"), chosen, tmp_path)
+    assert train() != train(experiment="ablation")
     rows: Sequence[Any] = indexed.execute("select experiment from rerankers order by experiment").fetchall()
     assert [row[0] for row in rows] == ["", "ablation"]

@@ -52,7 +52,7 @@ def index(source: Path, knowledge: Path | None, store: Path, words: int, name: s
     indexed = index_source(source, folder, progress=show.progress(quiet), words=words, name=name)
     record_index(open_store(store), KnowledgeBase.open(folder))
     click.echo(
-        f"{indexed.added:,} passages added, {indexed.removed:,} removed, {indexed.kept:,} kept; "
+        f"{indexed.added:,} passages added, {indexed.removed:,} removed, {indexed.unchanged:,} kept; "
         f"{indexed.passages:,} in {folder} ({time.monotonic() - begin:.1f} s)"
     )
 
@@ -145,18 +145,18 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
     """
     if ctx.invoked_subcommand is not None:
         return
-    from kard.encoders.vector_store import kept
+    from kard.encoders.vectors import list_encodings
 
-    stored = kept(options.knowledge_of(store, knowledge))
+    stored = list_encodings(options.knowledge_of(store, knowledge))
     if as_json:
-        show.as_json([{"id": s.folder.name, **s.maker, "passages": s.passages, "bytes": s.bytes} for s in stored])
+        show.as_json([{"id": s.folder.name, **s.spec, "passages": s.passages, "bytes": s.bytes} for s in stored])
     elif stored:
         rows = [
             (
                 s.folder.name,
-                s.maker.get("base", "broken"),
-                s.maker.get("adapter_sha256", "")[:SHORT],
-                s.maker.get("pooling", ""),
+                s.spec.get("base", "broken"),
+                s.spec.get("adapter_sha256", "")[:SHORT],
+                s.spec.get("pooling", ""),
                 s.passages,
                 round(s.bytes / MEGABYTE, 1),
             )
@@ -196,12 +196,12 @@ def drop(ids: tuple[str, ...], every: bool, knowledge: Path | None, store: Path)
 
     No run may be using them.
     """
-    from kard.encoders.vector_store import kept
+    from kard.encoders.vectors import list_encodings
     from kard.errors import Missing
 
     if every == bool(ids):
         raise click.UsageError("name the ids to drop, or --all")
-    stored = {s.folder.name: s for s in kept(options.knowledge_of(store, knowledge))}
+    stored = {s.folder.name: s for s in list_encodings(options.knowledge_of(store, knowledge))}
     if unknown := [name for name in ids if name not in stored]:
         raise Missing(f"no vectors {unknown[0]!r}; list them with: kard encodings")
     for name in stored if every else dict.fromkeys(ids):

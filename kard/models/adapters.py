@@ -1,6 +1,6 @@
-"""Adapters on disk: safetensors folders as peft writes them, checked by hash, whole or not there.
+"""Adapters on disk: folders of safetensors as peft writes them, checked by hash, whole or not there.
 
-A model of which weights were trained themselves lies in the same kind of folder, under the same names.
+Weights that were trained themselves lie in the same kind of folder, under the same names.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PREFIX = "base_model.model."  # peft's, before the name of a module
 
 @dataclass(frozen=True)
 class LowRank:
-    """What was trained: what an adapter adds to the weights of linear layers, `scale` x B A, by the layer's name.
+    """A trained adapter, by the names of linear layers. It adds `scale` x B A to a layer's weight.
 
-    With `lengths` (DoRA), each row of the sum is then given the length that was learned for it. What was trained
-    `whole` takes the place of the model's own weight of that name.
+    With `lengths` (DoRA), each row of the sum is then given the length that was learned for it. A weight in `whole`
+    replaces the model's weight of that name.
     """
 
     scale: float
@@ -40,12 +40,12 @@ class LowRank:
 
     @property
     def merged_only(self) -> bool:
-        """Whether it is more than a product that can be added to the outputs of layers."""
+        """Whether it must be merged into weights, because it does more than add to the outputs of layers."""
         return bool(self.lengths or self.whole)
 
     @classmethod
     def read(cls, folder: Path) -> LowRank:
-        """The adapter in a folder that peft or `write` wrote."""
+        """Read the adapter in a folder that peft or `write_adapter` wrote."""
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         down: dict[str, Tensor] = {}
         up: dict[str, Tensor] = {}
@@ -60,23 +60,26 @@ class LowRank:
         return cls(scale, down, up, lengths, whole)
 
     def delta(self, name: str, device: torch.device) -> Tensor:
-        """What is added to the layer's weight, (out, in) in float32."""
+        """Return what is added to the layer's weight, (out, in) in float32."""
         return self.scale * (self.up[name].to(device).float() @ self.down[name].to(device).float())
 
-    def merged(self, name: str, own: Tensor, *, turned: bool) -> Tensor:
-        """The layer's weight with the adapter in it, float32; `own` is (out, in), or (in, out) when `turned`."""
-        delta = self.delta(name, own.device)
-        weight = own.float() + (delta.T if turned else delta)
+    def merged(self, name: str, weight: Tensor, *, transposed: bool) -> Tensor:
+        """Return the layer's weight with the adapter in it, in float32.
+
+        `weight` is (out, in), or (in, out) when `transposed`.
+        """
+        delta = self.delta(name, weight.device)
+        merged = weight.float() + (delta.T if transposed else delta)
         if name not in self.lengths:
-            return weight
-        lengths = self.lengths[name].to(own.device).float()
-        if turned:
-            return weight * (lengths / weight.norm(dim=0))
-        return weight * (lengths / weight.norm(dim=1))[:, None]
+            return merged
+        lengths = self.lengths[name].to(weight.device).float()
+        if transposed:
+            return merged * (lengths / merged.norm(dim=0))
+        return merged * (lengths / merged.norm(dim=1))[:, None]
 
 
-def checked(folder: Path, sha256: str, task: str) -> Path:
-    """The folder, when its weights are the recorded ones. Raises Missing."""
+def verified(folder: Path, sha256: str, task: str) -> Path:
+    """Return the folder of an adapter with this sha256. Raises Missing when there is none or its hash differs."""
     file = folder / WEIGHTS
     if not file.exists() or not (folder / CONFIG).exists():
         raise Missing(f"no adapter in {folder}; train it again with: kard train student {task}")
@@ -87,18 +90,18 @@ def checked(folder: Path, sha256: str, task: str) -> Path:
     return folder
 
 
-def write(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
+def write_adapter(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     """Write an adapter as a whole, in place of an older one; return the sha256 of its weights.
 
     `config` is peft's, or a `WholeConfig`.
     """
     with atomic(folder, folder=True) as part:
-        sha256 = write_files(part, weights, config)
+        sha256 = write_adapter_files(part, weights, config)
         shutil.rmtree(folder, ignore_errors=True)
     return sha256
 
 
-def write_files(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
+def write_adapter_files(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     """Write an adapter's files into an existing folder; return the sha256 of its weights."""
     save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
     config.save_pretrained(str(folder))
@@ -106,62 +109,62 @@ def write_files(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str
 
 
 class WholeConfig:
-    """Stands where peft's configuration stands when weights themselves were trained."""
+    """The configuration of an adapter folder that holds weights which were trained themselves."""
 
     def __init__(self, spec: str) -> None:
         self.base_model_name_or_path = spec
 
     def save_pretrained(self, folder: str) -> None:
         """Write the file that names the base."""
-        told = {"base_model_name_or_path": self.base_model_name_or_path, "peft_type": None}
-        Path(folder, CONFIG).write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+        values = {"base_model_name_or_path": self.base_model_name_or_path, "peft_type": None}
+        Path(folder, CONFIG).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
 def is_whole(folder: Path | None) -> bool:
-    """Whether the folder holds weights that were trained themselves, which only kard puts on."""
+    """Whether the folder holds weights that were trained themselves, which peft cannot load."""
     return folder is not None and json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type") is None
 
 
 def hash_of(file: Path) -> str:
-    """sha256 of the file."""
+    """Return the sha256 of the file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class AdapterSwitcher:
-    """A model under one adapter at a time, merged into its weights.
+    """A model with one adapter at a time merged into its weights.
 
-    Merged weights generate at the speed of the base model. The base's own weights are kept, so that no number of
-    changes wears them down.
+    Merged weights generate at the speed of the base model. The base's weights are copied before they are changed,
+    so that switching any number of times loses no precision.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._own: dict[str, Tensor] = {}  # weights that an adapter ever changed, by name
-        self._on: Path | None = None
-        self._settled = True  # false while weights change: whoever stops that leaves neither base nor adapter
+        self._originals: dict[str, Tensor] = {}  # the base's weights that an adapter ever changed, by name
+        self._active: Path | None = None
+        self._consistent = True  # false while weights change, and after an interrupted change
 
     @torch.no_grad()
     def activate(self, folder: Path | None) -> None:
-        """Put on the adapter in the folder in place of the one that is on; None is the base alone."""
-        if folder == self._on and self._settled:
+        """Merge the adapter in the folder in place of the active one; None restores the base alone."""
+        if folder == self._active and self._consistent:
             return
         adapter = LowRank.read(folder) if folder is not None else LowRank(0.0, {}, {})
-        self._on, self._settled = None, False
-        for name, own in self._own.items():
-            self._model.get_parameter(name).copy_(own)
+        self._active, self._consistent = None, False
+        for name, original in self._originals.items():
+            self._model.get_parameter(name).copy_(original)
         for name, value in adapter.whole.items():
-            self._kept(name)[0].copy_(value)
+            self._with_original(name)[0].copy_(value)
         for name in adapter.down:
-            weight, own = self._kept(f"{name}.weight")
+            weight, original = self._with_original(f"{name}.weight")
             # GPT-2's layers are no nn.Linear and keep their weights as (in, out); a square shape says nothing.
-            turned = not isinstance(self._model.get_submodule(name), nn.Linear)
-            weight.copy_(adapter.merged(name, own, turned=turned))
-        self._on, self._settled = folder, True
+            transposed = not isinstance(self._model.get_submodule(name), nn.Linear)
+            weight.copy_(adapter.merged(name, original, transposed=transposed))
+        self._active, self._consistent = folder, True
 
-    def _kept(self, name: str) -> tuple[Tensor, Tensor]:
-        """The weight of that name, and what it is without any adapter."""
+    def _with_original(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the weight of that name, and its copy from before any adapter."""
         weight = self._model.get_parameter(name)
-        if name not in self._own:
-            self._own[name] = weight.detach().clone()
-        return weight, self._own[name]
+        if name not in self._originals:
+            self._originals[name] = weight.detach().clone()
+        return weight, self._originals[name]

@@ -75,7 +75,7 @@ def resolve(
     return _describe(spec, folder, root / "known" / f"{digest(str(folder) if local else spec)}.json")
 
 
-def known(cache: Path | None = None) -> list[Base]:
+def used_bases(cache: Path | None = None) -> list[Base]:
     """Return the bases that were used on this machine and are still there, unchanged, in order of spec."""
     bases: list[Base] = []
     for file in ((cache or cache_folder()) / "known").glob("*.json"):

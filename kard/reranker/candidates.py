@@ -1,10 +1,9 @@
-"""From a question's candidates to what a training step sees: some of them, and what the rationales say of those."""
+"""Draw what a training step sees: some candidates of each question, and how its rationales rank them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
@@ -12,15 +11,12 @@ from numpy.typing import NDArray
 
 from kard.config import RerankerTraining
 
-if TYPE_CHECKING:
-    from kard.reranker.candidates import TrainingBatch
-
 RANK_SHIFT = 60  # reciprocal ranks count from here, as in reciprocal rank fusion (Cormack et al., SIGIR 2009)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The passages of one rationale. Arrays are (P,); `passages` are numbers within `Lessons.texts`."""
+    """The candidates of one rationale. Arrays are (P,); `passages` are numbers in `RerankerDataset.texts`."""
 
     passages: NDArray[np.int64]
     bm25: NDArray[np.float32]  # BM25(rationale, passage)
@@ -29,8 +25,26 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingQuestion:
+    """A question, the candidates of each accepted rationale, and the passages that it needs."""
+
+    key: str
+    text: str
+    rationales: tuple[Candidates, ...]
+    needed: frozenset[int]  # gold evidence where the data names it, else the first rationale's first `SILVER_DEPTH`
+
+    def question_list(self) -> list[int]:
+        """Return the passages that the question itself found, best BM25 first."""
+        ranks: dict[int, int] = {}
+        for candidates in self.rationales:
+            for place in np.flatnonzero(candidates.question_rank):
+                ranks[int(candidates.passages[place])] = int(candidates.question_rank[place])
+        return sorted(ranks, key=lambda passage: (ranks[passage], passage))
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """The passages of one or several rationales of a question: arrays are (P,), `bm25` is (R rationales, P)."""
+    """The candidates of one or several rationales: arrays are (P,), `bm25` is (R rationales, P)."""
 
     passages: NDArray[np.int64]
     bm25: NDArray[np.float32]
@@ -39,82 +53,105 @@ class Pool:
 
     @classmethod
     def of(cls, rationales: Sequence[Candidates]) -> Pool:
-        """Every passage of these rationales, once.
+        """Return every passage of these rationales, once.
 
-        A rationale is known to score its own list and the question's. Whatever another rationale found scores at
-        most as the last passage of its own list, or it would stand there; that score is taken.
+        A rationale has a score for its own list and for the question's. A passage that only another rationale found
+        scores at most as the last passage of its own list, or it would stand there; that score is taken.
         """
-        passages = np.array(list(dict.fromkeys(int(p) for some in rationales for p in some.passages)), np.int64)
-        place = {int(passage): at for at, passage in enumerate(passages)}
+        numbers = dict.fromkeys(int(p) for candidates in rationales for p in candidates.passages)
+        passages = np.array(list(numbers), np.int64)
+        places = {int(passage): place for place, passage in enumerate(passages)}
         bm25 = np.empty((len(rationales), len(passages)), np.float32)
-        own, rank = np.zeros(len(passages), np.bool_), np.zeros(len(passages), np.int64)
-        for row, some in zip(bm25, rationales, strict=True):
-            listed = some.bm25[some.by_rationale] if some.by_rationale.any() else some.bm25
-            at = [place[int(passage)] for passage in some.passages]
-            row[:] = listed.min()
-            row[at] = some.bm25
-            own[at] |= some.by_rationale
-            rank[at] = np.maximum(rank[at], some.question_rank)
-        return cls(passages, bm25, own, rank)
+        by_rationale, rank = np.zeros(len(passages), np.bool_), np.zeros(len(passages), np.int64)
+        for row, candidates in zip(bm25, rationales, strict=True):
+            own_list = candidates.by_rationale if candidates.by_rationale.any() else slice(None)
+            at = [places[int(passage)] for passage in candidates.passages]
+            row[:] = candidates.bm25[own_list].min()
+            row[at] = candidates.bm25
+            by_rationale[at] |= candidates.by_rationale
+            rank[at] = np.maximum(rank[at], candidates.question_rank)
+        return cls(passages, bm25, by_rationale, rank)
 
     def first(self, count: int) -> NDArray[np.int64]:
-        """What comes first: `count` passages by the rationales together, and `count` in the question's own list."""
-        told = np.argsort(-self.bm25.mean(0), kind="stable")[:count]
-        asked = np.flatnonzero((self.question_rank > 0) & (self.question_rank <= count))
-        return self.passages[np.union1d(told, asked)]
+        """Return the `count` best passages by the mean of the rationales, and the first `count` by the question."""
+        by_rationales = np.argsort(-self.bm25.mean(0), kind="stable")[:count]
+        by_question = np.flatnonzero((self.question_rank > 0) & (self.question_rank <= count))
+        return self.passages[np.union1d(by_rationales, by_question)]
 
     def only(self, passages: NDArray[np.int64]) -> Pool:
-        """The same without all other passages."""
-        kept = np.isin(self.passages, passages)
-        return Pool(self.passages[kept], self.bm25[:, kept], self.by_rationale[kept], self.question_rank[kept])
+        """Return the pool without all other passages."""
+        mask = np.isin(self.passages, passages)
+        return Pool(self.passages[mask], self.bm25[:, mask], self.by_rationale[mask], self.question_rank[mask])
 
     def draw(self, count: int, rng: Generator, share: float = 0.5, first: int | None = None) -> NDArray[np.int64]:
-        """At most `count` places, none twice: a `share` from the rationales' lists, the rest from the question's.
+        """Draw at most `count` different places: a `share` by the rationales, the rest from the question's list.
 
-        A short list is made up for by the other. A place given as `first` is the first of those drawn.
+        If one list is too short, the other makes up for it. The place `first`, if given, comes first.
         """
-        own = rng.permutation(np.flatnonzero(self.by_rationale))
-        asked = rng.permutation(np.flatnonzero(self.question_rank))
+        by_rationale = rng.permutation(np.flatnonzero(self.by_rationale))
+        by_question = rng.permutation(np.flatnonzero(self.question_rank))
         begin = np.array([] if first is None else [first], np.int64)
-        wanted = int(np.ceil(count * share))
-        own, asked = own[~np.isin(own, begin)], asked[~np.isin(asked, begin)]
-        chosen = np.concatenate([begin, own[: max(0, wanted - len(begin))]])
-        for rest in (asked, own):
-            chosen = np.concatenate([chosen, rest[~np.isin(rest, chosen)][: count - len(chosen)]])
-        return chosen
+        quota = int(np.ceil(count * share))
+        by_rationale = by_rationale[~np.isin(by_rationale, begin)]
+        by_question = by_question[~np.isin(by_question, begin)]
+        places = np.concatenate([begin, by_rationale[: max(0, quota - len(begin))]])
+        for rest in (by_question, by_rationale):
+            places = np.concatenate([places, rest[~np.isin(rest, places)][: count - len(places)]])
+        return places
 
     def target(self, places: NDArray[np.int64], tau: float) -> NDArray[np.float32]:
-        """The mean over the rationales of softmax(BM25(rationale, .) / tau) over these places."""
+        """Return the mean over the rationales of softmax(BM25(rationale, .) / tau) over these places."""
         scores = self.bm25[:, places] / tau
         weights = np.exp(scores - scores.max(1, keepdims=True))
         return (weights / weights.sum(1, keepdims=True)).mean(0)
 
-    def best(self, say: float = 1.0) -> int:
-        """The place of the best passage: the rationales have this `say`, the question's own ranking has the rest.
+    def best(self, weight: float = 1.0) -> int:
+        """Return the place of the best passage: the rationales have this `weight`, the question's list the rest.
 
         BM25 by each rationale is stretched to [0, 1]; a rank r in the question's list counts 61 / (60 + r).
         """
         low, high = self.bm25.min(1, keepdims=True), self.bm25.max(1, keepdims=True)
         by_rationale = ((self.bm25 - low) / np.maximum(high - low, 1e-9)).mean(0)
         by_question = np.where(self.question_rank > 0, (RANK_SHIFT + 1) / (RANK_SHIFT + self.question_rank), 0.0)
-        return int(np.argmax(say * by_rationale + (1 - say) * by_question))
+        return int(np.argmax(weight * by_rationale + (1 - weight) * by_question))
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSet:
+    """A question that is trained on, with the passages that take part."""
+
+    question: TrainingQuestion
+    passages: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, question: TrainingQuestion, count: int) -> CandidateSet:
+        """Take the passages of `Pool.first`, and the best passage of each rationale."""
+        best = [int(candidates.passages[candidates.bm25.argmax()]) for candidates in question.rationales]
+        return cls(question, np.union1d(Pool.of(question.rationales).first(count), best))
+
+    def pool(self, epoch: int, count: int) -> Pool:
+        """Return the candidates of `count` rationales; each epoch (from 0) takes the next ones in turn."""
+        rationales = self.question.rationales
+        chosen = [rationales[(epoch * count + n) % len(rationales)] for n in range(min(count, len(rationales)))]
+        return Pool.of(chosen).only(self.passages)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """What one step sees of its Q questions: arrays are (Q, C), `best` is (Q,).
+    """The candidates of a step's Q questions: arrays are (Q, C), `best` is (Q,).
 
-    Where a question has fewer than C candidates, `present` is False and `passages` repeats its first.
+    Where a question has fewer than C candidates, `present` is False and `passages` repeats its first one, so that
+    nothing is encoded for it.
     """
 
     passages: NDArray[np.int64]
     present: NDArray[np.bool_]
-    target: NDArray[np.float32]  # what the rationales say, sums to 1 a question, 0 where nothing is present
-    best: NDArray[np.int64]  # the column of the one to rank first
+    target: NDArray[np.float32]  # by the rationales; sums to 1 a question, 0 where nothing is present
+    best: NDArray[np.int64]  # the column of the passage to rank first
 
 
 def draw(pools: Sequence[Pool], settings: RerankerTraining, rng: Generator, progress: float = 0.0) -> TrainingBatch:
-    """Candidates of each question for these settings' loss, when `progress` (0 to 1) of the training is done."""
+    """Draw the candidates of each question for the settings' loss, when `progress` (0 to 1) of training is done."""
     hard = settings.loss in ("infonce", "mix")
     width = settings.candidates
     shape = (len(pools), width)
@@ -128,29 +165,29 @@ def draw(pools: Sequence[Pool], settings: RerankerTraining, rng: Generator, prog
         passages[row, : len(places)] = pool.passages[places]
         target[row, : len(places)] = pool.target(places, tau)
         best[row] = 0 if hard else int(np.argmax(pool.target(places, settings.tau_teacher)))
-    drawn = TrainingBatch(passages, present, target, best)
-    return _against_others(drawn, pools) if hard else drawn
+    batch = TrainingBatch(passages, present, target, best)
+    return _with_others(batch, pools) if hard else batch
 
 
-def _against_others(drawn: TrainingBatch, pools: Sequence[Pool]) -> TrainingBatch:
-    """The same with the other questions' best passages beside each question's own candidates.
+def _with_others(batch: TrainingBatch, pools: Sequence[Pool]) -> TrainingBatch:
+    """Add the other questions' best passages to each question's own candidates.
 
-    One that is a candidate of the question itself takes no part: it may be needed.
+    A passage that is a candidate of the question itself is not present among them: it may be needed.
     """
-    firsts = np.unique(drawn.passages[:, 0])
+    firsts = np.unique(batch.passages[:, 0])
     added = np.tile(firsts, (len(pools), 1))
-    strange = np.stack([~np.isin(firsts, pool.passages) for pool in pools])
+    foreign = np.stack([~np.isin(firsts, pool.passages) for pool in pools])
     return TrainingBatch(
-        passages=np.concatenate([drawn.passages, np.where(strange, added, drawn.passages[:, :1])], 1),
-        present=np.concatenate([drawn.present, strange], 1),
-        target=np.concatenate([drawn.target, np.zeros(added.shape, np.float32)], 1),
-        best=drawn.best,
+        passages=np.concatenate([batch.passages, np.where(foreign, added, batch.passages[:, :1])], 1),
+        present=np.concatenate([batch.present, foreign], 1),
+        target=np.concatenate([batch.target, np.zeros(added.shape, np.float32)], 1),
+        best=batch.best,
     )
 
 
 def annealed(tau: float, share: float, progress: float) -> float:
-    """The temperature when `progress` (0 to 1) is done: from `tau` down to `share` of it by equal factors.
+    """Return the temperature when `progress` (0 to 1) is done: from `tau` down to `share` of it by equal factors.
 
-    It stays positive whatever the share. (The authors' schedule subtracts, and ends below zero for a small tau.)
+    It stays positive for every share. (The authors' schedule subtracts, and ends below zero for a small tau.)
     """
     return tau * share**progress

@@ -1,131 +1,112 @@
-"""What the reranker learns from: questions with their candidates, each scored by BM25(rationale, passage)."""
+"""The data that a reranker is trained on: questions with candidates, each scored by BM25(rationale, passage).
+
+Passages are texts, or vectors where only the questions' side learns. Those vectors are the base's: they are
+computed once, kept beside the knowledge base, and read by every training and every ranking with that base.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.config import SILVER_DEPTH
-from kard.db import batches, marks
-from kard.encoders.encoder import passage_text
+from kard.db import rows, sql
+from kard.encoders.encoder import Encoder, encode_passages, passage_text
+from kard.encoders.vectors import VectorSpec, open_encodings
 from kard.errors import Missing
+from kard.passages import read_passages
+from kard.progress import SILENT, Progress
+from kard.questions import QuestionSet
 from kard.records import Passage, digest
-from kard.reranker.candidates import Candidates
+from kard.reranker.candidates import Candidates, TrainingQuestion
+
+if TYPE_CHECKING:
+    from kard.models.bases import Base
 
 HELD_OUT_FROM = 20  # with fewer questions than this, every one is trained on
-HELD_OUT_MOST = 100  # questions: ranking more of them would cost more than it tells
+MAX_HELD_OUT = 100  # questions: ranking more of them would cost more than it tells
 
-ROWS = """
-select p.question_id, q.key, q.text, p.rationale_id, t.text, p.passage_id, p.bm25, p.from_rationale, p.question_rank
-from reranker_pairs p
-join questions q on q.id = p.question_id
-join rationales t on t.id = p.rationale_id
-where p.task = :task and p.split = 'train' and p.index_id = :index
-  and (:teacher is null or p.teacher_id = :teacher)
-  and p.question_id in (
-      select id from questions where task = :task and split = 'train' order by id limit :limit offset :skip)
-order by p.question_id, p.rationale_id, p.rank
-"""
-EVIDENCE = """
-select e.question_id, p.id from evidence e join questions q on q.id = e.question_id
-join passages p on p.document = e.document where q.task = :task and q.split = 'train'
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingQuestion:
-    """A question, the candidates of each accepted rationale, and the passages that it needs."""
-
-    key: str
-    text: str
-    rationales: tuple[Candidates, ...]
-    needed: frozenset[int]  # gold evidence where the data names it, else the first rationale's first 3
-
-    def question_list(self) -> list[int]:
-        """The question's own passages, best BM25(question) first."""
-        ranks: dict[int, int] = {}
-        for some in self.rationales:
-            for place in np.flatnonzero(some.question_rank):
-                ranks[int(some.passages[place])] = int(some.question_rank[place])
-        return sorted(ranks, key=lambda passage: (ranks[passage], passage))
+Numbers = NDArray[np.int64]
+"""Passages by their numbers in `RerankerDataset.texts`."""
+Vectors = NDArray[np.float16]
+"""(N passages, H), of unit length."""
+VectorsOf = Callable[[Encoder, Numbers], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
 class RerankerDataset:
     """Everything that one training reads."""
 
-    lessons: tuple[TrainingQuestion, ...]
+    task: str
+    index_id: str  # of the knowledge base in which the candidates were found
+    questions: tuple[TrainingQuestion, ...]
     texts: tuple[str, ...]  # of the passages, as the encoder reads them
     sha256: str  # of questions, rationales and candidates with their scores
     ids: tuple[str, ...] = ()  # of the passages, in the knowledge base; () when they are in none
 
     def split(self, seed: int, share: float = 0.1) -> tuple[list[TrainingQuestion], list[TrainingQuestion]]:
-        """Questions to train on and a share to measure on: at most 100, none when there are fewer than 20.
+        """Return the questions to train on, and a share to measure on.
 
-        A question is on one side with all its rationales. (The authors' code splits by rationale, so that
-        it validates on questions that it was trained on.)
+        At most 100 are measured on, and none when there are fewer than 20 in all. A question is on one side with
+        all its rationales. (The authors' code splits by rationale, so that it validates on questions it trains on.)
         """
-        shuffled = sorted(self.lessons, key=lambda lesson: digest(str(seed), lesson.key))
-        held = min(int(len(shuffled) * share), HELD_OUT_MOST) if len(shuffled) >= HELD_OUT_FROM else 0
-        return shuffled[held:], shuffled[:held]
+        shuffled = sorted(self.questions, key=lambda question: digest(str(seed), question.key))
+        held_out = min(int(len(shuffled) * share), MAX_HELD_OUT) if len(shuffled) >= HELD_OUT_FROM else 0
+        return shuffled[held_out:], shuffled[:held_out]
 
 
-def read_lessons(
-    db: Database,
-    task_name: str,
-    index_id: str,
-    *,
-    teacher_id: str | None = None,
-    limit: int | None = None,
-    skip: int = 0,
+def read_dataset(
+    db: Database, questions: QuestionSet, index_id: str, *, teacher_id: str | None = None, skip: int = 0
 ) -> RerankerDataset:
-    """The candidates of accepted rationales of train questions, found in this index.
+    """Read the candidates of the questions' accepted rationales that were found in this index.
 
-    Of the questions in their order, the first `skip` are left out and at most `limit` follow. Raises Missing when
-    there are none.
+    The first `skip` questions are left out, and at most `questions.limit` follow. Raises Missing when none has
+    candidates.
     """
-    parameters = {
-        "task": task_name,
-        "index": index_id,
-        "teacher": teacher_id,
-        "limit": -1 if limit is None else limit,
-        "skip": skip,
-    }
-    evidence: dict[int, set[str]] = {}
-    for question_id, passage_id in db.execute(EVIDENCE, {"task": task_name}):
-        evidence.setdefault(cast("int", question_id), set()).add(cast("str", passage_id))
+    evidence: dict[str, set[str]] = {}
+    for row in rows(db, "internal/evidence_passages", task=questions.task):
+        evidence.setdefault(str(row["key"]), set()).add(str(row["passage_id"]))
     numbers: dict[str, int] = {}
-    lessons: list[TrainingQuestion] = []
+    read: list[TrainingQuestion] = []
     data = hashlib.sha256()
-    cursor = db.execute(ROWS, parameters)
-    for (question_id, key, text), of_question in groupby(cursor, key=lambda row: row[:3]):
+    parameters = {**questions.parameters, "index": index_id, "teacher": teacher_id, "skip": skip}
+    cursor = db.execute(sql("internal/reranker_candidates"), parameters)
+    for (_, key, text), of_question in groupby(cursor, key=lambda row: row[:3]):
         rationales: list[Candidates] = []
-        for (_, rationale), rows in groupby(of_question, key=lambda row: (row[3], row[4])):
-            found = [row[5:] for row in rows]
-            if len(found) > 1:  # one candidate alone teaches nothing
-                rationales.append(_candidates(found, numbers))
+        for (_, rationale), of_rationale in groupby(of_question, key=lambda row: (row[3], row[4])):
+            candidates = [row[5:] for row in of_rationale]
+            if len(candidates) > 1:  # one candidate alone teaches nothing
+                rationales.append(_candidates(candidates, numbers))
             # Four decimals: the last bits of a sum of floats differ between machines.
-            lines = "".join(f"{i}\t{score:.4f}\t{own}\t{asked}\n" for i, score, own, asked in found)
+            lines = "".join(f"{i}\t{score:.4f}\t{own}\t{rank}\n" for i, score, own, rank in candidates)
             data.update(f"{key}\0{text}\0{rationale}\0{lines}".encode())
         if rationales:
-            gold = frozenset(numbers[i] for i in evidence.get(question_id, ()) if i in numbers)
-            named = bool(evidence.get(question_id))
-            needed = gold if named else frozenset(int(i) for i in rationales[0].passages[:SILVER_DEPTH])
-            lessons.append(TrainingQuestion(key, text, tuple(rationales), needed))
-    if not lessons:
-        raise Missing(
-            f"no candidates to train a reranker of {task_name} on; find them with: kard ground {task_name}"
-        )
-    return RerankerDataset(tuple(lessons), _texts(db, list(numbers)), data.hexdigest(), tuple(numbers))
+            gold = frozenset(numbers[i] for i in evidence.get(key, ()) if i in numbers)
+            silver = frozenset(int(i) for i in rationales[0].passages[:SILVER_DEPTH])
+            needed = gold if evidence.get(key) else silver
+            read.append(TrainingQuestion(key, text, tuple(rationales), needed))
+    if not read:
+        name = questions.task
+        raise Missing(f"no candidates to train a reranker of {name} on; find them with: kard ground {name}")
+    passages = read_passages(db, list(numbers))
+    texts = tuple(passage_text(passages[i]) for i in numbers)
+    return RerankerDataset(questions.task, index_id, tuple(read), texts, data.hexdigest(), tuple(numbers))
 
 
 def _candidates(rows: Sequence[tuple[str, float, int, int | None]], numbers: dict[str, int]) -> Candidates:
+    """Return the candidates in rows of id, BM25, whether the rationale found it, and the question's rank.
+
+    Passages that are new get the next numbers.
+    """
     return Candidates(
         passages=np.array([numbers.setdefault(row[0], len(numbers)) for row in rows], dtype=np.int64),
         bm25=np.array([row[1] for row in rows], dtype=np.float32),
@@ -134,9 +115,72 @@ def _candidates(rows: Sequence[tuple[str, float, int, int | None]], numbers: dic
     )
 
 
-def _texts(db: Database, ids: Sequence[str]) -> tuple[str, ...]:
-    found: dict[str, str] = {}
-    for some in batches(ids):
-        query = f"select id, document, part, title, text from passages where id in ({marks(some)})"
-        found.update((row[0], passage_text(Passage(*row))) for row in db.execute(query, list(some)))
-    return tuple(found[i] for i in ids)
+@dataclass(frozen=True, slots=True)
+class CandidatePassages:
+    """Candidate passages, addressed by number. If `vectors` is set, scoring uses it instead of encoding `texts`."""
+
+    texts: Sequence[str]
+    vectors: Vectors | None = None  # a row for each of `texts`
+
+    @classmethod
+    def of(
+        cls, dataset: RerankerDataset, encoder: Encoder, numbers: Iterable[int], vectors_of: VectorsOf | None
+    ) -> CandidatePassages:
+        """Return the passages with vectors for these numbers; no other passage may be scored.
+
+        Without `vectors_of` the vectors are computed here and kept nowhere.
+        """
+        distinct = np.unique(np.fromiter(numbers, np.int64))
+        vectors = np.zeros((len(dataset.texts), encoder.width), np.float16)
+        vectors[distinct] = (vectors_of or computed_vectors(dataset))(encoder, distinct)
+        return cls(dataset.texts, vectors)
+
+    def read(self, numbers: Numbers) -> list[str]:
+        """Return the texts of these passages."""
+        return [self.texts[int(i)] for i in numbers]
+
+    def rows(self, numbers: Numbers, device: torch.device) -> torch.Tensor | None:
+        """Return the vectors of these passages, (N, H) in float32; None when texts are to be encoded."""
+        if self.vectors is None:
+            return None
+        return torch.from_numpy(self.vectors[numbers].astype(np.float32)).to(device)
+
+
+def computed_vectors(dataset: RerankerDataset) -> VectorsOf:
+    """Return a function that computes the vectors of passages from their texts."""
+
+    def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
+        with torch.inference_mode():
+            return encoder.pooled([dataset.texts[i] for i in numbers]).cpu().numpy().astype(np.float16)
+
+    return vectors
+
+
+def stored_vectors(
+    db: Database, dataset: RerankerDataset, base: Base, knowledge: Path, progress: Progress = SILENT
+) -> VectorsOf:
+    """Return a function that reads vectors from the knowledge base's folder, after adding those that it lacks.
+
+    Vectors that find no room on the disk are computed in memory.
+    """
+
+    def read(ids: Sequence[str]) -> Iterable[Passage]:
+        # In two parts: the order within a batch moves a hundredth of its vectors by their last bit.
+        return [*read_passages(db, ids[:900]).values(), *read_passages(db, ids[900:]).values()]
+
+    def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
+        spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
+        encodings = open_encodings(knowledge, spec)
+        ids = [dataset.ids[i] for i in numbers]
+        encodings.fill(ids, read, lambda passages: encode_passages(encoder, passages, spec), progress=progress)
+        stored = encodings.get(ids)
+        rows = np.zeros((len(ids), encoder.width), np.float16)
+        for place, passage in enumerate(ids):
+            if passage in stored:
+                rows[place] = stored[passage]
+        encodings.close()
+        if missing := [place for place, passage in enumerate(ids) if passage not in stored]:
+            rows[missing] = computed_vectors(dataset)(encoder, numbers[missing])
+        return rows
+
+    return vectors

@@ -1,4 +1,4 @@
-"""The reranker: what a question and a passage score, by their vectors or read together (section 3.3)."""
+"""The reranker: scores of a question's passages, by their vectors or read together with it (section 3.3)."""
 
 from __future__ import annotations
 
@@ -13,37 +13,35 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.config import Scorer
-from kard.encoders.cross_encoder import CrossEncoder
-from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vector_cache import Vector, VectorCache
+from kard.config import RerankerTraining, Scorer
+from kard.encoders.encoder import CrossEncoder, Encoder, passage_text
+from kard.encoders.vectors import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
-from kard.models.adapters import WEIGHTS, AdapterSwitcher, hash_of
+from kard.models.adapters import WEIGHTS, AdapterSwitcher, hash_of, write_adapter
+from kard.models.lora import adapt_encoder, config_of, state_of
 from kard.records import Passage
 
 if TYPE_CHECKING:
     from kard.models.bases import Base
 
+RerankerModel = Encoder | CrossEncoder
 Scores = NDArray[np.float32]
-TOGETHER: dict[Scorer, int] = {
-    "pooled": 64,
-    "maxsim": 4,
-    "cross": 8,
-}  # questions whose passages are in memory at once
+# Questions whose passages are in memory at once.
+BATCH: dict[Scorer, int] = {"pooled": 64, "maxsim": 4, "cross": 8}
 
 
 class Reranker:
     """Scores passages by the question alone, higher is better.
 
-    `pooled` compares the means of the token vectors; `maxsim` takes, for each token of the question, the best
-    cosine with a token of the passage, and averages (late interaction); both give cosines in [-1, 1]. `cross` reads
-    each question with each passage and gives a number without bounds. A passage's score does not depend on
-    what else is scored with it.
+    `pooled` compares the means of the token vectors. `maxsim` takes for each token of the question the best cosine
+    with a token of the passage, and averages (late interaction). Both give cosines in [-1, 1]. `cross` reads each
+    question with each passage and gives a number without bounds. A passage's score does not depend on what else is
+    scored with it.
     """
 
     def __init__(
         self,
-        model: Encoder | CrossEncoder,
+        model: RerankerModel,
         scorer: Scorer = "pooled",
         cache: VectorCache | None = None,
         *,
@@ -52,41 +50,39 @@ class Reranker:
         if isinstance(model, CrossEncoder) != (scorer == "cross"):
             raise ValueError(f"a {type(model).__name__} does not score by {scorer}")
         self.model = model  # of questions, and of passages unless those have an encoder of their own
-        self._load_passages = passages
+        self._load_passage_encoder = passages
         self.scorer: Scorer = scorer
         self.cache = VectorCache() if cache is None else cache
         self.fast = False  # vectors in bfloat16 where the machine multiplies it: half the time, 2e-3 of a cosine
 
     @property
     def encoder(self) -> Encoder:
-        """What makes the vectors of questions. Raises BadConfig for a cross-encoder, which makes none."""
+        """The encoder of questions. Raises BadConfig for a cross-encoder, which makes no vectors."""
         if isinstance(self.model, CrossEncoder):
             raise BadConfig("a cross-encoder has no vectors to search with; use the scorer pooled or maxsim")
         return self.model
 
     @property
-    def apart(self) -> bool:
+    def has_passage_encoder(self) -> bool:
         """Whether passages have an encoder of their own: the base as it is, where only questions learned."""
-        return self._load_passages is not None
+        return self._load_passage_encoder is not None
 
     @cached_property
     def passage_encoder(self) -> Encoder:
-        """What makes the vectors of passages. One of its own is loaded when a passage has no vector yet."""
-        return self.encoder if self._load_passages is None else self._load_passages()
+        """The encoder of passages. One of their own is loaded when a passage has no vector yet."""
+        return self.encoder if self._load_passage_encoder is None else self._load_passage_encoder()
 
     @classmethod
     def base(cls, base: Base, *, scorer: Scorer = "pooled", max_length: int = 256) -> Reranker:
-        """The untrained encoder of a base. Raises NoBase."""
-        if scorer == "cross":
-            return cls(CrossEncoder.of(base, max_length=max_length), scorer)
-        return cls(Encoder.of(base, max_length=max_length), scorer)
+        """Return the untrained reranker of a base. Raises NoBase."""
+        return cls(untrained_model(base, scorer, max_length=max_length), scorer)
 
     @classmethod
     def load(cls, db: Database, reranker_id: str, adapters: Path) -> Reranker:
-        """A trained reranker: its base with its adapter folded in, and whatever else was trained in its place.
+        """Load a trained reranker: its base with its adapter merged.
 
-        Raises Missing when the store does not know it or its adapter is not in the folder `adapters`, NoBase
-        when the weights of the base or of the adapter are not those that the store recorded.
+        Raises Missing when the store does not know it or its adapter is not in the folder `adapters`, NoBase when
+        the weights of the base or of the adapter are not those that the store recorded.
         """
         from kard.models.bases import resolve
 
@@ -109,40 +105,40 @@ class Reranker:
         if scorer not in get_args(Scorer):
             raise NoBase(f"reranker {reranker_id} scores by {scorer!r}, unknown to this version; {again}")
         length = int(settings["max_length"])
-        if scorer == "cross":
-            model: Encoder | CrossEncoder = CrossEncoder.of(base, max_length=length)
-        else:
-            model = Encoder.of(base, max_length=length, projection=bool(settings.get("projection")))
+        model = untrained_model(base, scorer, max_length=length, projection=bool(settings["projection"]))
         AdapterSwitcher(model.model).activate(folder)
-        apart = settings.get("side", "both") == "question"
-        return cls(model, scorer, passages=partial(Encoder.of, base, max_length=length) if apart else None)
+        questions_alone = settings["side"] == "question"
+        return cls(
+            model, scorer, passages=partial(Encoder.of, base, max_length=length) if questions_alone else None
+        )
 
     def scores(self, question: str, passages: Sequence[Passage]) -> Scores:
-        """The score of each passage for the question: (P,)."""
+        """Return the score of each passage for the question, (P,)."""
         return self.scores_many([question], [passages])[0]
 
     def scores_many(self, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> list[Scores]:
-        """For each question the scores of its passages. A passage of several questions is encoded once."""
+        """Return for each question the scores of its passages. A passage of several questions is encoded once."""
         if len(questions) != len(passages):
             raise ValueError(f"{len(questions)} questions, but passages for {len(passages)}")
-        step = TOGETHER[self.scorer]
-        found: list[Scores] = []
-        for start in range(0, len(questions), step):
-            found.extend(self._window(questions[start : start + step], passages[start : start + step]))
-        return found
+        size = BATCH[self.scorer]
+        scores: list[Scores] = []
+        for start in range(0, len(questions), size):
+            scores.extend(self._score(questions[start : start + size], passages[start : start + size]))
+        return scores
 
-    def _window(self, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> list[Scores]:
-        texts = [[passage_text(p) for p in some] for some in passages]
+    def _score(self, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> list[Scores]:
+        texts = [[passage_text(p) for p in candidates] for candidates in passages]
         if isinstance(self.model, CrossEncoder):
-            return _read_together(self.model, questions, texts)
-        asked = self._vectors(self.encoder, questions)
-        known = self._passages({text for some in texts for text in some})
+            return _cross_scores(self.model, questions, texts)
+        question_vectors = self.encoder.vectors(questions, self.scorer, fast=self.fast)
+        vectors = self._passage_vectors({text for candidates in texts for text in candidates})
         return [
-            self._compare(question.astype(np.float32), [known[text] for text in some])
-            for question, some in zip(asked, texts, strict=True)
+            self._compare(question.astype(np.float32), [vectors[text] for text in candidates])
+            for question, candidates in zip(question_vectors, texts, strict=True)
         ]
 
     def _compare(self, question: Scores, passages: Sequence[Vector]) -> Scores:
+        """Return the scores of passages by their vectors; `question` is (H,), or (T tokens, H) for `maxsim`."""
         if not passages:
             return np.zeros(0, dtype=np.float32)
         if self.scorer == "pooled":
@@ -151,31 +147,54 @@ class Reranker:
         cosines = np.concatenate(passages).astype(np.float32) @ question.T  # (all tokens, question's tokens)
         return np.maximum.reduceat(cosines, starts, axis=0).mean(axis=1)
 
-    def _passages(self, texts: set[str]) -> dict[str, Vector]:
-        """The vectors of these texts, out of the cache where it has them."""
-        known = {text: vector for text in sorted(texts) if (vector := self.cache.get(text)) is not None}
-        fresh = sorted(texts - known.keys())
-        made = self._vectors(self.passage_encoder, fresh) if fresh else []
-        for text, vector in zip(fresh, made, strict=True):
-            known[text] = vector
-            self.cache.put(text, vector)
-        return known
-
-    def _vectors(self, encoder: Encoder, texts: Sequence[str]) -> list[Vector]:
-        with torch.inference_mode():
-            if self.scorer == "pooled":
-                return list(encoder.pooled(texts, fast=self.fast).cpu().numpy().astype(np.float16))
-            vectors, mask = encoder.token_vectors(texts, fast=self.fast)
-            lengths = mask.sum(1).tolist()
-            half = vectors.half().cpu().numpy()
-            return [row[: int(n)].copy() for row, n in zip(half, lengths, strict=True)]
+    def _passage_vectors(self, texts: set[str]) -> dict[str, Vector]:
+        """Return the vectors of these texts, from the cache where it has them."""
+        vectors = {text: vector for text in sorted(texts) if (vector := self.cache.get(text)) is not None}
+        missing = sorted(texts - vectors.keys())
+        if missing:
+            encoded = self.passage_encoder.vectors(missing, self.scorer, fast=self.fast)
+            for text, vector in zip(missing, encoded, strict=True):
+                vectors[text] = vector
+                self.cache.put(text, vector)
+        return vectors
 
 
-def _read_together(model: CrossEncoder, questions: Sequence[str], texts: Sequence[Sequence[str]]) -> list[Scores]:
-    """For each question the scores of its texts, each distinct pair read once."""
-    lists = [[(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
-    pairs = sorted({pair for some in lists for pair in some})
+def _cross_scores(model: CrossEncoder, questions: Sequence[str], texts: Sequence[Sequence[str]]) -> list[Scores]:
+    """Return for each question the scores of its texts; each distinct pair is read once."""
+    lists = [
+        [(question, text) for text in candidates] for question, candidates in zip(questions, texts, strict=True)
+    ]
+    pairs = sorted({pair for candidates in lists for pair in candidates})
     with torch.inference_mode():
-        found = model.pair_scores([question for question, _ in pairs], [text for _, text in pairs])
-    scores = dict(zip(pairs, found.tolist(), strict=True))
-    return [np.array([scores[pair] for pair in some], dtype=np.float32) for some in lists]
+        values = model.pair_scores([question for question, _ in pairs], [text for _, text in pairs])
+    scores = dict(zip(pairs, values.tolist(), strict=True))
+    return [np.array([scores[pair] for pair in candidates], dtype=np.float32) for candidates in lists]
+
+
+# --- what is trained, and how it is written -------------------------------------------------------
+
+
+def untrained_model(
+    base: Base, scorer: Scorer, *, max_length: int, projection: bool = False, seed: int = 0
+) -> RerankerModel:
+    """Load the base as this scorer reads it; `seed` draws the head of a cross-encoder. Raises NoBase."""
+    if scorer == "cross":
+        return CrossEncoder.of(base, max_length=max_length, seed=seed)
+    return Encoder.of(base, max_length=max_length, projection=projection)
+
+
+def make_trainable(model: RerankerModel, base: Base, settings: RerankerTraining) -> None:
+    """Make trainable what the settings train: low-rank adapters and every new module, or every weight.
+
+    Raises NoBase and BadConfig as `adapt_encoder` does.
+    """
+    if not settings.full:
+        model.model = adapt_encoder(
+            model.model, settings.lora, spec=base.spec, upper_half=settings.upper_half, new=model.new
+        )
+    model.model.eval()
+
+
+def save_adapter(folder: Path, model: RerankerModel, base: Base) -> str:
+    """Write what was trained into a folder, as a whole; return the sha256 of the weights."""
+    return write_adapter(folder, state_of(model.model), config_of(model.model, base.spec))
