@@ -29,7 +29,7 @@ def test_the_list_of_commands_imports_nothing_heavy_though_it_reads_every_comman
     assert modules_after("--help") & set(HEAVY) == set()
 
 
-@pytest.mark.parametrize("command", ["demo", "teach", "train", "answer"])
+@pytest.mark.parametrize("command", ["demo", "teach", "train", "evaluate"])
 def test_help_of_a_command_that_will_need_models_imports_none_of_it(command: str) -> None:
     assert modules_after(command, "--help") & set(HEAVY) == set()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_origin
 
 import dspy
 
-from kard import __version__, tasks
+from kard import tasks
 from kard.config import METHODS, Method, StudentTraining
 from kard.db import rows
 from kard.errors import BadConfig, BadInput, NoTask
@@ -34,6 +34,7 @@ from kard.publish.folder import (
 from kard.student.prompt import render_prompt, render_target, signature_for
 from kard.student.records import StudentInfo, find_student
 from kard.tasks import Task
+from kard.version import __version__
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
