@@ -101,7 +101,7 @@ def export_rationales(db: Database, task_name: str, path: Path, teacher: str | N
     The same store gives the same bytes. The file appears when it is complete. Raises Missing if there are no
     rationales, BadInput for a name that does not end like JSON lines or for a missing folder.
     """
-    rationales = rows(db, "exported_rationales", task=task_name, teacher=teacher)
+    rationales = rows(db, "internal/exported_rationales", task=task_name, teacher=teacher)
     if not rationales:
         of = f" of {teacher}" if teacher else ""
         raise Missing(f"no rationales{of} for {task_name}; see the teachers with: kard query rationale_quality")

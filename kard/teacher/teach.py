@@ -58,7 +58,7 @@ def missing_samples(
         )
     missing = rows(
         db,
-        "missing_samples",
+        "internal/missing_samples",
         **questions.parameters,
         teacher=teacher_info(task, lm.model, settings, lm.model).id,
         samples=settings.samples,

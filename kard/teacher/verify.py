@@ -65,7 +65,7 @@ def unverified(
     """
     missing = rows(
         db,
-        "missing_verifications",
+        "internal/missing_verifications",
         **questions.parameters,
         verifier=verifier_info(model, model).id,
         teacher=teacher,
