@@ -12,10 +12,10 @@ verdicts that holds:
     retriever failure  what it needs was among the passages to choose from, and was not read
     knowledge gap      what it needs was not among them
 
-A question *needs* its gold evidence if the data name it: a passage of each document, or with `evidence="any"` of one
-of them. Otherwise it needs one of the first SILVER_DEPTH passages of its first accepted rationale that nothing was
-trained on, or one that a person judged good, but none that a person judged bad. A person's judgement of a rationale
-overrides its parsed conclusion. All accepted rationales of the split `train` count as trained on.
+A question *needs* its gold evidence if the data name it: a passage of each document, or with `evidence="any"` of
+one of them. Otherwise it needs one of the first SILVER_DEPTH passages of its first accepted rationale that
+nothing was trained on, or one that a person judged good, but none that a person judged bad. A person's judgement
+of a rationale overrides its parsed conclusion. All accepted rationales of the split `train` count as trained on.
 
 The passages to choose from are the list that the condition's retriever ordered: the hits of the question, or for
 `silver` those of the rationale. `shuffled` is held to the question's own list.
