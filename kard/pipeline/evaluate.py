@@ -59,7 +59,7 @@ def choose(
     Prompted bases have the sizes that were trained unless `sizes` are given, and show the examples of `seed`.
     Raises BadInput for a name that means no student, Missing if all are asked for and none is trained.
     """
-    trained = [StudentRef.of(row) for row in rows(run.db, "stored_students", task=run.name)]
+    trained = [StudentRef.of(row) for row in rows(run.db, "internal/stored_students", task=run.name)]
     trained_sizes = dict.fromkeys(student.size for student in trained if student.size in run.task.students)
     shown_seed = run.options.settings.prompting.seed if seed is None else seed
     bases = [
@@ -86,7 +86,7 @@ def choose_one(run: Run, name: str | None) -> StudentRef:
 
     Raises BadInput for a name that means none or several kinds, Missing if none is trained.
     """
-    stored = rows(run.db, "stored_students", task=run.name)
+    stored = rows(run.db, "internal/stored_students", task=run.name)
     by_age = sorted(stored, key=lambda row: (str(row["created"]), int(str(row["number"]))))
     newest = [StudentRef.of(row) for row in reversed(by_age)]
     if not newest:
@@ -199,7 +199,8 @@ class Plan:
         from kard.student.generation.batch import FEW
         from kard.student.generation.student import load_student
 
-        added, resident, waiting = 0, "", list[tuple[Student, Condition]]()
+        added, resident = 0, ""
+        waiting: list[tuple[Student, Condition]] = []
         for of, student, retriever in self._by_base():
             ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
             condition = _condition(of, ref, retriever)
