@@ -24,7 +24,7 @@ from sqlite_utils import Database
 from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput, Missing, NoExtra
-from kard.evaluation.failures import tally, verdicts
+from kard.evaluation.failures import count_failures, read_failures
 from kard.evaluation.page.drawing import VARIABLES, drawing, inline
 from kard.evaluation.page.figures import Point, by_size, sizes_of
 from kard.evaluation.page.questions import sample_keys
@@ -270,7 +270,7 @@ def test_the_tables_hold_the_numbers_of_the_store(world: World, page: Reader) ->
     at = cells.index("9m kard, reranker")
     share = wilson(4, 6)
     assert cells[at + 1] == f"66.7% [{100 * share.low:.1f}, {100 * share.high:.1f}]"
-    lines = tally(verdicts(world.db, "tiny", "test"))
+    lines = count_failures(read_failures(world.db, "tiny", "test"))
     assert [line.wrong for line in lines] == [4, 4, 2, 2]
     at = cells.index("no lookup")
     assert cells[at + 1 : at + 3] == ["9m ft", "4"]

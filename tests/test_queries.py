@@ -23,7 +23,14 @@ from kard.cli import main
 from kard.config import TaskSettings
 from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
 from kard.errors import NoStore
-from kard.evaluation.contamination import LEAST, N, Overlap, Sought, grams, words
+from kard.evaluation.contamination import (
+    MIN_WORDS,
+    NGRAM_WORDS,
+    Overlap,
+    QuestionFinder,
+    normalized_words,
+    word_ngrams,
+)
 from kard.pipeline import steps
 from kard.pipeline.contamination import SCREEN
 from kard.pipeline.run import Run, RunOptions
@@ -354,15 +361,15 @@ LONG = "one two three four five six seven eight nine ten eleven twelve thirteen 
 
 
 def plainly(questions: dict[int, str], text: str) -> list[Overlap]:
-    """What `Sought` finds, by looking everywhere."""
-    inside, overlaps = words(text), list[Overlap]()
+    """What `QuestionFinder` finds, by looking everywhere."""
+    inside, overlaps = normalized_words(text), list[Overlap]()
     for key, asked_text in sorted(questions.items()):
-        own = words(asked_text)
-        if len(own) < LEAST:
+        own = normalized_words(asked_text)
+        if len(own) < MIN_WORDS:
             if inside and own == inside:
                 overlaps.append(Overlap(key, 1.0))
             continue
-        parts = grams(own)
+        parts = word_ngrams(own)
         there = {g for g in parts if any(inside[i : i + len(g)] == g for i in range(len(inside)))}
         if there:
             overlaps.append(Overlap(key, len(there) / len(parts)))
@@ -379,19 +386,19 @@ def test_overlaps_are_those_that_looking_everywhere_finds(
 ) -> None:
     middle = data.draw(st.sampled_from([*questions.values(), ""]))
     for text in (f"{before} {middle} {after}", middle):
-        assert Sought(questions).within(text) == plainly(questions, text)
+        assert QuestionFinder(questions).find(text) == plainly(questions, text)
 
 
 def test_a_question_is_found_whole_in_part_or_not_at_all() -> None:
-    sought = Sought({1: LONG, 2: "Does iron ever rust here?", 3: "Why not?"})
-    assert sought.within(f"He said: {LONG.upper()}!") == [Overlap(1, 1.0)]
-    (part,) = sought.within(LONG.removesuffix(" fifteen"))
+    finder = QuestionFinder({1: LONG, 2: "Does iron ever rust here?", 3: "Why not?"})
+    assert finder.find(f"He said: {LONG.upper()}!") == [Overlap(1, 1.0)]
+    (part,) = finder.find(LONG.removesuffix(" fifteen"))
     assert (part.question, part.kind, round(part.share, 4)) == (1, "ngrams", round(2 / 3, 4))
-    assert sought.within(" ".join(LONG.split()[: N - 1])) == []  # twelve words in a row are no overlap
-    assert [o.question for o in sought.within("does IRON ever\nrust, here: yes")] == [2]
-    assert sought.within("does iron ever rust") == []
-    assert [o.question for o in sought.within("why not")] == [3]
-    assert sought.within("and why not ask") == []
+    assert finder.find(" ".join(LONG.split()[: NGRAM_WORDS - 1])) == []  # twelve words in a row are no overlap
+    assert [o.question for o in finder.find("does IRON ever\nrust, here: yes")] == [2]
+    assert finder.find("does iron ever rust") == []
+    assert [o.question for o in finder.find("why not")] == [3]
+    assert finder.find("and why not ask") == []
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from kard.errors import BadInput
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from kard.evaluation.failures import FailureCounts
+    from kard.evaluation.condition_names import ConditionInfo
+    from kard.evaluation.failures import EvidenceRule, NeededPassages
     from kard.evaluation.judgements import Judgement
-    from kard.evaluation.trace import Answered, Place, Ranking, Trace
-    from kard.evaluation.verdicts import Need, Needed
+    from kard.evaluation.trace import Trace, TracedAnswer, TracedPassage, TracedRanking
 
 MARK = "*"  # before a needed passage
 SHORT = 8  # characters of an id: `kard judge` takes the beginning of one
@@ -65,7 +65,7 @@ def explain(
     task: str | None,
     top: int,
     full: bool,
-    needed: Needed,
+    needed: EvidenceRule,
     as_json: bool,
     store: Path,
 ) -> None:
@@ -86,7 +86,7 @@ def explain(
     """
     from kard.evaluation.trace import trace
 
-    traced = trace(open_store(store, create=False), question, task=task, needed=needed)
+    traced = trace(open_store(store, create=False), question, task=task, evidence=needed)
     answers = _answers_under(traced, words or ())
     if as_json:
         show.as_json(_record(traced, answers))
@@ -94,7 +94,7 @@ def explain(
         _print_trace(traced, answers, top=top, full=full)
 
 
-def _answers_under(trace: Trace, words: tuple[str, ...]) -> list[Answered]:
+def _answers_under(trace: Trace, words: tuple[str, ...]) -> list[TracedAnswer]:
     """Return the answers under the conditions that the words name: `kard,bm25,reranker` is kard with either.
 
     Raises BadInput for a word that names no size, method or retriever.
@@ -112,11 +112,11 @@ def _answers_under(trace: Trace, words: tuple[str, ...]) -> list[Answered]:
     ]
 
 
-def _names(condition: FailureCounts) -> tuple[str, str, str]:
+def _names(condition: ConditionInfo) -> tuple[str, str, str]:
     return condition.size, condition.method, condition.retriever
 
 
-def _record(trace: Trace, answers: Sequence[Answered]) -> dict[str, object]:
+def _record(trace: Trace, answers: Sequence[TracedAnswer]) -> dict[str, object]:
     """Return the trace as JSON holds it: lists for tuples and sets, passages by id."""
     question = trace.question
     return {
@@ -135,11 +135,11 @@ def _record(trace: Trace, answers: Sequence[Answered]) -> dict[str, object]:
     }
 
 
-def _need(need: Need) -> dict[str, object]:
+def _need(need: NeededPassages) -> dict[str, object]:
     return {"basis": need.basis, "why": need.why, "groups": [sorted(group) for group in need.groups]}
 
 
-def _print_trace(trace: Trace, answers: Sequence[Answered], *, top: int, full: bool) -> None:
+def _print_trace(trace: Trace, answers: Sequence[TracedAnswer], *, top: int, full: bool) -> None:
     """Print the trace with these answers, the first `top` passages of each list, and whole texts if `full`."""
     from rich.console import Console
 
@@ -193,7 +193,7 @@ def _judged(judgements: Sequence[Judgement]) -> str:
     )
 
 
-def _rankings_shown(trace: Trace, answers: Sequence[Answered]) -> list[Ranking]:
+def _rankings_shown(trace: Trace, answers: Sequence[TracedAnswer]) -> list[TracedRanking]:
     """Return the lists of the newest index that take a column.
 
     They are the question's own, one rationale's, and those that were read, or all others where none was read.
@@ -208,7 +208,9 @@ def _rankings_shown(trace: Trace, answers: Sequence[Answered]) -> list[Ranking]:
     return [*trace.lists("question", index), *first, *(read or others)]
 
 
-def _passages_shown(trace: Trace, lists: Sequence[Ranking], answers: Sequence[Answered], top: int) -> list[str]:
+def _passages_shown(
+    trace: Trace, lists: Sequence[TracedRanking], answers: Sequence[TracedAnswer], top: int
+) -> list[str]:
     """Return the ids of the passages to show: the best of each list, the needed ones, and those that were read."""
     ids = [place.passage_id for ranking in lists for place in ranking.places[:top]]
     ids += [p for a in answers for p in a.passages]
@@ -219,7 +221,7 @@ def _passages_shown(trace: Trace, lists: Sequence[Ranking], answers: Sequence[An
 
 
 def _lists(
-    trace: Trace, lists: Sequence[Ranking], answers: Sequence[Answered], passages: Sequence[str]
+    trace: Trace, lists: Sequence[TracedRanking], answers: Sequence[TracedAnswer], passages: Sequence[str]
 ) -> Iterator[RenderableType]:
     from rich import box
     from rich.table import Table
@@ -249,7 +251,7 @@ def _lists(
     yield table
 
 
-def _column_name(ranking: Ranking) -> str:
+def _column_name(ranking: TracedRanking) -> str:
     if ranking.kind == "question":
         return "question\nBM25"
     if ranking.kind == "rationale":
@@ -257,7 +259,7 @@ def _column_name(ranking: Ranking) -> str:
     return f"{ranking.kind}\n{(ranking.retriever_id or ranking.reranker_id or '')[:SHORT]}"
 
 
-def _place(place: Place | None, ranking: Ranking, with_score: bool) -> str:
+def _place(place: TracedPassage | None, ranking: TracedRanking, with_score: bool) -> str:
     if place is None:
         return "-"
     if not with_score:
@@ -268,7 +270,7 @@ def _place(place: Place | None, ranking: Ranking, with_score: bool) -> str:
 
 
 def _texts(
-    trace: Trace, answers: Sequence[Answered], passages: Sequence[str], full: bool
+    trace: Trace, answers: Sequence[TracedAnswer], passages: Sequence[str], full: bool
 ) -> Iterator[RenderableType]:
     """Yield the texts of what was read or is needed; of a long document only what was read."""
     read = {p for a in answers for p in a.passages}
@@ -287,7 +289,7 @@ def _texts(
         yield _indented(text if whole else text[:SNIPPET].rsplit(" ", 1)[0] + " ...", 4)
 
 
-def _answers(trace: Trace, answers: Sequence[Answered]) -> Iterator[RenderableType]:
+def _answers(trace: Trace, answers: Sequence[TracedAnswer]) -> Iterator[RenderableType]:
     yield _heading("\nanswers", "" if answers else "  none")
     for answer in answers:
         several = len(answer.samples) > 1

@@ -12,11 +12,11 @@ import click
 from kard.cli import choose, options, show
 from kard.cli.explain import needed as needed_option
 from kard.cli.rows import MACHINE_FORMS, print_records, print_rows
-from kard.evaluation.verdicts import VERDICTS
+from kard.evaluation.failures import VERDICTS
 
 if TYPE_CHECKING:
-    from kard.evaluation.failures import Failure, FailureCounts, FailureRow
-    from kard.evaluation.verdicts import Needed, Verdict
+    from kard.evaluation.condition_names import ConditionInfo
+    from kard.evaluation.failures import EvidenceRule, Failure, FailureRow, Verdict
 
 TableCells = tuple[list[str], list[list[object]]]  # header, rows
 SHOWN = 20  # changed answers that a table lists
@@ -34,7 +34,14 @@ SHOWN = 20  # changed answers that a table lists
 @options.forms("json", "csv", "markdown")
 @options.store
 def failures(
-    task: str, split: str | None, judged: bool, needed: Needed, examples: int, each: bool, form: str, store: Path
+    task: str,
+    split: str | None,
+    judged: bool,
+    needed: EvidenceRule,
+    examples: int,
+    each: bool,
+    form: str,
+    store: Path,
 ) -> None:
     """Count why the wrong answers of TASK are wrong.
 
@@ -42,24 +49,26 @@ def failures(
     wrong answer has exactly one.
     """
     from kard.errors import Missing
-    from kard.evaluation.failures import tally, verdicts
+    from kard.evaluation.failures import count_failures, read_failures
 
     run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
-    wrong = verdicts(run.db, run.name, run.split, needed=needed, judged=judged)
+    wrong = read_failures(run.db, run.name, run.split, evidence=needed, judged=judged)
     if not wrong:
         advice = f"in the store; answer with: kard run {task}"
         if judged:
             advice = "to a question that a person judged something of; judge with: kard judge"
         raise Missing(f"no wrong answer of {run.name}/{run.split} {advice}")
-    counts = tally(wrong, examples)
+    counts = count_failures(wrong, examples)
+    table = _reasons(wrong) if each else _shares(counts)
     if form in MACHINE_FORMS:
         record = _nested_counts if form == "json" else _flat_counts
         print_records(form, [_record(failure) for failure in wrong] if each else [record(row) for row in counts])
+    elif form == "markdown":
+        print_rows(form, *table)
     else:
         only = ", judged questions only" if judged else ""
-        title = f"{run.name}, {run.split}: why answers are wrong{only}"
-        print_rows(form, *(_reasons(wrong) if each else _shares(counts)), title=title)
-        if form == "table" and examples and not each:
+        print_rows(form, *table, title=f"{run.name}, {run.split}: why answers are wrong{only}")
+        if examples and not each:
             print_rows(form, *_examples(counts), title="some of them, for kard explain")
     for note in _notes(counts, wrong, needed):
         click.echo(note, err=True)
@@ -76,7 +85,7 @@ def _shares(counts: Sequence[FailureRow]) -> TableCells:
     return ["condition", "wrong", *occurring], rows
 
 
-def _names(conditions: Sequence[FailureCounts]) -> dict[FailureCounts, str]:
+def _names(conditions: Sequence[ConditionInfo]) -> dict[ConditionInfo, str]:
     """Return the conditions' names in tables, with the seed only where there are several seeds."""
     several = len({c.seed for c in conditions}) > 1
     return {c: c.name if several else c.label for c in conditions}
@@ -116,14 +125,14 @@ def _share(count: int, row: FailureRow) -> float:
     return round(count / row.wrong, 4)
 
 
-def _notes(counts: Sequence[FailureRow], wrong: Sequence[Failure], needed: Needed) -> Iterator[str]:
+def _notes(counts: Sequence[FailureRow], wrong: Sequence[Failure], needed: EvidenceRule) -> Iterator[str]:
     """Yield what a reader of the table could misread."""
-    from kard.evaluation.failures import cramped
+    from kard.evaluation.failures import evidence_warning
 
     never = [v for v in VERDICTS if not any(row.counts[v] for row in counts)]
     if never:
         yield f"never: {', '.join(never)}"
-    if needed == "all" and (note := cramped(wrong)):
+    if needed == "all" and (note := evidence_warning(wrong)):
         yield note
 
 

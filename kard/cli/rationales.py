@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.evaluation.judgements import Grade, Judgement
-    from kard.evaluation.quality import Embed
+    from kard.evaluation.rationale_quality import Embed
 
 SHORT = 240  # characters of a rationale in a table of many
 SHORT_ID = 8  # characters of a passage's id in a table: --passage takes the beginning of one
@@ -124,16 +124,18 @@ def _cells(record: Mapping[str, Any], *, whole: bool) -> list[object]:
 def _print_quality(
     db: Database, task: str, name: str, teacher: str | None, judged: bool, vectors: bool, form: str, quiet: bool
 ) -> None:
-    from kard.evaluation.quality import quality, read_written
+    from kard.evaluation.rationale_quality import measure_rationales, read_rationales
 
     written = [
         w
-        for w in read_written(db, name)
+        for w in read_rationales(db, name)
         if (teacher is None or w.teacher == teacher) and (not judged or w.good + w.bad)
     ]
     if not written:
         raise Missing(f"no such rationale of {name}; ask a teacher with: kard teach {task} --model PROVIDER/MODEL")
-    measured = quality(written, _shots(task), show.progress(quiet), embed=_embedder(task) if vectors else None)
+    measured = measure_rationales(
+        written, _shots(task), show.progress(quiet), embed=_embedder(task) if vectors else None
+    )
     records = [{key: _rounded(value) for key, value in asdict(line).items()} for line in measured]
     if form == "table":
         header = [column.replace("_", " ") for column in records[0]]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kard.evaluation.condition_names import size_order
+from kard.evaluation.failures import VERDICTS
 from kard.evaluation.page.drawing import (
     FAINT,
     INK,
@@ -21,8 +23,6 @@ from kard.evaluation.page.drawing import (
     series_look,
 )
 from kard.evaluation.page.text import PageTable, percent, short, visible, with_interval
-from kard.evaluation.report import size_place
-from kard.evaluation.verdicts import VERDICTS
 from kard.metrics.intervals import Share
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def series_name(method: str, retriever: str, variant: str) -> str:
 
 def sizes_of(points: Sequence[Point]) -> list[str]:
     """Return the sizes, small ones first; names without a number of parameters come last, alphabetically."""
-    return sorted({point.size for point in points}, key=size_place)
+    return sorted({point.size for point in points}, key=size_order)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kard.evaluation.trace import Answered, Explanation, Ranking, Trace
+from kard.evaluation.trace import Trace, TracedAnswer, TracedRanking, TracedRationale
 from kard.records import LETTERS, digest
 
 LISTED = 5  # a passage is shown when a list has it this high, when it was read, and when it is needed
@@ -47,7 +47,7 @@ class ShownQuestion:
     text: str
     options: tuple[tuple[str, str, bool], ...]  # letter, text, whether it is right
     facts: tuple[str, ...]
-    rationales: tuple[Explanation, ...]
+    rationales: tuple[TracedRationale, ...]
     lists: tuple[str, ...]  # names of the lists that `ranks` are ranks in
     passages: tuple[ShownPassage, ...]
     further: int  # passages of the lists that are not shown
@@ -120,10 +120,10 @@ def shown_question(trace: Trace, names: Mapping[int, str]) -> ShownQuestion:
     )
 
 
-def _lists(trace: Trace) -> dict[str, Ranking]:
+def _lists(trace: Trace) -> dict[str, TracedRanking]:
     """Name each list of the newest index. Of the lists by a rationale, only the first is shown."""
     newest = trace.indexes[0] if trace.indexes else None
-    lists: dict[str, Ranking] = {}
+    lists: dict[str, TracedRanking] = {}
     for ranking in trace.lists("question", newest)[:1]:
         lists["BM25, question"] = ranking
     for ranking in trace.lists("rationale", newest)[:1]:
@@ -138,7 +138,7 @@ def _lists(trace: Trace) -> dict[str, Ranking]:
     return lists
 
 
-def _rank(ranking: Ranking, passage: str) -> int | None:
+def _rank(ranking: TracedRanking, passage: str) -> int | None:
     """Return a passage's rank. Beyond its depth, a list by a rationale only scores what the question found."""
     rank = ranking.rank_of(passage)
     return None if rank is None or (ranking.kind == "rationale" and rank > ranking.depth) else rank
@@ -150,7 +150,7 @@ def _order(ranks: Sequence[int | None]) -> tuple[float, ...]:
 
 
 def _answer(
-    answer: Answered, names: Mapping[int, str], options: Mapping[str, str], numbers: Mapping[str, int]
+    answer: TracedAnswer, names: Mapping[int, str], options: Mapping[str, str], numbers: Mapping[str, int]
 ) -> ShownAnswer:
     samples = len(answer.samples)
     return ShownAnswer(

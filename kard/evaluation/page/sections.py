@@ -9,16 +9,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kard.db import rows, value
-from kard.evaluation import summary
-from kard.evaluation.export import retriever_names
-from kard.evaluation.failures import FailureCounts, FailureRow
+from kard.evaluation.condition_names import ConditionInfo
+from kard.evaluation.failures import VERDICTS, FailureRow, Verdict
 from kard.evaluation.page import figures
 from kard.evaluation.page.figures import Curve, Plot, Point, series_name
 from kard.evaluation.page.text import PageTable, amount, money, over_seeds, percent, with_interval
-from kard.evaluation.quality import Quality, quality, read_written
-from kard.evaluation.report import BASELINES, ReportRow
-from kard.evaluation.summary import TeacherCosts
-from kard.evaluation.verdicts import VERDICTS, Verdict
+from kard.evaluation.rationale_quality import RationaleQuality, measure_rationales, read_rationales
+from kard.evaluation.report import BASELINES, ReportRow, TeacherCosts, cost_table
+from kard.evaluation.retriever_metrics import retriever_names
 from kard.metrics.intervals import wilson
 
 if TYPE_CHECKING:
@@ -59,9 +57,9 @@ def points_of(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: Teacher
     ]
 
 
-def names_of(conditions: Iterable[FailureCounts]) -> dict[int, str]:
+def names_of(conditions: Iterable[ConditionInfo]) -> dict[int, str]:
     """Name each evaluation like its point, with its seed where a condition has several."""
-    groups: dict[str, list[FailureCounts]] = defaultdict(list)
+    groups: dict[str, list[ConditionInfo]] = defaultdict(list)
     for condition in conditions:
         groups[_point_name(condition)].append(condition)
     return {
@@ -71,7 +69,7 @@ def names_of(conditions: Iterable[FailureCounts]) -> dict[int, str]:
     }
 
 
-def _point_name(condition: FailureCounts) -> str:
+def _point_name(condition: ConditionInfo) -> str:
     return f"{condition.size} {series_name(condition.method, condition.retriever, condition.variant)}"
 
 
@@ -233,7 +231,7 @@ def costs(
             break
     else:
         absent.append("No cost and no tokens of a teacher are recorded.")
-    tables = [PageTable("What a question and its lessons take", *summary.costs(lines, dollars), names=3)]
+    tables = [PageTable("What a question and its lessons take", *cost_table(lines, dollars), names=3)]
     paid = list(db.query("select * from costs where task = ? order by teacher", [task]))
     if paid:
         header = ["teacher", "rationales", "prompt tokens", "completion tokens", "US dollars", "seconds"]
@@ -259,7 +257,7 @@ def _cell(cell: object) -> object:
 
 def rationales(db: Database, task: str, shots: Sequence[str] | None) -> Section:
     """Show the quality of the teachers' rationales. `shots` are those of the prompt's examples, None if unknown."""
-    lines = quality(read_written(db, task), shots)
+    lines = measure_rationales(read_rationales(db, task), shots)
     header = ["split", "teacher", *QUALITY]
     body = [[line.split, line.teacher, *(cell(line) for cell in QUALITY.values())] for line in lines]
     # A column that no row has a value for says nothing.
@@ -282,7 +280,7 @@ def rationales(db: Database, task: str, shots: Sequence[str] | None) -> Section:
     )
 
 
-QUALITY: Mapping[str, Callable[[Quality], object]] = {
+QUALITY: Mapping[str, Callable[[RationaleQuality], object]] = {
     "rationales": lambda q: f"{q.rationales:,}",
     "questions": lambda q: f"{q.questions:,}",
     "accepted": lambda q: percent(q.accepted),

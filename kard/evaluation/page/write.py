@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING
 from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing, NoExtra
-from kard.evaluation.failures import cramped, tally, verdicts
-from kard.evaluation.labels import graded_rows
+from kard.evaluation.failures import count_failures, evidence_warning, read_failures
 from kard.evaluation.page import sections
 from kard.evaluation.page.drawing import INSTALL
 from kard.evaluation.page.figures import Point
 from kard.evaluation.page.questions import ShownQuestion, sample_keys, shown_question
 from kard.evaluation.page.sections import Section
 from kard.evaluation.page.text import visible, with_interval
-from kard.evaluation.report import Graded, accuracy_lines
-from kard.evaluation.summary import TeacherCosts
+from kard.evaluation.report import TeacherCosts, read_graded, report_rows
 from kard.evaluation.trace import trace
 from kard.files import output
 from kard.version import __version__
@@ -73,10 +71,10 @@ def read_page(
 
     `shots` are the rationales of the prompt's examples. Raises Missing without answers, NoExtra without matplotlib.
     """
-    graded = [Graded.of(row) for row in graded_rows(db, task, split)]
+    graded = read_graded(db, task, split)
     if not graded:
         raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
-    lines = accuracy_lines(graded)
+    lines = report_rows(graded)
     paid = rows(db, "internal/teacher_costs", task=task)
     in_tokens = [{**row, "cost": int(row["prompt_tokens"]) + int(row["completion_tokens"])} for row in paid]
     dollars, tokens = (TeacherCosts.of(costs, split, Prompting().shots) for costs in (paid, in_tokens))
@@ -86,8 +84,8 @@ def read_page(
     for answer in graded:
         outcomes[answer.key].append(bool(answer.correct))
     traces = [trace(db, key, task=task) for key in sample_keys(outcomes, questions, seed)]
-    failures = verdicts(db, task, split)
-    wrong = tally(failures)
+    failures = read_failures(db, task, split)
+    wrong = count_failures(failures)
     names = sections.names_of(
         {line.condition for line in wrong} | {answer.condition for each in traces for answer in each.answers}
     )
@@ -102,7 +100,7 @@ def read_page(
             sections.accuracy(lines, points, chance),
             sections.size(points, chance),
             sections.hits(db, task, split),
-            sections.failures(task, wrong, names, cramped(failures)),
+            sections.failures(task, wrong, names, evidence_warning(failures)),
             sections.costs(db, task, points, lines, dollars),
             sections.rationales(db, task, shots),
         ],
