@@ -36,7 +36,7 @@ RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
 def demo(
     quick: bool, seed: int, train: int | None, test: int | None, passages: int | None, store: Path, quiet: bool
 ) -> None:
-    """Train small students on an invented world and compare them.
+    """Train small students on an invented world and test them.
 
     One student learns to look things up in an encyclopedia of the world, and two learn without it. Everything is
     made here: documents, questions, a teacher that knows the facts, a reranker trained on its rationales, three

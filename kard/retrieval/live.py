@@ -133,7 +133,7 @@ def fusion_for(db: Database, task: str, reranker_id: str) -> Fusion:
     if not fusions:
         raise Missing(
             f"no fusion of BM25 and reranker {reranker_id} was chosen for {task}; "
-            f"choose it with: kard evaluate {task} --retrievers fused"
+            f"choose it with: kard evaluate {task} --retriever fused"
         )
     return Fusion.of(json.loads(str(fusions[0]["settings"])))
 

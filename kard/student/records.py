@@ -88,7 +88,7 @@ def find_student(
     if not students:
         words = ", ".join(word for word in (student, task, size, method) if word)
         trained = method is None or method not in METHODS or METHODS[method].trained
-        command = f"train student {task or 'TASK'}" if trained else f"evaluate {task or 'TASK'} --students {method}"
+        command = f"train student {task or 'TASK'}" if trained else f"evaluate {task or 'TASK'} --student {method}"
         raise Missing(
             f"no student{f' ({words})' if words else ''} in the store; see them with: kard models, "
             f"or {'train' if trained else 'prompt'} one with: kard {command}"
