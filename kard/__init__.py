@@ -11,8 +11,9 @@ A command (`kard/cli/teach.py`) calls a step (`kard/pipeline/teach.py`), which c
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+from kard.version import __version__
 
 if TYPE_CHECKING:
     from kard.api.finetune import finetune
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from kard.api.load import load_program, load_student
     from kard.config import Decoding, Lora, StudentTraining
 
-__version__ = version("kard")
 __all__ = [
     "Decoding",
     "Lora",
     "StudentLM",
     "StudentTraining",
+    "__version__",
     "finetune",
     "load_program",
     "load_student",
@@ -51,4 +52,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

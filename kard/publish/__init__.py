@@ -2,7 +2,7 @@
 
 In reading order:
 
-- `student`   a student: its adapter, or its base with what was trained merged in
+- `student`   a student: its adapter, or its base with the trained weights merged in
 - `reranker`  the same for a reranker and its encoder
 - `folder`    the files of such a folder; it appears when it is complete, and names no path of this machine
 - `card`      the model card; its text is the template `card.md.jinja`

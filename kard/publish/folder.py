@@ -18,7 +18,7 @@ from kard.publish.card import Card, render_card
 if TYPE_CHECKING:
     from kard.models.bases import Base
 
-FACTS = "kard.json"  # which student the folder holds
+FACTS = "kard.json"  # name of the file that says which student the folder holds
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> Path:
@@ -47,7 +47,7 @@ def copy_adapter(part: Path, source: Path, spec: str) -> None:
 
 
 def write_merged(part: Path, model: Any, base: Base, source: Path) -> None:
-    """Write the model, with what was trained in its weights, and the base's tokenizer for `from_pretrained`."""
+    """Write the model with the trained weights merged in, and the base's tokenizer, for `from_pretrained`."""
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -60,7 +60,7 @@ def write_merged(part: Path, model: Any, base: Base, source: Path) -> None:
         if bars:
             logging.enable_progress_bar()
     AutoTokenizer.from_pretrained(base.folder).save_pretrained(part)
-    (part / "chat_template.jinja").unlink(missing_ok=True)  # the base's: what kard trains reads no chat
+    (part / "chat_template.jinja").unlink(missing_ok=True)  # the base's; a student reads no chat
     file = part / "tokenizer_config.json"
     config = cast("dict[str, Any]", json.loads(file.read_text("utf-8")))
     for name in ("name_or_path", "is_local", "local_files_only", "chat_template"):  # how it was loaded here
@@ -74,12 +74,12 @@ def write_card(part: Path, card: Card) -> None:
 
 
 def write_facts(part: Path, facts: dict[str, Any]) -> None:
-    """Write which student the folder holds."""
+    """Write the folder's kard.json: which student it holds."""
     _write_text(part / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_facts(folder: Path | None) -> dict[str, Any]:
-    """Return which student the folder holds, {} for a folder that does not say."""
+    """Return the content of the folder's kard.json, {} without one."""
     if folder is None or not (folder / FACTS).exists():
         return {}
     return cast("dict[str, Any]", json.loads((folder / FACTS).read_text("utf-8")))

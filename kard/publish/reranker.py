@@ -1,4 +1,4 @@
-"""A reranker as a folder for others: its adapter, or its encoder with the adapter merged in, and a model card."""
+"""A reranker as a folder for others: its adapter, or its encoder with the adapter merged in, and a card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student as a folder for others: its adapter, or its base with what was trained merged in, and a model card."""
+"""A student as a folder for others: its adapter, or its base with the trained weights merged in, and a card."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def export_student(
 def student_facts(
     info: StudentInfo, settings: Mapping[str, Any], prompts: list[PromptTemplate], *, merged: bool
 ) -> dict[str, Any]:
-    """Return what a folder says of the student in it."""
+    """Return the content of a folder's kard.json: which student it holds."""
     return {
         "kard": __version__,
         "student": info.id,

@@ -1,4 +1,4 @@
-"""One call to a teacher: who is asked, what it is given, what came back and what that cost."""
+"""One call to a teacher: its inputs, its reply, and what the reply cost."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def teacher_lm(model: str, *, temperature: float, max_tokens: int, api_base: str
 
 
 def teacher_info(task: Task, model: str, settings: Teaching, name: str) -> TeacherInfo:
-    """Return the teacher that `model` is when it is asked in this way.
+    """Return the teacher that is this model with the task's prompt and these settings.
 
-    Its id is a hash of model, instructions, fields, examples and sampling. The number of samples, of workers and
-    the address change no rationale's distribution, so they do not change the id.
+    Its id is a hash of model, instructions, fields, examples and sampling. The numbers of samples and workers and
+    the address do not change how rationales are distributed, so they do not change the id.
     """
     fields = [
         {"name": key, "role": role, "about": _description(field), "type": _type_name(field)}

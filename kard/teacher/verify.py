@@ -51,7 +51,7 @@ class VerifySummary:
 
 
 def verifier_info(model: str, name: str) -> TeacherInfo:
-    """Return the verifier that `model` is with this module's instructions."""
+    """Return the verifier that is this model with this module's instructions."""
     sampling = canonical(LIMITS)
     return TeacherInfo(digest(model, INSTRUCTIONS, sampling), name, model, INSTRUCTIONS, sampling)
 

@@ -158,7 +158,7 @@ def metadata(name: str, file: str, relations: Iterable[Relation], queries: Seque
         "databases": {
             name: {
                 "title": file,
-                "description": "Tables hold what was kept; views and queries say what it comes to.",
+                "description": "Tables hold the records; views and queries sum them up.",
                 "tables": {
                     "_sqlite_migrations": {"hidden": True},
                     **{relation.name: _table(relation) for relation in relations},
