@@ -6,4 +6,4 @@ left join rerank_scores s on s.retrieval_id = r.id and s.passage_id = h.passage_
 where r.query = 'question' and r.index_id = :index
   and r.question_id in (select value from json_each(:questions))
   and (s.score is not null or h.passage_id is null)
-order by r.question_id, h.rank
+order by h.passage_id is null, r.question_id, h.rank
