@@ -1,4 +1,4 @@
-"""The report as one page: everything of the store on it, nothing of a text obeyed, nothing fetched."""
+"""The report as one page: it shows what the store holds, executes no text, and fetches nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VOID = {"meta", "br", "input", "img", "link", "hr"}
 
 
 class Reader(HTMLParser):
-    """Elements with their attributes, in order; the text of each kind of element; the ids of open ones."""
+    """The elements of a page with their attributes, in order, and the text in each kind of element."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Reader(HTMLParser):
 
 
 class World:
-    """A store filled by hand: questions with yes for an answer, what was found, read and written."""
+    """A store filled by hand: questions whose answer is yes, with passages, rationales and answers."""
 
     def __init__(self, path: Path) -> None:
         self.db = open_store(path)
@@ -94,16 +94,16 @@ class World:
         self, key: str, text: str = "Does iron rust?", evidence: str = "", kind: str = "", split: str = "test"
     ) -> int:
         options = ["yes", f"no {HURT}"]
-        made = self.put(
+        question_id = self.put(
             "questions", task="tiny", key=key, split=split, text=text, options=json.dumps(options), answer="A",
             kind=kind, facts="[]", hash=key,
         )  # fmt: skip
         if evidence:
-            self.put("evidence", question_id=made, document=evidence)
-        return made
+            self.put("evidence", question_id=question_id, document=evidence)
+        return question_id
 
     def knowledge(self, *texts: str) -> None:
-        """An index with these passages, `p0`, `p1` ..., each a document of its own, and a reranker."""
+        """Store an index with these passages, `p0`, `p1` ..., each a document of its own, and a reranker."""
         self.put("indexes", id="index", path="-", passages=len(texts), analyser="-")
         for number, text in enumerate(texts):
             self.put("passages", id=f"p{number}", document=f"p{number}", part=0, title=f"Title {text}", text=text)
@@ -112,7 +112,7 @@ class World:
             data_sha256="-", questions=1, metrics="{}", path="-", sha256="-", milliseconds=1,
         )  # fmt: skip
 
-    def found(self, question: int, *passages: str, ranked: Sequence[str] = ()) -> None:
+    def search(self, question: int, *passages: str, ranked: Sequence[str] = ()) -> None:
         retrieval = self.put(
             "retrievals",
             index_id="index",
@@ -171,7 +171,7 @@ class World:
 
 
 def hostile(path: Path) -> World:
-    """Six questions under four conditions; every text that a person or model wrote tries to be more than text."""
+    """Store six questions under four conditions; each text by a person or model tries to be more than text."""
     world = World(path)
     world.knowledge(NASTY, f"rust {NASTY}", "water", f"air {NASTY}")
     conditions = [
@@ -184,7 +184,7 @@ def hostile(path: Path) -> World:
         question = world.question(
             f"q{number}", f"Question {number}? {NASTY}", evidence="p1", kind=f"kind {number % 2}"
         )
-        world.found(question, "p0", "p1", "p2", ranked=("p1", "p0", "p2"))
+        world.search(question, "p0", "p1", "p2", ranked=("p1", "p0", "p2"))
         world.rationale(question, f"Because {NASTY}")
         for place, condition in enumerate(conditions):
             read = () if place == 0 else ("p0",) if place == 1 else ("p1",)
@@ -196,9 +196,9 @@ def hostile(path: Path) -> World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = hostile(tmp_path_factory.mktemp("page") / "kard.db")
-    yield made
-    made.db.close()
+    world = hostile(tmp_path_factory.mktemp("page") / "kard.db")
+    yield world
+    world.db.close()
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +227,8 @@ def test_every_kind_of_text_stands_on_the_page_as_it_was_written(page: Reader) -
 
 
 def test_nothing_that_acts_unseen_is_left(html: str) -> None:
-    left = {c for c in html if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t\u200c\u200d"}
-    assert left == set()
+    unseen = {c for c in html if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t\u200c\u200d"}
+    assert unseen == set()
     assert "\N{SYMBOL FOR ESCAPE}[31mred\N{SYMBOL FOR NULL}" in html
 
 
@@ -238,11 +238,11 @@ def test_the_policy_admits_the_pages_own_style_and_script_and_nothing_else(page:
     for kind, text in texts.items():
         assert f"{kind}-src 'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" in content
     hashed = r"'sha256-[\w+/=]+'"
-    own = rf"style-src {hashed}; script-src {hashed}"
-    assert re.fullmatch(rf"default-src 'none'; {own}; base-uri 'none'; form-action 'none'", content)
+    allowed = rf"style-src {hashed}; script-src {hashed}"
+    assert re.fullmatch(rf"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'", content)
 
 
-def test_what_is_referred_to_is_there_once(page: Reader) -> None:
+def test_ids_are_unique_and_every_reference_has_its_target(page: Reader) -> None:
     ids = Counter(a["id"] for _, a in page.elements if "id" in a)
     assert [name for name, times in ids.items() if times > 1] == []
     referred = {a["href"][1:] for _, a in page.elements if "href" in a}
@@ -293,7 +293,7 @@ def test_a_passage_that_a_rationales_list_only_scored_has_no_rank_in_it(tmp_path
     world = World(tmp_path / "kard.db")
     world.knowledge("water", "air", "fire")
     question = world.question("q", evidence="p2")
-    world.found(question, "p0", "p1")
+    world.search(question, "p0", "p1")
     world.rationale(question, "Iron rusts in water.")
     retrieval = world.put(
         "retrievals",
@@ -319,7 +319,7 @@ def test_verdicts_that_ask_for_more_documents_than_were_read_say_how_to_ask_for_
     world = World(tmp_path / "kard.db")
     world.knowledge("water", "air")
     question = world.question("q", evidence="p0")
-    world.found(question, "p0", "p1")
+    world.search(question, "p0", "p1")
     world.answer(world.condition("kard", "bm25"), question, "p0", right=False)
 
     def about() -> str:
@@ -338,7 +338,7 @@ def test_the_same_store_gives_the_same_bytes(world: World, html: str) -> None:
 
 
 def bare(path: Path) -> World:
-    """One right answer, and nothing else."""
+    """Store one right answer and nothing else."""
     world = World(path)
     world.answer(world.condition("ft"), world.question("q"), flops=0)
     return world
@@ -346,16 +346,16 @@ def bare(path: Path) -> World:
 
 def test_parts_that_the_store_lacks_are_left_out_with_a_sentence(tmp_path: Path) -> None:
     world = bare(tmp_path / "kard.db")
-    found = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
+    by_name = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
     for name, sentence in {
         "retrieval": "No passages were looked up",
         "failures": "No answer was wrong.",
         "costs": "stored without their FLOPs",
         "rationales": "holds no rationales",
     }.items():
-        assert found[name].plots == [] or found[name].plots == (), name
-        assert sentence in " ".join(found[name].absent), name
-    assert len(found["accuracy"].plots) == len(found["size"].plots) == 1
+        assert by_name[name].plots == [] or by_name[name].plots == (), name
+        assert sentence in " ".join(by_name[name].absent), name
+    assert len(by_name["accuracy"].plots) == len(by_name["size"].plots) == 1
     world.db.close()
 
 
@@ -363,15 +363,15 @@ def test_lists_without_evidence_or_reranker_say_so(tmp_path: Path) -> None:
     world = World(tmp_path / "kard.db")
     world.knowledge("water", "air")
     question = world.question("q")
-    world.found(question, "p0", "p1")
+    world.search(question, "p0", "p1")
     world.answer(world.condition("kard", "bm25"), question, "p0", right=False)
-    found = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
-    assert "Nothing says which passages these questions need" in found["retrieval"].absent[0]
-    assert len(found["retrieval"].plots) == 0
+    by_name = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
+    assert "Nothing says which passages these questions need" in by_name["retrieval"].absent[0]
+    assert len(by_name["retrieval"].plots) == 0
     world.put("evidence", question_id=question, document="p1")
-    found = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
-    assert found["retrieval"].absent == ["No reranker has ranked these passages."]
-    assert len(found["retrieval"].plots) == 1
+    by_name = {section.name: section for section in read_page(world.db, "tiny", "test").sections}
+    assert by_name["retrieval"].absent == ["No reranker has ranked these passages."]
+    assert len(by_name["retrieval"].plots) == 1
     world.db.close()
 
 
@@ -399,12 +399,12 @@ def test_seeds_are_one_point_with_their_deviation_and_two_names_in_the_questions
         condition = world.condition("ft", seed=seed)
         for number, question in enumerate(questions):
             world.answer(condition, question, right=number <= seed)
-    found = read_page(world.db, "tiny", "test")
-    (table,) = found.sections[0].tables
+    page = read_page(world.db, "tiny", "test")
+    (table,) = page.sections[0].tables
     row = dict(zip(table.header, table.rows[-1], strict=True))
     assert row["over seeds"] == "± 17.7 (2)"
     assert str(row["all (n = 4)"]).startswith("37.5%")
-    assert found.conditions == ["9m ft, seed 0", "9m ft, seed 1"]
+    assert page.conditions == ["9m ft, seed 0", "9m ft, seed 1"]
     world.db.close()
 
 
@@ -492,26 +492,26 @@ def test_joiners_and_line_ends_that_languages_need_stay() -> None:
 def test_sampled_questions_are_different_and_spread_over_outcomes(
     outcomes: Mapping[str, Sequence[bool]], number: int, seed: int
 ) -> None:
-    chosen = sample_keys(outcomes, number, seed)
-    assert len(chosen) == len(set(chosen)) == min(number, len(outcomes))
+    keys = sample_keys(outcomes, number, seed)
+    assert len(keys) == len(set(keys)) == min(number, len(outcomes))
 
     def group(key: str) -> int:
         return 2 if all(outcomes[key]) else int(any(outcomes[key]))
 
-    there = Counter(map(group, outcomes))
-    drawn = Counter(map(group, chosen))
-    for one in there:
-        for other in there:  # nobody is passed over while others are taken twice more often
-            assert drawn[one] >= min(there[one], drawn[other] - 1)
-    assert sample_keys({key: outcomes[key] for key in reversed(list(outcomes))}, number, seed) == chosen
+    sizes = Counter(map(group, outcomes))
+    sampled = Counter(map(group, keys))
+    for first in sizes:
+        for second in sizes:  # no group is passed over while another one gives two more
+            assert sampled[first] >= min(sizes[first], sampled[second] - 1)
+    assert sample_keys({key: outcomes[key] for key in reversed(list(outcomes))}, number, seed) == keys
 
 
-def test_another_seed_draws_others_and_a_removed_question_moves_no_other() -> None:
+def test_another_seed_samples_others_and_a_removed_question_moves_no_other() -> None:
     outcomes = {f"q{n}": [n % 2 == 0] for n in range(40)}
-    chosen = sample_keys(outcomes, 10, 0)
-    assert set(chosen) != set(sample_keys(outcomes, 10, 1))
-    spare = next(key for key in outcomes if key not in chosen)
-    assert sample_keys({k: v for k, v in outcomes.items() if k != spare}, 10, 0) == chosen
+    keys = sample_keys(outcomes, 10, 0)
+    assert set(keys) != set(sample_keys(outcomes, 10, 1))
+    spare = next(key for key in outcomes if key not in keys)
+    assert sample_keys({k: v for k, v in outcomes.items() if k != spare}, 10, 0) == keys
 
 
 # Figures
@@ -561,16 +561,16 @@ def test_sizes_stand_in_the_order_of_their_parameters() -> None:
 
 
 def test_a_line_over_sizes_runs_from_small_to_large_whatever_order_its_points_come_in() -> None:
-    found = [Point(size, "rd", "none", "", wilson(n, 9)) for n, size in enumerate(("135m", "780m", "1.5b", "3b"))]
+    points = [Point(size, "rd", "none", "", wilson(n, 9)) for n, size in enumerate(("135m", "780m", "1.5b", "3b"))]
 
-    def line(points: Sequence[Point]) -> list[float]:
-        """Where the line's corners stand, from left to right on paper."""
-        paths = [a["d"] for a in Reader(by_size(points, 0.5).svg).all("path") if a.get("stroke") == "var(--s4)"]
+    def line(shuffled: Sequence[Point]) -> list[float]:
+        """Return the x of the line's corners, in the order in which they are joined."""
+        paths = [a["d"] for a in Reader(by_size(shuffled, 0.5).svg).all("path") if a.get("stroke") == "var(--s4)"]
         (corners,) = [places for d in paths if len(places := re.findall(r"[ML] (\S+) \S+", d)) == 4]
         return [float(place) for place in corners]
 
-    assert line(found) == sorted(line(found))
-    assert line([found[n] for n in (2, 0, 3, 1)]) == line(found)
+    assert line(points) == sorted(line(points))
+    assert line([points[n] for n in (2, 0, 3, 1)]) == line(points)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 8)), min_size=1, max_size=30))
@@ -598,8 +598,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, other: str) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(text: str, ground: str) -> float:
+    high, low = sorted((luminance(text), luminance(ground)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
 
@@ -621,8 +621,8 @@ def test_contrast_is_enough_in_light_in_dark_and_on_paper(page: Reader) -> None:
 
 
 @pytest.fixture
-def shown(browser: Any, html: str, tmp_path: Path) -> str:
-    """The address of the page in a file."""
+def address(browser: Any, html: str, tmp_path: Path) -> str:
+    """Return the address of the page in a file."""
     file = tmp_path / "page.html"
     file.write_text(html, encoding="utf-8")
     return file.as_uri()
@@ -630,11 +630,11 @@ def shown(browser: Any, html: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("pixels", [1280, 390])
 def test_the_page_fits_the_screen_runs_nothing_of_a_text_and_breaks_no_policy(
-    browser: Any, shown: str, pixels: int
+    browser: Any, address: str, pixels: int
 ) -> None:
     screen = {"width": pixels, "height": 844, "deviceScaleFactor": 1, "mobile": pixels < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.get(shown)
+    browser.get(address)
     browser.execute_script("document.querySelectorAll('details').forEach((fold) => { fold.open = true })")
     wide, inner = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert wide <= inner == pixels
@@ -642,10 +642,9 @@ def test_the_page_fits_the_screen_runs_nothing_of_a_text_and_breaks_no_policy(
     assert browser.get_log("browser") == []
 
 
-def test_the_filter_shows_what_fits_and_shows_all_again(browser: Any, shown: str) -> None:
-    def left(selector: str) -> int:
-        found = browser.find_elements("css selector", selector)
-        return sum(element.is_displayed() for element in found)
+def test_the_filter_shows_what_fits_and_shows_all_again(browser: Any, address: str) -> None:
+    def visible_count(selector: str) -> int:
+        return sum(element.is_displayed() for element in browser.find_elements("css selector", selector))
 
     def choose(name: str, value: str) -> None:
         browser.execute_script(
@@ -655,27 +654,27 @@ def test_the_filter_shows_what_fits_and_shows_all_again(browser: Any, shown: str
             value,
         )
 
-    browser.get(shown)
-    assert left("article") == 6
+    browser.get(address)
+    assert visible_count("article") == 6
     choose("outcome", "wrong")
-    assert left("article") == 4
+    assert visible_count("article") == 4
     choose("condition", "9m kard, reranker")
-    assert (left("article"), left(".badges li")) == (2, 2)
+    assert (visible_count("article"), visible_count(".badges li")) == (2, 2)
     choose("verdict", "retriever failure")
-    assert left("article") == 0
+    assert visible_count("article") == 0
     assert browser.find_element("tag name", "output").text == "0 of 6 questions shown"
     browser.find_element("css selector", "button[type=reset]").click()
     browser.implicitly_wait(0)
     assert browser.execute_async_script("const done = arguments[0]; setTimeout(() => done(true), 50)")
-    assert left("article") == 6
+    assert visible_count("article") == 6
     choose("text", "QUESTION 4?")
-    assert left("article") == 1
+    assert visible_count("article") == 1
 
 
-def test_without_scripts_every_question_is_there_and_no_filter(browser: Any, shown: str) -> None:
+def test_without_scripts_every_question_is_there_and_no_filter(browser: Any, address: str) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        browser.get(shown)
+        browser.get(address)
         articles = browser.find_elements("css selector", "article")
         assert [article.is_displayed() for article in articles] == [True] * 6
         assert not browser.find_element("id", "filter").is_displayed()

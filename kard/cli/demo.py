@@ -22,9 +22,11 @@ RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
     show_default=True,
     help="Seed of world and training.",
 )
-@click.option("--train", type=click.IntRange(min=1), help="Training questions. [default: 300]")
-@click.option("--test", type=click.IntRange(min=1), help="Test questions. [default: 100]")
-@click.option("--passages", type=click.IntRange(min=1), help="Pages of the encyclopedia. [default: 5200]")
+@click.option("--train", type=click.IntRange(min=1), help="Training questions. [default: 300; 24 with --quick]")
+@click.option("--test", type=click.IntRange(min=1), help="Test questions. [default: 100; 24 with --quick]")
+@click.option(
+    "--passages", type=click.IntRange(min=1), help="Pages of the encyclopedia. [default: 5200; 1000 with --quick]"
+)
 @click.option(
     "--store",
     type=click.Path(dir_okay=False, path_type=Path),
