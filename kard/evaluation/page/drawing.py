@@ -20,7 +20,7 @@ from kard.evaluation.page.text import visible
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INSTALL = "the page of a report needs matplotlib and Jinja2; install them with: pip install 'kard[plots]'"
+INSTALL = "the page of a report needs matplotlib; install it with: pip install 'kard[plots]'"
 
 # The page's style sheet has a value for light and one for dark for each of these.
 INK, FAINT, PAPER = "#101112", "#707172", "#fefdfc"

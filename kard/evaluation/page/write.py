@@ -11,12 +11,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from kard.config import Prompting
 from kard.db import rows
-from kard.errors import Missing, NoExtra
+from kard.errors import Missing
 from kard.evaluation.failures import count_failures, evidence_warning, read_failures
 from kard.evaluation.page import sections
-from kard.evaluation.page.drawing import INSTALL
 from kard.evaluation.page.figures import Point
 from kard.evaluation.page.questions import ShownQuestion, sample_keys, shown_question
 from kard.evaluation.page.sections import Section
@@ -49,7 +50,7 @@ class Page:
 def write_page(db: Database, task: Task, split: str, path: Path, *, questions: int = 20, seed: int = 0) -> int:
     """Write the page of a split to a file, whole or not at all, and return its bytes.
 
-    `questions` are sampled with `seed`. Raises Missing without answers, NoExtra without matplotlib or Jinja2, and
+    `questions` are sampled with `seed`. Raises Missing without answers, NoExtra without matplotlib, and
     BadInput when the file cannot be written.
     """
     shots = [shot["rationale"] for shot in task.shots if "rationale" in shot]
@@ -130,14 +131,7 @@ def _facts(
 
 
 def render_page(page: Page) -> str:
-    """Render the page as HTML with every text visible and escaped; equal pages give equal texts.
-
-    Raises NoExtra if Jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise NoExtra(INSTALL) from error
+    """Render the page as HTML with every text visible and escaped; equal pages give equal texts."""
     environment = Environment(
         loader=PackageLoader("kard.evaluation", "page"),
         autoescape=True,
