@@ -16,12 +16,10 @@ import click
 
 from kard.cli import choose, options, show
 from kard.db import open_store
-from kard.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from kard.evaluation.condition_names import ConditionInfo
     from kard.evaluation.failures import EvidenceRule, NeededPassages
     from kard.evaluation.judgements import Judgement
     from kard.evaluation.trace import Trace, TracedAnswer, TracedPassage, TracedRanking
@@ -87,33 +85,11 @@ def explain(
     from kard.evaluation.trace import trace
 
     traced = trace(open_store(store, create=False), question, task=task, evidence=needed)
-    answers = _answers_under(traced, words or ())
+    answers = traced.answers_under(words or ())
     if as_json:
         show.as_json(_record(traced, answers))
     else:
         _print_trace(traced, answers, top=top, full=full)
-
-
-def _answers_under(trace: Trace, words: tuple[str, ...]) -> list[TracedAnswer]:
-    """Return the answers under the conditions that the words name: `kard,bm25,reranker` is kard with either.
-
-    Raises BadInput for a word that names no size, method or retriever.
-    """
-    kinds = [set(names) for names in zip(*(_names(a.condition) for a in trace.answers), strict=True)]
-    for word in words:
-        if not any(word in names for names in kinds):
-            choices = ", ".join(dict.fromkeys(name for names in kinds for name in sorted(names)))
-            raise BadInput(f"no condition {word!r}; this question was answered under {choices or 'none'}")
-    allowed = [names & set(words) or names for names in kinds]
-    return [
-        a
-        for a in trace.answers
-        if all(name in names for name, names in zip(_names(a.condition), allowed, strict=True))
-    ]
-
-
-def _names(condition: ConditionInfo) -> tuple[str, str, str]:
-    return condition.size, condition.method, condition.retriever
 
 
 def _record(trace: Trace, answers: Sequence[TracedAnswer]) -> dict[str, object]:

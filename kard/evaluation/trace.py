@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import groupby
@@ -108,6 +108,24 @@ class Trace:
     def lists(self, kind: RankingKind, index_id: str | None = None) -> tuple[TracedRanking, ...]:
         """Return the rankings of one kind, on one index or on all."""
         return tuple(r for r in self.rankings if r.kind == kind and index_id in (None, r.index_id))
+
+    def answers_under(self, words: Collection[str]) -> list[TracedAnswer]:
+        """Return the answers under the conditions that the words name: `kard,bm25,reranker` is kard with either.
+
+        Raises BadInput for a word that names no size, method or retriever.
+        """
+        names = [(a.condition.size, a.condition.method, a.condition.retriever) for a in self.answers]
+        kinds = [set(kind) for kind in zip(*names, strict=True)]  # all sizes, all methods, all retrievers
+        for word in words:
+            if not any(word in kind for kind in kinds):
+                choices = ", ".join(dict.fromkeys(name for kind in kinds for name in sorted(kind)))
+                raise BadInput(f"no condition {word!r}; this question was answered under {choices or 'none'}")
+        allowed = [kind & set(words) or kind for kind in kinds]
+        return [
+            answer
+            for answer, parts in zip(self.answers, names, strict=True)
+            if all(part in kind for part, kind in zip(parts, allowed, strict=True))
+        ]
 
 
 def trace(db: Database, question: str | int, *, task: str | None = None, evidence: EvidenceRule = "all") -> Trace:
