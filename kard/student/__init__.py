@@ -16,7 +16,7 @@ How a question becomes an answer:
 
     request     the task's DSPy program renders the same form, one request a sample    prompt.StudentAdapter
     row         waits in the queue of its base until a batch is full                   generation.engine.EngineLM
-    batch       rows of one adapter, or of several in one pass                         generation.batch.generate_rows
+    batch       rows of one adapter, or of several in one pass                         generation.batch
     text        prompts are read, then continued token by token                        generation.decoder
     answer      the option that the text names, else the likeliest one, appended       generation.batch
     outputs     rationale and answer as the signature's fields                         prompt.StudentAdapter
