@@ -90,10 +90,10 @@ def recall(documents: Sequence[str], gold: frozenset[str], depth: int = 100) -> 
 def quality(kb: KnowledgeBase, texts: Sequence[str], gold: Sequence[frozenset[str]]) -> Mapping[str, list[float]]:
     """nDCG@10 and recall@100 of each text's gold documents."""
     values: dict[str, list[float]] = {"nDCG@10": [], "recall@100": []}
-    for text, wanted in zip(texts, gold, strict=True):
-        found = list(dict.fromkeys(hit.passage.document for hit in kb.search(text, DEEP)))
-        values["nDCG@10"].append(ndcg(found, wanted))
-        values["recall@100"].append(recall(found, wanted))
+    for text, evidence in zip(texts, gold, strict=True):
+        documents = list(dict.fromkeys(hit.passage.document for hit in kb.search(text, DEEP)))
+        values["nDCG@10"].append(ndcg(documents, evidence))
+        values["recall@100"].append(recall(documents, evidence))
     return values
 
 
@@ -134,8 +134,8 @@ def main(data: Path) -> None:
             say(ground(db, kb, QuestionSet(TASK, "train"), Retrieval()), "rationales")
         judged = [query for query in queries if query.evidence]
         texts = {"question": [q.text for q in judged], "rationale": [q.rationales[0] for q in judged]}
-        for name, asked in texts.items():
-            for metric, values in quality(kb, asked, [q.evidence for q in judged]).items():
+        for name, queries_of_kind in texts.items():
+            for metric, values in quality(kb, queries_of_kind, [q.evidence for q in judged]).items():
                 margin = 1.96 * stdev(values) / math.sqrt(len(values))
                 print(f"{name:<10} {metric:<10} {fmean(values):.4f} ± {margin:.4f} over {len(values):,} questions")
 

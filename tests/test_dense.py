@@ -84,17 +84,17 @@ def test_the_nearest_are_those_that_a_full_sort_gives(
 ) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.integers(-3, 4, (n, 5)).astype(np.float16)  # whole numbers: dot products are exact, ties are many
-    asked = rng.integers(-3, 4, (3, 5)).astype(np.float32)
+    questions = rng.integers(-3, 4, (3, 5)).astype(np.float32)
     present = np.array([i not in gone for i in range(n)], dtype=np.bool_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "BLOCK", block)
-        scores, places = nearest_rows(asked, rows, present, k)
-    full = np.where(present, asked @ rows.astype(np.float32).T, -np.inf)
+        scores, places = nearest_rows(questions, rows, present, k)
+    full = np.where(present, questions @ rows.astype(np.float32).T, -np.inf)
     count = min(k, int(present.sum()))
     assert scores.shape == places.shape == (3, count)
-    for row, found, where in zip(full, scores, places, strict=True):
-        assert found.tolist() == sorted(row[present], reverse=True)[:count]
-        assert row[where].tolist() == found.tolist()
+    for row, best, where in zip(full, scores, places, strict=True):
+        assert best.tolist() == sorted(row[present], reverse=True)[:count]
+        assert row[where].tolist() == best.tolist()
         assert len(set(where.tolist())) == count
 
 
@@ -128,13 +128,11 @@ def test_a_passage_that_left_the_base_is_not_found_though_its_vector_stays(kb: K
     assert (later.fill(), counting.read) == (0, 0)
     hits = later.search("cat", 40)
     assert {h.passage.title for h in hits} == set(WORDS) - {"cat"}
-    there = {p.id for p in later.kb.of_documents([d.key for d in DOCUMENTS])}
-    assert [i in there for i, _ in later.search_ids(["cat"], 3)[0]] == [
-        True
-    ] * 3  # it takes no other one's place
+    present = {p.id for p in later.kb.of_documents([d.key for d in DOCUMENTS])}
+    assert [i in present for i, _ in later.search_ids(["cat"], 3)[0]] == [True] * 3  # none takes another's place
 
 
-def test_no_room_on_the_disk_is_said(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error(kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kard.encoders.vectors.KEEP_FREE", 1 << 62)
     with pytest.raises(Missing, match="40 passages could not be encoded"):
         searcher(kb)[0].fill()
@@ -201,8 +199,8 @@ def states_of(base: Base, text: str) -> NDArray[np.float32]:
     tokenizer: Any = AutoTokenizer.from_pretrained(base.folder)
     model: Any = BertModel.from_pretrained(base.folder).eval()
     with torch.inference_mode():
-        found: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
-    return found.numpy()
+        states: torch.Tensor = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+    return states.numpy()
 
 
 @pytest.mark.parametrize(("pooling", "similarity"), [("first", "dot"), ("first", "cosine"), ("mean", "dot")])
@@ -216,12 +214,12 @@ def test_vectors_are_pooled_and_compared_as_the_family_does(base: Base, pooling:
         family.question,
     )
     texts = ["ant bee", "cat", "dog eel fox gnu hen"]  # of unlike lengths: padding must not count
-    found = embedder.questions(texts)
-    for text, vector in zip(texts, found, strict=True):
+    vectors = embedder.questions(texts)
+    for text, vector in zip(texts, vectors, strict=True):
         states = states_of(base, f"query : {text}")
-        wanted = states[0] if pooling == "first" else states.mean(axis=0)
-        wanted = wanted / np.linalg.norm(wanted) if similarity == "cosine" else wanted
-        assert vector == pytest.approx(wanted, abs=1e-4)
+        expected = states[0] if pooling == "first" else states.mean(axis=0)
+        expected = expected / np.linalg.norm(expected) if similarity == "cosine" else expected
+        assert vector == pytest.approx(expected, abs=1e-4)
     (passage,) = embedder.passages([Passage.of("d", 0, "ant", "bee")])
     assert passage.shape == (16,)
 
@@ -232,10 +230,10 @@ def test_dpr_has_an_encoder_for_each_side_with_its_own_weights(tmp_path: Path, w
     assert question_twin(str(reading)) == str(asking_)
     reader = encoder_of_base(bases.resolve(str(reading)))
     again = encoder_of_base(bases.resolve(str(reading)))
-    (asked,) = reader.embedder.questions(["ant bee"])
+    (question_vector,) = reader.embedder.questions(["ant bee"])
     (read,) = reader.embedder.passages([Passage.of("d", 0, "", "ant bee")])
-    assert asked.tolist() == again.embedder.questions(["ant bee"])[0].tolist()  # not weights at random
-    assert not np.allclose(asked, read.astype(np.float32), atol=0.05)
+    assert question_vector.tolist() == again.embedder.questions(["ant bee"])[0].tolist()  # not weights at random
+    assert not np.allclose(question_vector, read.astype(np.float32), atol=0.05)
     with pytest.raises(BadConfig, match="reads questions; name the encoder of passages"):
         encoder_of_base(bases.resolve(str(asking_)))
     assert family_of("anything else") is MEAN
@@ -324,9 +322,11 @@ def search(kb: KnowledgeBase, base: Base, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> None:
     for kind in ("dense", "hybrid"):
-        made = search("search", "cat dog", "--retriever", kind, "--encoder", str(base.folder), "-n", "4", "--json")
-        assert made.exit_code == 0, made.output
-        rows = json.loads(made.output)
+        result = search(
+            "search", "cat dog", "--retriever", kind, "--encoder", str(base.folder), "-n", "4", "--json"
+        )
+        assert result.exit_code == 0, result.output
+        rows = json.loads(result.output)
         assert [row["rank"] for row in rows] == [1, 2, 3, 4]
         assert sorted((row["score"] for row in rows), reverse=True) == [row["score"] for row in rows]
     table = search("search", "cat dog", "--retriever", "dense", "--encoder", str(base.folder))

@@ -1,4 +1,4 @@
-"""Two orders made one: bounded by both, indifferent to scale, and chosen on what held-out questions need."""
+"""A fusion of two orders is bounded by both, does not depend on scale, and is chosen on held-out questions."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_the_weights_0_and_1_keep_one_of_the_two_orders(lists: tuple[list[float]
 @given(lists=LISTS, fusion=FUSIONS)
 def test_what_both_lists_put_higher_stays_higher(lists: tuple[list[float], list[float]], fusion: Fusion) -> None:
     bm25, scores = floats([abs(x) for x in lists[0]]), floats(lists[1])
-    made = fused_scores(fusion, bm25, scores)
+    mixed = fused_scores(fusion, bm25, scores)
     better = (np.subtract.outer(bm25, bm25) > 0) & (np.subtract.outer(scores, scores) > 0)
-    assert (np.subtract.outer(made, made)[better] > -1e-12).all()
+    assert (np.subtract.outer(mixed, mixed)[better] > -1e-12).all()
 
 
 @given(lists=LISTS, fusion=FUSIONS, factor=st.floats(0.1, 10))
@@ -77,38 +77,38 @@ def test_the_scale_of_bm25_decides_nothing(
 
 
 def test_reciprocal_ranks_are_the_published_formula() -> None:
-    made = fused_scores(Fusion("ranks", 0.5), floats([9, 8, 1]), floats([0.1, 0.3, 0.2]))
-    assert made.tolist() == pytest.approx([0.5 / 61 + 0.5 / 63, 0.5 / 62 + 0.5 / 61, 0.5 / 63 + 0.5 / 62])
+    scores = fused_scores(Fusion("ranks", 0.5), floats([9, 8, 1]), floats([0.1, 0.3, 0.2]))
+    assert scores.tolist() == pytest.approx([0.5 / 61 + 0.5 / 63, 0.5 / 62 + 0.5 / 61, 0.5 / 63 + 0.5 / 62])
 
 
 def test_scores_are_weighted_after_each_is_brought_to_its_unit() -> None:
-    made = fused_scores(Fusion("scores", 0.25, unit=0.1), floats([8, 4]), floats([0.2, 0.6]))
-    assert made.tolist() == pytest.approx([0.75 * 1.0 + 0.25 * 2, 0.75 * 0.5 + 0.25 * 6])
+    scores = fused_scores(Fusion("scores", 0.25, unit=0.1), floats([8, 4]), floats([0.2, 0.6]))
+    assert scores.tolist() == pytest.approx([0.75 * 1.0 + 0.25 * 2, 0.75 * 0.5 + 0.25 * 6])
 
 
 @given(fusion=FUSIONS)
 def test_a_passage_of_one_list_alone_is_never_worth_more_for_that(fusion: Fusion) -> None:
     bm25, scores = floats([5, 3, math.nan]), floats([0.5, math.nan, 0.4])
-    made = fused_scores(fusion, bm25, scores)
-    assert np.isfinite(made).all()
-    assert made[0] >= made.max() - 1e-12  # the only one that both lists hold, and first in both
+    mixed = fused_scores(fusion, bm25, scores)
+    assert np.isfinite(mixed).all()
+    assert mixed[0] >= mixed.max() - 1e-12  # the only one that both lists hold, and first in both
 
 
 @given(
-    first=st.lists(st.sampled_from("abcdefgh"), unique=True),
-    then=st.lists(st.sampled_from("efghijkl"), unique=True),
+    by_words=st.lists(st.sampled_from("abcdefgh"), unique=True),
+    by_vectors=st.lists(st.sampled_from("efghijkl"), unique=True),
 )
-def test_a_mix_holds_every_passage_of_both_lists_once(first: list[str], then: list[str]) -> None:
-    bm25 = [(i, 9.0 - rank) for rank, i in enumerate(first)]
-    dense = [(i, 0.9 - rank / 10) for rank, i in enumerate(then)]
-    found = [i for i, _ in merge(Fusion(), bm25, dense, 100)]
-    assert sorted(found) == sorted({*first, *then})
+def test_a_mix_holds_every_passage_of_both_lists_once(by_words: list[str], by_vectors: list[str]) -> None:
+    bm25 = [(i, 9.0 - rank) for rank, i in enumerate(by_words)]
+    dense = [(i, 0.9 - rank / 10) for rank, i in enumerate(by_vectors)]
+    merged = [i for i, _ in merge(Fusion(), bm25, dense, 100)]
+    assert sorted(merged) == sorted({*by_words, *by_vectors})
     assert merge(Fusion(), bm25, dense, 3) == merge(Fusion(), bm25, dense, 100)[:3]
-    assert len(align(bm25, dense)[0]) == len(found)
+    assert len(align(bm25, dense)[0]) == len(merged)
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 1.1}, {"weight": -0.1}, {"unit": 0.0}, {"kind": "luck"}])
-def test_nonsense_is_refused_at_birth(wrong: dict[str, Any]) -> None:
+def test_a_fusion_refuses_values_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadConfig):
         Fusion(**wrong)
 
@@ -119,21 +119,21 @@ def test_nonsense_is_refused_at_birth(wrong: dict[str, Any]) -> None:
 def judged(bm25_is_right: float, score_is_right: float, count: int = 60) -> list[JudgedCandidates]:
     """Questions of 20 passages, one of them needed, that either list puts first with some probability."""
     rng = np.random.default_rng(1)
-    made: list[JudgedCandidates] = []
+    questions: list[JudgedCandidates] = []
     for _ in range(count):
         needed = np.zeros((1, 20), dtype=np.bool_)
         needed[0, rng.integers(20)] = True
         lists = [rng.random(20) + 2 * needed[0] * (rng.random() < p) for p in (bm25_is_right, score_is_right)]
-        made.append(JudgedCandidates(lists[0], lists[1], needed, np.ones(1)))
-    return made
+        questions.append(JudgedCandidates(lists[0], lists[1], needed, np.ones(1)))
+    return questions
 
 
-def test_the_list_that_knows_is_the_one_that_is_followed() -> None:
+def test_the_better_list_gets_the_greater_weight() -> None:
     assert tune(judged(0.0, 1.0)).fusion.weight > 0.5
     assert tune(judged(1.0, 0.0)).fusion.weight < 0.5
 
 
-def test_two_lists_that_each_know_something_are_worth_more_together() -> None:
+def test_two_lists_that_are_each_right_at_times_are_better_together() -> None:
     tuned = tune(judged(0.6, 0.6))
     assert 0 < tuned.fusion.weight < 1
     assert tuned.fused > max(tuned.bm25, tuned.second) + 0.05
@@ -145,14 +145,14 @@ def test_too_few_questions_choose_nothing() -> None:
     assert tune([]) == TunedFusion(Fusion(), 0)
 
 
-def test_worth_is_ndcg_of_what_the_judges_need() -> None:
+def test_the_ndcg_of_a_fusion_is_the_weighted_mean_over_the_judges() -> None:
     needed = np.array([[True, False, False], [False, True, True]])
-    one = JudgedCandidates(floats([3, 2, 1]), floats([0, 0, 0]), needed, np.array([0.5, 0.5]))
+    question = JudgedCandidates(floats([3, 2, 1]), floats([0, 0, 0]), needed, np.array([0.5, 0.5]))
     second = (1 / math.log2(3) + 1 / math.log2(4)) / (1 + 1 / math.log2(3))
-    assert one.ndcg(Fusion("ranks", 0.0)) == pytest.approx(0.5 + 0.5 * second)
+    assert question.ndcg(Fusion("ranks", 0.0)) == pytest.approx(0.5 + 0.5 * second)
 
 
-def test_named_evidence_has_half_of_the_say() -> None:
+def test_named_evidence_has_half_of_the_weight() -> None:
     rationales = [frozenset("ab"), frozenset("c")]
     assert RelevanceLabels.of("k", "t", rationales, frozenset()).weights == (0.5, 0.5)
     with_evidence = RelevanceLabels.of("k", "t", rationales, frozenset("e"))
@@ -163,12 +163,12 @@ def test_named_evidence_has_half_of_the_say() -> None:
 # --- in the store ---------------------------------------------------------------------------------
 
 
-def test_needs_are_what_accepted_rationales_of_training_questions_find(case: Any) -> None:
-    asked = case.question("q1", "d9", split="train")
+def test_labels_are_what_accepted_rationales_of_training_questions_find(case: Any) -> None:
+    question = case.question("q1", "d9", split="train")
     case.passages("d9-0")
-    case.rationale(asked, "d1-0", "d2-0", "d3-0", "d4-0")
-    case.rationale(asked, "d5-0", sample=1)
-    case.rationale(asked, "d6-0", sample=2, accepted=False)
+    case.rationale(question, "d1-0", "d2-0", "d3-0", "d4-0")
+    case.rationale(question, "d5-0", sample=1)
+    case.rationale(question, "d6-0", sample=2, accepted=False)
     case.rationale(case.question("q2"), "d7-0")  # a test question
     (needs,) = read_labels(case.db, "tiny", case.INDEX)
     assert needs.judges == (frozenset({"d9-0"}), frozenset({"d1-0", "d2-0", "d3-0"}), frozenset({"d5-0"}))
@@ -183,9 +183,9 @@ def stored_order(case: Any, question: int) -> list[str]:
 
 def test_a_fused_order_is_kept_with_the_reranker_and_goes_with_it(case: Any) -> None:
     question, bare = case.question("q1"), case.question("q2")
-    case.found(question, "d1-0", "d2-0", "d3-0")
+    case.hits(question, "d1-0", "d2-0", "d3-0")
     case.ranked(question, "d3-0", "d2-0", "d1-0")
-    case.found(bare)
+    case.hits(bare)
     tuned = TunedFusion(Fusion("ranks", 0.9), 30, 0.5, 0.6, 0.7)
     retriever = write_fusion(case.db, case.RERANKER, tuned, 1.0)
     assert write_fusion(case.db, case.RERANKER, tuned, 1.0) == retriever

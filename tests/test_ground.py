@@ -77,15 +77,15 @@ def add(store: Database) -> Fill:
 
 def hits(store: Database, kind: str) -> dict[tuple[int, int | None], list[tuple[int, str, float, int | None]]]:
     """Rank, document, BM25 and rank in the question's list, by question and rationale."""
-    found: dict[tuple[int, int | None], list[tuple[int, str, float, int | None]]] = {}
+    by_retrieval: dict[tuple[int, int | None], list[tuple[int, str, float, int | None]]] = {}
     query = """
         select r.question_id, r.rationale_id, h.rank, p.document, h.bm25, h.question_rank
         from retrievals r join hits h on h.retrieval_id = r.id join passages p on p.id = h.passage_id
         where r.query = ? order by r.id, h.rank
     """
     for question, rationale, *hit in store.execute(query, [kind]):
-        found.setdefault((question, rationale), []).append((hit[0], hit[1], hit[2], hit[3]))
-    return found
+        by_retrieval.setdefault((question, rationale), []).append((hit[0], hit[1], hit[2], hit[3]))
+    return by_retrieval
 
 
 def say(*numbers: int) -> str:
@@ -107,18 +107,18 @@ def test_a_rationale_gets_its_own_top_and_the_question_s_in_the_order_of_its_own
     first, second = say(20, 21), say(4, 30)
     question = add("q1", say(4, 9), (1, first), (1, second))
     assert ground(store, kb, TRAINING, SETTINGS) == 2
-    own = {h.passage.id: h.rank for h in kb.search(say(4, 9), 3)}
+    of_question = {h.passage.id: h.rank for h in kb.search(say(4, 9), 3)}
     for number, text in enumerate([first, second], 1):
         best = [h.passage.id for h in kb.search(text, 3)]
-        scores = kb.score(text, list(dict.fromkeys([*best, *own])))
+        scores = kb.score(text, list(dict.fromkeys([*best, *of_question])))
         union = sorted(scores, key=lambda p: -scores[p])
-        found = hits(store, "rationale")[question, number]
+        stored = hits(store, "rationale")[question, number]
         by_key = {p.document: p.id for p in kb.passages(union)}
-        assert {by_key[key] for _, key, _, _ in found} == set(union)
-        assert [bm25 for _, _, bm25, _ in found] == pytest.approx([scores[p] for p in union], rel=1e-5)
-        assert [rank for rank, _, _, _ in found] == list(range(1, len(union) + 1))
-        assert {by_key[key]: place for _, key, _, place in found} == {p: own.get(p) for p in union}
-        assert [by_key[key] for _, key, _, _ in found[:3]] == best
+        assert {by_key[key] for _, key, _, _ in stored} == set(union)
+        assert [bm25 for _, _, bm25, _ in stored] == pytest.approx([scores[p] for p in union], rel=1e-5)
+        assert [rank for rank, _, _, _ in stored] == list(range(1, len(union) + 1))
+        assert {by_key[key]: place for _, key, _, place in stored} == {p: of_question.get(p) for p in union}
+        assert [by_key[key] for _, key, _, _ in stored[:3]] == best
 
 
 def test_the_question_s_passages_that_share_no_word_with_the_rationale_score_nothing(
@@ -126,8 +126,8 @@ def test_the_question_s_passages_that_share_no_word_with_the_rationale_score_not
 ) -> None:
     question = add("q1", say(4), (1, "zebra"))
     ground(store, kb, TRAINING, SETTINGS)
-    found = hits(store, "rationale")[question, 1]
-    assert [(bm25, place) for _, _, bm25, place in found] == [(0.0, 1), (0.0, 2), (0.0, 3)]
+    stored = hits(store, "rationale")[question, 1]
+    assert [(bm25, place) for _, _, bm25, place in stored] == [(0.0, 1), (0.0, 2), (0.0, 3)]
 
 
 def test_which_rationales_are_grounded(store: Database, kb: KnowledgeBase, add: Fill) -> None:
@@ -218,12 +218,12 @@ def test_a_stop_leaves_whole_batches_and_the_next_run_does_the_rest(
         add(f"q{i}", say(i), (1, say(i + 10)), (1, say(i + 20)))
     hits_written, plain = 0, rankings.HitsWriter._hits  # type: ignore[reportPrivateUsage]  # the point of failure
 
-    def failing(self: rankings.HitsWriter, key: int, found: rankings.SearchResult) -> object:
+    def failing(self: rankings.HitsWriter, key: int, result: rankings.SearchResult) -> object:
         nonlocal hits_written
         hits_written += 1
         if hits_written == 70:  # within the second batch of 32 questions, 64 rationales
             raise KeyboardInterrupt
-        return plain(self, key, found)
+        return plain(self, key, result)
 
     monkeypatch.setattr(rankings.HitsWriter, "_hits", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -240,9 +240,9 @@ def test_rank_one_of_the_store_is_what_search_shows_first(store: Database, kb: K
     for i in range(30):
         add(f"q{i}", say(i), (1, say(i + 10)))
     ground(store, kb, TRAINING, SETTINGS)
-    for (question, _), found in hits(store, "rationale").items():
+    for (question, _), stored in hits(store, "rationale").items():
         (text,) = store.execute("select text from rationales where question_id = ?", [question]).fetchone()
-        assert found[0][2] == pytest.approx(kb.search(text, 1)[0].bm25, rel=1e-5)
+        assert stored[0][2] == pytest.approx(kb.search(text, 1)[0].bm25, rel=1e-5)
 
 
 def test_ground_says_what_it_did_and_with_dry_run_what_it_would_do(

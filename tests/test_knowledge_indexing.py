@@ -47,8 +47,8 @@ def held(folder: Path) -> set[str]:
     kb = KnowledgeBase.open(folder)
     assert kb.count == len(rows)
     query = kb.postings.query("tone ttwo tthree tfour tshared ta tb tc td", 1.0)
-    found = {} if query is None else dict(kb.postings.top(query, kb.count))
-    assert set(found) == set(rows), "a passage is in one file and not in the other"
+    rowids = {} if query is None else dict(kb.postings.top(query, kb.count))
+    assert set(rowids) == set(rows), "a passage is in one file and not in the other"
     kb.close()
     return set(rows.values())
 

@@ -98,11 +98,11 @@ prose = st.lists(words, max_size=12).map(" ".join)
 def test_scoring_given_passages_equals_searching(
     kb: KnowledgeBase, query: str, max_df: float, picked: set[int]
 ) -> None:
-    found = {h.passage.id: h.bm25 for h in kb.search(query, 300, max_df=max_df)}
+    searched = {h.passage.id: h.bm25 for h in kb.search(query, 300, max_df=max_df)}
     passages = [p.id for p in kb.of_documents([f"d{i}" for i in sorted(picked)])]
     scores = kb.score(query, passages, max_df=max_df)
     assert list(scores) == passages
-    assert scores == {p: pytest.approx(found.get(p, 0.0), rel=1e-5) for p in passages}
+    assert scores == {p: pytest.approx(searched.get(p, 0.0), rel=1e-5) for p in passages}
 
 
 @settings(deadline=None)
@@ -131,8 +131,8 @@ def test_any_text_may_be_asked(kb: KnowledgeBase, query: str) -> None:
     ["(" * 10_000, "Mongol:*", "-n7x NOT n7x", '"n7x', "n7x\x00n7x", "\ud800 n7x", "n7x " * 5_000, "", "zzz"],
 )
 def test_query_syntax_and_torn_characters_are_prose(kb: KnowledgeBase, query: str) -> None:
-    found = [h.passage.document for h in kb.search(query, 5)]
-    assert found == (["d7"] if "n7x" in query else [])
+    documents = [h.passage.document for h in kb.search(query, 5)]
+    assert documents == (["d7"] if "n7x" in query else [])
 
 
 @pytest.mark.parametrize("k", [-1, 0])
@@ -152,8 +152,8 @@ def test_passages_come_back_in_the_order_asked_and_unknown_ones_are_left_out(kb:
 def test_passages_of_a_document_come_in_the_order_of_their_parts(tmp_path: Path) -> None:
     text = " ".join(f"Word{i}." for i in range(60))
     index_documents([Document("b", "B", text), Document("a", "A", "Short.")], tmp_path, source="s", words=10)
-    found = KnowledgeBase.open(tmp_path).of_documents(["b", "a", "b"])
-    assert [(p.document, p.part) for p in found] == [*(("b", i) for i in range(6)), ("a", 0)]
+    passages = KnowledgeBase.open(tmp_path).of_documents(["b", "a", "b"])
+    assert [(p.document, p.part) for p in passages] == [*(("b", i) for i in range(6)), ("a", 0)]
 
 
 def test_threads_may_share_a_base(kb: KnowledgeBase) -> None:
@@ -198,9 +198,9 @@ def test_search_shows_passages_as_a_table_and_as_json(tmp_path: Path, monkeypatc
     assert code == 0
     assert "Ants" in out
     assert "\x1b" not in out
-    found = json.loads(run("search", "ants", "--knowledge", "kb", "--json")[1])
-    assert [(f["rank"], f["document"], f["title"], f["text"]) for f in found] == [(1, "a", "Ants", text.strip())]
-    assert found[0]["bm25"] == KnowledgeBase.open(Path("kb")).search("ants", 1)[0].bm25
+    hits = json.loads(run("search", "ants", "--knowledge", "kb", "--json")[1])
+    assert [(f["rank"], f["document"], f["title"], f["text"]) for f in hits] == [(1, "a", "Ants", text.strip())]
+    assert hits[0]["bm25"] == KnowledgeBase.open(Path("kb")).search("ants", 1)[0].bm25
     assert run("search", "zebra", "--knowledge", "kb")[1] == "No passage holds any of these words.\n"
     assert json.loads(run("search", "zebra", "--knowledge", "kb", "--json")[1]) == []
 
