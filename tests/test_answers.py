@@ -1,4 +1,4 @@
-"""What a text concludes on."""
+"""The answer that a text concludes on."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""Statistics against published values and brute force; conditions compared on the same questions; the report."""
+"""Conditions: their names and labels, compared on the same questions, and reported."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -33,134 +31,8 @@ from kard.evaluation.report import (
     report_rows,
     summary_table,
 )
-from kard.metrics.bootstrap import bootstrap
-from kard.metrics.intervals import spread, wilson
-from kard.metrics.significance import holm, mcnemar, p_text, sign_flips
-
-counts = st.integers(0, 12)
-
-# McNemar, the randomisation of signs, Holm
-
-
-@pytest.mark.parametrize(
-    ("wins", "losses", "p"),
-    [
-        # Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13:91 (2013), Bentur's study
-        (1, 7, 0.0703),
-        # Armitage and Berry, Statistical Methods in Medical Research (1994), p. 127, two culture media
-        (12, 2, 0.0129),
-        # VassarStats' online computation, as statsmodels' tests quote it
-        (70, 59, 0.3787),
-        (80, 59, 0.0895),
-        (30, 60, 0.0021),
-        (10, 10, 1.0),
-    ],
-)
-def test_mcnemars_exact_p_is_the_published_one(wins: int, losses: int, p: float) -> None:
-    assert round(mcnemar(wins, losses), 4) == p
-
-
-@given(counts, counts)
-def test_mcnemars_p_is_the_share_of_splits_at_least_as_uneven(wins: int, losses: int) -> None:
-    of = wins + losses
-    as_uneven = sum(comb(of, k) for k in range(of + 1) if abs(2 * k - of) >= abs(wins - losses))
-    assert mcnemar(wins, losses) == pytest.approx(as_uneven / 2**of)
-    assert mcnemar(wins, losses) == mcnemar(losses, wins)
-
-
-def test_thousands_of_discordant_questions_neither_overflow_nor_round() -> None:
-    assert mcnemar(3000, 3000) == 1.0
-    assert 0 < mcnemar(2800, 3200) < 1e-6
-    with pytest.raises(ValueError, match="not counts"):
-        mcnemar(-1, 2)
-
-
-def test_flipped_signs_give_fishers_count_for_darwins_maize() -> None:
-    # Eighths of an inch; The Design of Experiments (1935), section 21: 863 of 32,768 sums reach 314 on one side.
-    maize = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
-    assert sum(maize) == 314
-    assert sign_flips(maize) * 32_768 == pytest.approx(2 * 863)
-
-
-@given(st.lists(st.integers(-4, 4), max_size=9))
-def test_flipped_signs_agree_with_trying_all_of_them(differences: list[int]) -> None:
-    sums = [
-        sum(s * d for s, d in zip(signs, differences, strict=True))
-        for signs in product((1, -1), repeat=len(differences))
-    ]
-    extreme = sum(abs(total) >= abs(sum(differences)) for total in sums)
-    assert sign_flips(differences) == pytest.approx(extreme / len(sums))
-
-
-@given(st.lists(st.integers(-1, 1), max_size=40))
-def test_with_one_answer_each_flipped_signs_are_mcnemars_test(differences: list[int]) -> None:
-    assert sign_flips([3 * d for d in differences]) == pytest.approx(
-        mcnemar(differences.count(1), differences.count(-1))
-    )
-
-
-def test_holm_agrees_with_the_worked_example() -> None:
-    # Wikipedia, "Holm-Bonferroni method": p of four hypotheses, and their adjusted values
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.3))
-def test_holm_rejects_what_its_step_down_procedure_rejects(ps: list[float], alpha: float) -> None:
-    adjusted = holm(ps)
-    rejected: set[int] = set()
-    for step, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        if ps[place] * (len(ps) - step) > alpha:
-            break
-        rejected.add(place)
-    assert {i for i, p in enumerate(adjusted) if p <= alpha} == rejected
-    assert all(raw <= p <= 1 for raw, p in zip(ps, adjusted, strict=True))
-
-
-def test_a_p_value_is_never_printed_as_nought() -> None:
-    assert [p_text(p) for p in (1.0, 0.0344, 2e-5, 1e-300, 0.0)] == [
-        "1.000",
-        "0.034",
-        "2.0e-05",
-        "<1e-12",
-        "<1e-12",
-    ]
-
-
-# Bootstrap, spread
-
-
-@given(st.lists(st.integers(-2, 2), min_size=1, max_size=30), st.integers(0, 3))
-@settings(deadline=None)
-def test_a_bootstrap_interval_is_seeded_and_stays_among_the_values(values: list[int], seed: int) -> None:
-    low, high = bootstrap(values, draws=400, seed=seed)
-    assert min(values) <= low <= high <= max(values)
-    assert bootstrap(values, draws=400, seed=seed) == (low, high)
-
-
-def test_a_bootstrap_interval_holds_what_all_resamples_hold() -> None:
-    values = [0, 0, 1, 1, 1]
-    means = sorted(sum(some) / 5 for some in product(values, repeat=5))
-    tail = round(0.025 * len(means))
-    low, high = bootstrap(values, draws=40_000)
-    assert (low, high) == pytest.approx((means[tail], means[-tail - 1]))
-
-
-def test_the_bootstrap_of_a_share_lies_near_wilsons_interval() -> None:
-    low, high = bootstrap([1] * 210 + [0] * 90)
-    share = wilson(210, 300)
-    assert (low, high) == pytest.approx((share.low, share.high), abs=0.012)
-    with pytest.raises(ValueError, match="no values"):
-        bootstrap([])
-
-
-def test_one_seed_has_no_deviation_and_three_have_that_of_a_sample() -> None:
-    assert str(spread([0.5])) == "0.500"
-    assert spread([0.5, 0.6, 0.7]).deviation == pytest.approx(0.1)
-    assert str(spread([0.5, 0.6, 0.7])) == "0.600 ± 0.100"
-    with pytest.raises(ValueError, match="no spread"):
-        spread([])
-
+from kard.metrics.intervals import wilson
+from kard.metrics.significance import holm, mcnemar, sign_flips
 
 # Names
 
@@ -212,7 +84,7 @@ def test_a_name_that_means_none_or_several_lists_what_there_is() -> None:
 def answers(
     method: str, rights: str, *, seed: int = 0, retriever: str = "none", kind: str = "", **more: Any
 ) -> list[GradedAnswer]:
-    """A condition's answers to questions 0, 1, ...: `1` right, `0` wrong, `.` not answered."""
+    """Return a condition's answers to questions 0, 1, ...: `1` right, `0` wrong, `.` not answered."""
     return [
         GradedAnswer(
             "9m",
@@ -347,7 +219,7 @@ def test_runs_that_differ_by_their_seed_alone_are_one_condition() -> None:
     assert condition_labels([run(1), run(2, seed=1), run(3, seed=2)]) == {1: "", 2: "", 3: ""}
 
 
-def test_what_was_chosen_differently_stands_in_the_label() -> None:
+def test_different_choices_stand_in_the_label() -> None:
     sampled = json.dumps({"samples": 5, "temperature": 1.0, "max_new_tokens": 9})
     more = json.dumps({"epochs": 3, "lora": {"rank": 4}, "seed": 0})
     found = condition_labels(
@@ -392,7 +264,7 @@ def test_seeds_are_shown_as_mean_and_spread_and_do_not_narrow_the_interval() -> 
     assert rows[0][4] == "0.600 ± 0.141 (2)"
 
 
-def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() -> None:
+def test_accuracy_stands_beside_tokens_time_flops_and_the_cost_of_rationales() -> None:
     spent: dict[str, Any] = {"prompt_tokens": 100.4, "completion_tokens": 20.0, "milliseconds": 12.34, "flops": 5e9}
     graded = [
         *answers("zero-shot", "10"),
@@ -425,7 +297,7 @@ def test_accuracy_stands_beside_tokens_time_flops_and_what_the_lessons_cost() ->
 @pytest.mark.parametrize(
     ("retriever", "price"), [("none", 0.0), ("bm25", 0.0), *((name, 8.0) for name in RERANKED)]
 )
-def test_a_base_that_reads_by_a_reranker_owes_the_rerankers_lessons(retriever: str, price: float) -> None:
+def test_an_untrained_base_pays_for_the_rationales_of_its_reranker(retriever: str, price: float) -> None:
     line = report_rows(answers("zero-shot", "10", retriever=retriever))[-1]
     assert TeacherCosts(training=8.0, rationales=400).price(line) == price
 
@@ -455,7 +327,7 @@ def test_many_kinds_stand_without_intervals_and_one_kind_not_at_all() -> None:
     assert summary_table([], TeacherCosts())[1] == []
 
 
-def test_graded_rows_from_before_tokens_were_kept_are_still_read() -> None:
+def test_graded_rows_without_tokens_are_read() -> None:
     row = {
         "size": "9m",
         "method": "ft",
@@ -527,7 +399,9 @@ def test_all_pairs_are_corrected_and_a_base_is_compared_with_each(kard: Any) -> 
     assert len(kard("compare", "--against", "none", "--csv").output.splitlines()) == 1 + 2
     named = kard("compare", "reranker", "bm25", "none", "--csv").output
     assert named.splitlines() == table  # every pair of those, in the order of the table
-    assert len(kard("compare", "none", "bm25", "reranker", "--against", "none", "--csv").output.splitlines()) == 1 + 2
+    assert (
+        len(kard("compare", "none", "bm25", "reranker", "--against", "none", "--csv").output.splitlines()) == 1 + 2
+    )
     wide = max(len(line.rstrip()) for line in kard("compare").output.splitlines())
     assert wide <= 120
     assert "not distinguishable" in kard("compare").output

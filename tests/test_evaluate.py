@@ -67,7 +67,7 @@ TASK = Task(
 
 
 def tokenizer(folder: Path, texts: list[str]) -> int:
-    """A byte-level tokenizer of the texts; its number of tokens."""
+    """Write a byte-level tokenizer of the texts. Return its number of tokens."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -84,7 +84,7 @@ def tokenizer(folder: Path, texts: list[str]) -> int:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store with `ft` and `kard` of seed 0 and `kard` of seed 1, a reranker of each seed, and no answers."""
+    """Return a store with `ft` and `kard` of seed 0, `kard` of seed 1, a reranker of each seed, and no answers."""
     import torch
     from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
@@ -139,7 +139,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def kard(folder: Path, *words: str, code: int = 0, task: bool = True) -> Result:
-    """A command on the folder's store, with its task before the other arguments where it takes one."""
+    """Run a command on the folder's store, with its task before the other arguments if it takes one."""
     place = 2 if words[0] == "train" else 1
     named = [*words[:place], *([str(folder / "gates.py")] if task else []), *words[place:]]
     result = CliRunner().invoke(main, [*named, "--store", str(folder / "kard.db")])
@@ -149,12 +149,12 @@ def kard(folder: Path, *words: str, code: int = 0, task: bool = True) -> Result:
 
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the trained store, to write into."""
+    """Return a copy of the trained store, to write into."""
     return copied(trained, tmp_path / "store")
 
 
 def copied(trained: Path, to: Path) -> Path:
-    """The store with what lies beside it, in another folder."""
+    """Copy the store, its adapters and its knowledge base to another folder."""
     to.mkdir()
     for part in ("kard.adapters", "kard.knowledge"):
         shutil.copytree(trained / part, to / part)
@@ -170,7 +170,7 @@ def database(folder: Path) -> Database:
 
 
 def answers(folder: Path) -> list[tuple[object, ...]]:
-    """Everything that was answered, in an order of its own."""
+    """Return every answer, in a fixed order."""
     sql = (
         "select s.method, s.seed, e.retriever, q.key, x.sample, p.answer, p.correct, p.votes, x.text"
         " from samples x join predictions p on p.id = x.prediction_id"
@@ -183,7 +183,7 @@ def answers(folder: Path) -> list[tuple[object, ...]]:
 ALL = ("evaluate", "--student", "all,prompted", "--retriever", "none,bm25,reranker,silver", "--quiet")
 
 
-def test_every_student_and_base_answers_the_same_questions_and_a_second_time_none(
+def test_every_student_and_base_answers_the_same_questions_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kard.models import hardware as loading
@@ -246,7 +246,7 @@ def test_students_with_few_questions_left_answer_them_in_one_batch_as_they_would
     assert answers(apart) == answers(folder)
 
 
-def test_what_a_batch_answered_is_kept_before_the_next_one_starts(
+def test_the_answers_of_a_batch_are_stored_before_the_next_batch_starts(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kard.student.generation import batch as generation
@@ -267,7 +267,7 @@ class Broken(BaseException):
     """Ends a command as a kill does."""
 
 
-def test_an_evaluation_that_is_cut_off_goes_on_where_it_was(
+def test_an_interrupted_evaluation_goes_on_where_it_was(
     folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kard.evaluation import answer as answering
@@ -328,7 +328,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(folder: Path) -> None
     assert [database(folder).table(name).count for name in sorted(database(folder).table_names())] == before
 
 
-def test_prompted_bases_have_rows_without_adapters_that_nobody_takes_for_trained_ones(folder: Path) -> None:
+def test_prompted_bases_have_rows_that_do_not_count_as_trained_students(folder: Path) -> None:
     kard(folder, "evaluate", "--student", "few-shot", "--retriever", "bm25", "--quiet")
     kard(folder, "evaluate", "--student", "prompted", "--retriever", "none", "--quiet")
     db = database(folder)
@@ -348,7 +348,7 @@ def test_a_prompted_base_is_asked_by_the_run_of_the_task_too(folder: Path) -> No
 
 
 def prompts_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
-    """The prompts that an evaluation wrote."""
+    """Return the prompts of an evaluation."""
     from kard.student.generation import engine
 
     seen: list[str] = []
@@ -460,7 +460,7 @@ def test_students_are_named_by_what_they_are(folder: Path) -> None:
     work.db.close()
 
 
-def test_a_retriever_that_is_none_or_that_cannot_be_made_is_refused_before_any_work(folder: Path) -> None:
+def test_an_unknown_or_impossible_retriever_is_refused_before_any_work(folder: Path) -> None:
     assert "retriever must be one of none, bm25" in kard(folder, "evaluate", "--retriever", "x", code=1).output
     db = database(folder)
     with db.atomic():
@@ -513,7 +513,7 @@ def test_a_question_is_answered_from_bm25_and_reranker_as_one_order(folder: Path
     assert [p.id for p in read] == [p["id"] for p in record["passages"][:2]]
 
 
-def test_a_program_reads_by_the_reranker_of_its_students_seed_and_by_no_ablations(
+def test_a_program_reads_by_the_reranker_of_its_students_seed_not_of_an_ablation(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = database(folder)
@@ -532,7 +532,7 @@ def test_a_program_reads_by_the_reranker_of_its_students_seed_and_by_no_ablation
     assert loaded == [rerankers[0]["id"], rerankers[1]["id"]]
 
 
-def test_what_has_a_vector_on_disk_is_not_encoded_for_a_question(
+def test_passages_with_a_stored_vector_are_not_encoded_for_a_question(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     question = "Which colour has the gate of Brack?"
@@ -628,11 +628,11 @@ def test_a_better_parser_changes_stored_answers_votes_and_verdicts_and_nothing_e
 
 @pytest.fixture
 def case_of(new_case: type[Any]) -> Callable[[Database], Any]:
-    """Writes rows of the task `tiny` beside those of the store."""
+    """Return what writes rows of the task `tiny` into a store."""
     return new_case
 
 
-def test_what_students_wrote_is_read_again_as_it_was_read_when_it_was_written(folder: Path) -> None:
+def test_unchanged_texts_are_read_again_with_the_same_answers(folder: Path) -> None:
     kard(folder, *ALL)
     before = answers(folder)
     said = kard(folder, "rescore", "--quiet").output
@@ -649,7 +649,7 @@ def test_what_students_wrote_is_read_again_as_it_was_read_when_it_was_written(fo
     assert "no answers of gates to read again" in kard(folder, "rescore", "--split", "dev", code=1).output
 
 
-def test_the_runs_query_tells_all_that_a_label_is_made_from(folder: Path) -> None:
+def test_condition_settings_hold_everything_that_a_label_is_made_from(folder: Path) -> None:
     kard(folder, "evaluate", "--student", "ft", "--quiet")
     (run,) = rows(database(folder), "internal/condition_settings", task="gates", split="test")
     assert (run["method"], run["seed"], run["examples"]) == ("ft", 0, 4)

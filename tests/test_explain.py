@@ -23,7 +23,7 @@ ESCAPES = "\x1b[31mred\x1b[0m \x9b2J \x07 \u202e[bold]x[/bold]"
 
 @pytest.fixture
 def kard(store: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs a command on the store, in a terminal of 80 columns."""
+    """Return what runs a command on the store, in a terminal of 80 columns."""
     monkeypatch.setenv("KARD_STORE", str(tmp_path / "kard.db"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("KARD_AUTHOR", raising=False)
@@ -42,7 +42,7 @@ def asked(case: Case) -> int:
     q = case.question("apple", "d1", "d2")
     case.rationale(q, "d2-0", "d1-0", "x-0")
     case.rationale(q, accepted=False, sample=1)
-    case.found(q, "x-0", "d1-0", "y-0", "d2-0")
+    case.hits(q, "x-0", "d1-0", "y-0", "d2-0")
     case.ranked(q, "d1-0", "x-0", "d2-0", "y-0")
     case.answered(q, "bm25", "x-0", "d1-0")
     case.answered(q, "reranker", "d1-0", "x-0", answer="A")
@@ -158,7 +158,7 @@ def test_nothing_in_a_text_can_drive_a_terminal(
 ) -> None:
     q = case.question("evil" + ESCAPES, "d1")
     case.rationale(q, "d1-0")
-    case.found(q, "d1-0")
+    case.hits(q, "d1-0")
     case.answered(q, "bm25", "d1-0")
     case.write("update passages set title = ?, text = ?", ESCAPES, ESCAPES)
     case.write("update rationales set text = ?", ESCAPES)
@@ -266,7 +266,7 @@ def test_documents_that_could_not_all_be_read_are_pointed_out(
     case: Case, task: str, kard: Callable[..., Result]
 ) -> None:
     q = case.question("many", "d1", "d2", "d3")
-    case.found(q, "d1-0", "d2-0", "d3-0")
+    case.hits(q, "d1-0", "d2-0", "d3-0")
     case.answered(q, "bm25", "d1-0", "d2-0")
     assert "--needed any" in kard("failures", task).stderr
     result = kard("failures", task, "--needed", "any", "--json")

@@ -1,4 +1,4 @@
-"""`kard hits`: before and after side by side, and measures that are what their names say."""
+"""`kard hits`: two orders of passages side by side, the metrics of each retriever, and their plot."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import builtins
 import csv
 import io
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kard import tasks
 from kard.cli import main
@@ -24,95 +20,16 @@ from kard.db import open_store
 from kard.evaluation.retriever_metrics import hits_curve
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.metrics.bootstrap import Difference, paired_bootstrap
-from kard.metrics.ranking import RelevantPassages, first_ranks, metric_names, ranking_metrics
+from kard.metrics.ranking import RelevantPassages, first_ranks
 from kard.records import Document
 from kard.retrieval.retrieve import record_index
 from kard.tasks import Task
-
-# --- measures -------------------------------------------------------------------------------------
-
-
-def test_the_measures_of_one_order() -> None:
-    need = RelevantPassages({"a": "doc", "b": "doc", "c": "other", "z": "nowhere"})
-    found = dict(zip(metric_names(6), ranking_metrics(["x", "b", "a", "y", "c"], need, 6), strict=True))
-    assert found["Hits@1"] == 0
-    assert found["Hits@3"] == found["Hits@5"] == found["Hits@10"] == 1
-    assert found["MRR"] == 0.5
-    gain, ideal = 1 / math.log2(3) + 1 / math.log2(6), 1 + 1 / math.log2(3) + 1 / math.log2(4)
-    assert found["nDCG@10"] == pytest.approx(gain / ideal)  # a document counts once, where it first stands
-    assert found["recall@6"] == pytest.approx(2 / 3)
-
-
-def test_nothing_found_is_zero_and_everything_first_is_one() -> None:
-    assert ranking_metrics(["x"], RelevantPassages({"a": "a"}), 10).tolist() == [0.0] * 7
-    assert ranking_metrics(["a", "b"], RelevantPassages({"a": "a", "b": "b"}), 10).tolist() == [1.0] * 7
-
-
-@given(
-    order=st.permutations(list("abcdefghijkl")),
-    needed=st.sets(st.sampled_from("abcdefghijklm"), min_size=1),
-    depth=st.integers(1, 15),
-)
-def test_measures_are_shares_that_grow_with_k_and_with_earlier_finds(
-    order: list[str], needed: set[str], depth: int
-) -> None:
-    need = RelevantPassages({i: i for i in needed})
-    values = ranking_metrics(order, need, depth)
-    assert ((values >= 0) & (values <= 1 + 1e-12)).all()
-    assert list(values[:4]) == sorted(values[:4])
-    first = sorted(order, key=lambda i: i not in needed)
-    assert (ranking_metrics(first, need, depth) >= values - 1e-12).all()
-
-
-def test_the_interval_is_of_the_difference_on_the_same_questions() -> None:
-    rng = np.random.default_rng(0)
-    hard = rng.normal(0, 5, (200, 1))  # what both share must not widen the interval
-    ours, theirs = hard + 0.5 + rng.normal(0, 0.1, (200, 1)), hard
-    (found,) = paired_bootstrap(ours, theirs)
-    assert found.mean == pytest.approx(0.5, abs=0.03)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / math.sqrt(200), rel=0.15)
-    assert found.significant
-
-
-@settings(max_examples=30, deadline=None)
-@given(values=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=30))
-def test_turning_the_pair_round_turns_the_interval_round(values: list[tuple[float, float]]) -> None:
-    ours, theirs = (np.array([[pair[i]] for pair in values]) for i in (0, 1))
-    (one,), (other,) = paired_bootstrap(ours, theirs, draws=500), paired_bootstrap(theirs, ours, draws=500)
-    assert (one.mean, one.low, one.high) == pytest.approx((-other.mean, -other.high, -other.low), abs=1e-9)
-    assert one.low - 1e-9 <= one.mean <= one.high + 1e-9 or len(values) < 5
-    (same,) = paired_bootstrap(ours, ours, draws=500)
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
-    assert not same.significant
-
-
-def test_many_questions_are_drawn_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = np.random.default_rng(1).random((2, 40, 3))
-    whole = paired_bootstrap(ours, theirs, draws=300)
-    monkeypatch.setattr("kard.metrics.bootstrap.MOST_COUNTS", 100)
-    for one, other in zip(paired_bootstrap(ours, theirs, draws=300), whole, strict=True):
-        assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=1e-12)
-
-
-def test_no_pairs_are_refused() -> None:
-    with pytest.raises(ValueError, match="no pairs"):
-        paired_bootstrap(np.zeros((0, 2)), np.zeros((0, 2)))
-
-
-def test_a_difference_is_written_short() -> None:
-    assert Difference(0.14, -0.03, 0.25).short == "+.140 [-.030, +.250]"
-    assert Difference(1.0, -1.0, 0.0).short == "+1.000 [-1.000, +.000]"
-    assert str(Difference(0.14, -0.03, 0.25)) == "+0.140 [-0.030, +0.250]"
 
 
 def test_a_curve_counts_the_first_needed_passage() -> None:
     ranks = first_ranks([["a", "b"], ["b", "a"], ["c"]], [RelevantPassages({"b": "b"})] * 3)
     assert ranks == [2, 1, None]
     assert hits_curve(ranks, 3) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
-
-
-# --- the command ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -130,13 +47,13 @@ def hits(tmp_path: Path, tiny_task: Task, new_case: Any, monkeypatch: pytest.Mon
     case.INDEX = record_index(db, KnowledgeBase.open(tmp_path / "kb"))
     one, two, other = case.question("q1", "d3"), case.question("q2"), case.question("q3", split="train")
     case.passages("d3-0", "d3-1")
-    case.found(one, "d1-0", "d2-0", "d3-1")
+    case.hits(one, "d1-0", "d2-0", "d3-1")
     case.ranked(one, "d3-1", "d1-0", "d2-0")
     case.rationale(one, "d2-0", "d3-1", "d8-0", "d9-0")
-    case.found(two, "d1-0", "d2-0")
+    case.hits(two, "d1-0", "d2-0")
     case.ranked(two, "d2-0", "d1-0")
     case.rationale(two, "d1-0")
-    case.found(other, "d2-0")
+    case.hits(other, "d2-0")
     case.write("update passages set title = 'Evil \x1b[31m<b>', text = 'a | b <script> \x07' where id = 'd1-0'")
     db.conn.close()
 
@@ -245,7 +162,7 @@ def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -
     from kard.evaluation.condition import Condition, passages_read
 
     question = case.question("q1")
-    case.found(question, "d1-0", "d2-0", "d3-0")
+    case.hits(question, "d1-0", "d2-0", "d3-0")
     case.ranked(question, "d3-0", "d2-0", "d1-0")
     condition = Condition("test", "s", "kard", "reranker", 1, Decoding(), case.INDEX, case.RERANKER)
     read = {kappa: passages_read(case.db, "tiny", condition, kappa=kappa) for kappa in (1, 2, 3)}
@@ -254,7 +171,7 @@ def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -
     assert {kappa: found[question][0].id for kappa, found in read.items()} == {1: "d1-0", 2: "d2-0", 3: "d3-0"}
 
 
-def test_what_is_not_there_is_said_in_a_line(hits: Any, tmp_path: Path) -> None:
+def test_what_is_missing_is_named_in_one_line(hits: Any, tmp_path: Path) -> None:
     assert "no order by 'dense'" in hits("--retriever", "dense").output
     assert "no question 'nosuch'" in hits("--question", "nosuch").output
     assert "kard run tiny" in hits("--split", "dev").output

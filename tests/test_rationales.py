@@ -1,4 +1,4 @@
-"""Rationales are found and shown as they are, and their quality is what one counts by hand."""
+"""`kard rationales` finds and shows rationales, and their quality agrees with counting by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TEXTS = {  # (question, teacher, sample): conclusion, text
 
 @pytest.fixture
 def kard(store: Database, tmp_path: Path) -> Run:
-    """Runs `kard rationales` on a store with two questions, two teachers and four rationales."""
+    """Return what runs `kard rationales` on a store with two questions, two teachers and four rationales."""
     for key in (1, 2):
         store.execute(
             "insert into questions values (?, 'choice', ?, 'train', ?, '[\"yes\", \"no\"]', 'A', '', '[]', ?, ?)",
@@ -140,7 +140,7 @@ def test_a_long_text_is_shortened_among_many_and_whole_for_one_question(kard: Ru
         ([], "nothing", "no task 'nothing'"),
     ],
 )
-def test_what_is_not_there_is_told_in_one_line(kard: Run, typed: list[str], task: str, said: str) -> None:
+def test_what_is_missing_is_named_in_one_line(kard: Run, typed: list[str], task: str, said: str) -> None:
     done = kard(*typed, task=task)
     assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
     assert said in done.output
@@ -152,7 +152,7 @@ def test_vectors_alone_measure_nothing_and_say_so(kard: Run) -> None:
     assert "--vectors measures for --quality" in done.output
 
 
-def test_the_quality_of_a_store_is_told_by_teacher(kard: Run) -> None:
+def test_quality_is_reported_by_teacher(kard: Run) -> None:
     done = kard("--quality", "--json")
     assert done.exit_code == 0, done.output
     guide, other = json.loads(done.stdout)
@@ -201,7 +201,7 @@ def test_samples_are_different_or_the_same() -> None:
     assert distinct_pairs([["a"]]) == 0.0
 
 
-def test_what_another_questions_passages_hold_is_the_measure_of_chance() -> None:
+def test_chance_is_measured_with_the_passages_of_another_question() -> None:
     group = [
         written("Iron rusts.", 1, IRON),
         written("Iron melts.", 1, IRON, TIN),
@@ -269,7 +269,7 @@ def test_any_text_can_be_measured(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 5))
-def test_runs_are_every_stretch_of_a_text_or_all_of_a_short_one(text: list[str], length: int) -> None:
+def test_ngrams_are_every_run_of_words_or_a_whole_short_text(text: list[str], length: int) -> None:
     found = ngrams(text, length)
     if len(text) >= length:
         assert found == [tuple(text[i : i + length]) for i in range(len(text) - length + 1)]
@@ -278,7 +278,7 @@ def test_runs_are_every_stretch_of_a_text_or_all_of_a_short_one(text: list[str],
     assert all(f" {' '.join(run)} " in spaced(text) for run in found)
 
 
-def test_samples_are_apart_by_what_the_cosines_of_their_vectors_lack() -> None:
+def test_samples_are_apart_by_one_minus_the_cosine_of_their_vectors() -> None:
     at = {"east": (1.0, 0.0), "north": (0.0, 1.0), "west": (-1.0, 0.0)}
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Why an answer was wrong: one store for each verdict, and what holds of all of them."""
+"""Why an answer is wrong: a store for each verdict, and properties of all verdicts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Case = Any  # conftest's
 
 
 def verdict(db: Database, key: str = "q", **how: Any) -> str:
-    """The verdict on the one wrong answer to a question."""
+    """Return the verdict on the one wrong answer to a question."""
     return found(db, key, **how).verdict
 
 
@@ -42,7 +42,7 @@ def found(db: Database, key: str = "q", split: str = "test", **how: Any) -> Fail
 def test_evidence_that_no_candidate_holds_is_a_knowledge_gap(case: Case) -> None:
     q = case.question("q", "d1")
     case.passages("d1-0")
-    case.found(q, "x-0", "y-0")
+    case.hits(q, "x-0", "y-0")
     case.answered(q, "bm25", "x-0")
     assert verdict(case.db) == "knowledge gap"
     assert found(case.db).why == "0 of 1 needed among the candidates"
@@ -50,14 +50,14 @@ def test_evidence_that_no_candidate_holds_is_a_knowledge_gap(case: Case) -> None
 
 def test_a_document_that_the_knowledge_base_lacks_is_a_knowledge_gap(case: Case) -> None:
     q = case.question("q", "nowhere")
-    case.found(q, "x-0")
+    case.hits(q, "x-0")
     case.answered(q, "bm25", "x-0")
     assert verdict(case.db) == "knowledge gap"
 
 
 def test_evidence_among_the_candidates_that_was_not_read_is_the_retrievers_failure(case: Case) -> None:
     q = case.question("q", "d1")
-    case.found(q, "x-0", "y-0", "d1-3")
+    case.hits(q, "x-0", "y-0", "d1-3")
     case.answered(q, "bm25", "x-0", "y-0")
     assert verdict(case.db) == "retriever failure"
 
@@ -65,7 +65,7 @@ def test_evidence_among_the_candidates_that_was_not_read_is_the_retrievers_failu
 def test_a_reranker_is_held_to_what_it_ranked(case: Case) -> None:
     q, r = case.question("q", "d1"), case.question("r", "d1")
     for question in (q, r):
-        case.found(question, "x-0", "y-0", "d1-0")
+        case.hits(question, "x-0", "y-0", "d1-0")
     case.ranked(q, "x-0", "y-0", "d1-0")
     case.ranked(r, "x-0", "y-0")
     for question in (q, r):
@@ -76,7 +76,7 @@ def test_a_reranker_is_held_to_what_it_ranked(case: Case) -> None:
 
 def test_evidence_that_was_read_makes_it_the_students_failure(case: Case) -> None:
     q = case.question("q", "d1")
-    case.found(q, "d1-1", "x-0")
+    case.hits(q, "d1-1", "x-0")
     case.answered(q, "bm25", "x-0", "d1-1", answer=None)
     assert verdict(case.db) == "student failure"
     assert found(case.db).answer is None
@@ -84,7 +84,7 @@ def test_evidence_that_was_read_makes_it_the_students_failure(case: Case) -> Non
 
 def test_a_question_of_two_hops_needs_both_documents(case: Case) -> None:
     q = case.question("q", "d1", "d2")
-    case.found(q, "d1-0", "x-0", "d2-0")
+    case.hits(q, "d1-0", "x-0", "d2-0")
     case.answered(q, "bm25", "d1-0", "x-0")
     assert verdict(case.db) == "retriever failure"
     assert found(case.db).why == "2 of 2 needed among the candidates, 1 read"
@@ -94,7 +94,7 @@ def test_a_question_of_two_hops_needs_both_documents(case: Case) -> None:
 def test_one_of_two_documents_among_the_candidates_leaves_a_gap(case: Case) -> None:
     q = case.question("q", "d1", "d2")
     case.passages("d2-0")
-    case.found(q, "d1-0", "x-0")
+    case.hits(q, "d1-0", "x-0")
     case.answered(q, "bm25", "d1-0", "x-0")
     assert verdict(case.db) == "knowledge gap"
 
@@ -103,11 +103,11 @@ def test_without_evidence_the_passages_of_an_accepted_rationale_are_needed(case:
     for key, read in (("read", "s-2"), ("unread", "x-0")):
         q = case.question(key)
         case.rationale(q, "s-0", "s-1", "s-2", "s-3")
-        case.found(q, "x-0", "s-1")
+        case.hits(q, "x-0", "s-1")
         case.answered(q, "bm25", read)
     fourth = case.question("fourth")
     case.rationale(fourth, "s-0", "s-1", "s-2", "s-3")
-    case.found(fourth, "s-3")
+    case.hits(fourth, "s-3")
     case.answered(fourth, "bm25", "s-3")
     assert verdict(case.db, "read") == "student failure"
     assert verdict(case.db, "unread") == "retriever failure"
@@ -118,7 +118,7 @@ def test_without_evidence_the_passages_of_an_accepted_rationale_are_needed(case:
 def test_a_question_whose_rationales_were_all_rejected_is_the_teachers_error(case: Case) -> None:
     q = case.question("q")
     case.rationale(q, "s-0", accepted=False)
-    case.found(q, "s-0")
+    case.hits(q, "s-0")
     case.answered(q, "bm25", "s-0")
     assert verdict(case.db) == "teacher error"
 
@@ -126,7 +126,7 @@ def test_a_question_whose_rationales_were_all_rejected_is_the_teachers_error(cas
 def test_evidence_stands_above_a_rejected_rationale(case: Case) -> None:
     q = case.question("q", "d1")
     case.rationale(q, "s-0", accepted=False)
-    case.found(q, "d1-0")
+    case.hits(q, "d1-0")
     case.answered(q, "bm25", "d1-0")
     assert verdict(case.db) == "student failure"
 
@@ -151,7 +151,7 @@ def test_silver_passages_are_searched_with_the_first_rationale_whatever_comes_la
 
 def test_without_evidence_or_rationale_the_verdict_is_undetermined(case: Case) -> None:
     q = case.question("q")
-    case.found(q, "x-0")
+    case.hits(q, "x-0")
     case.answered(q, "bm25", "x-0")
     assert verdict(case.db) == "undetermined"
     assert found(case.db).why == "neither evidence nor a rationale"
@@ -160,7 +160,7 @@ def test_without_evidence_or_rationale_the_verdict_is_undetermined(case: Case) -
 def test_a_rationale_that_was_trained_on_tells_nothing(case: Case) -> None:
     q = case.question("q", split="train")
     case.rationale(q, "s-0")
-    case.found(q, "s-0")
+    case.hits(q, "s-0")
     case.answered(q, "bm25", "s-0")
     failure = found(case.db, split="train")
     assert (failure.verdict, failure.why) == (
@@ -173,7 +173,7 @@ def test_candidates_that_the_store_does_not_hold_leave_it_undetermined(case: Cas
     q = case.question("q", "d1")
     case.answered(q, "bm25", "x-0")
     r = case.question("r", "d1")
-    case.found(r, "d1-0")
+    case.hits(r, "d1-0")
     case.answered(r, "elsewhere", "x-0")  # a retriever of which nothing is known here
     assert verdict(case.db, "q") == verdict(case.db, "r") == "undetermined"
 
@@ -194,7 +194,7 @@ def test_a_right_answer_has_no_verdict(case: Case) -> None:
 def test_a_person_can_say_what_is_needed_where_the_data_do_not(case: Case) -> None:
     q = case.question("q")
     rationale = case.rationale(q, "s-0", "s-1")
-    case.found(q, "x-0", "s-0", "s-1")
+    case.hits(q, "x-0", "s-0", "s-1")
     case.answered(q, "bm25", "x-0")
     assert verdict(case.db) == "retriever failure"
     judge(case.db, q, "good", passage="x-0")
@@ -211,7 +211,7 @@ def test_a_person_can_say_what_is_needed_where_the_data_do_not(case: Case) -> No
 def test_a_person_who_accepts_a_rationale_overrules_its_parser(case: Case) -> None:
     q = case.question("q")
     rationale = case.rationale(q, "s-0", accepted=False)
-    case.found(q, "s-0")
+    case.hits(q, "s-0")
     case.answered(q, "bm25", "s-0")
     assert verdict(case.db) == "teacher error"
     judge(case.db, q, "good", rationale=rationale)
@@ -220,16 +220,16 @@ def test_a_person_who_accepts_a_rationale_overrules_its_parser(case: Case) -> No
 
 def test_judgements_do_not_overrule_evidence(case: Case) -> None:
     q = case.question("q", "d1")
-    case.found(q, "x-0", "d1-0")
+    case.hits(q, "x-0", "d1-0")
     case.answered(q, "bm25", "x-0")
     judge(case.db, q, "good", passage="x-0")
     assert verdict(case.db) == "retriever failure"
 
 
-def test_only_judged_questions_stay_when_that_is_asked(case: Case) -> None:
+def test_judged_keeps_only_judged_questions(case: Case) -> None:
     for key in ("q", "r"):
         q = case.question(key, "d1")
-        case.found(q, "d1-0", "x-0")
+        case.hits(q, "d1-0", "x-0")
         case.answered(q, "bm25", "x-0")
     judge(case.db, 2, "good", passage="d1-0")
     assert [f.key for f in read_failures(case.db, "tiny", "test", judged=True)] == ["r"]
@@ -239,7 +239,7 @@ def test_only_judged_questions_stay_when_that_is_asked(case: Case) -> None:
 def test_the_table_counts_each_condition_apart_and_names_examples(case: Case) -> None:
     for key in ("q", "r", "s"):
         q = case.question(key, "d1")
-        case.found(q, "x-0", "d1-0")
+        case.hits(q, "x-0", "d1-0")
         case.answered(q, "bm25", "d1-0" if key == "s" else "x-0")
         case.answered(q, "none", answer="A" if key == "q" else "B")
     none, bm25 = count_failures(read_failures(case.db, "tiny", "test"), examples=1)
@@ -255,9 +255,7 @@ groups = st.lists(ids.map(frozenset), min_size=1, max_size=3).map(tuple)
 
 
 @given(groups, ids, ids)
-def test_what_was_read_decides_before_what_could_have_been(
-    needs: Any, read: set[str], candidates: set[str]
-) -> None:
+def test_the_passages_read_decide_before_the_candidates(needs: Any, read: set[str], candidates: set[str]) -> None:
     need = NeededPassages("evidence", needs, "")
     named, _ = verdict_of("bm25", need, read, candidates)
     # Each document is asked for by itself, so the expectation is written document by document.
@@ -267,7 +265,9 @@ def test_what_was_read_decides_before_what_could_have_been(
 
 
 @given(groups, ids, ids)
-def test_to_need_one_of_the_documents_is_never_harder(needs: Any, read: set[str], candidates: set[str]) -> None:
+def test_needing_any_document_is_never_harder_than_needing_all(
+    needs: Any, read: set[str], candidates: set[str]
+) -> None:
     need = NeededPassages("evidence", needs, "")
     order = ("knowledge gap", "retriever failure", "student failure")
 
@@ -278,7 +278,7 @@ def test_to_need_one_of_the_documents_is_never_harder(needs: Any, read: set[str]
 
 
 @given(st.sampled_from(["none", "bm25", "silver", "new"]), st.booleans(), st.none() | ids)
-def test_what_is_not_known_is_never_somebodys_failure(retriever: str, misled: bool, candidates: Any) -> None:
+def test_an_unknown_need_is_nobodys_failure(retriever: str, misled: bool, candidates: Any) -> None:
     need = QuestionFacts({}, (), {}).needed("i")
     named, why = verdict_of(retriever, need, ["d1-0"], candidates, misled=misled)
     assert named == ("no lookup" if retriever == "none" else "undetermined")
@@ -330,14 +330,14 @@ def test_verdicts_add_up_to_the_wrong_answers_of_every_condition(
 
 
 def write(case: Case, made: list[dict[str, Any]], split: str) -> None:
-    """The drawn questions as rows."""
+    """Write the drawn questions as rows."""
     case.passages("d1-0", "d1-1", "d2-0")
     for number, drawn in enumerate(made):
         q = case.question(f"q{number}", *drawn["evidence"], split=split)
         for sample, (accepted, hits) in enumerate(drawn["rationales"]):
             case.rationale(q, *hits, accepted=accepted, sample=sample)
         if drawn["found"] is not None:
-            case.found(q, *drawn["found"])
+            case.hits(q, *drawn["found"])
             if drawn["ranked"]:
                 case.ranked(q, *reversed(drawn["found"]))
         for given_answer in drawn["answers"]:
@@ -349,7 +349,7 @@ def write(case: Case, made: list[dict[str, Any]], split: str) -> None:
 
 def test_a_reranker_is_held_to_the_candidates_that_it_was_given(case: Case) -> None:
     q = case.question("q", "d1")
-    case.found(q, "x-0", "y-0", "z-0", "d1-0")
+    case.hits(q, "x-0", "y-0", "z-0", "d1-0")
     case.ranked(q, "x-0", "y-0", "d1-0", "z-0")
     evaluation = case.answered(q, "reranker", "x-0", "y-0")
     assert verdict(case.db) == "retriever failure"
@@ -360,7 +360,7 @@ def test_a_reranker_is_held_to_the_candidates_that_it_was_given(case: Case) -> N
 @pytest.mark.parametrize("kind", ["fused", "dense", "hybrid"])
 def test_other_retrievers_are_held_to_their_own_lists(case: Case, kind: RankingKind) -> None:
     q = case.question("q", "d1")
-    case.found(q, "d1-0")
+    case.hits(q, "d1-0")
     evaluation = case.answered(q, kind, "x-0")
     case.write("insert into retrievers values ('o', ?, '-', '-', null, '{}', '{}', 0, '-')", kind)
     case.write("update evaluations set retriever_id = 'o' where id = ?", evaluation)

@@ -28,7 +28,7 @@ SHORT = 6  # hex digits of a hash in a label
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 Fields = Mapping[str, str]
 Thing = TypeVar("Thing")
 NameParts = Sequence[str]
@@ -118,7 +118,7 @@ def condition_labels(runs: Sequence[Row]) -> dict[int, str]:
             additions = _differences([fields(group[i]) for i in sorted(ambiguous)])
             for i, addition in zip(sorted(ambiguous), additions, strict=True):
                 of_group[i] = f"{of_group[i]} {addition}".strip()
-        labels.update((int(str(run["evaluation_id"])), label) for run, label in zip(group, of_group, strict=True))
+        labels.update((run["evaluation_id"], label) for run, label in zip(group, of_group, strict=True))
     return labels
 
 

@@ -198,11 +198,11 @@ class TeacherCosts:
     shots: int = 0  # rationales in the prompt of a few-shot method
 
     @classmethod
-    def of(cls, paid: Sequence[Mapping[str, object]], split: str, shots: int = 0) -> TeacherCosts:
+    def of(cls, paid: Sequence[Mapping[str, Any]], split: str, shots: int = 0) -> TeacherCosts:
         """Return the costs of the rows of the query `teacher_costs`."""
 
         def total(column: str, of_split: str) -> float:
-            return sum(float(str(row[column])) for row in paid if row["split"] == of_split)
+            return sum(float(row[column]) for row in paid if row["split"] == of_split)
 
         return cls(total("cost", "train"), total("cost", split), int(total("rationales", "train")), shots)
 
