@@ -1,4 +1,4 @@
-"""What tests share: a store, a strict language model, a tiny task, and no way out to the network."""
+"""Fixtures that tests share: a store, a strict language model, a tiny task, no network."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from kard.records import Question
 from kard.tasks import Task
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tiny models: the processor is faster, and the same everywhere
-# The same examples in every run, so that a run says something of a change; look for others with
-# HYPOTHESIS_PROFILE=default.
+# The same examples in every run, so that a failure comes from a change; try others with HYPOTHESIS_PROFILE=default.
 settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 Reply = str | Exception | tuple[str, str | Exception]
 
 
 class Script:
-    """An engine that gives its replies in order. A reply `(part, text)` waits for a prompt that holds `part`.
+    """Engine that gives scripted replies in order. A reply `(part, text)` waits for a prompt that contains `part`.
 
-    A call too many fails, and so does a reply that nobody asked for. Safe in threads.
+    A call too many fails, and so does an unused reply. Threads may share it.
     """
 
     def __init__(self, *replies: Reply, input_tokens: int = 10, output_tokens: int = 5) -> None:
@@ -42,20 +41,20 @@ class Script:
         self._lock = threading.Lock()
 
     def complete(self, request: Any) -> Any:
-        """The reply to the request, as an lm15 response."""
+        """Return the next reply as an lm15 response."""
         from dspy import lm15
 
         parts = [request.system or "", *(message.text or "" for message in request.messages)]
         prompt = "\n".join(str(part) for part in parts)
         with self._lock:
             self.prompts.append(prompt)
-            at = next((i for i, r in enumerate(self.replies) if isinstance(r, tuple) and r[0] in prompt), None)
-            if at is None:
-                at = next((i for i, r in enumerate(self.replies) if not isinstance(r, tuple)), None)
-            if at is None:
+            index = next((i for i, r in enumerate(self.replies) if isinstance(r, tuple) and r[0] in prompt), None)
+            if index is None:
+                index = next((i for i, r in enumerate(self.replies) if not isinstance(r, tuple)), None)
+            if index is None:
                 self.excess.append(prompt)
                 raise AssertionError(f"one call too many: ...{prompt[-300:]}")
-            reply = self.replies.pop(at)
+            reply = self.replies.pop(index)
         text = reply[1] if isinstance(reply, tuple) else reply
         if isinstance(text, Exception):
             raise text
@@ -70,44 +69,44 @@ class Script:
 
 @pytest.fixture
 def script() -> Iterator[Callable[..., Script]]:
-    """Makes scripted engines, and at the end holds each to its script."""
-    made: list[Script] = []
+    """Create scripted engines. At the end, each must have given all of its replies and no more."""
+    engines: list[Script] = []
 
     def make(*replies: Reply, **usage: int) -> Script:
-        made.append(Script(*replies, **usage))
-        return made[-1]
+        engines.append(Script(*replies, **usage))
+        return engines[-1]
 
     yield make
-    for engine in made:
+    for engine in engines:
         assert not engine.excess, f"{len(engine.excess)} calls too many: ...{engine.excess[0][-300:]}"
-        assert not engine.replies, f"{len(engine.replies)} replies were never asked for: {engine.replies}"
+        assert not engine.replies, f"{len(engine.replies)} replies were never used: {engine.replies}"
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests reach this machine only."""
+    """Let tests connect to this machine alone."""
     connect = socket.socket.connect
 
-    def guarded(self: socket.socket, address: Any) -> None:
+    def local_connect(self: socket.socket, address: Any) -> None:
         if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
-            raise AssertionError(f"a test reached for the network: {address}")
+            raise AssertionError(f"a test connects to the network: {address}")
         connect(self, address)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect", local_connect)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Database]:
-    """An empty store."""
+    """Return an empty store."""
     db = open_store(tmp_path / "kard.db")
     yield db
     db.conn.close()
 
 
 class Case:
-    """Rows of a store, written by hand: questions of the task `tiny` with what was found, read and answered.
+    """Writer of rows for the task `tiny`: questions with hits, rationales and answers.
 
-    Every question has the options yes and no, and A for its gold answer; there is one index and one reranker.
+    Every question has the options yes and no, of which yes is right. There is one index and one reranker.
     """
 
     INDEX, RERANKER = "i" * 16, "r" * 16
@@ -135,19 +134,19 @@ class Case:
         return int(self.db.execute("select last_insert_rowid()").fetchone()[0])
 
     def write(self, sql: str, *values: object) -> None:
-        """One statement, committed: a command has a connection of its own."""
+        """Run one statement and commit it, since a command has its own connection."""
         with self.db.atomic():
             self.db.execute(sql, list(values))
 
     def passages(self, *ids: str) -> None:
-        """Passages with these ids that are not there yet: `d1-0` is the first of the document `d1`."""
+        """Write the passages with these ids, where they are missing: `d1-0` is the first of the document `d1`."""
         for key in ids:
             document, _, part = key.partition("-")
             row = [key, document, int(part or 0), f"Title of {document}", f"Text of {key}."]
             self.write("insert or ignore into passages values (?, ?, ?, ?, ?)", *row)
 
     def question(self, key: str, *evidence: str, split: str = "test") -> int:
-        """A question with gold documents."""
+        """Write a question with these evidence documents. Return its row id."""
         question = self._put(
             "questions", task="tiny", key=key, split=split, text=f"Is {key} so?", options='["yes", "no"]',
             answer="A", kind="", facts="[]", hash=key,
@@ -156,18 +155,18 @@ class Case:
             self.write("insert into evidence values (?, ?)", question, document)
         return question
 
-    def rationale(self, question: int, *found: str, accepted: bool = True, sample: int = 0) -> int:
-        """A rationale, and the passages that were found with it: none for one that was not searched with."""
+    def rationale(self, question: int, *hits: str, accepted: bool = True, sample: int = 0) -> int:
+        """Write a rationale, with the passages that it found if it was searched with. Return its row id."""
         rationale = self._put(
             "rationales", question_id=question, teacher_id="t", sample=sample, text=f"Because of {sample}.",
             conclusion="A" if accepted else "B", accepted=int(accepted),
         )  # fmt: skip
-        if found:
-            self._hits(question, rationale, found)
+        if hits:
+            self._hits(question, rationale, hits)
         return rationale
 
-    def found(self, question: int, *passages: str) -> None:
-        """The question's own hits, best first."""
+    def hits(self, question: int, *passages: str) -> None:
+        """Write the question's own hits, best first."""
         self._hits(question, None, passages)
 
     def _hits(self, question: int, rationale: int | None, passages: tuple[str, ...]) -> None:
@@ -181,7 +180,7 @@ class Case:
             self._put("hits", retrieval_id=retrieval, rank=rank, passage_id=passage, bm25=9.0 - rank)
 
     def ranked(self, question: int, *passages: str) -> None:
-        """The reranker's order of the question's hits."""
+        """Write the reranker's order of the question's hits."""
         sql = "select id from retrievals where question_id = ? and query = 'question'"
         retrieval = self.db.execute(sql, [question]).fetchone()[0]
         for rank, passage in enumerate(passages, 1):
@@ -189,17 +188,16 @@ class Case:
             self._put("rerank_scores", **row, score=1 / rank)
 
     def answered(self, question: int, retriever: str, *read: str, answer: str | None = "B", k: int = 2) -> int:
-        """A prediction under the condition of that retriever, with one sample; the id of the evaluation."""
+        """Write an answer under this retriever's condition, with one sample. Return the id of the condition."""
         self.passages(*read)
         split = self.db.execute("select split from questions where id = ?", [question]).fetchone()[0]
-        known = self.db.execute(
-            "select id from evaluations where hash = ?", [f"{split} {retriever} {k}"]
-        ).fetchone()
+        condition = f"{split} {retriever} {k}"
+        stored = self.db.execute("select id from evaluations where hash = ?", [condition]).fetchone()
         reads, reranks = retriever != "none", retriever in ("reranker", "shuffled")
-        evaluation = known[0] if known else self._put(
+        evaluation = stored[0] if stored else self._put(
             "evaluations", task="tiny", split=split, student_id="s", retriever=retriever,
             index_id=self.INDEX if reads else None, reranker_id=self.RERANKER if reranks else None,
-            k=k if reads else 0, decoding="{}", hash=f"{split} {retriever} {k}",
+            k=k if reads else 0, decoding="{}", hash=condition,
         )  # fmt: skip
         prediction = self._put(
             "predictions", evaluation_id=evaluation, question_id=question, answer=answer,
@@ -215,24 +213,24 @@ class Case:
 
 @pytest.fixture
 def new_case() -> type[Case]:
-    """Writes rows into a store that the test opened."""
+    """Return the class that writes rows into a store that the test opened."""
     return Case
 
 
 @pytest.fixture
 def case(store: Database) -> Case:
-    """Writes rows into the empty store."""
+    """Return a writer of rows into the empty store."""
     return Case(store)
 
 
 def _write_encoder(folder: Path, kind: str = "BertModel", *, words: Sequence[str], seed: int = 0) -> Path:
-    """A random encoder of one layer of a transformers class, with a tokenizer of whole words."""
+    """Write a random encoder of one layer, of a class of transformers, with a tokenizer of whole words."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "passage", "query", ":", ".", "and", *words]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "passage", "query", ":", ".", "and", *words]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]  # the stubs know no setter
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]  # as above
     tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]  # as above
@@ -242,7 +240,7 @@ def _write_encoder(folder: Path, kind: str = "BertModel", *, words: Sequence[str
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     form = transformers.DPRConfig if kind.startswith("DPR") else transformers.BertConfig
     config = form(
-        vocab_size=len(known),
+        vocab_size=len(vocabulary),
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -258,13 +256,13 @@ def _write_encoder(folder: Path, kind: str = "BertModel", *, words: Sequence[str
 
 @pytest.fixture(scope="session")
 def write_encoder() -> Callable[..., Path]:
-    """Writes a tiny encoder into a folder: `write_encoder(folder, words=[...])`."""
+    """Return the writer of a tiny encoder: `write_encoder(folder, words=[...])`."""
     return _write_encoder
 
 
 @pytest.fixture
 def tiny_task() -> Task:
-    """Yes/no questions in the plain form, with one example for the teacher."""
+    """Return a task of yes/no questions in the plain form, with one example for the teacher."""
     parts = import_module("kard.programs._common")
 
     def parse(row: Any) -> Question | None:
@@ -283,7 +281,7 @@ def tiny_task() -> Task:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium, where it is installed; elsewhere the tests that need it are skipped, and say so."""
+    """Return headless Chromium. Tests that need it are skipped where it is not installed."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: the browser tests were left out")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -295,14 +293,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield made
-    made.quit()
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout; tests that need it are skipped, and say so, without it."""
+    """Return the folder of real data beside the checkout. Tests that need it are skipped without it."""
     folder = Path(__file__).parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no ../shared/data: the checks on real data were left out")

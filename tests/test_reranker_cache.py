@@ -1,4 +1,4 @@
-"""Vectors on disk: encoded once, shared by processes, whole after a kill, never those of another maker."""
+"""Vectors on disk: encoded once, shared by processes, whole after a kill, never those of another spec."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_what_was_added_is_read_by_another_run(tmp_path: Path) -> None:
     assert first.add({"a": vector(1), "b": vector(2)}) == 2
     first.close()
     again = Encodings(tmp_path / "e", SPEC)
-    found = again.get(["b", "c", "a"])
-    assert {i: v.tolist() for i, v in found.items()} == {"a": [1.0] * 4, "b": [2.0] * 4}
+    vectors = again.get(["b", "c", "a"])
+    assert {i: v.tolist() for i, v in vectors.items()} == {"a": [1.0] * 4, "b": [2.0] * 4}
     assert again.missing(["c", "a", "c", "d"]) == ["c", "d"]
     assert len(again) == 2
 
@@ -177,8 +177,8 @@ def writer(folder: Path, first: int, last: int) -> subprocess.Popen[str]:
 def intact(encodings: Encodings) -> int:
     """Every vector that is there is its passage's own; their number."""
     ids = [name for name, _ in encodings.first_rows()]
-    for name, found in encodings.get(ids).items():
-        assert found.tolist() == [float(name[1:])] * 4
+    for name, vector in encodings.get(ids).items():
+        assert vector.tolist() == [float(name[1:])] * 4
     assert encodings.rows == len(ids)
     return len(ids)
 
@@ -201,9 +201,9 @@ def test_a_kill_leaves_whole_batches(tmp_path: Path) -> None:
         assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    found = intact(Encodings(tmp_path / "e", SPEC))
-    assert found >= 20
-    assert found % 10 == 0
+    count = intact(Encodings(tmp_path / "e", SPEC))
+    assert count >= 20
+    assert count % 10 == 0
 
 
 # --- filling --------------------------------------------------------------------------------------
@@ -231,12 +231,12 @@ def test_each_passage_is_encoded_once_however_it_is_asked_for(
     encodings, reader = Encodings(tmp_path_factory.mktemp("e"), SPEC), Reader()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kard.encoders.vectors.BATCH", size)
-        for some in lists:
-            encodings.fill([passage(n).id for n in some], reader.passages, reader.encode)
-    wanted = {n for some in lists for n in some}
-    assert sorted(reader.read) == sorted(passage(n).id for n in wanted)
-    found = encodings.get([passage(n).id for n in wanted])
-    assert {n: found[passage(n).id].tolist() for n in wanted} == {n: [float(n)] * 4 for n in wanted}
+        for numbers in lists:
+            encodings.fill([passage(n).id for n in numbers], reader.passages, reader.encode)
+    distinct = {n for numbers in lists for n in numbers}
+    assert sorted(reader.read) == sorted(passage(n).id for n in distinct)
+    vectors = encodings.get([passage(n).id for n in distinct])
+    assert {n: vectors[passage(n).id].tolist() for n in distinct} == {n: [float(n)] * 4 for n in distinct}
 
 
 def test_a_full_disk_ends_the_filling_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +252,8 @@ def test_the_disk_answers_for_what_was_announced_and_memory_for_the_rest(tmp_pat
     cache = DiskCache(encodings)
     cache.put("text 2", vector(2))
     cache.announce({"text 1": "id1", "text 3": "id3"})
-    found = {key: cache.get(key) for key in ("text 1", "text 2", "text 3")}
-    assert {key: None if v is None else v[0] for key, v in found.items()} == {
+    vectors = {key: cache.get(key) for key in ("text 1", "text 2", "text 3")}
+    assert {key: None if v is None else v[0] for key, v in vectors.items()} == {
         "text 1": 1.0,
         "text 2": 2.0,
         "text 3": None,
@@ -292,8 +292,8 @@ def test_ranking_reads_each_passage_once_for_all_runs_and_scores_as_without_a_di
     case: Any, base: Base, tmp_path: Path, scorer: Any
 ) -> None:
     one, two = case.question("q1"), case.question("q2")
-    case.found(one, "d1-0", "d2-0", "d3-0")
-    case.found(two, "d2-0", "d3-0", "d4-1")
+    case.hits(one, "d1-0", "d2-0", "d3-0")
+    case.hits(two, "d2-0", "d3-0", "d4-1")
 
     def run(knowledge: Path | None) -> tuple[list[tuple[str, float]], list[str]]:
         case.write("delete from rerank_scores")
@@ -312,5 +312,5 @@ def test_ranking_reads_each_passage_once_for_all_runs_and_scores_as_without_a_di
     assert first == again
     assert [i for i, _ in first] == [i for i, _ in plain]
     assert [s for _, s in first] == pytest.approx([s for _, s in plain], abs=1e-3)
-    (made,) = list_encodings(tmp_path / "kb")
-    assert (made.passages, made.spec["pooling"], made.spec["adapter_sha256"]) == (4, scorer, "-")
+    (stored,) = list_encodings(tmp_path / "kb")
+    assert (stored.passages, stored.spec["pooling"], stored.spec["adapter_sha256"]) == (4, scorer, "-")
