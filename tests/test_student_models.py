@@ -1,4 +1,4 @@
-"""Students on tiny random models: one tokenisation, generation in batches, adapters, training, the engine."""
+"""Students on tiny random models: tokens, generation in batches, adapters, training, the engine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ PROMPTS = [
 
 
 def save_tokenizer(folder: Path, kind: str) -> None:
-    """A byte-level tokenizer with end-of-text as padding, as SmolLM2 has it; T5's kind ends a text by itself."""
+    """Save a byte-level tokenizer: with end-of-text as padding like SmolLM2's, or ending each text like T5's."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
     from tokenizers import models as kinds
     from transformers import PreTrainedTokenizerFast
@@ -84,7 +84,7 @@ def save_tokenizer(folder: Path, kind: str) -> None:
 
 
 def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
-    """A random model of a few thousand weights, saved as a base is."""
+    """Save a random model of a few thousand weights as a base."""
     from transformers import (
         GPT2Config,
         GPT2LMHeadModel,
@@ -132,7 +132,7 @@ def make_base(folder: Path, kind: str, architecture: str = "llama") -> Base:
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Float32, so that two ways to the same number may be compared."""
+    """Load models in float32, so that two ways to the same number can be compared."""
     monkeypatch.setattr(loading, "dtype", always(torch.float32))
 
 
@@ -148,7 +148,7 @@ def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
 
 
 def reads(here: Student) -> type[Any]:
-    """What the student's writer makes of prompts."""
+    """Return the class of the prompts that the student's base has read."""
     return Prefilled if isinstance(here.base.generator, Decoder) else EncodedPrompts
 
 
@@ -167,7 +167,7 @@ def generate(
 
 
 def always(value: Any) -> Callable[..., Any]:
-    """A function that gives the value, whatever it is asked."""
+    """Return a function that returns the value for any arguments."""
 
     def given(*_: Any, **__: Any) -> Any:
         return value
@@ -200,7 +200,7 @@ def task() -> Task:
 
 @pytest.fixture
 def taught(store: Database) -> Database:
-    """Six questions, the last without an accepted rationale. Of three rationales each, two are copies."""
+    """Return a store of six questions with three rationales each, two of them copies; the last has none accepted."""
     questions = [Question(f"q{i}", "train", f"Where was P{i} born?", TOWNS, LETTERS[i % 4]) for i in range(6)] + [
         Question("t0", "test", "Where was T born?", TOWNS, "A")
     ]
@@ -335,18 +335,18 @@ def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> N
 # Generation
 
 
-def test_rows_of_a_batch_are_written_as_if_alone(base: Base) -> None:
-    writer, tokens = home(base).generator, Tokens.load(base.folder, decoder=base.kind == "decoder")
+def test_a_row_of_a_batch_gets_the_text_it_gets_alone(base: Base) -> None:
+    generator, tokens = home(base).generator, Tokens.load(base.folder, decoder=base.kind == "decoder")
     ids = [tokens.prompt(text, 160) for text in PROMPTS]
-    batched = writer.read(ids).generate(Sampling(12))
-    assert batched == [writer.read([row]).generate(Sampling(12))[0] for row in ids]
+    batched = generator.read(ids).generate(Sampling(12))
+    assert batched == [generator.read([row]).generate(Sampling(12))[0] for row in ids]
     assert len({tuple(row) for row in batched}) == 3
     drawn = Sampling(12, 1.5, 0.9, (1, 2, 3))
-    assert writer.read(ids).generate(drawn) == [
-        writer.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
+    assert generator.read(ids).generate(drawn) == [
+        generator.read([row]).generate(replace(drawn, seeds=(seed,)))[0]
         for row, seed in zip(ids, (1, 2, 3), strict=True)
     ]
-    assert writer.read(ids).generate(drawn) != writer.read(ids).generate(replace(drawn, seeds=(4, 5, 6)))
+    assert generator.read(ids).generate(drawn) != generator.read(ids).generate(replace(drawn, seeds=(4, 5, 6)))
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt", "encoder-decoder"])
@@ -354,7 +354,7 @@ def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], a
     here = home(every_base[architecture])
     long, other = (here.tokens.prompt(text, 160) for text in PROMPTS[:2])
     rows, seeds = [long, long, other, long], (1, 2, 3, 4)
-    drawn, begun = Sampling(12, 1.5, 0.9, seeds), [here.tokens.ids(" so it is"), [], []]
+    drawn, prefixes = Sampling(12, 1.5, 0.9, seeds), [here.tokens.ids(" so it is"), [], []]
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
     passed: list[int] = []
     seen: list[list[int]] = []
@@ -374,9 +374,9 @@ def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], a
     assert read.generate(drawn) == apart
     alone = [
         here.generator.read([rows[place]]).score([0], [start], [choice])[0]
-        for place, start, choice in zip((3, 2, 1), begun, choices, strict=True)
+        for place, start, choice in zip((3, 2, 1), prefixes, choices, strict=True)
     ]
-    assert torch.allclose(torch.tensor(read.score([3, 2, 1], begun, choices)), torch.tensor(alone), atol=1e-4)
+    assert torch.allclose(torch.tensor(read.score([3, 2, 1], prefixes, choices)), torch.tensor(alone), atol=1e-4)
     passed.clear()
     seen.clear()
     here.generator.read(rows, lambda places: seen.append(places.tolist()), owners=["one", "one", "one", "other"])
@@ -389,55 +389,53 @@ def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], a
         assert windowed.generate(drawn) == apart
 
 
-def test_samples_of_students_that_share_a_pass_are_each_students_own(
-    every_base: dict[str, Base], tmp_path: Path
-) -> None:
+def test_students_that_share_a_pass_draw_what_each_draws_alone(every_base: dict[str, Base], tmp_path: Path) -> None:
     here, students = several(every_base["decoder"], tmp_path)
     rows = [replace(row, seed=seed) for row in rows_of(students) for seed in (1, 2)]
     decoding = Decoding(max_new_tokens=12, batch=len(rows), samples=2, temperature=1.5)
     alone = [generate_rows([row], decoding)[0].text for row in rows]
-    writer = here.generator
-    assert isinstance(writer, Decoder)
-    for piece in (writer.piece_tokens, 100):
-        writer.piece_tokens = piece
+    generator = here.generator
+    assert isinstance(generator, Decoder)
+    for piece in (generator.piece_tokens, 100):
+        generator.piece_tokens = piece
         assert [sample.text for sample in generate_rows(rows, decoding)] == alone
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt"])
 @pytest.mark.parametrize("room", [0, 3, SPARE_TOKENS])
-def test_prompts_read_in_pieces_are_continued_as_if_read_at_once(
+def test_reading_prompts_in_pieces_changes_no_text_and_no_score(
     every_base: dict[str, Base], architecture: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kard.student.generation.kv_cache.SPARE_TOKENS", room)
-    writer = home(every_base[architecture]).generator
-    assert isinstance(writer, Decoder)
-    assert writer.piece_tokens
+    generator = home(every_base[architecture]).generator
+    assert isinstance(generator, Decoder)
+    assert generator.piece_tokens
     tokens = Tokens.load(every_base[architecture].folder, decoder=True)
     ids = [tokens.prompt(text, 160) for text in (*PROMPTS, *PROMPTS[::-1])]
-    rows, begun = [5, 0, 3], [tokens.ids(" so it is"), [], tokens.ids(" so")]
+    rows, prefixes = [5, 0, 3], [tokens.ids(" so it is"), [], tokens.ids(" so")]
     choices = [[tokens.choice(f" {town}") for town in TOWNS] for _ in rows]
     seen: list[list[int]] = []
     made: list[tuple[list[Ids], list[list[float]]]] = []
-    for writer.piece_tokens in (None, 100, 1):
-        read = writer.read(ids, lambda rows: seen.append(rows.tolist()))
+    for generator.piece_tokens in (None, 100, 1):
+        read = generator.read(ids, lambda rows: seen.append(rows.tolist()))
         assert seen[-1] == list(range(6))
         seen.clear()
         written = read.generate(Sampling(12))
         seen.clear()
-        made.append((written, read.score(rows, begun, choices)))  # over what was read, not what was written
+        made.append((written, read.score(rows, prefixes, choices)))  # over what was read, not what was written
         assert seen == [rows, [row for row in rows for _ in TOWNS]]  # whoever adds to rows knows which
     once, *others = made
     for written, found in others:
         assert written == once[0]
         assert torch.allclose(torch.tensor(found), torch.tensor(once[1]), atol=1e-4)
-    writer.caches_all_tokens = False  # as if a cache had windows: read again with what was begun
-    alone = writer.read(ids, lambda rows: seen.append(rows.tolist()))
+    generator.caches_all_tokens = False  # as if a cache had windows: read again with what was prefixes
+    alone = generator.read(ids, lambda rows: seen.append(rows.tolist()))
     seen.clear()
-    assert torch.allclose(torch.tensor(alone.score(rows, begun, choices)), torch.tensor(once[1]), atol=1e-4)
+    assert torch.allclose(torch.tensor(alone.score(rows, prefixes, choices)), torch.tensor(once[1]), atol=1e-4)
     assert seen == [*([row] for row in rows), rows, [row for row in rows for _ in TOWNS]]
 
 
-def test_prompts_are_continued_once_and_scored_whenever(base: Base) -> None:
+def test_prompts_are_continued_once_and_scored_any_number_of_times(base: Base) -> None:
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
@@ -455,34 +453,36 @@ def test_prompts_are_continued_once_and_scored_whenever(base: Base) -> None:
         assert torch.allclose(torch.tensor(unkept), torch.tensor(before), atol=1e-4)
 
 
-def test_a_batch_has_room_for_the_keys_and_values_that_a_base_makes(
+def test_the_tokens_of_a_batch_follow_from_the_bytes_of_keys_and_values(
     every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("decoder", "gpt2", "opt"):
-        writer = home(every_base[name]).generator
-        assert isinstance(writer, Decoder)
-        _, _, kept = writer.prefill([[5, 6, 7]], ignore_rows, [None])
+        generator = home(every_base[name]).generator
+        assert isinstance(generator, Decoder)
+        _, _, kept = generator.prefill([[5, 6, 7]], ignore_rows, [None])
         layers = cast("list[Any]", kept.layers)
         held = sum(layer.keys[:, :, :3].nbytes + layer.values[:, :, :3].nbytes for layer in layers)
-        assert writer.max_tokens == (3 << 29) // (held // 3)
+        assert generator.max_tokens == (3 << 29) // (held // 3)
     encoded = home(every_base["encoder-decoder"]).generator
     assert encoded.max_tokens > 0
 
 
 @pytest.mark.parametrize("most", [1, 6])
-def test_options_are_scored_in_passes_of_few(base: Base, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_options_in_small_passes_changes_no_score(
+    base: Base, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = home(base)
     prompts = here.generator.read([here.tokens.prompt(text, 160) for text in PROMPTS])
-    begun = [here.tokens.ids(" so")] * 3
+    prefixes = [here.tokens.ids(" so")] * 3
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:many]] for many in (2, 3, 1)]
-    whole = prompts.score([2, 0, 1], begun, choices)
+    whole = prompts.score([2, 0, 1], prefixes, choices)
     monkeypatch.setattr("kard.student.generation.sampling.OPTIONS_PER_PASS", most)
-    for one, other in zip(prompts.score([2, 0, 1], begun, choices), whole, strict=True):
+    for one, other in zip(prompts.score([2, 0, 1], prefixes, choices), whole, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["decoder", "encoder-decoder"])
-def test_options_of_long_prompts_are_scored_in_passes_that_have_room(
+def test_fewer_options_of_long_prompts_are_scored_in_a_pass(
     name: str, every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = home(every_base[name])
@@ -529,7 +529,7 @@ def test_long_prompts_make_small_batches(base: Base, monkeypatch: pytest.MonkeyP
     assert len(sizes) == len({row.answer_only for row in rows})
 
 
-def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_growing_cache_holds_what_transformers_own_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kard.student.generation.kv_cache.SPARE_TOKENS", 2)
     plain, parts = DynamicLayer(), [DynamicLayer(), DynamicLayer()]
     states = torch.arange(3 * 2 * 4 * 2.0).view(3, 2, 4, 2)
@@ -547,7 +547,7 @@ def test_rows_may_leave_or_change_places_while_there_is_room_for_more(monkeypatc
         assert roomy.get_seq_length() == plain.get_seq_length()
 
 
-def test_what_is_turned_by_the_longest_row_of_a_batch_is_read_at_once() -> None:
+def test_prompts_are_read_at_once_if_rotary_embeddings_follow_the_longest_row() -> None:
     half = 64 * [1.0]  # a factor for each pair of a head's states
     for kind, more, read_at_once in (
         ("default", {}, False),
@@ -563,7 +563,7 @@ def test_what_is_turned_by_the_longest_row_of_a_batch_is_read_at_once() -> None:
             assert caches_all_tokens(SimpleNamespace(config=config)) is not read_at_once
 
 
-def test_a_cache_with_windows_is_read_at_once() -> None:
+def test_prompts_are_read_at_once_if_the_cache_has_windows() -> None:
     def of(**more: Any) -> Any:
         return SimpleNamespace(config=MistralConfig(num_hidden_layers=2, **more))
 
@@ -589,7 +589,7 @@ def test_groups_are_all_rows_in_order_and_as_many_as_fit(lengths: list[int], mos
         assert max(lengths[row] for row in (*piece, after[0])) * (len(piece) + 1) > most or len(piece) == many
 
 
-def test_one_token_is_attended_to_as_torch_does(every_base: dict[str, Base]) -> None:
+def test_attention_of_one_token_gives_the_texts_of_torchs_own(every_base: dict[str, Base]) -> None:
     base = every_base["decoder"]
     here = home(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
@@ -614,17 +614,17 @@ def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch
 
 def test_choices_are_scored_by_all_their_tokens(base: Base) -> None:
     here = home(base)
-    tokens, writer = here.tokens, here.generator
+    tokens, generator = here.tokens, here.generator
     choices = [[tokens.choice(f" {town}") for town in TOWNS], [tokens.choice(" x"), tokens.choice(" yes it is")]]
     prompts = [tokens.prompt(text, 160) for text in PROMPTS[1:]]
-    begun = [tokens.ids(" so"), tokens.ids(" and so on")]
-    scores = writer.read(prompts).score([0, 1], begun, choices)
-    loss = ModelLoss(writer.model, tokens.pad, decoder=base.kind == "decoder")
-    for prompt, start, row, score in zip(prompts, begun, choices, scores, strict=True):
-        # A target's loss is its negative log-probability; what was begun is taken off again.
+    prefixes = [tokens.ids(" so"), tokens.ids(" and so on")]
+    scores = generator.read(prompts).score([0, 1], prefixes, choices)
+    loss = ModelLoss(generator.model, tokens.pad, decoder=base.kind == "decoder")
+    for prompt, start, row, score in zip(prompts, prefixes, choices, scores, strict=True):
+        # A target's loss is its negative log-probability; what was prefixes is taken off again.
         for choice, found in zip(row, score, strict=True):
             whole = loss([Example(0, prompt, [*start, *choice])]) - loss([Example(0, prompt, start)])
-            # Processors with AMX add float32 products up in another order: 2.7e-5 of the value apart.
+            # Relative, since on processors with AMX the two ways are 0.003 apart at a score of -106.
             assert found == pytest.approx(-whole.item(), rel=1e-4)
 
 
@@ -691,7 +691,7 @@ def test_padding_and_batching_change_no_loss(base: Base) -> None:
     assert ways[0](short).item() < one_by_one[0]
 
 
-def test_the_head_reads_no_more_than_it_must(every_base: dict[str, Base]) -> None:
+def test_the_head_computes_logits_from_the_shortest_prompts_last_token_on(every_base: dict[str, Base]) -> None:
     seen: list[int] = []
 
     def note(_head: Any, given: tuple[torch.Tensor, ...]) -> None:
@@ -758,7 +758,7 @@ def test_dropout_reaches_the_low_rank_part_alone(every_base: dict[str, Base]) ->
     torch.testing.assert_close(gradient, x.grad)
 
 
-def test_states_beyond_the_room_are_computed_again(every_base: dict[str, Base]) -> None:
+def test_states_that_do_not_fit_the_cache_are_computed_again(every_base: dict[str, Base]) -> None:
     loaded = load_model(every_base["decoder"], torch.float32)
     batch = [Example(i, [5, 6, 7 + i], [8, 1]) for i in range(3)]
     small, large = LayerwiseLoss(loaded, 2, cache_bytes=5 * 32 * 4), LayerwiseLoss(loaded, 2)
@@ -767,7 +767,7 @@ def test_states_beyond_the_room_are_computed_again(every_base: dict[str, Base]) 
     assert (len(small._cache), len(large._cache)) == (1, 3)  # pyright: ignore[reportPrivateUsage]  # the point
 
 
-def test_a_build_that_layers_do_not_fit_trains_through_its_own_forward(
+def test_a_model_that_cannot_run_layer_by_layer_trains_through_its_own_forward(
     every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpt2 = every_base["gpt2"]
@@ -865,7 +865,7 @@ def config_keys(folder: Path) -> list[str]:
     return list(load_file(folder / WEIGHTS))
 
 
-def test_two_students_share_a_base_and_changing_between_them_wears_nothing_down(
+def test_two_students_share_a_base_and_switching_changes_no_text(
     base: Base, taught: Database, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded_base.cache_clear()
@@ -960,7 +960,7 @@ def test_a_changed_adapter_or_base_is_refused(
         load_model(replace(base, kind="encoder"), torch.float32)
 
 
-def test_the_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_nothing() -> None:
+def test_the_learning_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_nothing() -> None:
     rates = [learning_rate(step, 100) for step in range(100)]
     assert rates[4] == 1.0 == max(rates)
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
@@ -1001,7 +1001,7 @@ def test_epochs_take_other_rationales_while_they_last(taught: Database) -> None:
     assert [len(e) for e in pairs_by_epoch(found, StudentTraining(epochs=1, rationales=5))] == [10]
 
 
-def test_what_is_missing_names_the_command_that_makes_it(taught: Database) -> None:
+def test_an_error_for_missing_data_names_the_next_command(taught: Database) -> None:
     with pytest.raises(Missing, match="kard ground towns"):
         pairs_of(taught, "kard", index_id=None)
     with pytest.raises(Missing, match="kard ground towns"):
@@ -1018,7 +1018,7 @@ class NoModel:
 
 
 class Slow:
-    """A student that notes its batches and answers with each prompt's length."""
+    """A student that records its batches and answers with the length of each prompt."""
 
     name = "slow"
 
@@ -1068,7 +1068,7 @@ def request(prompt: str, **config: Any) -> dspy.lm15.Request:
     )
 
 
-def test_what_many_threads_ask_is_answered_in_full_batches_to_the_right_caller(slow: Any) -> None:
+def test_requests_of_many_threads_fill_batches_and_reach_the_right_callers(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=8))
     prompts = ["x" * i for i in range(1, 33)]
     with ThreadPoolExecutor(32) as pool:
@@ -1077,7 +1077,7 @@ def test_what_many_threads_ask_is_answered_in_full_batches_to_the_right_caller(s
     assert sorted(len(batch) for batch, _ in fake.batches) == [8, 8, 8, 8]
 
 
-def test_a_request_decodes_as_it_says_and_shares_no_batch_with_others(slow: Any) -> None:
+def test_requests_with_other_decoding_get_batches_of_their_own(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=8, max_new_tokens=50))
     asked = [{}, {"max_tokens": 9}, {"temperature": 0.5, "top_p": 0.6}, {"temperature": 0.0}]
     with ThreadPoolExecutor(4) as pool:
@@ -1086,7 +1086,7 @@ def test_a_request_decodes_as_it_says_and_shares_no_batch_with_others(slow: Any)
     assert seen == {(50, False, 1.0, 0.95), (9, False, 1.0, 0.95), (50, True, 0.5, 0.6)}
 
 
-def test_an_error_reaches_every_caller_of_its_batch_and_no_other(slow: Any) -> None:
+def test_an_error_reaches_the_callers_of_its_batch_alone(slow: Any) -> None:
     _, engine = slow(Decoding(batch=2))
     with pytest.raises(ValueError, match="a bad prompt"):
         engine.complete(request("bad"))
@@ -1096,7 +1096,7 @@ def test_an_error_reaches_every_caller_of_its_batch_and_no_other(slow: Any) -> N
         assert [type(future.exception()) for future in asked] == [ValueError, ValueError]
 
 
-def test_a_closed_engine_answers_nobody_and_leaves_nobody_waiting(slow: Any) -> None:
+def test_a_closed_engine_refuses_requests_and_leaves_none_waiting(slow: Any) -> None:
     _, engine = slow(Decoding(batch=1))
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(engine.complete, request("x")) for _ in range(3)]
@@ -1135,11 +1135,11 @@ def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[s
     assert here.flops(10, 5) == 2 * (reading * 10 + writing * 5)
 
 
-def test_an_encoder_decoder_writes_with_its_own_writer(every_base: dict[str, Base]) -> None:
+def test_an_encoder_decoder_has_its_own_generator(every_base: dict[str, Base]) -> None:
     assert isinstance(home(every_base["encoder-decoder"]).generator, EncoderDecoder)
 
 
-def test_shuffled_passages_are_the_same_ones_in_an_order_that_the_seed_decides(taught: Database) -> None:
+def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Database) -> None:
     def read(seed: int, *, shuffle: bool) -> list[tuple[str, ...]]:
         settings = StudentTraining(k=2, shuffle=shuffle, seed=seed)
         found = training_pairs(taught, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix")
@@ -1159,8 +1159,8 @@ def test_shuffled_passages_are_the_same_ones_in_an_order_that_the_seed_decides(t
 # Several students in one pass
 
 
-def worn(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
-    """A random adapter that changes what the base says."""
+def write_random_adapter(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
+    """Write a random adapter that changes the base's texts; return its folder."""
     torch.manual_seed(seed)
     settings = Lora(rank=2 + seed % 3, alpha=8, **lora)
     made = adapt_language_model(
@@ -1174,14 +1174,14 @@ def worn(base: Base, folder: Path, seed: int, **lora: Any) -> Path:
 
 
 def several(base: Base, folder: Path, **lora: Any) -> tuple[LoadedBase, list[Student]]:
-    """Four students of one base: three adapters of other ranks, and the base alone."""
+    """Return four students of one base: three adapters of different ranks, and the base alone."""
     here = home(base)
-    paths = [worn(base, folder / str(seed), seed, **lora) for seed in range(3)]
+    paths = [write_random_adapter(base, folder / str(seed), seed, **lora) for seed in range(3)]
     return here, [Student(here, path, SETTINGS, name=str(path)) for path in (*paths, None)]
 
 
 def rows_of(students: Sequence[Student]) -> list[Row]:
-    """Each student's rows among those of the others; some are answered by their letters' likelihood."""
+    """Return rows of all students in turn; some get the answer with the highest likelihood."""
     options = [TOWNS, TOWNS, ("yes", "no")]
     return [Row(s, p, o, 7) for p, o in zip(PROMPTS, options, strict=True) for s in students]
 
@@ -1223,7 +1223,7 @@ def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_ow
     every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, (one, other, third, bare) = several(every_base["decoder"], tmp_path)
-    dora = Student(here, worn(every_base["decoder"], tmp_path / "dora", 5, dora=True), SETTINGS)
+    dora = Student(here, write_random_adapter(every_base["decoder"], tmp_path / "dora", 5, dora=True), SETTINGS)
     own = unfreeze(load_model(every_base["decoder"], torch.float32), range(2, 4))
     for weight in trainable(own):
         torch.nn.init.normal_(weight, std=0.3)
@@ -1234,20 +1234,20 @@ def test_many_rows_of_one_student_dora_and_whole_weights_have_passes_of_their_ow
     alone = [
         generate(s, [r.prompt], [r.options], decoding, seeds=[r.seed])[0].text for r in rows for s in [r.student]
     ]
-    worn_on: list[Path | None] = []
+    activated: list[Path | None] = []
     activate = here.activate
 
     def noted(adapter: Path | None) -> None:
-        worn_on.append(adapter)
+        activated.append(adapter)
         activate(adapter)
 
     monkeypatch.setattr(here, "activate", noted)
     assert [s.text for s in generate_rows(rows, decoding)] == alone
-    assert worn_on == [dora.adapter, whole.adapter, third.adapter, None]
+    assert activated == [dora.adapter, whole.adapter, third.adapter, None]
     assert generate_rows([], decoding) == []
 
 
-def test_threads_that_ask_several_students_little_are_answered_together(
+def test_few_requests_to_each_of_several_students_share_a_batch(
     every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, students = several(every_base["decoder"], tmp_path)
@@ -1291,7 +1291,7 @@ def test_a_batch_is_of_one_student_with_many_rows_or_of_those_with_few(every_bas
 
 
 def threads_of(fake: Slow) -> list[str]:
-    """Notes the thread of each batch that it generates."""
+    """Return a list that receives the name of the thread of each batch."""
     threads: list[str] = []
     generate = fake.generate
 
@@ -1303,7 +1303,7 @@ def threads_of(fake: Slow) -> list[str]:
     return threads
 
 
-def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> None:
+def test_a_caller_may_answer_batches_in_its_own_thread(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=4))
     threads = threads_of(fake)
     with ThreadPoolExecutor(8) as pool, queue_of(fake.base).answer_here() as turn:
@@ -1316,7 +1316,7 @@ def test_who_waits_for_many_answers_may_answer_in_his_own_thread(slow: Any) -> N
     assert len(set(threads)) == 2
 
 
-def test_whoever_stops_the_answering_stops_it_and_its_askers(slow: Any) -> None:
+def test_an_interrupt_of_the_answering_thread_reaches_the_callers(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=4))
 
     def stopped(*_: Any, **__: Any) -> Any:
@@ -1332,7 +1332,7 @@ def test_whoever_stops_the_answering_stops_it_and_its_askers(slow: Any) -> None:
     assert engine.complete(request("x")).text.startswith("1 ")
 
 
-def test_a_thread_that_an_error_ends_leaves_nobody_waiting(slow: Any) -> None:
+def test_an_error_that_ends_the_thread_leaves_no_request_waiting(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=1))
     generate, errors = fake.generate, [SystemExit("the end")]
 
@@ -1348,7 +1348,7 @@ def test_a_thread_that_an_error_ends_leaves_nobody_waiting(slow: Any) -> None:
     assert sorted(type(error).__name__ for error in ended) == ["NoneType", "NoneType", "SystemExit"]
 
 
-def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) -> None:
+def test_the_queues_own_thread_ends_when_a_caller_answers(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=1))
     threads = threads_of(fake)
     engine.complete(request("x"))  # leaves a thread that waits for more
@@ -1359,7 +1359,7 @@ def test_a_thread_of_the_queue_makes_way_for_one_that_answers_itself(slow: Any) 
     assert threads[1:] == [threading.current_thread().name] * 4
 
 
-def test_a_base_whose_states_leave_float16_is_read_in_float32(
+def test_a_base_with_states_beyond_float16_is_loaded_in_float32(
     every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "dtype", always(torch.float16))
