@@ -78,7 +78,7 @@ def test_the_interval_is_of_the_difference_on_the_same_questions() -> None:
     (found,) = paired_bootstrap(ours, theirs)
     assert found.mean == pytest.approx(0.5, abs=0.03)
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / math.sqrt(200), rel=0.15)
-    assert found.significant
+    assert found.low > 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -90,7 +90,6 @@ def test_swapping_the_pair_mirrors_the_interval(values: list[tuple[float, float]
     assert one.low - 1e-9 <= one.mean <= one.high + 1e-9 or len(values) < 5
     (same,) = paired_bootstrap(ours, ours, draws=500)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
-    assert not same.significant
 
 
 def test_many_questions_are_drawn_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,11 +27,6 @@ class Difference:
     high: float
 
     @property
-    def significant(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
-    @property
     def short(self) -> str:
         """Return mean and interval for narrow tables: `+.140 [-.030, +.250]`."""
         mean, low, high = (f"{value:+.3f}".replace("0.", ".", 1) for value in (self.mean, self.low, self.high))
