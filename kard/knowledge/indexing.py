@@ -28,7 +28,7 @@ from kard.knowledge.splitting import split
 from kard.progress import SILENT, Progress
 from kard.records import Document, Passage
 
-BATCH = 2_000  # documents: large enough to make a batch's own cost vanish, small enough for a lively bar
+BATCH = 2_000  # passages: large enough to make a batch's own cost vanish, small enough for a lively bar
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ MAX_HELD_OUT = 100  # questions that a fusion is chosen on
 
 
 class DenseSearch:
-    """Search for a base's nearest passages by one encoder. Scores are dot products, higher is better."""
+    """Exact search for the nearest passages of a knowledge base by one encoder. Scores are dot products."""
 
     def __init__(self, kb: KnowledgeBase, embedder: Embedder) -> None:
         self.kb = kb

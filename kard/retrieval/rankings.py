@@ -30,7 +30,7 @@ class SearchResult:
 
 
 class HitsWriter:
-    """Writes the search results of one knowledge base into a store, a batch a transaction."""
+    """Writer of one knowledge base's search results into a store, a batch a transaction."""
 
     def __init__(self, db: Database, kb: KnowledgeBase) -> None:
         self._db = db

@@ -91,7 +91,7 @@ def vector_spec(db: Database, reranker: Reranker, reranker_id: str, pooling: Sco
     query = "select base, base_sha256, sha256 from rerankers where id = ?"
     base, base_sha256, sha256 = db.execute(query, [reranker_id]).fetchone()
     adapter = "" if reranker.has_passage_encoder else sha256
-    return VectorSpec.of(reranker.encoder, pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
+    return reranker.encoder.vector_spec(pooling, base=base, base_sha256=base_sha256, adapter_sha256=adapter)
 
 
 def attach_vectors(

@@ -73,7 +73,7 @@ def retrieve(
     *,
     progress: Progress = SILENT,
 ) -> int:
-    """Find the top kappa passages by BM25(question) of every question that lacks them; return how many did."""
+    """Find the top kappa passages by BM25 of every question that lacks them; return the number of questions."""
     missing = unsearched(db, record_index(db, kb), questions, settings)
 
     def search(question: tuple[int, str]) -> SearchResult:
@@ -123,7 +123,7 @@ def ground(
     *,
     progress: Progress = SILENT,
 ) -> int:
-    """Find the passages of every rationale that `ungrounded` names; return how many rationales lacked them.
+    """Find the passages of every rationale that `ungrounded` names; return the number of rationales.
 
     They are the top `depth` by BM25(rationale) and the question's own top `depth`, all in the order of
     BM25(rationale, passage).
