@@ -193,7 +193,7 @@ def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: 
 
 
 @pytest.mark.parametrize(
-    ("told", "kept"),
+    ("rationale", "shortened"),
     [
         ("It flows. Therefore, the answer is (C) a river.", "It flows."),
         ("It flows.\nAnswer: C", "It flows."),
@@ -202,5 +202,5 @@ def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: 
         ("The answer is plain to those who read. It flows.", "The answer is plain to those who read. It flows."),
     ],
 )
-def test_a_closing_that_only_says_the_answer_is_left_out(told: str, kept: str) -> None:
-    assert without_closing(told) == kept
+def test_a_closing_that_only_says_the_answer_is_left_out(rationale: str, shortened: str) -> None:
+    assert without_closing(rationale) == shortened

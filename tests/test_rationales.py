@@ -132,7 +132,7 @@ def test_a_long_text_is_shortened_among_many_and_whole_for_one_question(kard: Ru
 
 
 @pytest.mark.parametrize(
-    ("typed", "task", "said"),
+    ("typed", "task", "message"),
     [
         (["--question", "q9"], "choice", "see what there is with: kard rationales choice --quality"),
         (["--quality", "--teacher", "nobody"], "choice", "no such rationale of choice; ask a teacher with"),
@@ -140,10 +140,10 @@ def test_a_long_text_is_shortened_among_many_and_whole_for_one_question(kard: Ru
         ([], "nothing", "no task 'nothing'"),
     ],
 )
-def test_what_is_missing_is_named_in_one_line(kard: Run, typed: list[str], task: str, said: str) -> None:
+def test_what_is_missing_is_named_in_one_line(kard: Run, typed: list[str], task: str, message: str) -> None:
     done = kard(*typed, task=task)
     assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
-    assert said in done.output
+    assert message in done.output
 
 
 def test_vectors_alone_measure_nothing_and_say_so(kard: Run) -> None:
@@ -234,7 +234,7 @@ def test_each_teacher_and_split_has_a_line_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("The Eiffel Tower stands in Paris.", {"eiffel tower", "paris"}),
         ("Metals rust. Iron rusts, and so does pure Iron.", {"iron"}),  # a sentence's first word proves nothing
@@ -245,8 +245,8 @@ def test_each_teacher_and_split_has_a_line_of_its_own() -> None:
         ("", set[str]()),
     ],
 )
-def test_names_are_capitalised_words_and_numbers(text: str, found: set[str]) -> None:
-    assert names_in(text) == found
+def test_names_are_capitalised_words_and_numbers(text: str, expected: set[str]) -> None:
+    assert names_in(text) == expected
 
 
 def test_content_is_stems_without_common_words() -> None:
@@ -270,12 +270,12 @@ def test_any_text_can_be_measured(text: str) -> None:
 
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.integers(1, 5))
 def test_ngrams_are_every_run_of_words_or_a_whole_short_text(text: list[str], length: int) -> None:
-    found = ngrams(text, length)
+    every = ngrams(text, length)
     if len(text) >= length:
-        assert found == [tuple(text[i : i + length]) for i in range(len(text) - length + 1)]
+        assert every == [tuple(text[i : i + length]) for i in range(len(text) - length + 1)]
     else:
-        assert found == ([tuple(text)] if text else [])
-    assert all(f" {' '.join(run)} " in spaced(text) for run in found)
+        assert every == ([tuple(text)] if text else [])
+    assert all(f" {' '.join(run)} " in spaced(text) for run in every)
 
 
 def test_samples_are_apart_by_one_minus_the_cosine_of_their_vectors() -> None:
