@@ -184,7 +184,7 @@ def test_what_is_read_holds_title_and_text_as_they_are_and_no_id(title: str, tex
 def test_an_untrained_encoder_shares_its_vectors_with_an_untrained_reranker(base: Base) -> None:
     embedder = Embedder.of(base, max_length=30)
     encoder = Encoder.of(base, max_length=30)
-    spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
+    spec = encoder.vector_spec(base=base.spec, base_sha256=base.sha256)
     assert embedder.spec.id == spec.id
     passages = [Passage.of("d", i, WORDS[i], " ".join(WORDS[: i + 1])) for i in range(6)]
     theirs, ours = encode_passages(encoder, passages, spec), embedder.passages(passages)
@@ -210,7 +210,7 @@ def test_vectors_are_pooled_and_compared_as_the_family_does(base: Base, pooling:
     embedder = Embedder(
         encoder,
         encoder,
-        VectorSpec.of(encoder, family.pooling, base="b", base_sha256="b", form=family.passage),
+        encoder.vector_spec(family.pooling, base="b", base_sha256="b", form=family.passage),
         family.question,
     )
     texts = ["ant bee", "cat", "dog eel fox gnu hen"]  # of unlike lengths: padding must not count

@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from kard.encoders.vectors import TITLE_AND_TEXT, Vector, VectorSpec
 from kard.errors import NoBase
-from kard.models.hardware import device as default_device
-from kard.models.hardware import dtype, keep_memory, no_progress_bars
+from kard.models.hardware import device, dtype, keep_memory, no_progress_bars
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -42,17 +41,9 @@ class TextModel:
     base's files do not hold. They are random until they are trained, and an adapter must hold them whole.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        max_length: int,
-        device: torch.device | None = None,
-        new: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, max_length: int, new: Sequence[str] = ()) -> None:
         keep_memory()
-        self.device = device or default_device()
+        self.device = device()
         self.model: Any = model.to(self.device).eval()
         self.tokenizer = tokenizer
         positions = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
@@ -87,22 +78,12 @@ class TextModel:
 class Encoder(TextModel):
     """Vectors of texts, H wide."""
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        max_length: int,
-        device: torch.device | None = None,
-        new: Sequence[str] = (),
-    ) -> None:
-        super().__init__(model, tokenizer, max_length=max_length, device=device, new=new)
+    def __init__(self, model: Any, tokenizer: Any, *, max_length: int, new: Sequence[str] = ()) -> None:
+        super().__init__(model, tokenizer, max_length=max_length, new=new)
         self.width = int(model.config.hidden_size)
 
     @classmethod
-    def of(
-        cls, base: Base, *, max_length: int, projection: bool = False, device: torch.device | None = None
-    ) -> Encoder:
+    def of(cls, base: Base, *, max_length: int, projection: bool = False) -> Encoder:
         """Load the untrained encoder of a base, in float32. Raises NoBase.
 
         A `projection` maps every token's vector; it begins as the identity.
@@ -117,7 +98,21 @@ class Encoder(TextModel):
         if projection:
             model = _Projected(model)
         new = (PROJECTION,) if projection else ()
-        return cls(model, tokenizer, max_length=max_length, device=device, new=new)
+        return cls(model, tokenizer, max_length=max_length, new=new)
+
+    def vector_spec(
+        self,
+        pooling: str = "pooled",
+        *,
+        base: str,
+        base_sha256: str,
+        adapter_sha256: str = "",
+        form: str = TITLE_AND_TEXT,
+    ) -> VectorSpec:
+        """Return the spec of the vectors that the encoder gives with this pooling and form of a passage."""
+        return VectorSpec(
+            base, base_sha256, adapter_sha256, pooling, max_length=self.max_length, form=form, width=self.width
+        )
 
     def vectors(self, texts: Sequence[str], pooling: str = "pooled", *, fast: bool = False) -> list[Vector]:
         """Return the vectors of texts in half precision, without gradients.
@@ -220,7 +215,7 @@ class CrossEncoder(TextModel):
     """
 
     @classmethod
-    def of(cls, base: Base, *, max_length: int, device: torch.device | None = None, seed: int = 0) -> CrossEncoder:
+    def of(cls, base: Base, *, max_length: int, seed: int = 0) -> CrossEncoder:
         """Load the untrained cross-encoder of a base, in float32. Raises NoBase.
 
         `seed` draws the head if the base lacks one.
@@ -234,7 +229,7 @@ class CrossEncoder(TextModel):
                 base, Auto, "cross-encoder", num_labels=1, ignore_mismatched_sizes=True
             )
         model.config.pad_token_id = tokenizer.pad_token_id  # a decoder finds its last token by it
-        return cls(model, tokenizer, max_length=max_length, device=device, new=new)
+        return cls(model, tokenizer, max_length=max_length, new=new)
 
     def pair_scores(self, questions: Sequence[str], passages: Sequence[str], *, fast: bool = False) -> Tensor:
         """Return the score of each pair, (N,), higher is better, with gradients where the model has them.

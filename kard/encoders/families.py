@@ -85,7 +85,7 @@ class Embedder:
         family = family_of(base.spec)
         length = max_length or family.max_length
         encoder = _encoder(base, length)
-        spec = VectorSpec.of(encoder, family.pooling, base=base.spec, base_sha256=base.sha256, form=family.passage)
+        spec = encoder.vector_spec(family.pooling, base=base.spec, base_sha256=base.sha256, form=family.passage)
         return cls(encoder, encoder if questions is None else _encoder(questions, length), spec, family.question)
 
     def questions(self, texts: Sequence[str]) -> NDArray[np.float32]:

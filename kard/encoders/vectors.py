@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import finalize
 
 import numpy as np
@@ -26,9 +25,6 @@ from kard.errors import BadInput
 from kard.models.bases import cache_folder
 from kard.progress import SILENT, Progress
 from kard.records import Passage, digest
-
-if TYPE_CHECKING:
-    from kard.encoders.encoder import Encoder
 
 Vector = NDArray[np.float16]
 """(H,) for a pooled passage, (T tokens, H) for late interaction; rounding costs 1e-4 of a cosine."""
@@ -66,20 +62,6 @@ class VectorSpec:
     form: str = TITLE_AND_TEXT  # how a passage is written for the encoder
     precision: str = "float32"  # of the computation; vectors are stored in half precision
     width: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        encoder: Encoder,
-        pooling: str = "pooled",
-        *,
-        base: str,
-        base_sha256: str,
-        adapter_sha256: str = "",
-        form: str = TITLE_AND_TEXT,
-    ) -> VectorSpec:
-        """Return the spec of the vectors that an encoder makes with this pooling and form."""
-        return cls(base, base_sha256, adapter_sha256, pooling, encoder.max_length, form=form, width=encoder.width)
 
     @property
     def id(self) -> str:
@@ -289,9 +271,6 @@ class VectorCache:
         self.size = 0  # bytes held
         self._vectors: OrderedDict[str, Vector] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._vectors)
-
     def get(self, text: str) -> Vector | None:
         """Return the vector of a text, None when it is not held. It becomes the most recently used."""
         vector = self._vectors.get(text)
@@ -314,8 +293,8 @@ class VectorCache:
 class DiskCache(VectorCache):
     """A cache that first looks among the vectors on disk, for the passages that were announced."""
 
-    def __init__(self, encodings: Encodings, limit: int = 256 << 20) -> None:
-        super().__init__(limit)
+    def __init__(self, encodings: Encodings) -> None:
+        super().__init__()
         self._encodings = encodings
         self._announced: dict[str, Vector] = {}
 
