@@ -18,7 +18,7 @@ from kard.cli import main
 from kard.db import open_store
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.models import bases
-from kard.pipeline.demo import Size
+from kard.pipeline.demo import QUICK, Size
 from kard.records import LETTERS
 
 PLACES = {
@@ -158,9 +158,9 @@ def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
         return replace(real(str(world / kind[spec])), spec=spec)
 
     monkeypatch.setattr(bases, "resolve", tiny)
-    told, usual = CliRunner().invoke(main, ["demo", "--help"]).output, Size()
-    for number in (usual.train, usual.test, usual.passages):
-        assert f"[default: {number}]" in " ".join(told.split())
+    help_text, usual = " ".join(CliRunner().invoke(main, ["demo", "--help"]).output.split()), Size()
+    for name in ("train", "test", "passages"):
+        assert f"[default: {getattr(usual, name)}; {getattr(QUICK, name)} with --quick]" in help_text
     size = ("--quick", "--train", "6", "--test", "5", "--passages", "400", "--quiet")
     first = kard(world, "demo", *size)
     assert "400 passages" in first.output
