@@ -73,8 +73,8 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
 
 def _shareable(adapters: Sequence[Path | None]) -> dict[Path | None, LowRank | None]:
     """Return the adapters that can be added to a layer's output: no whole weights, and no DoRA, which is no sum."""
-    read = {adapter: LowRank.read(adapter) if adapter else None for adapter in adapters if not is_whole(adapter)}
-    return {adapter: low_rank for adapter, low_rank in read.items() if low_rank is None or not low_rank.merged_only}
+    low_rank = {a: LowRank.read(a) if a else None for a in adapters if not is_whole(a)}
+    return {a: matrices for a, matrices in low_rank.items() if matrices is None or not matrices.merged_only}
 
 
 def generate_batches(

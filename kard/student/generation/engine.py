@@ -70,12 +70,6 @@ class StudentEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> StudentEngine:
         return self
 
-    def __enter__(self) -> StudentEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _decoding(self, request: Request) -> Decoding:
         config, decoding = request.config, self.decoding
         if config.max_tokens is not None:
@@ -112,16 +106,16 @@ class EngineLM(dspy.LM):
 
     def __init__(self, student: Student, decoding: Decoding) -> None:
         engine = StudentEngine(student, decoding)
-        drawn: dict[str, Any] = {}
+        sampling: dict[str, Any] = {}
         if decoding.samples > 1:
-            drawn = {"n": decoding.samples, "temperature": decoding.temperature}
+            sampling = {"n": decoding.samples, "temperature": decoding.temperature}
         super().__init__(
             student.name,
             engine=engine,
             async_engine=AsyncStudentEngine(engine),
             cache=False,
             num_retries=0,
-            **drawn,
+            **sampling,
         )
 
     def close(self) -> None:
