@@ -118,6 +118,20 @@ def test_imports_run_downwards() -> None:
     assert not upward, "\n".join(upward)
 
 
+def test_the_folders_and_files_of_the_package_stand_on_few_floors() -> None:
+    """A folder or file of kard/ stands one floor above the highest of those that it imports."""
+    rooms: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        room = ".".join(module.split(".")[:2])
+        below = {".".join(other.split(".")[:2]) for other in imports(file)}
+        rooms[room] = rooms.get(room, set()) | below - {room}
+    floors: dict[str, int] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        floors[room] = 1 + max((floors[below] for below in rooms[room]), default=0)
+    assert len(rooms) <= 34
+    assert max(floors.values()) <= 11
+
+
 def test_programs_import_the_vocabulary_alone() -> None:
     assert {f"{f.name}: {m}" for f in files("programs") for m in imports(f) - OF_PROGRAMS} == set()
 
