@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vectors import Encodings, VectorSpec
+from kard.encoders.vectors import Encodings
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import resolve
 from kard.records import Passage
@@ -63,20 +63,20 @@ def official(encoder: Encoder, questions: Sequence[str], lists: Sequence[Sequenc
         states = encoder.model(**tokens).last_hidden_state.float()
         return functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
 
-    found: Scores = []
+    scores: Scores = []
     with torch.inference_mode():
         for question, passages in zip(questions, lists, strict=True):
-            asked = vectors([question])
-            read = vectors([passage_text(p) for p in passages])
-            found.append((read @ asked[0]).numpy())
-    return found
+            question_vector = vectors([question])
+            passage_vectors = vectors([passage_text(p) for p in passages])
+            scores.append((passage_vectors @ question_vector[0]).numpy())
+    return scores
 
 
 def ours(
     reranker: Reranker, encodings: Encodings, questions: Sequence[str], lists: Sequence[list[Passage]]
 ) -> Scores:
     """As `kard run` ranks: what has no vector is encoded, once each, then all are compared."""
-    passages = {p.id: p for some in lists for p in some}
+    passages = {p.id: p for candidates in lists for p in candidates}
     attach_vectors(reranker, encodings, list(passages), lambda ids: [passages[i] for i in ids])
     return scores_of(reranker, questions, lists)
 
@@ -107,13 +107,13 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
     base = resolve(ENCODER_BASE)
     encoder = Encoder.of(base, max_length=PADDED)
     reranker = Reranker(encoder)
-    distinct = len({p.id for some in lists for p in some})
+    distinct = len({p.id for passages in lists for p in passages})
     print(f"{len(questions)} questions, {distinct:,} distinct passages, {torch.get_num_threads()} threads")
     encoder.pooled([passage_text(p) for p in lists[0][:4]])  # what a first call sets up is nobody's time
     clocks = {name: Clock() for name in ("official", "uncached", "cached")}
     with clocks["official"].running():
         theirs = official(encoder, questions[:slow], lists[:slow])
-    spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
+    spec = encoder.vector_spec(base=base.spec, base_sha256=base.sha256)
     with TemporaryDirectory() as folder:
         encodings = Encodings(Path(folder), spec)
         with clocks["uncached"].running():
@@ -122,12 +122,12 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
             scores = ours(reranker, encodings, questions, lists)
         size = sum(f.stat().st_size for f in Path(folder).iterdir())
         encodings.close()
-    asked = {"official": len(theirs), "uncached": len(questions), "cached": len(questions)}
-    speeds = {name: asked[name] / clock.wall for name, clock in clocks.items()}
+    counts = {"official": len(theirs), "uncached": len(questions), "cached": len(questions)}
+    speeds = {name: counts[name] / clock.wall for name, clock in clocks.items()}
     for name, clock in clocks.items():
         times = speeds[name] / speeds["official"]
         print(
-            f"{name:<9} {asked[name]:>4} questions {clock.wall:8.2f} s {clock.cpu:8.2f} CPU s"
+            f"{name:<9} {counts[name]:>4} questions {clock.wall:8.2f} s {clock.cpu:8.2f} CPU s"
             f" {speeds[name]:9.3f} questions/s {times:8.1f}x"
         )
     first, ten, widest = swapped(theirs, scores[: len(theirs)])
@@ -141,7 +141,7 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("knowledge", type=Path)
-    parser.add_argument("questions", type=Path, help="JSON lines with question and split; dev is asked")
+    parser.add_argument("questions", type=Path, help="JSON lines with question and split; dev is counts")
     parser.add_argument("--count", type=int, default=40, help="questions")
     parser.add_argument("--slow", type=int, default=5, help="of them for the official way")
     parser.add_argument("--candidates", type=int, default=100)
