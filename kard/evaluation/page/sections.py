@@ -82,14 +82,10 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
         header[2:2] = ["over seeds"]
     body: list[list[object]] = []
     for line in lines:
-        name = (
-            line.method
-            if line.baseline
-            else f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
-        )
-        cells = [
-            percent(s.value) if line.baseline else with_interval(s) for s in (line.shares[kind] for kind in kinds)
-        ]
+        name = f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
+        cells = [with_interval(line.shares[kind]) for kind in kinds]
+        if line.baseline:
+            name, cells = line.method, [percent(line.shares[kind].value) for kind in kinds]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
         body.append([name, *cells, "" if line.baseline else line.unread])
