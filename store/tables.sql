@@ -102,6 +102,7 @@ create table rerankers (            -- trained rerankers; their adapters lie bes
     experiment text not null default '', -- name of the comparison that it was trained for, '' for a task's own
     settings text not null,
     data_sha256 text not null,      -- hash of the rationales and candidates that it was trained on
+    recipe text not null default '{}', -- JSON: all that went into it; its hash is the id
     questions integer not null,     -- number of questions that it was trained on
     metrics text not null,          -- JSON: loss of each step, Hits@k on held-out questions before and after
     path text not null,             -- folder of the adapter, relative to the store's own folder
@@ -163,6 +164,7 @@ create table students (             -- trained students; their adapters lie besi
     base_sha256 text not null,
     settings text not null,
     data_sha256 text not null,      -- hash of the training examples
+    recipe text not null default '{}', -- JSON: all that went into it; its hash is the id
     seed integer not null,
     examples integer not null,      -- number of training examples
     tokens integer not null,        -- tokens of prompts and targets in training

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
         "passages",
         "progress",
         "questions",
+        "recipes",
         "records",
         "schema",
         "tasks",

@@ -484,13 +484,13 @@ def test_without_evidence_the_first_three_by_the_rationale_are_needed(store: Dat
 
 def test_other_rationales_scores_or_questions_make_other_data(store: Database) -> None:
     World(store, train=3)
-    first = dataset(store).sha256
-    assert dataset(store).sha256 == first
-    assert dataset(store, limit=2).sha256 != first
+    first = dataset(store).data.sha256
+    assert dataset(store).data.sha256 == first
+    assert dataset(store, limit=2).data.sha256 != first
     store.execute("update hits set bm25 = bm25 + 1")
-    second = dataset(store).sha256
+    second = dataset(store).data.sha256
     store.execute("update rationales set text = text || '!'")
-    assert len({first, second, dataset(store).sha256}) == 3
+    assert len({first, second, dataset(store).data.sha256}) == 3
 
 
 def test_nothing_grounded_names_the_next_command(store: Database, base: Base, adapters: Path) -> None:

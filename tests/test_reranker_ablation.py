@@ -196,7 +196,7 @@ def test_a_comparison_is_made_once_and_printed_in_three_forms(world: Path, monke
     ((index, data),) = db.execute("select distinct index_id, data_sha256 from rerankers").fetchall()
     others = read_dataset(db, QuestionSet("gates", "train"), index, skip=3)
     assert [question.key for question in others.questions] == [f"q{n}" for n in range(3, 9)]
-    assert data == others.sha256
+    assert data == others.data.sha256
     ranked = db.execute(
         "select distinct q.key from rerank_scores s join retrievals r on r.id = s.retrieval_id"
         " join questions q on q.id = r.question_id order by 1"

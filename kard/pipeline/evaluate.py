@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kard.config import METHODS, RERANKED, RETRIEVERS, require
-from kard.db import open_store, rows, value
+from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.evaluation.condition import Condition
@@ -20,7 +20,7 @@ from kard.evaluation.condition_names import joined, matching
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import run_step, run_steps
-from kard.pipeline.students import train_student
+from kard.pipeline.students import check_silver, train_student
 from kard.retrieval.live import LiveRetriever, fusion_for
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Plan:
             if run.options.reads:
                 run_steps(run, "find")
                 if "silver" in run.options.retrievers:
-                    _check_silver(run)
+                    check_silver(run)
         about = "let stored students answer under many retrievers"
         return run_step(self.run, Step("evaluate", "answer", about, self._state, self._answer_all, drop=""))
 
@@ -254,16 +254,3 @@ def plan(run: Run, students: Sequence[StudentRef], retrievers: Sequence[str], re
             for retriever in (dict.fromkeys(retrievers) if METHODS[student.method].reads else ("none",))
         ),
     )
-
-
-def _check_silver(run: Run) -> None:
-    """Raise Missing unless every evaluated question has passages that a rationale found.
-
-    An upper bound over some of the questions would be compared with rows over all of them.
-    """
-    without = value(run.db, "internal/count_without_silver", **run.evaluated.parameters, index=run.index_id)
-    if without:
-        raise Missing(
-            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
-            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
-        )

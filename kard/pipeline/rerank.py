@@ -6,10 +6,11 @@ import json
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from kard.db import value
+from kard.db import rows, value
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, evaluated_ids
+from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.questions import QuestionSet
+from kard.recipes import read_recipe
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -45,43 +46,48 @@ def fusion_of(db: Database, retriever_id: str) -> Fusion:
 
 
 def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
-    """Return the training questions that did not teach this reranker; none if its data have changed since."""
+    """Return the training questions that did not teach this reranker; none if its data have changed since.
+
+    What was held out is told by the seed and the share in the reranker's own recipe, not by those of the run: a
+    student of another seed may read by it.
+    """
+    from kard.reranker.dataset import read_dataset
     from kard.retrieval.fusion import read_labels
 
-    dataset = _dataset(run)
-    if _data_of(run, reranker_id) != dataset.sha256:
+    row = run.db.execute("select recipe from rerankers where id = ?", [reranker_id]).fetchone()
+    recipe = read_recipe(row[0])
+    data, settings = recipe["data"], recipe["settings"]
+    questions = QuestionSet(run.name, "train", data["limit"])
+    dataset = read_dataset(run.db, questions, data["index"], teacher_id=data["teacher"], skip=data["skip"])
+    if dataset.data.sha256 != data["sha256"]:
         return []
-    settings = run.options.settings.reranker
-    _, held_out = dataset.split(settings.seed, settings.held_out)
+    _, held_out = dataset.split(settings["seed"], settings["held_out"])
     keys = {question.key for question in held_out}
-    labels = read_labels(run.db, run.name, run.index_id, teacher_id=run.teacher_id)
+    labels = read_labels(run.db, run.name, run.index_id, teacher_id=data["teacher"])
     return [label for label in labels if label.key in keys]
 
 
 def _dataset(run: Run) -> RerankerDataset:
     from kard.reranker.dataset import read_dataset
 
-    questions = QuestionSet(run.name, "train", run.options.train_limit)
-    return read_dataset(run.db, questions, run.index_id, teacher_id=run.teacher_id)
-
-
-def _data_of(run: Run, reranker_id: str) -> str:
-    return run.db.execute("select data_sha256 from rerankers where id = ?", [reranker_id]).fetchone()[0]
+    return read_dataset(run.db, run.trained_on, run.index_id, teacher_id=run.teacher_id)
 
 
 def _reranker_state(run: Run) -> State:
-    """Tell whether a reranker was trained with these settings, and whether its data have changed since."""
-    reranker_id = run.resolved.reranker
+    """Tell whether a reranker was trained with these settings on these data; else in what the last one differs."""
     trained = value(run.db, "internal/count_rerankers", task=run.name)
-    if reranker_id is None:
+    if run.resolved.reranker is not None:
+        return State("reranker", 1, 0, trained - 1)
+    earlier = rows(run.db, "internal/last_reranker", task=run.name)
+    if not earlier or run.resolved.reranker_data is None:
         return State("reranker", 0, 1, trained)
-    changed = _data_of(run, reranker_id) != _dataset(run).sha256
-    note = "trained on other rationales or passages" if changed else ""
-    return State("reranker", int(not changed), 0, trained - int(not changed), note)
+    recipe = read_recipe(earlier[0]["recipe"])
+    note = differs(recipe, run.options.settings.reranker, run.resolved.reranker_data)
+    return State("reranker", 0, 1, trained, f"the last one: {note}")
 
 
 def _reranker(run: Run) -> int:
-    """Train the reranker unless one was trained with these settings."""
+    """Train the reranker unless one was trained with these settings on these data."""
     if run.resolved.reranker is not None:
         return 0
     train_reranker(run)

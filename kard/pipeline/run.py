@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, TaskSettings, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Method, Settings, TaskSettings, require
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
+from kard.recipes import TrainingData
 from kard.records import canonical
 from kard.tasks import Task
 
@@ -89,6 +90,8 @@ class Resolved:
     reranker: str | None = None
     retrievers: Mapping[str, str | None] = field(default_factory=dict[str, str | None])  # fused, dense, hybrid
     students: Mapping[tuple[str, str], str | None] = field(default_factory=dict[tuple[str, str], str | None])
+    reranker_data: TrainingData | None = None  # what a reranker would be trained on; None without candidates
+    student_data: Mapping[str, TrainingData] = field(default_factory=dict[str, TrainingData])  # by method
 
 
 @dataclass
@@ -183,13 +186,20 @@ class Run:
         except Missing:
             index = None
         teachers = self._teachers()
-        reranker = self._reranker(index)
+        teacher = next(iter(teachers)) if len(set(teachers.values())) == 1 else None
+        reranker_data = self._reranker_data(index, teacher) if self.options.reranks else None
+        reranker = self._reranker(index, reranker_data)
+        methods = {method: METHODS[method] for _, method in self.students() if METHODS[method].trained}
+        data = {name: self._student_data(method, index, teacher) for name, method in methods.items()}
+        student_data = {name: found for name, found in data.items() if found is not None}
         return Resolved(
             index=index,
             teachers=teachers,
             reranker=reranker,
             retrievers={kind: self._retriever(kind, reranker) for kind in RANKED},
-            students={pair: self._student(*pair, teachers) for pair in self.students()},
+            students={pair: self._student(*pair, teacher, student_data) for pair in self.students()},
+            reranker_data=reranker_data,
+            student_data=student_data,
         )
 
     def refresh(self) -> None:
@@ -233,7 +243,9 @@ class Run:
 
     def student_id(self, size: str, method: str) -> str | None:
         """Return the id of the student of that size and method with these settings, None if there is none."""
-        return self._student(size, method, self.resolved.teachers)
+        teachers = self.resolved.teachers
+        teacher = next(iter(teachers)) if len(set(teachers.values())) == 1 else None
+        return self._student(size, method, teacher, self.resolved.student_data)
 
     def student_settings(self, method: str, teacher_id: str | None = None) -> str:
         """Return the `settings` column of a student of that method; `teacher_id` wrote the examples it is shown."""
@@ -278,17 +290,44 @@ class Run:
         chosen = self.options.teacher
         return {i: name for i, name in teachers.items() if chosen is None or name == chosen.name}
 
-    def _reranker(self, index: str | None) -> str | None:
+    def _reranker_data(self, index: str | None, teacher: str | None) -> TrainingData | None:
+        """Return what a reranker would be trained on now, None if there is nothing."""
+        if index is None or teacher is None:
+            return None
+        from kard.reranker.dataset import read_dataset
+
+        try:
+            return read_dataset(self.db, self.trained_on, index, teacher_id=teacher).data
+        except Missing:
+            return None
+
+    def _student_data(self, method: Method, index: str | None, teacher: str | None) -> TrainingData | None:
+        """Return what a student of that method would be trained on now, None if there is nothing."""
+        if teacher is None or (method.reads and index is None):
+            return None
+        from kard.student.examples import student_data
+
+        settings = self.options.settings.student
+        index = index if method.reads else None
+        try:
+            where = (self.db, self.task, self.trained_on, method, settings)
+            return student_data(*where, index_id=index, teacher_id=teacher)[1]
+        except Missing:
+            return None
+
+    def _reranker(self, index: str | None, data: TrainingData | None) -> str | None:
+        """Return the reranker that was named, else the one of these settings and data, else perhaps any."""
         if self.options.reranker:
             return self.options.reranker
         settings = self.options.settings.reranker
-        trained = value(
+        trained = data and value(
             self.db,
             "internal/reranker_of_settings",
             task=self.name,
             base=self.encoder,
             index=index,
             settings=settings_column(settings),
+            data=data.sha256,
         )
         if trained is None and self.options.any_reranker:
             trained = value(self.db, "internal/newest_reranker", task=self.name, index=index, seed=settings.seed)
@@ -308,9 +347,12 @@ class Run:
             task=self.name,
         )
 
-    def _student(self, size: str, method: str, teachers: Mapping[str, str]) -> str | None:
-        # Examples of several teachers have not been chosen from yet: no student was shown them.
-        teacher = next(iter(teachers)) if METHODS[method].shots and len(set(teachers.values())) == 1 else None
+    def _student(
+        self, size: str, method: str, teacher: str | None, student_data: Mapping[str, TrainingData]
+    ) -> str | None:
+        data = student_data.get(method)
+        if METHODS[method].trained and data is None:
+            return None  # nothing to train on: whatever was trained before was trained on something else
         return value(
             self.db,
             "internal/student_of_settings",
@@ -318,7 +360,8 @@ class Run:
             size=size,
             base=self.base_of(size),
             method=method,
-            settings=self.student_settings(method, teacher),
+            settings=self.student_settings(method, teacher if METHODS[method].shots else None),
+            data=data and data.sha256,
         )
 
 

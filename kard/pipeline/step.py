@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
+from kard.config import Settings
 from kard.pipeline.run import Run
+from kard.recipes import Recipe, TrainingData, differences
+from kard.records import canonical
 
 Kind = Literal["teach", "find", "train", "answer", "check"]
 """What a step makes: rationales, which may cost money; orders of passages; adapters; answers; warnings."""
@@ -44,6 +48,12 @@ class Step:
     def paid(self) -> bool:
         """Whether its results may have cost money: `rebuild` keeps them unless told otherwise."""
         return self.kind == "teach"
+
+
+def differs(recipe: Recipe, settings: Settings, data: TrainingData) -> str:
+    """Return in words how what was made before differs from what these settings and data would make now."""
+    now = {**recipe, "settings": json.loads(canonical(settings.values())), "data": asdict(data)}
+    return "; ".join(differences(recipe, now))
 
 
 def evaluated_ids(run: Run) -> list[int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from kard.config import METHODS
-from kard.db import value
+from kard.db import rows, value
+from kard.errors import Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, evaluated_ids
+from kard.pipeline.step import State, Step, differs, evaluated_ids
+from kard.recipes import read_recipe
 
 
 def train_student(run: Run, size: str, method: str) -> str:
@@ -43,12 +45,25 @@ def train_student(run: Run, size: str, method: str) -> str:
 
 
 def _student_state(run: Run) -> State:
-    """Count students trained with these settings, and those to come."""
+    """Count students of these settings and data, and those to come; note how the last ones differ."""
     students = run.resolved.students
     missing = sum(student is None for student in students.values())
     current = sum(METHODS[method].trained for (_, method), student in students.items() if student is not None)
     trained = value(run.db, "internal/count_students", task=run.name)
-    return State("students", len(students) - missing, missing, trained - current)
+    note = "; ".join(
+        filter(None, (_last_differs(run, *pair) for pair, student in students.items() if student is None))
+    )
+    return State("students", len(students) - missing, missing, trained - current, note)
+
+
+def _last_differs(run: Run, size: str, method: str) -> str:
+    """Return in words how the last student of that size and method differs from the one that is missing."""
+    data = run.resolved.student_data.get(method)
+    earlier = rows(run.db, "internal/last_student", task=run.name, size=size, method=method)
+    if data is None or not earlier:
+        return ""
+    note = differs(read_recipe(earlier[0]["recipe"]), run.options.settings.student, data)
+    return f"{size} {method}, the last one: {note}"
 
 
 def _student(run: Run) -> int:
@@ -73,6 +88,8 @@ def _answer(run: Run) -> int:
     """Let every student answer what it has not, under each of its conditions."""
     from kard.student.generation.student import load_student
 
+    if run.options.reads_from("silver"):
+        check_silver(run)
     added = 0
     for condition in run.conditions():
         if unanswered(run.db, run.name, condition, run.options.limit):
@@ -80,6 +97,20 @@ def _answer(run: Run) -> int:
             pairs = [(student, condition)]
             added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
     return added
+
+
+def check_silver(run: Run) -> None:
+    """Raise Missing unless every evaluated question has passages that a rationale found.
+
+    A student would answer the others without passages, and an upper bound over some of the questions would be
+    compared with rows over all of them.
+    """
+    without = value(run.db, "internal/count_without_silver", **run.evaluated.parameters, index=run.index_id)
+    if without:
+        raise Missing(
+            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
+            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
+        )
 
 
 STUDENT = Step(

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.config import SILVER_DEPTH
+from kard.config import SILVER_DEPTH, RerankerTraining
 from kard.db import rows, sql
 from kard.encoders.encoder import Encoder, encode_passages, passage_text
 from kard.encoders.vectors import open_encodings
@@ -26,6 +26,7 @@ from kard.errors import Missing
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
+from kard.recipes import Recipe, TrainingData, recipe_of
 from kard.records import Passage, digest
 from kard.reranker.candidates import Candidates, TrainingQuestion
 
@@ -47,11 +48,22 @@ class RerankerDataset:
     """Everything that one training reads."""
 
     task: str
-    index_id: str  # of the knowledge base in which the candidates were found
     questions: tuple[TrainingQuestion, ...]
     texts: tuple[str, ...]  # of the passages, as the encoder reads them
-    sha256: str  # of questions, rationales and candidates with their scores
+    data: TrainingData  # its hash covers questions, rationales and candidates with their scores
     ids: tuple[str, ...] = ()  # of the passages, in the knowledge base; () when they are in none
+
+    def recipe(self, base: Base, settings: RerankerTraining, experiment: str = "") -> Recipe:
+        """Return the recipe of the reranker that this base becomes with these settings."""
+        return recipe_of(
+            "reranker",
+            self.data,
+            task=self.task,
+            base=base.spec,
+            base_sha256=base.sha256,
+            settings=settings.values(),
+            experiment=experiment,
+        )
 
     def split(self, seed: int, share: float = 0.1) -> tuple[list[TrainingQuestion], list[TrainingQuestion]]:
         """Return the questions to train on, and a share to measure on.
@@ -99,7 +111,9 @@ def read_dataset(
         raise Missing(f"no candidates to train a reranker of {name} on; find them with: kard ground {name}")
     passages = read_passages(db, list(numbers))
     texts = tuple(passage_text(passages[i]) for i in numbers)
-    return RerankerDataset(questions.task, index_id, tuple(read), texts, data.hexdigest(), tuple(numbers))
+    count = sum(len(question.rationales) for question in read)
+    source = TrainingData(data.hexdigest(), len(read), count, teacher_id, index_id, questions.limit, skip)
+    return RerankerDataset(questions.task, tuple(read), texts, source, tuple(numbers))
 
 
 def _candidates(rows: Sequence[tuple[str, float, int, int | None]], numbers: dict[str, int]) -> Candidates:

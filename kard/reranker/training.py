@@ -21,7 +21,8 @@ from kard.encoders.encoder import CrossEncoder, Encoder
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.models.lora import learning_rate, trainable
 from kard.progress import SILENT, Advance, Progress
-from kard.records import canonical, digest
+from kard.recipes import recipe_column, recipe_id
+from kard.records import canonical
 from kard.reranker.candidates import CandidateSet, TrainingQuestion, annealed, draw
 from kard.reranker.dataset import CandidatePassages, RerankerDataset, VectorsOf, stored_vectors
 from kard.reranker.loss import loss_of
@@ -46,13 +47,14 @@ def train_reranker(
 ) -> str:
     """Train a reranker on the dataset, write it below `adapters` and record it; return its id.
 
-    The id is a hash of the task, the base's weights, the data and the settings. If such a reranker was trained
-    before, its id is returned at once. One that is trained for an `experiment` has an id of its own, and no run
-    uses it. `knowledge` is the folder of the knowledge base: vectors of passages that do not learn are kept there.
+    The id is the hash of the recipe: the task, the base's weights, the data and the settings. If such a reranker
+    was trained before, its id is returned at once. One that is trained for an `experiment` has an id of its own,
+    and no run uses it. `knowledge` is the folder of the knowledge base: vectors of passages that do not learn are
+    kept there.
     Raises NoBase when the base is no encoder that takes LoRA.
     """
-    parts = [dataset.task, base.sha256, dataset.sha256, settings.hash(), *([experiment] if experiment else [])]
-    reranker_id = digest(*parts)
+    recipe = dataset.recipe(base, settings, experiment)
+    reranker_id = recipe_id(recipe)
     folder = adapters / reranker_id
     row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
     if row is not None and (folder / WEIGHTS).is_file() and hash_of(folder / WEIGHTS) == row[0]:
@@ -75,9 +77,10 @@ def train_reranker(
         "task": dataset.task,
         "base": base.spec,
         "base_sha256": base.sha256,
-        "index_id": dataset.index_id,
+        "index_id": dataset.data.index,
         "settings": canonical(settings.values()),
-        "data_sha256": dataset.sha256,
+        "data_sha256": dataset.data.sha256,
+        "recipe": recipe_column(recipe),
         "questions": len(dataset.questions),
         "metrics": canonical(metrics),
         "path": f"{adapters.name}/{reranker_id}",

@@ -17,8 +17,10 @@ from kard.config import Method, Prompting, StudentTraining
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
+from kard.recipes import TrainingData
 from kard.records import digest
-from kard.student.prompt import answer_form, render_prompt, target_pieces
+from kard.student.prompt import answer_form, render_prompt, signature_for, target_pieces
+from kard.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,28 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
         ]
         for epoch in range(settings.epochs)
     ]
+
+
+def student_data(
+    db: Database,
+    task: Task,
+    questions: QuestionSet,
+    method: Method,
+    settings: StudentTraining,
+    *,
+    index_id: str | None,
+    teacher_id: str | None,
+) -> tuple[list[list[Pair]], TrainingData]:
+    """Return the pairs of each epoch, and what says where they came from. Raises Missing as `training_pairs` does.
+
+    The hash covers every prompt and target as it is rendered, in the order of training.
+    """
+    pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
+    epochs = pairs_by_epoch(pairs, settings)
+    signature = signature_for(task.answer, method)
+    sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
+    count = len({pair.question_id for pair in pairs})
+    return epochs, TrainingData(sha256, count, len(pairs), teacher_id, index_id, questions.limit)
 
 
 def shot_pairs(

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, Lora, Method, Prompting, StudentTraining
+from kard.config import METHODS, Lora, Method, Prompting, Settings, StudentTraining
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
-from kard.records import canonical, digest
+from kard.recipes import Recipe, TrainingData, recipe_column, recipe_id, recipe_of
+from kard.records import canonical
 from kard.student.examples import Pair, hash_texts, shot_pairs
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class StudentRow:
     data_sha256: str
     seed: int
     examples: int
+    recipe: str = "{}"  # canonical JSON
     tokens: int = 0  # seen, prompt and target
     loss: float = 0.0
     path: str = ""  # of the adapter's folder, relative to the store's
@@ -70,6 +72,22 @@ class StudentInfo:
 def store_student(db: Database, student: StudentRow) -> None:
     """Add the student, unless the store has it."""
     insert_ignoring(db, "students", [{**asdict(student), "created": now()}])
+
+
+def student_recipe(
+    task: str, size: str, base: Base, method: Method, settings: Settings, data: TrainingData
+) -> Recipe:
+    """Return the recipe of the student that this base becomes."""
+    return recipe_of(
+        "student",
+        data,
+        task=task,
+        size=size,
+        method=method.name,
+        base=base.spec,
+        base_sha256=base.sha256,
+        settings=settings.values(),
+    )
 
 
 def find_student(
@@ -140,8 +158,10 @@ def register_prompted(
         pairs = shot_pairs(db, task.name, method, prompting, index_id=None, teacher_id=teacher_id)
     data_sha256 = hash_texts([[[pair.question_id, pair.rationale] for pair in pairs]])
     settings = prompted_settings(method, prompting, teacher_id)
+    data = TrainingData(data_sha256, len(pairs), len(pairs), teacher_id, None)
+    recipe = student_recipe(task.name, size, base, method, prompting, data)
     student = StudentRow(
-        id=digest(task.name, size, base.sha256, method.name, settings, data_sha256),
+        id=recipe_id(recipe),
         task=task.name,
         method=method.name,
         size=size,
@@ -151,6 +171,7 @@ def register_prompted(
         data_sha256=data_sha256,
         seed=prompting.seed,
         examples=len(pairs),
+        recipe=recipe_column(recipe),
     )
     store_student(db, student)
     return student.id

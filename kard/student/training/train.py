@@ -21,10 +21,11 @@ from kard.models.hardware import Devices, keep_memory, load_base
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
 from kard.progress import SILENT, Advance, Progress
 from kard.questions import QuestionSet
-from kard.records import canonical, digest
-from kard.student.examples import Pair, hash_texts, pairs_by_epoch, render_pair, training_pairs
+from kard.recipes import recipe_column, recipe_id
+from kard.records import canonical
+from kard.student.examples import Pair, render_pair, student_data
 from kard.student.prompt import signature_for
-from kard.student.records import StudentRow, store_student
+from kard.student.records import StudentRow, store_student, student_recipe
 from kard.student.tokens import Tokens, grouped
 from kard.student.training.checkpoint import Checkpoint, CheckpointPosition
 from kard.student.training.loss import Example, LayerwiseLoss, Loss, loss_for
@@ -63,12 +64,11 @@ def train_student(
     The adapter is written before its row, so a killed run leaves nothing that counts. Raises Missing with the
     command for a missing step, NoBase for a base that cannot write, BadConfig if the loss is not finite.
     """
-    signature = signature_for(task.answer, method)
     questions = QuestionSet(task.name, "train", limit)
-    pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
-    epochs = pairs_by_epoch(pairs, settings)
-    data_sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
-    student_id = digest(base.sha256, method.name, data_sha256, settings.hash(), task.name, size)
+    epochs, data = student_data(db, task, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
+    signature = signature_for(task.answer, method)
+    recipe = student_recipe(task.name, size, base, method, settings, data)
+    student_id = recipe_id(recipe)
     if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
         return student_id
     start = time.perf_counter()
@@ -102,7 +102,8 @@ def train_student(
         base.spec,
         base.sha256,
         settings=canonical(settings.values()),
-        data_sha256=data_sha256,
+        data_sha256=data.sha256,
+        recipe=recipe_column(recipe),
         seed=settings.seed,
         examples=trained.examples,
         tokens=trained.tokens,
