@@ -177,3 +177,12 @@ def test_statements_of_several_lines_stand_in_files_of_their_own() -> None:
             if id(node) not in documentation and lines[0] > lines[1] and SQL.match(text):
                 inline.append(f"{file.relative_to(ROOT)}:{lines[1]}")
     assert not inline, "\n".join(inline)
+
+
+def test_every_statement_that_is_not_listed_to_people_is_run() -> None:
+    sources = "".join(file.read_text(encoding="utf-8") for file in MODULES.values())
+    run = re.findall(r'"internal/(\w+)("|\{)', sources)  # f"internal/read_{source}" runs every read_*
+    files = {file.stem for file in (ROOT / "store" / "queries" / "internal").glob("*.sql")}
+    names = {name for name, end in run if end == '"'}
+    assert {file for file in files - names if not any(file.startswith(n) for n, end in run if end == "{")} == set()
+    assert names - files == set()

@@ -667,7 +667,7 @@ def request(prompt: str, **config: Any) -> Request:
 def test_an_idle_engine_has_no_thread_and_the_next_request_starts_one(
     program: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "IDLE", 0.05)
+    monkeypatch.setattr(engines, "IDLE_SECONDS", 0.05)
     engine = cast(StudentEngine, program.get_lm().engine)
     engine.queue = fresh = Queue()  # others asked the same base before
     fresh.open(engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database, Migrations
 
 from kard.cli import main
-from kard.config import TaskSettings
+from kard.config import SILVER_DEPTH, TaskSettings
 from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
 from kard.errors import NoStore
 from kard.evaluation.contamination import (
@@ -111,6 +112,12 @@ def small(store: Database) -> Database:
 
 def run_query(db: Database, name: str, **given: object) -> list[dict[str, Any]]:
     return rows(db, name, **{**dict.fromkeys(parameters(name)), **given})
+
+
+def test_the_views_and_the_settings_have_one_silver_depth(store: Database) -> None:
+    views = dict(store.execute("select name, sql from sqlite_master where type = 'view'").fetchall())
+    for name in ("needed_passages", "training_pairs"):
+        assert re.findall(r"h\.rank <= (\d+)", views[name]) == [str(SILVER_DEPTH)]
 
 
 @pytest.mark.parametrize("empty", [None, ""])

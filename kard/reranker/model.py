@@ -52,7 +52,7 @@ class Reranker:
         self._load_passage_encoder = passages
         self.scorer: Scorer = scorer
         self.cache = VectorCache()
-        self.fast = False  # vectors in bfloat16 where the machine multiplies it: half the time, 2e-3 of a cosine
+        self.fast = False  # vectors in bfloat16 where the hardware multiplies it: half the time, 2e-3 of a cosine
 
     @property
     def encoder(self) -> Encoder:

@@ -33,7 +33,7 @@ from kard.student.generation.student import Row
 from kard.student.prompt import ANSWER, before_answer, with_answer_cue
 from kard.student.tokens import grouped
 
-FEW = 16  # rows of one student up to which they share passes with those of other students
+MAX_SHARED_ROWS = 16  # of one student; with more rows it gets passes of its own
 MAX_ADAPTERS = 8  # in one pass: each adds 4% to its products (rank 16 in SmolLM2-135M)
 
 
@@ -49,7 +49,7 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     indices: dict[Path | None, list[int]] = {}
     for i, row in enumerate(rows):
         indices.setdefault(row.student.adapter, []).append(i)
-    small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= FEW]
+    small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= MAX_SHARED_ROWS]
     shareable = _shareable(small) if len(indices) > 1 else {}
     base = rows[0].student.base
     samples: dict[int, Sample] = {}
