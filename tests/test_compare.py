@@ -432,6 +432,47 @@ def test_graded_rows_without_tokens_are_read() -> None:
     assert (line.cost.flops, line.variant, line.shares["all"].right) == (None, "", 1)
 
 
+def test_the_commonest_answer_stands_beside_accuracy() -> None:
+    graded = [*answers("ft", "0000001"), *answers("rd", "1110000")]
+    lines = report_rows(graded)
+    header, rows = summary_table(lines, TeacherCosts())
+    assert [row[header.index("bias")] for row in rows] == [None, None, "B .86", "B .57"]
+    header, rows = accuracy_table(lines)
+    assert rows[2][header.index("bias")] == "B .86"
+    record = report_records(lines, TeacherCosts())[2]
+    assert (record["commonest_answer"], record["commonest_share"]) == ("B", pytest.approx(6 / 7))
+
+
+def test_letters_of_questions_with_different_numbers_of_options_have_no_bias() -> None:
+    graded = [*answers("ft", "01"), replace(answers("ft", "1", kind="four")[0], options=4)]
+    assert report_rows(graded)[-1].bias is None
+    assert "bias" not in summary_table(report_rows(graded), TeacherCosts())[0]
+
+
+def test_intervals_over_seeds_are_wider_where_trainings_differ_and_need_three_of_them() -> None:
+    rights = ("1" * 20, "0" * 20, "10" * 10)
+    graded = [g for seed, of_seed in enumerate(rights) for g in answers("rd", of_seed, seed=seed)]
+    fixed, resampled = (report_rows([*graded, *answers("ft", "10" * 10)], over_seeds=o)[2:] for o in (False, True))
+    assert fixed[1].shares["all"].value == resampled[1].shares["all"].value == 0.5
+    assert (fixed[1].shares["all"].low, resampled[1].shares["all"].low) == (wilson(10, 20).low, 0.0)
+    assert (fixed[0].has_intervals, resampled[0].has_intervals) == (True, False)
+    _, rows = summary_table(resampled, TeacherCosts())
+    assert [str(row[3]) for row in rows] == ["0.500", str(resampled[1].shares["all"])]
+    assert report_records(resampled, TeacherCosts())[0]["low"] is None
+
+
+def test_conditions_are_compared_over_seeds_where_each_has_three() -> None:
+    good, bad = ("1" * 18 + "00", "1" * 20, "0" * 10 + "1" * 10), ("0" * 20, "1" + "0" * 19, "1" * 9 + "0" * 11)
+    graded = [g for seed in range(3) for g in answers("rd", good[seed], seed=seed)]
+    graded += [g for seed in range(3) for g in answers("ft", bad[seed], seed=seed)]
+    (fixed,), (resampled,) = pair(graded), pair(graded, over_seeds=True)
+    assert (fixed.p, fixed.difference.mean) == (resampled.p, resampled.difference.mean)
+    assert resampled.difference.low < fixed.difference.low
+    assert resampled.record()["intervals"] == "seeds and questions"
+    with pytest.raises(Missing, match="ft has 1 of the 3 seeds that --over-seeds needs"):
+        pair([g for g in graded if g.method == "rd" or g.seed == 0], over_seeds=True)
+
+
 # The command line
 
 

@@ -25,20 +25,10 @@ if TYPE_CHECKING:
 METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
 SHORT = 6  # hex digits of a hash in a label
-IDS: Mapping[str, str] = {
-    "mix": "retriever_id",
-    "reranker": "reranker_id",
-    "student": "student_id",
-}  # columns by word
+IDS: Mapping[str, str] = {"mix": "retriever_id", "reranker": "reranker_id", "student": "student_id"}
 HASHES = ("data", "index", "base", "reranker.data", "reranker.base", "mix.base", *IDS)
-TUNED = (
-    "kind",
-    "weight",
-    "unit",
-    "dense",
-    "passages",
-    "questions",
-)  # settings of a retriever that follow from others
+# Settings of a retriever that follow from its reranker, or were chosen for it.
+TUNED = ("kind", "weight", "unit", "dense", "passages", "questions")
 # Columns of `condition_settings` that name a run or hold settings, which are compared one by one.
 SEEDED = ("evaluation_id", "student_id", "reranker_id", "retriever_id", "seed", "reranker_seed", "size", "method",
           "retriever", "decoding", "training", "reranker", "mixing")  # fmt: skip

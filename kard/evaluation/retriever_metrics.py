@@ -244,7 +244,7 @@ def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False)
     groups = hits_groups(first_hits)
     depths = {group: min(row.get("depth", HITS_CUTOFFS[-1]) for row in hits) for group, hits in groups.items()}
     cutoffs = [k for k in HITS_CUTOFFS if k <= max(depths.values(), default=HITS_CUTOFFS[-1])]
-    several = len({group.index for group in groups}) > 1
+    several = len({group.index_id for group in groups}) > 1
     with_ceiling = bool(first_hits) and all("held" in row for row in first_hits)
     header = ["needed", *(["index"] if several else []), "retriever", "n" if narrow else "questions"]
     header += [*(["ceiling"] if with_ceiling else []), *(f"Hits@{k}" for k in cutoffs)]
@@ -256,7 +256,7 @@ def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False)
         if narrow:
             cells[cutoffs[-1]] = f"{shares[cutoffs[-1]].value:.2f}"
         ceiling = [f"{ceiling_of(hits):.{2 if narrow else 3}f}"] if with_ceiling else []
-        index = [group.index] if several else []
+        index = [group.index_id] if several else []
         found = [cells[k] if k <= depths[group] else "" for k in cutoffs]
         body.append([group.gold, *index, group.retriever, len(ranks), *ceiling, *found])
     return header, body
@@ -266,7 +266,7 @@ class HitsGroup(NamedTuple):
     """What first hits have in common that are counted together."""
 
     gold: str  # see `gold_names`
-    index: str  # the beginning of its id, '' where a file lacks it
+    index_id: str  # its beginning, '' where a file lacks it
     retriever: str  # see `retriever_names`
 
 

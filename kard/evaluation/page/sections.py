@@ -80,6 +80,9 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
     several = any(line.seeds and line.seeds.of > 1 for line in lines)
     if several:
         header[2:2] = ["over seeds"]
+    counts = {line.shares["all"].of for line in lines}
+    biased = any(line.bias for line in lines)
+    header[-1:-1] = [*(["n"] if len(counts) > 1 else []), *(["bias"] if biased else [])]
     body: list[list[object]] = []
     for line in lines:
         name = f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
@@ -88,12 +91,13 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
             name, cells = line.method, [percent(line.shares[kind].value) for kind in kinds]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
-        body.append([name, *cells, "" if line.baseline else line.unread])
+        more = [*([line.shares["all"].of] if len(counts) > 1 else []), *([str(line.bias or "")] if biased else [])]
+        body.append([name, *cells, *more, "" if line.baseline else line.unread])
     return Section(
         "accuracy",
         "Accuracy",
-        "The share of questions answered rightly, with Wilson's 95% interval. An answer that could not be read is"
-        " wrong.",
+        "The share of questions answered rightly, with Wilson's 95% interval over questions, the trainings as they"
+        " are. An answer that could not be read is wrong. Bias is the commonest answer with its share of all.",
         [figures.accuracy(points, chance)],
         [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",
@@ -181,12 +185,12 @@ def hits(db: Database, task: str, split: str) -> Section:
 def curves_of(first_hits: Sequence[Mapping[str, Any]], depth: int) -> list[Curve]:
     """Return a curve for each of `hits_groups`, to the depth that was searched."""
     groups = hits_groups(first_hits)
-    several = len({group.index for group in groups}) > 1
+    several = len({group.index_id for group in groups}) > 1
     curves: list[Curve] = []
     for group, hits in groups.items():
         ranks = [row["rank"] for row in hits]
         shares = [wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in range(1, depth + 1)]
-        name = f"{group.retriever} on {group.index}" if several else group.retriever
+        name = f"{group.retriever} on {group.index_id}" if several else group.retriever
         curves.append(Curve(name, group.gold, shares))
     return curves
 
