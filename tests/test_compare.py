@@ -573,3 +573,16 @@ def test_a_hostile_kind_of_question_cannot_drive_the_terminal(kard: Any, answere
     shown = kard("report").output
     assert "\x1b" not in shown
     assert "[bold]" in shown
+
+
+def test_what_intervals_mean_is_printed(kard: Any) -> None:
+    assert "95% intervals over questions (Wilson), with the trainings as they are" in kard("report").output
+    resampled = kard("report", "--over-seeds").output
+    assert "none for fewer than 3 seeds" in resampled
+    report = json.loads(kard("report", "--over-seeds", "--json").output)
+    assert report["intervals"] == "seeds and questions"
+    assert {row["low"] for row in report["accuracy"]} == {None}
+    assert (
+        "1 of the 3 seeds that --over-seeds needs" in kard("compare", "none", "bm25", "--over-seeds", code=1).output
+    )
+    assert "leave out --html or --over-seeds" in kard("report", "--over-seeds", "--html", "x.html", code=2).output
