@@ -271,6 +271,21 @@ def test_seeds_that_read_different_numbers_of_passages_are_two_conditions() -> N
     assert condition_labels(trainings) == {1: "train.k=1", 2: "train.k=3"}
 
 
+def test_what_a_seed_draws_from_the_training_questions_is_part_of_the_seed() -> None:
+    held_out = trained_with(held_out=0.1)
+    runs = [run(1, training=held_out, examples=90), run(2, seed=1, training=held_out, examples=91)]
+    assert set(condition_labels(runs).values()) == {""}
+    texts = [run(1, data="d1"), run(2, seed=1, data="d2")]
+    assert condition_labels(texts) == {1: "data=d1", 2: "data=d2"}
+    shots = [run(number, training=json.dumps({"shots": 3}), data=f"d{number}", seed=number) for number in (1, 2)]
+    assert set(condition_labels(shots).values()) == {""}
+
+
+def test_a_setting_of_decoding_never_hides_what_is_read() -> None:
+    runs = [run(number, k=number, decoding=json.dumps({"k": 9, "samples": 1})) for number in (1, 2)]
+    assert condition_labels(runs) == {1: "k=1", 2: "k=2"}
+
+
 def test_seeds_with_different_candidates_or_retrievers_are_two_conditions() -> None:
     runs = [run(1, retriever="dense", kappa=50), run(2, retriever="dense", kappa=100, seed=1)]
     assert condition_labels(runs) == {1: "kappa=50", 2: "kappa=100"}

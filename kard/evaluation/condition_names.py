@@ -185,7 +185,8 @@ def _without_seeds(run: Row) -> dict[str, str]:
     """Return everything that decides the answers of a run, without seeds and what follows from them.
 
     Settings of a training have its name in front: `train.k` is not the `k` that the student reads. What was chosen
-    on held-out questions for a trained reranker follows from its seed. So do training texts that were drawn.
+    on held-out questions for a trained reranker follows from its seed. So do texts and held-out
+    questions that were drawn.
     """
     decoding, training, mixing = (_settings(run[column]) for column in ("decoding", "training", "mixing"))
     if "lora.rank" in training:  # a trained student; `full` is stored only where it is true
@@ -195,16 +196,19 @@ def _without_seeds(run: Row) -> dict[str, str]:
         decoding = {name: value for name, value in decoding.items() if name not in ("temperature", "top_p")}
     if run["reranker_id"]:
         mixing = {name: value for name, value in mixing.items() if name not in TUNED}
-    drawn = "shots" in training or training.get("shuffle") == "True"
+    drawn = {
+        "data": "shots" in training or training.get("shuffle") == "True",
+        "examples": float(training.get("held_out", 0)) > 0,
+    }
     columns = {
         name: str(value)
         for name, value in run.items()
-        if value is not None and name not in SEEDED and not (name == "data" and drawn)
+        if value is not None and name not in SEEDED and not drawn.get(name)
     }
     fields = {
-        **{name: columns.pop(name) for name in ("k", "kappa") if name in columns},
+        **{name: columns[name] for name in ("k", "kappa") if name in columns},
         "n": samples,
-        **decoding,
+        **{f"decoding.{name}" if name in (*columns, "n") else name: value for name, value in decoding.items()},
         **_named("prompt" if "shots" in training else "train", training),
         **_named("reranker", _settings(run["reranker"])),
         **_named(run["retriever"], mixing),
