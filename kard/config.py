@@ -12,7 +12,10 @@ from typing import Literal, get_args
 from kard.errors import BadConfig
 from kard.records import canonical, digest
 
-SILVER_DEPTH = 3  # first passages of a rationale that count as needed; the view needed_passages has the same number
+SILVER_DEPTH = (
+    3  # first passages of a rationale that count as needed; the view rationale_passages has the same number
+)
+LEAST_SEEDS = 3  # below which the spread of trainings is not estimated
 CUTOFFS = (1, 3, 5, 10)  # k of the paper's Hits@k
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +204,13 @@ def run(number: int, **changed: object) -> dict[str, object]:
         "retriever": "bm25",
         "k": 2,
         "decoding": json.dumps({"samples": 1, "temperature": 1.0, "max_new_tokens": 9}),
-        "index_id": "aaaaaaaa",
+        "kappa": None,
+        "index": "aaaaaaaa",
         "reranker_id": None,
         "reranker": None,
+        "reranker_seed": None,
+        "retriever_id": None,
+        "mixing": None,
         "student_id": f"student-{number}",
         "base": "base",
         "training": json.dumps(training),
@@ -226,10 +231,10 @@ def test_different_choices_stand_in_the_label() -> None:
         [run(1), run(2, k=1), run(3, decoding=sampled), run(4, training=more), run(5, method="rd")]
     )
     assert found == {
-        1: "k=2 n=1 lora.rank=16",
-        2: "k=1 n=1 lora.rank=16",
-        3: "k=2 n=5 lora.rank=16",
-        4: "k=2 n=1 lora.rank=4",
+        1: "k=2 n=1 train.lora.rank=16",
+        2: "k=1 n=1 train.lora.rank=16",
+        3: "k=2 n=5 train.lora.rank=16",
+        4: "k=2 n=1 train.lora.rank=4",
         5: "",
     }
 
@@ -237,15 +242,113 @@ def test_different_choices_stand_in_the_label() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_weights_that_were_trained_themselves_are_another_condition_than_an_adapter(seed: int) -> None:
     full = json.dumps({"epochs": 3, "full": True, "lora": {"rank": 16}, "seed": seed})
-    assert condition_labels([run(1), run(2, training=full, seed=seed)]) == {1: "full=False", 2: "full=True"}
+    assert condition_labels([run(1), run(2, training=full, seed=seed)]) == {
+        1: "train.full=False",
+        2: "train.full=True",
+    }
 
 
 def test_two_runs_of_one_seed_never_share_a_label() -> None:
-    found = condition_labels([run(1), run(2, index_id="bbbbbbbb"), run(3, seed=1)])
+    found = condition_labels([run(1), run(2, index="bbbbbbbb"), run(3, seed=1)])
     assert found[1] == found[3] == "index=aaaaaa"
     assert found[2] == "index=bbbbbb"
     same = condition_labels([run(1, student_id="one"), run(2, student_id="one")])
     assert same == {1: "run=1", 2: "run=2"}
+
+
+def trained_with(**settings: object) -> str:
+    return json.dumps({"epochs": 3, "lora": {"rank": 16}, **settings})
+
+
+def test_seeds_that_read_different_numbers_of_passages_are_two_conditions() -> None:
+    """The k of the training is not the k of the evaluation."""
+    training = trained_with(k=1)
+    runs = [run(1, seed=1, k=2, training=training), run(2, seed=2, k=1, training=training)]
+    assert condition_labels(runs) == {1: "k=2", 2: "k=1"}
+    sweep = [run(number, k=k, training=training) for number, k in ((1, 1), (4, 3))]
+    assert condition_labels(sweep) == {1: "k=1", 4: "k=3"}
+    trainings = [run(1, training=trained_with(k=1)), run(2, seed=1, training=trained_with(k=3))]
+    assert condition_labels(trainings) == {1: "train.k=1", 2: "train.k=3"}
+
+
+def test_what_a_seed_draws_from_the_training_questions_is_part_of_the_seed() -> None:
+    held_out = trained_with(held_out=0.1)
+    runs = [run(1, training=held_out, examples=90), run(2, seed=1, training=held_out, examples=91)]
+    assert set(condition_labels(runs).values()) == {""}
+    texts = [run(1, data="d1"), run(2, seed=1, data="d2")]
+    assert condition_labels(texts) == {1: "data=d1", 2: "data=d2"}
+    shots = [run(number, training=json.dumps({"shots": 3}), data=f"d{number}", seed=number) for number in (1, 2)]
+    assert set(condition_labels(shots).values()) == {""}
+
+
+def test_a_setting_of_decoding_never_hides_what_is_read() -> None:
+    runs = [run(number, k=number, decoding=json.dumps({"k": 9, "samples": 1})) for number in (1, 2)]
+    assert condition_labels(runs) == {1: "k=1", 2: "k=2"}
+
+
+def test_seeds_with_different_candidates_or_retrievers_are_two_conditions() -> None:
+    runs = [run(1, retriever="dense", kappa=50), run(2, retriever="dense", kappa=100, seed=1)]
+    assert condition_labels(runs) == {1: "kappa=50", 2: "kappa=100"}
+    mixed = [
+        run(
+            number,
+            retriever="hybrid",
+            retriever_id=f"h{number}",
+            mixing=json.dumps({"weight": weight}),
+            seed=number,
+        )
+        for number, weight in ((1, 0.2), (2, 0.7))
+    ]
+    assert condition_labels(mixed) == {1: "hybrid.weight=0.2", 2: "hybrid.weight=0.7"}
+    alike = [run(number, retriever="dense", retriever_id=id, seed=number) for number, id in ((1, "x"), (2, "y"))]
+    assert condition_labels(alike) == {1: "mix=x", 2: "mix=y"}
+
+
+def fused(number: int, seed: int, reranker: int, weight: float) -> dict[str, object]:
+    return run(
+        number,
+        seed=seed,
+        retriever="fused",
+        reranker_id=f"r{reranker}",
+        reranker=json.dumps({"epochs": 2, "seed": reranker}),
+        reranker_seed=reranker,
+        retriever_id=f"r{reranker}-{weight}",
+        mixing=json.dumps({"weight": weight}),
+    )
+
+
+def test_a_weight_that_was_chosen_for_a_seeds_reranker_is_part_of_the_seed() -> None:
+    assert set(condition_labels([fused(1, 0, 0, 0.4), fused(2, 1, 1, 0.6)]).values()) == {""}
+    one_reranker = condition_labels([fused(1, 0, 0, 0.4), fused(2, 1, 0, 0.6)])
+    assert one_reranker == {1: "fused.weight=0.4", 2: "fused.weight=0.6"}
+
+
+def test_a_reranker_that_was_named_is_told_from_those_of_the_students_seeds() -> None:
+    found = condition_labels([fused(1, 0, 0, 0.4), fused(2, 1, 1, 0.6), fused(3, 0, 1, 0.6)])
+    assert found == {1: "reranker.seed=0", 2: "reranker.seed=1", 3: "reranker.seed=1"}
+
+
+VARIED: dict[str, st.SearchStrategy[object]] = {
+    "seed": st.integers(0, 2),
+    "k": st.integers(1, 3),
+    "kappa": st.sampled_from([None, 5, 50]),
+    "retriever": st.sampled_from(["bm25", "dense"]),
+    "retriever_id": st.sampled_from([None, "retriever-1", "retriever-2"]),
+    "index": st.sampled_from(["index-1", "index-2"]),
+    "training": st.sampled_from([trained_with(k=1), trained_with(k=2), trained_with(epochs=1)]),
+    "examples": st.sampled_from([12, 24]),
+}
+
+
+@given(st.lists(st.fixed_dictionaries(VARIED), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=300)
+def test_evaluations_that_differ_in_anything_but_the_seed_never_share_a_row(varied: list[dict[str, Any]]) -> None:
+    runs = {number: run(number, **changed) for number, changed in enumerate(varied)}
+    labels = condition_labels(list(runs.values()))
+    for one, other in combinations(runs, 2):
+        if (runs[one]["retriever"], labels[one]) == (runs[other]["retriever"], labels[other]):
+            assert {**varied[one], "seed": None} == {**varied[other], "seed": None}
+            assert varied[one]["seed"] != varied[other]["seed"]
 
 
 # The report
@@ -342,6 +445,47 @@ def test_graded_rows_without_tokens_are_read() -> None:
         -1
     ]
     assert (line.cost.flops, line.variant, line.shares["all"].right) == (None, "", 1)
+
+
+def test_the_commonest_answer_stands_beside_accuracy() -> None:
+    graded = [*answers("ft", "0000001"), *answers("rd", "1110000")]
+    lines = report_rows(graded)
+    header, rows = summary_table(lines, TeacherCosts())
+    assert [row[header.index("bias")] for row in rows] == [None, None, "B .86", "B .57"]
+    header, rows = accuracy_table(lines)
+    assert rows[2][header.index("bias")] == "B .86"
+    record = report_records(lines, TeacherCosts())[2]
+    assert (record["commonest_answer"], record["commonest_share"]) == ("B", pytest.approx(6 / 7))
+
+
+def test_letters_of_questions_with_different_numbers_of_options_have_no_bias() -> None:
+    graded = [*answers("ft", "01"), replace(answers("ft", "1", kind="four")[0], options=4)]
+    assert report_rows(graded)[-1].bias is None
+    assert "bias" not in summary_table(report_rows(graded), TeacherCosts())[0]
+
+
+def test_intervals_over_seeds_are_wider_where_trainings_differ_and_need_three_of_them() -> None:
+    rights = ("1" * 20, "0" * 20, "10" * 10)
+    graded = [g for seed, of_seed in enumerate(rights) for g in answers("rd", of_seed, seed=seed)]
+    fixed, resampled = (report_rows([*graded, *answers("ft", "10" * 10)], over_seeds=o)[2:] for o in (False, True))
+    assert fixed[1].shares["all"].value == resampled[1].shares["all"].value == 0.5
+    assert (fixed[1].shares["all"].low, resampled[1].shares["all"].low) == (wilson(10, 20).low, 0.0)
+    assert (fixed[0].has_intervals, resampled[0].has_intervals) == (True, False)
+    _, rows = summary_table(resampled, TeacherCosts())
+    assert [str(row[3]) for row in rows] == ["0.500", str(resampled[1].shares["all"])]
+    assert report_records(resampled, TeacherCosts())[0]["low"] is None
+
+
+def test_conditions_are_compared_over_seeds_where_each_has_three() -> None:
+    good, bad = ("1" * 18 + "00", "1" * 20, "0" * 10 + "1" * 10), ("0" * 20, "1" + "0" * 19, "1" * 9 + "0" * 11)
+    graded = [g for seed in range(3) for g in answers("rd", good[seed], seed=seed)]
+    graded += [g for seed in range(3) for g in answers("ft", bad[seed], seed=seed)]
+    (fixed,), (resampled,) = pair(graded), pair(graded, over_seeds=True)
+    assert (fixed.p, fixed.difference.mean) == (resampled.p, resampled.difference.mean)
+    assert resampled.difference.low < fixed.difference.low
+    assert resampled.record()["intervals"] == "seeds and questions"
+    with pytest.raises(Missing, match="ft has 1 of the 3 seeds that --over-seeds needs"):
+        pair([g for g in graded if g.method == "rd" or g.seed == 0], over_seeds=True)
 
 
 # The command line
@@ -444,3 +588,16 @@ def test_a_hostile_kind_of_question_cannot_drive_the_terminal(kard: Any, answere
     shown = kard("report").output
     assert "\x1b" not in shown
     assert "[bold]" in shown
+
+
+def test_what_intervals_mean_is_printed(kard: Any) -> None:
+    assert "95% intervals over questions (Wilson), with the trainings as they are" in kard("report").output
+    resampled = kard("report", "--over-seeds").output
+    assert "none for fewer than 3 seeds" in resampled
+    report = json.loads(kard("report", "--over-seeds", "--json").output)
+    assert report["intervals"] == "seeds and questions"
+    assert {row["low"] for row in report["accuracy"]} == {None}
+    assert (
+        "1 of the 3 seeds that --over-seeds needs" in kard("compare", "none", "bm25", "--over-seeds", code=1).output
+    )
+    assert "leave out --html or --over-seeds" in kard("report", "--over-seeds", "--html", "x.html", code=2).output

@@ -273,11 +273,13 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
     assert (DENSE.state(work).missing, HYBRID.state(work).missing) == (0, 0)
     for kind in ("dense", "hybrid"):
         retriever = work.resolved.retrievers[kind]
-        condition = Condition("test", "s", "kard", kind, 2, Decoding(), work.index_id, retriever_id=retriever)
-        read = passages_read(work.db, "tiny", condition, kappa=8)
+        condition = Condition(
+            "test", "s", "kard", kind, 2, Decoding(), work.index_id, retriever_id=retriever, kappa=8
+        )
+        read = passages_read(work.db, "tiny", condition)
         assert {len(passages) for passages in read.values()} == {2}
         with pytest.raises(Missing, match=f"kard run tiny --retriever {kind}"):
-            passages_read(work.db, "tiny", replace(condition, retriever_id=None), kappa=8)
+            passages_read(work.db, "tiny", replace(condition, retriever_id=None))
     (depths,) = work.db.execute("select group_concat(distinct depth) from rankings").fetchone()
     assert depths == "8"
     (first,) = work.db.execute(
@@ -308,7 +310,7 @@ def test_a_condition_says_which_encoder_found_its_passages(work: Run) -> None:
     after = work.condition("s", "kard", "dense").row("tiny")
     assert after["retriever_id"] == work.resolved.retrievers["dense"]
     assert before["hash"] != after["hash"]
-    assert "retriever_id" not in work.condition("s", "kard", "bm25").row("tiny")
+    assert work.condition("s", "kard", "bm25").row("tiny")["retriever_id"] is None
 
 
 @pytest.fixture

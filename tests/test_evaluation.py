@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kard.answers.vote import majority
-from kard.config import Decoding
+from kard.config import RANKED, RETRIEVERS, Decoding
 from kard.errors import BadConfig
-from kard.evaluation.condition import Condition, shuffled
+from kard.evaluation.condition import CANDIDATES, Condition, shuffled
 from kard.evaluation.condition_names import ConditionInfo
 from kard.evaluation.report import GradedAnswer, accuracy_table, as_markdown, report_rows
 from kard.evaluation.retriever_metrics import hits_table
@@ -106,3 +106,19 @@ def test_the_batch_size_does_not_change_the_hash_of_a_condition() -> None:
     assert rows[0] == rows[1]
     other = Condition("test", "s", "kard", "none", 3, Decoding(samples=5)).row("t")["hash"]
     assert other != rows[0]
+
+
+@pytest.mark.parametrize("retriever", RETRIEVERS)
+def test_a_condition_is_told_by_its_candidates_where_they_decide_what_is_read(retriever: str) -> None:
+    condition = Condition("test", "s", "kard", retriever, 2, Decoding(), "i", "r", "x", kappa=50)
+    row, fewer = condition.row("t"), replace(condition, kappa=20).row("t")
+    assert (row["hash"] == fewer["hash"]) == (row["kappa"] is None) == (retriever not in CANDIDATES)
+    other = replace(condition, retriever_id="y").row("t")
+    assert (row["hash"] == other["hash"]) == (row["retriever_id"] is None) == (retriever not in RANKED)
+    one = replace(condition, k=1).row("t")
+    assert (row["hash"] == one["hash"]) == (retriever == "none")
+
+
+def test_a_retriever_that_orders_candidates_needs_their_number() -> None:
+    with pytest.raises(BadConfig, match="kappa must be the number of passages that hybrid orders, not None"):
+        Condition("test", "s", "kard", "hybrid", 2, Decoding(), "i", retriever_id="x")

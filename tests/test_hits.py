@@ -10,17 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from kard import tasks
 from kard.cli import main
 from kard.config import Decoding
-from kard.db import open_store
-from kard.evaluation.retriever_metrics import hits_curve
+from kard.db import open_store, rows
+from kard.evaluation.retriever_metrics import hits_curve, hits_table, read_orders, retriever_rows
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.metrics.ranking import RelevantPassages, first_ranks
+from kard.metrics.ranking import RelevantPassages, first_ranks, metric_names
+from kard.questions import QuestionSet
 from kard.records import Document
 from kard.retrieval.retrieve import record_index
 from kard.tasks import Task
@@ -164,10 +166,8 @@ def test_a_student_reads_the_reranker_s_first_among_the_first_kappa(case: Any) -
     question = case.question("q1")
     case.hits(question, "d1-0", "d2-0", "d3-0")
     case.ranked(question, "d3-0", "d2-0", "d1-0")
-    condition = Condition("test", "s", "kard", "reranker", 1, Decoding(), case.INDEX, case.RERANKER)
-    read = {kappa: passages_read(case.db, "tiny", condition, kappa=kappa) for kappa in (1, 2, 3)}
-    fixed = replace(condition, kappa=2)
-    assert passages_read(case.db, "tiny", fixed, kappa=3) == read[2]
+    condition = Condition("test", "s", "kard", "reranker", 1, Decoding(), case.INDEX, case.RERANKER, kappa=1)
+    read = {kappa: passages_read(case.db, "tiny", replace(condition, kappa=kappa)) for kappa in (1, 2, 3)}
     assert {kappa: found[question][0].id for kappa, found in read.items()} == {1: "d1-0", 2: "d2-0", 3: "d3-0"}
 
 
@@ -200,3 +200,53 @@ def test_without_matplotlib_the_extra_is_named(hits: Any, tmp_path: Path, monkey
     made = hits("--plot", str(tmp_path / "x.svg"))
     assert made.exit_code == 1
     assert made.output == "Error: matplotlib is not installed; add it with: pip install 'kard[plots]'\n"
+
+
+def test_silver_is_what_the_first_accepted_rationale_of_a_teacher_finds_on_an_index(case: Any) -> None:
+    question = case.question("q")
+    case.hits(question, "d1-0", "d2-0", "d3-0", "d4-0")
+    case.rationale(question, "d1-0", accepted=False)
+    case.rationale(question, "d3-0", sample=1)
+    case.rationale(question, "d2-0", sample=2)
+    (row,) = rows(case.db, "first_hits", task="tiny", split="test")
+    assert (row["gold"], row["teacher"], row["rank"], row["depth"]) == ("silver", "guide", 3, 4)
+    (ranked,) = read_orders(case.db, QuestionSet("tiny", "test"), case.INDEX, kappa=4)
+    assert ranked.relevant == {"silver": RelevantPassages({"d3-0": "d3-0"})}
+    (needed,) = rows(
+        case.db, "internal/needed_of_questions", task="tiny", split="test", limit=-1, index=case.INDEX, teacher=None
+    )
+    assert needed["passage_id"] == "d3-0"
+
+
+def test_knowledge_bases_and_teachers_are_counted_apart(case: Any) -> None:
+    first = case.INDEX
+    question = case.question("q")
+    case.hits(question, "d1-0", "d2-0")
+    case.rationale(question, "d1-0")
+    case.INDEX = "j" * 16
+    case.write("insert into indexes select ?, path, passages, analyser, created from indexes", case.INDEX)
+    case.hits(question, "d3-0", "d2-0")
+    case.write("insert into teachers select 'u', 'other', model, instructions, sampling, created from teachers")
+    other = case.rationale(question, "d2-0", sample=1)
+    case.write("update rationales set teacher_id = 'u' where id = ?", other)
+    header, body = hits_table(rows(case.db, "first_hits", task="tiny", split="test"))
+    told = [dict(zip(header, row, strict=True)) for row in body]
+    assert [(row["needed"], row["index"], row["questions"], str(row["Hits@1"])[:5]) for row in told] == [
+        ("silver by guide", first[:6], 1, "1.000"),
+        ("silver by other", "jjjjjj", 1, "0.000"),
+    ]
+
+
+def test_documents_that_the_knowledge_base_lacks_count_as_missing(case: Any) -> None:
+    half, none = case.question("half", "d1", "gone"), case.question("none", "lost")
+    for question in (half, none):
+        case.hits(question, "d1-0", "d2-0")
+    asked = read_orders(case.db, QuestionSet("tiny", "test"), case.INDEX, kappa=10)
+    (line,) = retriever_rows(asked, 10)
+    values = dict(zip(metric_names(10), line.values, strict=True))
+    assert (line.questions, line.ceiling) == (2, 0.25)
+    assert (values["Hits@1"], values["recall@10"]) == (0.5, 0.25)
+    assert values["nDCG@10"] == pytest.approx((1 / (1 + 1 / np.log2(3))) / 2)
+    header, body = hits_table(rows(case.db, "first_hits", task="tiny", split="test"))
+    told = dict(zip(header, body[0], strict=True))
+    assert (told["questions"], told["ceiling"], str(told["Hits@1"])[:5]) == (2, "0.250", "0.500")

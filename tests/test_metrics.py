@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kard.metrics.bootstrap import Difference, bootstrap, paired_bootstrap
+from kard.metrics.bootstrap import Difference, bootstrap, bootstrap_over_seeds, paired_bootstrap
 from kard.metrics.intervals import spread, wilson
 from kard.metrics.ranking import RelevantPassages, metric_names, ranking_metrics
 from kard.metrics.significance import holm, mcnemar, p_text, sign_flips
@@ -103,6 +103,19 @@ def test_many_questions_are_drawn_a_few_at_a_time_with_the_same_result(monkeypat
 def test_no_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="no pairs"):
         paired_bootstrap(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
+def test_seeds_that_agree_on_every_question_have_the_interval_of_questions() -> None:
+    one = np.array([1.0] * 30 + [0.0] * 20)
+    assert bootstrap_over_seeds(np.stack([one] * 3)) == pytest.approx(bootstrap(one.tolist()), abs=0.03)
+    assert bootstrap_over_seeds(np.stack([one] * 3), np.stack([one] * 4)) == (0.0, 0.0)
+
+
+def test_an_interval_over_seeds_holds_what_each_training_gives_alone() -> None:
+    low, high = bootstrap_over_seeds(np.array([[1.0] * 40, [0.5] * 40, [0.0] * 40]))
+    assert (low, high) == (pytest.approx(0, abs=0.17), pytest.approx(1, abs=0.17))
+    gaps = np.array([[1.0, np.nan], [np.nan, 1.0], [1.0, 1.0]])
+    assert bootstrap_over_seeds(gaps)[1] == 1.0
 
 
 def test_a_difference_is_written_short() -> None:

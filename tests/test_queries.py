@@ -116,7 +116,7 @@ def run_query(db: Database, name: str, **given: object) -> list[dict[str, Any]]:
 
 def test_the_views_and_the_settings_have_one_silver_depth(store: Database) -> None:
     views = dict(store.execute("select name, sql from sqlite_master where type = 'view'").fetchall())
-    for name in ("needed_passages", "training_pairs"):
+    for name in ("rationale_passages", "training_pairs"):
         assert re.findall(r"h\.rank <= (\d+)", views[name]) == [str(SILVER_DEPTH)]
 
 

@@ -69,9 +69,10 @@ def hits(
 ) -> None:
     """Compare the passages of retrievers side by side.
 
-    E marks gold evidence, S one of the three passages that the question's rationale finds first. --summary measures
-    how well each retriever finds either, with the 95% interval of its difference to BM25 (or --against) on the same
-    questions (paired bootstrap).
+    E marks gold evidence, S one of the three passages that the question's first accepted rationale finds first.
+    --summary measures how well each retriever finds either, with the 95% interval of its difference to BM25 (or
+    --against) on the same questions (paired bootstrap). What the knowledge base lacks counts as not found; the
+    ceiling is the share that it holds.
     """
     from kard.evaluation.retriever_metrics import choose_retriever, plot_hits, read_orders, retriever_rows
     from kard.evaluation.trace import find_question
@@ -193,7 +194,11 @@ def _half(row: OrderRow | None, passages: Mapping[str, Passage]) -> list[object]
     passage = passages[row.passage]
     line = " ".join(f"{passage.title}: {passage.text}".split())
     short = line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
-    return [round(row.score, 3), "".join(MARKS[source] for source in row.needed), short]
+    return [
+        round(row.score, 3),
+        "".join(dict.fromkeys(MARKS[source.partition(" ")[0]] for source in row.needed)),
+        short,
+    ]
 
 
 def _markdown(cell: object) -> str:
@@ -212,10 +217,13 @@ def _print_summary(form: str, rows: Sequence[RetrieverRow], kappa: int, title: s
     if form in MACHINE_FORMS:
         print_records(form, [_metrics_record(row, names) for row in rows])
         return
-    header = ["retriever", "questions", *names]
+    header = ["retriever", "questions", "ceiling", *names]
     for source in dict.fromkeys(row.source for row in rows):
         of_source = [row for row in rows if row.source == source]
-        metrics = [[row.retriever, row.questions, *(f"{value:.3f}" for value in row.values)] for row in of_source]
+        metrics = [
+            [row.retriever, row.questions, *(f"{value:.3f}" for value in (row.ceiling, *row.values))]
+            for row in of_source
+        ]
         print_rows(form, header, metrics, title=f"{title}: {source}")
         differences = [
             [row.retriever, row.questions, *(difference.short for difference in row.against)]
@@ -224,7 +232,7 @@ def _print_summary(form: str, rows: Sequence[RetrieverRow], kappa: int, title: s
         ]
         if differences:
             caption = f"{title}: {source}, difference to {against} with 95% interval"
-            print_rows(form, header, differences, title=caption)
+            print_rows(form, ["retriever", "questions", *names], differences, title=caption)
 
 
 def _metrics_record(row: RetrieverRow, names: Sequence[str]) -> dict[str, object]:
@@ -232,6 +240,7 @@ def _metrics_record(row: RetrieverRow, names: Sequence[str]) -> dict[str, object
         "needed": row.source,
         "retriever": row.retriever,
         "questions": row.questions,
+        "ceiling": round(row.ceiling, 4),
         **{name: round(value, 4) for name, value in zip(names, row.values, strict=True)},
     }
     for i, name in enumerate(names):

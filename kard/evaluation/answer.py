@@ -98,7 +98,7 @@ def _plan(
     questions = unanswered(db, task.name, condition, limit)
     if not questions:
         return None
-    passages = passages_read(db, task.name, condition, kappa=task.settings.retrieval.kappa)
+    passages = passages_read(db, task.name, condition)
     return ConditionRun(student, condition, questions, passages)
 
 

@@ -8,16 +8,25 @@ different the accuracies look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import lcm
 from statistics import fmean
 
-from kard.config import METHODS
+from kard.config import LEAST_SEEDS, METHODS
 from kard.errors import Missing
-from kard.evaluation.report import ConditionKey, GradedAnswer, TableCells, by_condition, kinds_of, right_by_question
-from kard.metrics.bootstrap import Difference, bootstrap
+from kard.evaluation.over_seeds import rights_matrix, share_over_seeds
+from kard.evaluation.report import (
+    ConditionKey,
+    GradedAnswer,
+    TableCells,
+    by_condition,
+    kinds_of,
+    right_by_question,
+    rights_by_seed,
+)
+from kard.metrics.bootstrap import Difference, bootstrap, bootstrap_over_seeds
 from kard.metrics.intervals import Share, wilson
 from kard.metrics.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips
 
@@ -39,6 +48,7 @@ class Comparison:
     difference: Difference  # accuracy of a minus that of b
     p: float  # exact, two-sided
     adjusted: float  # p corrected for the other comparisons
+    over_seeds: bool = False  # the intervals resample seeds too; p holds the trainings as they are
 
     @property
     def questions(self) -> int:
@@ -47,8 +57,10 @@ class Comparison:
 
     @property
     def better(self) -> str | None:
-        """Return the better condition, None if p does not decide it at 5%."""
+        """Return the better condition, None if p does not decide it at 5%, or the interval over seeds holds 0."""
         if self.adjusted >= ALPHA or self.difference.mean == 0:
+            return None
+        if self.over_seeds and self.difference.low <= 0 <= self.difference.high:
             return None
         return self.a if self.difference.mean > 0 else self.b
 
@@ -79,6 +91,7 @@ class Comparison:
             "seeds_b": self.seeds[1],
             "questions": self.questions,
             "p_holm": self.adjusted,
+            "intervals": "seeds and questions" if self.over_seeds else "questions",
             "better": self.better,
             "verdict": self.verdict,
         }
@@ -118,13 +131,15 @@ def compare(
     pairs: Sequence[tuple[ConditionKey, ConditionKey]],
     *,
     by_kind: bool = False,
+    over_seeds: bool = False,
     seed: int = 0,
 ) -> list[Comparison]:
     """Compare each pair of conditions over all questions and, with `by_kind`, over each kind of question.
 
     p is corrected over all pairs. The comparisons by kind are corrected among themselves, since they are parts of
-    the whole ones.
-    Raises Missing for a pair without a question that both answered.
+    the whole ones. With `over_seeds`, intervals resample seeds, then questions.
+    Raises Missing for a pair without a question that both answered, and with `over_seeds` for fewer than
+    `LEAST_SEEDS` seeds.
     """
     groups = by_condition(graded)
     names = short_names(conditions_of(graded))
@@ -138,6 +153,10 @@ def compare(
         for a, b in pairs:
             if rights[a].keys() & rights[b].keys():
                 comparison = _compared(names[a], names[b], kind, rights[a], rights[b], seed)
+                if over_seeds:
+                    comparison = _over_seeds(
+                        comparison, groups[a], groups[b], rights[a].keys() & rights[b].keys(), seed
+                    )
                 (whole if kind == "all" else parts).append(comparison)
             elif kind == "all":
                 raise Missing(
@@ -167,6 +186,34 @@ def _compared(a: str, b: str, kind: str, rights_a: Rights, rights_b: Rights, see
         difference=Difference(sum(differences) / unit / len(common), *interval),
         p=p,
         adjusted=p,
+    )
+
+
+def _over_seeds(
+    comparison: Comparison,
+    answers_a: Sequence[GradedAnswer],
+    answers_b: Sequence[GradedAnswer],
+    common: Set[str],
+    seed: int,
+) -> Comparison:
+    """Return the comparison with intervals over seeds and the questions `common`."""
+    keys = sorted(common)
+    of_a, of_b = (
+        rights_by_seed(answer for answer in answers if answer.key in common) for answers in (answers_a, answers_b)
+    )
+    for name, rights in ((comparison.a, of_a), (comparison.b, of_b)):
+        if len(rights) < LEAST_SEEDS:
+            raise Missing(
+                f"{name} has {len(rights)} of the {LEAST_SEEDS} seeds that --over-seeds needs; train others with: "
+                "kard run TASK --seed N"
+            )
+    interval = bootstrap_over_seeds(rights_matrix(of_a, keys), rights_matrix(of_b, keys), seed=seed)
+    return replace(
+        comparison,
+        share_a=share_over_seeds(comparison.share_a, of_a, seed),
+        share_b=share_over_seeds(comparison.share_b, of_b, seed),
+        difference=Difference(comparison.difference.mean, *interval),
+        over_seeds=True,
     )
 
 

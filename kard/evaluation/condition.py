@@ -14,6 +14,7 @@ from kard.records import Passage, canonical, digest
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+CANDIDATES = (*RERANKED, "hybrid")  # retrievers that order the first kappa passages of BM25 or of both searches
 PassagesRead = Mapping[int, Sequence[Passage]]  # by question id; best passage first
 
 
@@ -30,7 +31,7 @@ class Condition:
     index_id: str | None = None
     reranker_id: str | None = None
     retriever_id: str | None = None  # of a fused, dense or hybrid retriever
-    kappa: int | None = None  # candidates that the reranker orders; None for the task's own number
+    kappa: int | None = None  # passages that a retriever of CANDIDATES orders; it must be set for these
 
     def __post_init__(self) -> None:
         require(
@@ -40,6 +41,10 @@ class Condition:
         require(
             METHODS[self.method].reads or self.retriever == "none",
             f"a student of method {self.method} reads no passages; use --retriever none",
+        )
+        require(
+            self.kappa is not None or self.retriever not in CANDIDATES,
+            f"kappa must be the number of passages that {self.retriever} orders, not None",
         )
 
     @property
@@ -57,21 +62,21 @@ class Condition:
             "retriever": self.retriever,
             "index_id": self.index_id if reads else None,
             "reranker_id": self.reranker_id if self.reranked else None,
+            "retriever_id": self.retriever_id if self.retriever in RANKED else None,
             "k": self.k if reads else 0,
+            "kappa": self.kappa if self.retriever in CANDIDATES else None,
             "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
         }
-        optional = {"retriever_id": self.retriever_id, "kappa": self.kappa if self.reranked else None}
-        decides.update((name, value) for name, value in optional.items() if value is not None)
         return {**decides, "hash": digest(canonical(decides))}
 
 
-def passages_read(db: Database, task: str, condition: Condition, *, kappa: int) -> PassagesRead:
+def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead:
     """Return the passages that the condition puts into the prompt of each question of its split.
 
     `bm25` and `reranker` search with the question (section 3.4). `silver` searches with a rationale of it: the
     upper bound of the paper's tables. `shuffled` gives each question the reranked passages of another question.
     `fused`, `dense` and `hybrid` read the rankings stored under `retriever_id`. The reranker orders the first
-    `condition.kappa` candidates, or `kappa` if that is None.
+    `condition.kappa` candidates.
     Raises Missing if a step that the retriever depends on has not been run.
     """
     retriever = condition.retriever
@@ -88,7 +93,7 @@ def passages_read(db: Database, task: str, condition: Condition, *, kappa: int) 
         "task": task,
         "split": condition.split,
         "k": condition.k,
-        "kappa": condition.kappa or kappa,
+        "kappa": condition.kappa,
         "index": condition.index_id,
         "reranker": condition.reranker_id,
         "retriever": condition.retriever_id,

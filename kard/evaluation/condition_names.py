@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote
 
 from kard.db import rows
 from kard.errors import BadInput
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
 SHORT = 6  # hex digits of a hash in a label
+IDS: Mapping[str, str] = {"mix": "retriever_id", "reranker": "reranker_id", "student": "student_id"}
+HASHES = ("data", "index", "base", "reranker.data", "reranker.base", "mix.base", *IDS)
+# Settings of a retriever that follow from its reranker, or were chosen for it.
+TUNED = ("kind", "weight", "unit", "dense", "passages", "questions")
+# Columns of `condition_settings` that name a run or hold settings, which are compared one by one.
+SEEDED = ("evaluation_id", "student_id", "reranker_id", "retriever_id", "seed", "reranker_seed", "size", "method",
+          "retriever", "decoding", "training", "reranker", "mixing")  # fmt: skip
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
+_SPACE = re.compile(r"[\s%]")
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 Row = Mapping[str, Any]
@@ -63,7 +72,7 @@ class ConditionInfo:
     index_id: str | None
     reranker_id: str | None
     retriever_id: str | None = None  # of a fused, dense or hybrid retriever
-    kappa: int | None = None  # candidates that the reranker ordered; None for the task's own number
+    kappa: int | None = None  # passages that the retriever ordered; None where it orders none
     variant: str = ""  # what else tells it from conditions of its size, method and retriever
 
     @classmethod
@@ -101,74 +110,131 @@ def read_labels(db: Database, task: str, split: str) -> dict[int, str]:
 
 
 def condition_labels(runs: Sequence[Row]) -> dict[int, str]:
-    """Return a label for each evaluation id: what differs among the runs of its size, method and retriever.
+    """Return a label for each evaluation id: what differs among the conditions of its size, method and retriever.
 
-    `runs` are rows of the query `condition_settings`. The label is '' if nothing differs, or only the seed:
-    runs that differ by their seed alone are one condition. Chosen values (settings, number of examples) come first.
-    Hashes of the inputs, and at last the student, are added only where two runs of one seed would share a label.
+    `runs` are rows of the query `condition_settings`; every column counts. Runs that differ by their seeds alone,
+    and by what training made of these, are one condition and have one label. It is '' where nothing else differs.
+    No two conditions have the same label.
     """
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for run in runs:
         groups[run["size"], run["method"], run["retriever"]].append(run)
     labels: dict[int, str] = {}
     for group in groups.values():
-        of_group = [""] * len(group)
-        for fields in (_chosen, _inputs, _identity):
-            ambiguous = set(range(len(group))) if fields is _chosen else _ambiguous(group, of_group)
-            additions = _differences([fields(group[i]) for i in sorted(ambiguous)])
-            for i, addition in zip(sorted(ambiguous), additions, strict=True):
-                of_group[i] = f"{of_group[i]} {addition}".strip()
-        labels.update((run["evaluation_id"], label) for run, label in zip(group, of_group, strict=True))
+        fields = [_without_seeds(run) for run in group]
+        for more in (_reranker_seed, _tuned, *map(_id_of, IDS), _evaluation):
+            for alike in _alike(fields):
+                if not _are_seeds([group[i] for i in alike]):
+                    for i in alike:
+                        fields[i] |= more(group[i])
+        labels.update((run["evaluation_id"], label) for run, label in zip(group, _shown(fields), strict=True))
     return labels
 
 
-def _ambiguous(group: Sequence[Row], labels: Sequence[str]) -> set[int]:
-    """Return the indices of the runs whose label stands for two runs of one seed."""
-    indices: dict[tuple[str, object], list[int]] = defaultdict(list)
-    for i, (run, label) in enumerate(zip(group, labels, strict=True)):
-        indices[label, run["seed"]].append(i)
-    repeated = {label for (label, _), of_seed in indices.items() if len(of_seed) > 1}
-    return {i for i, label in enumerate(labels) if label in repeated}
+def _alike(fields: Sequence[Fields]) -> list[list[int]]:
+    """Return the indices of equal fields, together."""
+    indices: dict[object, list[int]] = defaultdict(list)
+    for i, of_run in enumerate(fields):
+        indices[frozenset(of_run.items())].append(i)
+    return list(indices.values())
 
 
-def _differences(runs: Sequence[Fields]) -> list[str]:
-    """Return for each run its fields that are not the same for all, as `name=value`.
+def _are_seeds(runs: Sequence[Row]) -> bool:
+    """Return whether runs with equal fields are seeds of one condition.
 
-    A field that some runs lack is a setting that was added later. It says nothing about the older runs.
+    A student's seed has one evaluation, a reranker's seed one reranker, and a reranker one retriever that uses it.
     """
-    shared = [name for name in (runs[0] if runs else ()) if all(name in fields for fields in runs)]
-    varying = [name for name in shared if len({fields[name] for fields in runs}) > 1]
-    return [" ".join(f"{name}={fields[name]}" for name in varying) for fields in runs]
+    determined = (
+        ("seed", "evaluation_id"),
+        ("reranker_seed", "reranker_id"),
+        ("reranker_id", "retriever_id"),
+    )
+    return all(len({run[by] for run in runs}) == len({(run[by], run[id]) for run in runs}) for by, id in determined)
 
 
-def _chosen(run: Row) -> Fields:
-    """Return what a person chose, without the seed."""
-    decoding, training = _settings(run["decoding"]), _settings(run["training"])
+def _shown(fields: Sequence[Fields]) -> list[str]:
+    """Return for each run the fields that differ among all, as `name=value`.
+
+    What a run lacks is unknown and not shown. Hashes, and what some runs lack, are shown only where the rest does
+    not tell two conditions apart.
+    """
+    values = {name: {of_run[name] for of_run in fields if name in of_run} for of_run in fields for name in of_run}
+    lengths = {name: _length(values[name]) for name in HASHES if name in values}
+    names = [name for name in values if len(values[name]) > 1 and name not in HASHES]
+    labels = [_label(of_run, names, lengths) for of_run in fields]
+    conditions = len(_alike(fields))
+    for name in sorted(values.keys() - names, key=lambda name: (name in HASHES, list(values).index(name))):
+        longer = [_label(of_run, [*names, name], lengths) for of_run in fields]
+        if len(set(labels)) < conditions and len(set(longer)) > len(set(labels)):
+            names, labels = [*names, name], longer
+    return labels
+
+
+def _length(hashes: Set[str]) -> int:
+    """Return how many characters tell these hashes apart, `SHORT` at least."""
+    return next(n for n in count(SHORT) if len({hash[:n] for hash in hashes}) == len(hashes))
+
+
+def _label(fields: Fields, names: Sequence[str], lengths: Mapping[str, int]) -> str:
+    """Return the named fields as words: without spaces, and hashes cut to `lengths`."""
+    values = {name: _SPACE.sub(lambda match: quote(match[0]), fields[name]) for name in names if name in fields}
+    return " ".join(f"{name}={value[: lengths.get(name)]}" for name, value in values.items())
+
+
+def _without_seeds(run: Row) -> dict[str, str]:
+    """Return everything that decides the answers of a run, without seeds and what follows from them.
+
+    Settings of a training have its name in front: `train.k` is not the `k` that the student reads. What was chosen
+    on held-out questions for a trained reranker follows from its seed. So do texts and held-out
+    questions that were drawn.
+    """
+    decoding, training, mixing = (_settings(run[column]) for column in ("decoding", "training", "mixing"))
     if "lora.rank" in training:  # a trained student; `full` is stored only where it is true
         training = {"full": "False", **training}
     samples = decoding.pop("samples", "1")
     if samples == "1":  # greedy decoding uses neither
         decoding = {name: value for name, value in decoding.items() if name not in ("temperature", "top_p")}
-    reranker = {f"reranker.{name}": value for name, value in _settings(run["reranker"]).items()}
+    if run["reranker_id"]:
+        mixing = {name: value for name, value in mixing.items() if name not in TUNED}
+    drawn = {
+        "data": "shots" in training or training.get("shuffle") == "True",
+        "examples": float(training.get("held_out", 0)) > 0,
+    }
+    columns = {
+        name: str(value)
+        for name, value in run.items()
+        if value is not None and name not in SEEDED and not drawn.get(name)
+    }
     fields = {
-        "k": str(run["k"]),
+        **{name: columns[name] for name in ("k", "kappa") if name in columns},
         "n": samples,
-        **decoding,
-        **training,
-        **reranker,
-        "examples": str(run["examples"]),
+        **{f"decoding.{name}" if name in (*columns, "n") else name: value for name, value in decoding.items()},
+        **_named("prompt" if "shots" in training else "train", training),
+        **_named("reranker", _settings(run["reranker"])),
+        **_named(run["retriever"], mixing),
+        **columns,
     }
     return {name: value for name, value in fields.items() if name.rpartition(".")[2] != "seed"}
 
 
-def _inputs(run: Row) -> Fields:
-    """Return the beginnings of the hashes of data, index, reranker and base."""
-    columns: Mapping[str, str] = {"data": "data", "index": "index_id", "reranker": "reranker_id", "base": "base"}
-    return {label: str(run[column])[:SHORT] for label, column in columns.items() if run[column]}
+def _named(prefix: str, settings: Fields) -> dict[str, str]:
+    return {f"{prefix}.{name}": value for name, value in settings.items()}
 
 
-def _identity(run: Row) -> Fields:
-    return {"student": str(run["student_id"])[:SHORT], "run": str(run["evaluation_id"])}
+def _reranker_seed(run: Row) -> dict[str, str]:
+    return {} if run["reranker_seed"] is None else {"reranker.seed": str(run["reranker_seed"])}
+
+
+def _tuned(run: Row) -> dict[str, str]:
+    return _named(run["retriever"], _settings(run["mixing"]))
+
+
+def _id_of(name: str) -> Callable[[Row], dict[str, str]]:
+    return lambda run: {name: str(run[IDS[name]])} if run[IDS[name]] else {}
+
+
+def _evaluation(run: Row) -> dict[str, str]:
+    return {"run": str(run["evaluation_id"])}
 
 
 def _settings(text: object) -> dict[str, str]:

@@ -316,7 +316,7 @@ def read_verdict_facts(db: Database, task: str, split: str, question_id: int | N
         accepted = bool(row["accepted"]) if judgement is None else judgement == "good"
         rationales[row["question_id"]].append(RationaleFacts(row["id"], accepted, bool(row["trained"])))
     silver: dict[int, dict[tuple[str, int], list[str]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows(db, "internal/silver_passages", **parameters, silver=SILVER_DEPTH):
+    for row in rows(db, "internal/silver_passages", **parameters):
         silver[row["question_id"]][row["index_id"], row["rationale_id"]].append(row["passage_id"])
     questions = {
         id: QuestionFacts(

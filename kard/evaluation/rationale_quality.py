@@ -15,7 +15,6 @@ from itertools import groupby, pairwise
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from kard.config import SILVER_DEPTH
 from kard.db import rows
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
@@ -127,7 +126,7 @@ class _Measures:
 def read_rationales(db: Database, task: str, split: str | None = None) -> list[RationaleToMeasure]:
     """Return every rationale of a task with its silver passages, by question, teacher and sample."""
     ids: dict[int, list[str]] = defaultdict(list)
-    for row in rows(db, "internal/silver_by_rationale", task=task, split=split, k=SILVER_DEPTH):
+    for row in rows(db, "internal/silver_by_rationale", task=task, split=split):
         ids[row["rationale_id"]].append(row["passage_id"])
     stored = read_passages(db, sorted({id for of_rationale in ids.values() for id in of_rationale}))
     passages = {id: SilverPassage(passage.title, passage.text) for id, passage in stored.items()}

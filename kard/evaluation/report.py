@@ -12,10 +12,11 @@ from statistics import fmean
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RERANKED, Method
+from kard.config import LEAST_SEEDS, METHODS, RERANKED, Method
 from kard.db import rows
 from kard.evaluation.condition_names import read_labels, table_order
-from kard.metrics.intervals import Share, Spread, spread, wilson
+from kard.evaluation.over_seeds import share_over_seeds
+from kard.metrics.intervals import Bias, Share, Spread, bias_of, spread, wilson
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -93,6 +94,8 @@ class ReportRow:
     unread: int = 0  # answers that could not be read from the student's text
     variant: str = ""  # the condition's label
     seeds: Spread | None = None  # accuracy over all questions, one number per seed; None for a baseline
+    bias: Bias | None = None  # None where letters do not mean the same for all questions, and for a baseline
+    over_seeds: bool = False  # the intervals resample seeds too
     cost: Cost = field(default_factory=Cost)
 
     @property
@@ -104,6 +107,13 @@ class ReportRow:
     def baseline(self) -> bool:
         """Whether the row is a baseline. A baseline is no sample of answers, so it has no interval."""
         return self.method in BASELINES
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether its shares have intervals: no baseline has, and over seeds only a row of enough seeds."""
+        return not self.baseline and (
+            not self.over_seeds or (self.seeds is not None and self.seeds.of >= LEAST_SEEDS)
+        )
 
 
 def kinds_of(graded: Sequence[GradedAnswer]) -> list[str]:
@@ -128,17 +138,28 @@ def right_by_question(graded: Iterable[GradedAnswer]) -> dict[str, list[int]]:
     return dict(rights)
 
 
-def report_rows(graded: Sequence[GradedAnswer]) -> list[ReportRow]:
-    """Return the rows of chance and majority, then one row per condition with the mean over its seeds."""
+def report_rows(graded: Sequence[GradedAnswer], *, over_seeds: bool = False, seed: int = 0) -> list[ReportRow]:
+    """Return the rows of chance and majority, then one row per condition with the mean over its seeds.
+
+    Intervals are of questions, with the trainings as they are. With `over_seeds` they are of seeds and questions,
+    resampled with `seed`, for conditions of `LEAST_SEEDS` or more.
+    """
     if not graded:
         return []
     kinds = kinds_of(graded)
     report = baselines(graded, kinds)
     for (size, method, retriever, variant), group in by_condition(graded).items():
-        shares = {kind: _share(_of_kind(group, kind)) for kind in kinds}
+        by_kind = {kind: _of_kind(group, kind) for kind in kinds}
+        shares = {kind: _share(of_kind) for kind, of_kind in by_kind.items()}
+        if over_seeds:
+            shares = {kind: share_over_seeds(shares[kind], rights_by_seed(by_kind[kind]), seed) for kind in kinds}
         unread = sum(answer.answer is None for answer in group)
         seeds, cost = _over_seeds(group), _mean_cost(group)
-        report.append(ReportRow(size, method, retriever, shares, unread, variant, seeds, cost))
+        # A letter means the same only among questions with equally many options.
+        bias = (
+            bias_of(answer.answer for answer in group) if len({answer.options for answer in group}) == 1 else None
+        )
+        report.append(ReportRow(size, method, retriever, shares, unread, variant, seeds, bias, over_seeds, cost))
     return report
 
 
@@ -173,11 +194,16 @@ def _share(group: Sequence[GradedAnswer]) -> Share:
     return wilson(min(sum(fmean(of_seeds) for of_seeds in rights.values()), len(rights)), len(rights))
 
 
-def _over_seeds(group: Sequence[GradedAnswer]) -> Spread:
-    rights: dict[int, list[int]] = defaultdict(list)
+def rights_by_seed(group: Iterable[GradedAnswer]) -> dict[int, dict[str, int]]:
+    """Return 1 or 0 for each answer, by seed and by the question's key."""
+    rights: dict[int, dict[str, int]] = defaultdict(dict)
     for answer in group:
-        rights[answer.seed].append(answer.correct)
-    return spread([fmean(of_seed) for _, of_seed in sorted(rights.items())])
+        rights[answer.seed][answer.key] = answer.correct
+    return dict(sorted(rights.items()))
+
+
+def _over_seeds(group: Sequence[GradedAnswer]) -> Spread:
+    return spread([fmean(of_seed.values()) for of_seed in rights_by_seed(group).values()])
 
 
 def _mean_cost(group: Sequence[GradedAnswer]) -> Cost:
@@ -236,8 +262,10 @@ def accuracy_table(report: Sequence[ReportRow]) -> TableCells:
         of = row.shares[kind].of
         return _accuracy(row, kind, 3) + ("" if of in (0, most[kind]) else f" (n={of})")
 
-    header = ["size", "method", "retriever", *(f"{kind} (n={of})" for kind, of in most.items()), "unread"]
-    return header, [[*row.cells, *(cell(row, kind) for kind in most), row.unread] for row in report]
+    header = ["size", "method", "retriever", *(f"{kind} (n={of})" for kind, of in most.items())]
+    bias = _bias_column(report)
+    rows = [[*row.cells, *(cell(row, kind) for kind in most), *(c(row) for c in bias.values())] for row in report]
+    return [*header, *bias, "unread"], [[*cells, row.unread] for cells, row in zip(rows, report, strict=True)]
 
 
 def summary_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCells:
@@ -251,6 +279,7 @@ def summary_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCell
         columns["n"] = lambda row: row.shares["all"].of
     if any(row.seeds and row.seeds.of > 1 for row in report):
         columns["over seeds"] = lambda row: "" if row.seeds is None else f"{row.seeds} ({row.seeds.of})"
+    columns |= _bias_column(report)
     columns["unread"] = lambda row: None if row.baseline else row.unread
     return _table({**columns, **_cost_columns(costs)}, report)
 
@@ -287,6 +316,8 @@ def report_records(report: Sequence[ReportRow], costs: TeacherCosts) -> list[dic
             **_numbers(row, "all"),
             "seeds": row.seeds.of if row.seeds else None,
             "deviation_over_seeds": row.seeds.deviation if row.seeds else None,
+            "commonest_answer": row.bias.answer if row.bias else None,
+            "commonest_share": row.bias.share if row.bias else None,
             "unread": None if row.baseline else row.unread,
             "prompt_tokens": row.cost.prompt_tokens,
             "completion_tokens": row.cost.completion_tokens,
@@ -306,6 +337,11 @@ def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def _bias_column(report: Sequence[ReportRow]) -> Columns:
+    """Return the column of the commonest answer; none where no row has one."""
+    return {"bias": lambda row: row.bias and str(row.bias)} if any(row.bias for row in report) else {}
+
+
 def _table(columns: Columns, report: Sequence[ReportRow]) -> TableCells:
     """Return a table of these columns after those that name a row."""
     header = ["size", "method", "retriever", *columns]
@@ -322,7 +358,7 @@ def _accuracy(row: ReportRow, kind: str, places: int) -> str:
     share = row.shares[kind]
     if not share.of:
         return ""
-    return f"{share.value:.{places or 2}f}" if row.baseline or not places else share.shown(places)
+    return f"{share.value:.{places or 2}f}" if not row.has_intervals or not places else share.shown(places)
 
 
 def _cost_columns(costs: TeacherCosts) -> Columns:
@@ -353,8 +389,8 @@ def _numbers(row: ReportRow, kind: str) -> dict[str, object]:
     share = row.shares[kind]
     return {
         "accuracy": share.value,
-        "low": None if row.baseline else share.low,
-        "high": None if row.baseline else share.high,
+        "low": share.low if row.has_intervals else None,
+        "high": share.high if row.has_intervals else None,
         "right": share.right,
         "questions": share.of,
     }

@@ -10,14 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kard.config import CUTOFFS, SILVER_DEPTH
+from kard.config import CUTOFFS
 from kard.db import rows
 from kard.errors import BadInput, Missing, NoExtra
-from kard.evaluation.condition_names import RETRIEVER_ORDER
+from kard.evaluation.condition_names import RETRIEVER_ORDER, SHORT
 from kard.evaluation.report import TableCells
 from kard.metrics.bootstrap import Difference, paired_bootstrap
 from kard.metrics.intervals import wilson
@@ -27,7 +28,6 @@ from kard.questions import QuestionSet
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SOURCES = ("evidence", "silver")  # of what a question needs
 BM25 = "bm25"
 HITS_CUTOFFS = (*CUTOFFS, 100)  # of the table of first hits
 PLOT_SUFFIXES = (".svg", ".png")
@@ -46,9 +46,9 @@ class RankedPassage:
 
 @dataclass(frozen=True, slots=True)
 class RankedQuestion:
-    """A question with its order of passages by retriever and its relevant passages by source.
+    """A question with its order of passages by retriever and its relevant passages by source (see `gold_names`).
 
-    A source that names no passage of the question is absent.
+    A source that names nothing for the question is absent.
     """
 
     id: int
@@ -77,6 +77,7 @@ class RetrieverRow:
     source: str
     retriever: str
     questions: int
+    ceiling: float  # share of what is needed that the knowledge base holds, mean over questions: the highest recall
     values: Sequence[float]  # in the order of `metric_names`
     against: Sequence[Difference] | None  # to another retriever on the same questions; None for that one itself
 
@@ -100,16 +101,22 @@ def read_orders(
         "index": index_id,
         "kappa": kappa,
         "question": question,
-        "silver": SILVER_DEPTH,
         "experiments": experiments,
     }
     orders: dict[int, dict[str, list[RankedPassage]]] = defaultdict(lambda: defaultdict(list))
     for row in rows(db, "internal/passage_orders", **parameters):
         passage = RankedPassage(row["passage_id"], row["rank"], row["score"])
         orders[row["question_id"]][row["retriever"]].append(passage)
-    units: dict[tuple[int, str], dict[str, str]] = defaultdict(dict)
-    for row in rows(db, "internal/needed_passages", **parameters):
-        units[row["question_id"], row["source"]][row["passage_id"]] = row["unit"]
+    needed = rows(db, "internal/needed_passages", **parameters)
+    sources = gold_names((row["source"], row["teacher"]) for row in needed)
+    units: dict[int, dict[str, dict[str, str]]] = defaultdict(lambda: {name: {} for name in sources.values()})
+    missing: Counter[tuple[int, str]] = Counter()
+    for row in needed:
+        source = sources[row["source"], row["teacher"]]
+        if row["passage_id"] is None:
+            missing[row["question_id"], source] += 1
+        else:
+            units[row["question_id"]][source][row["passage_id"]] = row["unit"]
     names = retriever_names(sorted({label for by_label in orders.values() for label in by_label}))
     return [
         RankedQuestion(
@@ -117,11 +124,25 @@ def read_orders(
             stored.key,
             stored.text,
             {names[label]: passages for label, passages in orders[id].items()},
-            {source: RelevantPassages(units[id, source]) for source in SOURCES if (id, source) in units},
+            {
+                source: RelevantPassages(units[id][source], missing[id, source])
+                for source in sources.values()
+                if units[id][source] or missing[id, source]
+            },
         )
         for id, stored in QuestionSet(questions.task, questions.split).read(db).items()
         if id in orders
     ]
+
+
+def gold_names(golds: Iterable[tuple[str, str | None]]) -> dict[tuple[str, str | None], str]:
+    """Return a name for each pair of gold and teacher: the gold, with its teacher if there are several.
+
+    Evidence has no teacher. Silver passages of several teachers are never mixed.
+    """
+    pairs = sorted(set(golds), key=lambda pair: (pair[0], pair[1] or ""))
+    counts = Counter(gold for gold, _ in pairs)
+    return {(gold, teacher): gold if counts[gold] == 1 else f"{gold} by {teacher}" for gold, teacher in pairs}
 
 
 def retriever_names(labels: Iterable[str]) -> dict[str, str]:
@@ -134,6 +155,11 @@ def retriever_names(labels: Iterable[str]) -> dict[str, str]:
     return {
         label: kind if counts[kind] == 1 else f"{kind} {label.rpartition(' ')[2]}" for label, kind in kinds.items()
     }
+
+
+def sources_of(questions: Iterable[RankedQuestion]) -> list[str]:
+    """Return the sources that name what any of the questions needs, in alphabetical order."""
+    return sorted({source for question in questions for source in question.relevant})
 
 
 def retrievers_in(questions: Sequence[RankedQuestion]) -> list[str]:
@@ -179,7 +205,7 @@ def retriever_rows(questions: Sequence[RankedQuestion], kappa: int, against: str
     Differences are to the retriever `against`, over the questions that both ranked.
     """
     report: list[RetrieverRow] = []
-    for source in SOURCES:
+    for source in sources_of(questions):
         for name in retrievers_in(questions):
             ranked = _ranked(questions, name, source)
             if not ranked:
@@ -190,7 +216,8 @@ def retriever_rows(questions: Sequence[RankedQuestion], kappa: int, against: str
                 both = np.array([against in question.orders for question in ranked])
                 theirs = _metrics(_ranked(ranked, against, source), against, source, kappa)
                 differences = paired_bootstrap(ours[both], theirs) if both.any() else None
-            report.append(RetrieverRow(source, name, len(ranked), ours.mean(axis=0).tolist(), differences))
+            ceiling = fmean(question.relevant[source].ceiling for question in ranked)
+            report.append(RetrieverRow(source, name, len(ranked), ceiling, ours.mean(axis=0).tolist(), differences))
     return report
 
 
@@ -208,31 +235,59 @@ def _metrics(questions: Sequence[RankedQuestion], retriever: str, source: str, k
 
 
 def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> TableCells:
-    """Return the share of questions whose first needed passage is among the first k.
+    """Return the share of questions whose first needed passage is among the first k, for each of `hits_groups`.
 
-    A row has `gold`, `retriever` (a label, see `retriever_names`) and `rank`, the best rank of a needed passage or
-    None. If it has `depth`, cells beyond the depth of the search stay empty. `narrow` has two decimals, and no
-    interval for the largest k.
+    If rows have `depth`, cells beyond the depth of the search stay empty. If they have `needed` and `held`, the
+    ceiling is the share of what is needed that the knowledge base holds, mean over questions. `narrow` has two
+    decimals, and no interval for the largest k.
     """
-    ranks_of: dict[tuple[str, str], list[int | None]] = defaultdict(list)
-    depths: dict[tuple[str, str], int] = {}
-    for row in first_hits:
-        group = (row["gold"], row["retriever"])
-        ranks_of[group].append(row["rank"])
-        depth = row.get("depth", HITS_CUTOFFS[-1])
-        depths[group] = min(depth, depths.get(group, depth))
+    groups = hits_groups(first_hits)
+    depths = {group: min(row.get("depth", HITS_CUTOFFS[-1]) for row in hits) for group, hits in groups.items()}
     cutoffs = [k for k in HITS_CUTOFFS if k <= max(depths.values(), default=HITS_CUTOFFS[-1])]
-    names = retriever_names(label for _, label in ranks_of)
-    header = ["needed", "retriever", "n" if narrow else "questions", *(f"Hits@{k}" for k in cutoffs)]
+    several = len({group.index_id for group in groups}) > 1
+    with_ceiling = bool(first_hits) and all("held" in row for row in first_hits)
+    header = ["needed", *(["index"] if several else []), "retriever", "n" if narrow else "questions"]
+    header += [*(["ceiling"] if with_ceiling else []), *(f"Hits@{k}" for k in cutoffs)]
     body: list[list[object]] = []
-    for group, ranks in sorted(ranks_of.items(), key=lambda item: (item[0][0], item[0][1] != BM25, item[0][1])):
+    for group, hits in groups.items():
+        ranks = [row["rank"] for row in hits]
         shares = {k: wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in cutoffs}
         cells = {k: share.shown(2 if narrow else 3) for k, share in shares.items()}
         if narrow:
             cells[cutoffs[-1]] = f"{shares[cutoffs[-1]].value:.2f}"
-        gold, label = group
-        body.append([gold, names[label], len(ranks), *(cells[k] if k <= depths[group] else "" for k in cutoffs)])
+        ceiling = [f"{ceiling_of(hits):.{2 if narrow else 3}f}"] if with_ceiling else []
+        index = [group.index_id] if several else []
+        found = [cells[k] if k <= depths[group] else "" for k in cutoffs]
+        body.append([group.gold, *index, group.retriever, len(ranks), *ceiling, *found])
     return header, body
+
+
+class HitsGroup(NamedTuple):
+    """What first hits have in common that are counted together."""
+
+    gold: str  # see `gold_names`
+    index_id: str  # its beginning, '' where a file lacks it
+    retriever: str  # see `retriever_names`
+
+
+def hits_groups(first_hits: Sequence[Mapping[str, Any]]) -> dict[HitsGroup, list[Mapping[str, Any]]]:
+    """Return the rows of `first_hits` by group, BM25's first.
+
+    A row has `gold`, `retriever` (a label, see `retriever_names`) and `rank`, the best rank of a needed passage or
+    None; `index_id`, `teacher`, `depth`, `needed` and `held` are absent from older files.
+    """
+    golds = gold_names((row["gold"], row.get("teacher")) for row in first_hits)
+    retrievers = retriever_names({row["retriever"] for row in first_hits})
+    groups: dict[HitsGroup, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in sorted(first_hits, key=lambda row: (row["retriever"] != BM25, row["retriever"])):
+        gold, index = golds[row["gold"], row.get("teacher")], str(row.get("index_id") or "")[:SHORT]
+        groups[HitsGroup(gold, index, retrievers[row["retriever"]])].append(row)
+    return dict(sorted(groups.items(), key=lambda item: item[0][:2]))
+
+
+def ceiling_of(first_hits: Sequence[Mapping[str, Any]]) -> float:
+    """Return the share of what is needed that the knowledge base holds, mean over the questions."""
+    return fmean(row["held"] / row["needed"] for row in first_hits)
 
 
 def hits_curve(ranks: Sequence[int | None], depth: int) -> list[float]:
@@ -252,7 +307,7 @@ def plot_hits(questions: Sequence[RankedQuestion], kappa: int, title: str, path:
     except ModuleNotFoundError as error:
         raise NoExtra("matplotlib is not installed; add it with: pip install 'kard[plots]'") from error
     depth = min(PLOT_DEPTH, kappa)
-    sources = [source for source in SOURCES if any(source in question.relevant for question in questions)]
+    sources = sources_of(questions)
     if not sources:
         raise BadInput("nothing says what these questions need: no evidence, no rationale that was grounded")
     figure = Figure(figsize=(5 * len(sources), 4), layout="constrained")

@@ -72,6 +72,36 @@ def paired_bootstrap(ours: Floats, theirs: Floats, *, draws: int = DRAWS, seed: 
     ]
 
 
+def bootstrap_over_seeds(*rights: Floats, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% interval of a condition's mean, or of the first condition's mean minus the second's.
+
+    Each of `rights` is (S seeds, Q questions), with NaN where a seed did not answer; all have the same questions.
+    Each draw takes seeds of each condition, then questions: the same ones for every seed and condition, since
+    seeds answer the same questions. So the interval says what new trainings and new questions would give.
+    Raises ValueError without questions.
+    """
+    if not rights or not rights[0].shape[1]:
+        raise ValueError("no values have no interval")
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    count = rights[0].shape[1]
+    block = max(1, MOST_COUNTS // count)  # draws at a time
+    means: list[Floats] = []
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        questions = rng.multinomial(count, np.full(count, 1 / count), size=size)
+        of_conditions: list[Floats] = []
+        for values in rights:
+            seeds = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=size)
+            answered = ((seeds @ ~np.isnan(values)) * questions).sum(axis=1)
+            right = ((seeds @ np.nan_to_num(values)) * questions).sum(axis=1)
+            of_conditions.append(right / np.maximum(answered, 1))
+        means.append(of_conditions[0] - (of_conditions[1] if len(rights) > 1 else 0))
+    low, high = np.quantile(np.concatenate(means), [TAIL, 1 - TAIL])
+    return float(low), float(high)
+
+
 def _interval(values: Floats, counts: Floats, draws: int, seed: int) -> Floats:
     """Return both limits of the mean of `values`, (V,) or (V, M), of which each occurs `counts` times, (V,)."""
     import numpy as np

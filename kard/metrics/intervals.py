@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
@@ -52,6 +53,26 @@ def wilson(right: float, of: int) -> Share:
     half = Z95 * sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
     # At 0 and 1, rounding would put the share just outside its own interval.
     return Share(right, of, min(max(0.0, centre - half), share), max(min(1.0, centre + half), share))
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """The commonest answer with its share of the answers that could be read."""
+
+    answer: str  # a letter
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.answer} {self.share:.2f}".replace(" 0.", " .")
+
+
+def bias_of(answers: Iterable[str | None]) -> Bias | None:
+    """Return the commonest of the answers, the first letter of a tie; None if none could be read."""
+    given = Counter(answer for answer in answers if answer is not None)
+    if not given:
+        return None
+    letter, count = min(given.items(), key=lambda item: (-item[1], item[0]))
+    return Bias(letter, count / given.total())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,17 @@ class RelevantPassages:
     """The passages that are relevant to one question, with the unit that each belongs to."""
 
     units: Mapping[str, str]  # by passage id
+    missing: int = 0  # units without a passage: the knowledge base lacks them, so no order can find them
 
     @property
     def count(self) -> int:
-        """Return the number of units."""
-        return len(set(self.units.values()))
+        """Return the number of units, missing ones included."""
+        return len(set(self.units.values())) + self.missing
+
+    @property
+    def ceiling(self) -> float:
+        """Return the share of units that the knowledge base holds: the highest recall."""
+        return 1 - self.missing / self.count if self.count else 0.0
 
 
 def metric_names(depth: int) -> tuple[str, ...]:

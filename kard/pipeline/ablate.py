@@ -127,7 +127,9 @@ def _best_ranks(run: Run, sample: Sample, reranker_id: str | None) -> dict[str, 
         ranked = rows(run.db, "internal/reranker_ranks", **measured, index=run.index_id, reranker=reranker_id)
     ranks: dict[tuple[int, str], int] = {(r["question_id"], r["passage_id"]): r["rank"] for r in ranked}
     best_ranks: dict[str, dict[int, int | None]] = {gold: {} for gold in GOLDS}
-    for needed in rows(run.db, "internal/needed_of_questions", **measured):
+    for needed in rows(
+        run.db, "internal/needed_of_questions", **measured, index=run.index_id, teacher=run.teacher_id
+    ):
         question, of_gold = needed["question_id"], best_ranks[needed["source"]]
         rank, best = ranks.get((question, needed["passage_id"])), of_gold.get(question)
         of_gold[question] = best if rank is None else rank if best is None else min(rank, best)

@@ -280,9 +280,7 @@ class Run:
             index_id=None if retriever == "none" else self.index_id,
             reranker_id=self.resolved.reranker if retriever in RERANKED else None,
             retriever_id=self.resolved.retrievers.get(retriever),
-            kappa=None
-            if settings.retrieval.kappa == self.task.settings.retrieval.kappa
-            else settings.retrieval.kappa,
+            kappa=settings.retrieval.kappa,
         )
 
     def _teachers(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kard.db import rows, value
 from kard.evaluation.condition_names import ConditionInfo
@@ -16,7 +16,7 @@ from kard.evaluation.page.figures import Curve, Plot, Point, series_name
 from kard.evaluation.page.text import PageTable, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.rationale_quality import RationaleQuality, measure_rationales, read_rationales
 from kard.evaluation.report import ReportRow, TeacherCosts, cost_table
-from kard.evaluation.retriever_metrics import retriever_names
+from kard.evaluation.retriever_metrics import ceiling_of, hits_groups
 from kard.metrics.intervals import wilson
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
     several = any(line.seeds and line.seeds.of > 1 for line in lines)
     if several:
         header[2:2] = ["over seeds"]
+    counts = {line.shares["all"].of for line in lines}
+    biased = any(line.bias for line in lines)
+    header[-1:-1] = [*(["n"] if len(counts) > 1 else []), *(["bias"] if biased else [])]
     body: list[list[object]] = []
     for line in lines:
         name = f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
@@ -88,12 +91,13 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
             name, cells = line.method, [percent(line.shares[kind].value) for kind in kinds]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
-        body.append([name, *cells, "" if line.baseline else line.unread])
+        more = [*([line.shares["all"].of] if len(counts) > 1 else []), *([str(line.bias or "")] if biased else [])]
+        body.append([name, *cells, *more, "" if line.baseline else line.unread])
     return Section(
         "accuracy",
         "Accuracy",
-        "The share of questions answered rightly, with Wilson's 95% interval. An answer that could not be read is"
-        " wrong.",
+        "The share of questions answered rightly, with Wilson's 95% interval over questions, the trainings as they"
+        " are. An answer that could not be read is wrong. Bias is the commonest answer with its share of all.",
         [figures.accuracy(points, chance)],
         [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",
@@ -148,11 +152,15 @@ def _mean_counts(wrong: Iterable[FailureRow]) -> list[tuple[str, Mapping[str, fl
 def hits(db: Database, task: str, split: str) -> Section:
     """Show Hits@k of every retriever, for each kind of gold."""
     depth = value(db, "internal/searched_depth", task=task, split=split)
-    curves = curves_of(rows(db, "first_hits", task=task, split=split), depth) if depth else []
+    first_hits = rows(db, "first_hits", task=task, split=split) if depth else []
+    curves = curves_of(first_hits, depth) if depth else []
     notes = {
         "evidence": "Needed are the documents that the data set names as evidence.",
-        "silver": "Needed are the first three passages by a rationale of the question.",
+        "silver": "Needed are the first three passages by the question's first accepted rationale.",
     }
+    for group, found in hits_groups(first_hits).items():
+        needed = notes[group.gold.partition(" ")[0]].partition(" The ")[0]
+        notes[group.gold] = f"{needed} The knowledge base holds {ceiling_of(found):.0%} of them."
     absent: list[str] = []
     if not depth:
         absent.append("No passages were looked up for these questions, so there is nothing to draw.")
@@ -161,7 +169,7 @@ def hits(db: Database, task: str, split: str) -> Section:
             "Nothing says which passages these questions need: the data names no evidence, and the questions have"
             " no rationales that passages were found with."
         )
-    elif all(curve.retriever == "bm25" for curve in curves):
+    elif all(curve.retriever.startswith("bm25") for curve in curves):
         absent.append("No reranker has ranked these passages.")
     golds = list(dict.fromkeys(curve.gold for curve in curves))
     return Section(
@@ -174,21 +182,16 @@ def hits(db: Database, task: str, split: str) -> Section:
     )
 
 
-def curves_of(first_hits: Sequence[Mapping[str, object]], depth: int) -> list[Curve]:
-    """Return a curve for each kind of gold and retriever, to the depth that was searched; BM25 first.
-
-    A row of `first_hits` has `gold`, `retriever` (see `retriever_names`) and `rank`, that of the first needed
-    passage or None.
-    """
-    groups: dict[tuple[str, str], list[int | None]] = defaultdict(list)
-    for row in first_hits:
-        rank = row["rank"]
-        groups[str(row["gold"]), str(row["retriever"])].append(None if rank is None else int(str(rank)))
-    names = retriever_names(retriever for _, retriever in groups)
+def curves_of(first_hits: Sequence[Mapping[str, Any]], depth: int) -> list[Curve]:
+    """Return a curve for each of `hits_groups`, to the depth that was searched."""
+    groups = hits_groups(first_hits)
+    several = len({group.index_id for group in groups}) > 1
     curves: list[Curve] = []
-    for (gold, retriever), ranks in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] != "bm25", g[0][1])):
+    for group, hits in groups.items():
+        ranks = [row["rank"] for row in hits]
         shares = [wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in range(1, depth + 1)]
-        curves.append(Curve(names[retriever], gold, shares))
+        name = f"{group.retriever} on {group.index_id}" if several else group.retriever
+        curves.append(Curve(name, group.gold, shares))
     return curves
 
 

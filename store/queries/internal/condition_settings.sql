@@ -1,10 +1,14 @@
--- Every condition of a split with all settings that decide its answers.
-select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.decoding, e.index_id, e.reranker_id,
-       r.settings as reranker, s.id as student_id, s.base_sha256 as base, s.settings as training, s.examples,
-       s.data_sha256 as data
+-- Every condition of a split with all that decides its answers. Each column counts when runs are told apart.
+select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kappa, s.examples,
+       r.questions as "reranker.questions", s.id as student_id, r.id as reranker_id, t.id as retriever_id,
+       json_extract(r.settings, '$.seed') as reranker_seed, e.decoding, s.settings as training,
+       r.settings as reranker, t.settings as mixing, s.data_sha256 as data, e.index_id as "index",
+       s.base_sha256 as base, r.data_sha256 as "reranker.data", r.base_sha256 as "reranker.base",
+       t.base_sha256 as "mix.base"
 from evaluations e
 join students s on s.id = e.student_id
-left join rerankers r on r.id = e.reranker_id
+left join retrievers t on t.id = e.retriever_id
+left join rerankers r on r.id = coalesce(e.reranker_id, t.reranker_id)
 where e.task = :task and e.split = :split
   and exists (select 1 from predictions p where p.evaluation_id = e.id)
 order by s.size, s.method, s.seed, e.retriever, e.k, e.id
