@@ -54,7 +54,7 @@ def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
     settings = run.options.settings.reranker
     _, held_out = dataset.split(settings.seed, settings.held_out)
     keys = {question.key for question in held_out}
-    labels = read_labels(run.db, run.name, run.index_id, teacher_id=run.teacher_id)
+    labels = read_labels(run.db, run.name, run.index_id, teacher_id=run.teacher_id, accept=run.accept)
     return [label for label in labels if label.key in keys]
 
 
@@ -62,7 +62,7 @@ def _dataset(run: Run) -> RerankerDataset:
     from kard.reranker.dataset import read_dataset
 
     questions = QuestionSet(run.name, "train", run.options.train_limit)
-    return read_dataset(run.db, questions, run.index_id, teacher_id=run.teacher_id)
+    return read_dataset(run.db, questions, run.index_id, teacher_id=run.teacher_id, accept=run.accept)
 
 
 def _data_of(run: Run, reranker_id: str) -> str:

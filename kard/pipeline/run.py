@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Settings, TaskSettings, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Accept, Settings, TaskSettings, require
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
@@ -219,6 +219,16 @@ class Run:
         return next(iter(teachers))
 
     @property
+    def accept(self) -> Accept:
+        """The rule by which rationales train."""
+        return self.options.settings.teaching.accept
+
+    @property
+    def verified_teacher(self) -> str | None:
+        """The teacher whose rationales need a reader's verdict, None if the rule asks for none. Raises Missing."""
+        return None if self.accept == "own" else self.teacher_id
+
+    @property
     def reranker_id(self) -> str:
         """The id of the reranker to rank with. Raises Missing if there is none."""
         if self.resolved.reranker is None:
@@ -242,7 +252,7 @@ class Run:
             return settings_column(settings.student)
         from kard.student.records import prompted_settings
 
-        return prompted_settings(METHODS[method], settings.prompting, teacher_id)
+        return prompted_settings(METHODS[method], settings.prompting, teacher_id, self.accept)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
