@@ -63,7 +63,7 @@ class Teaching(Settings):
     max_tokens: int = 512  # tokens of a rationale, at most
     workers: int = 8  # concurrent requests
     accept: Accept = (
-        "own"  # whose verdict must be the gold answer: the rationale's own; `verified`: its readers'; both
+        "own"  # whose verdict must be right for training: the rationale's own, `verified`: its readers', both
     )
 
     def __post_init__(self) -> None:
@@ -230,7 +230,7 @@ class StudentTraining(Settings):
 
     @classmethod
     def paper(cls) -> StudentTraining:
-        """Return the authors' full fine-tuning: learning rate, epochs, batch size, rationales, passages and target."""
+        """Return the authors' full fine-tuning: rate, epochs, batch size, rationales, passages and target."""
         return cls(
             full=True,
             upper_half=False,
@@ -323,7 +323,7 @@ class TaskSettings:
 
     @classmethod
     def paper(cls) -> TaskSettings:
-        """Return the settings of the paper's experiments; docs/paper.md says item by item what departs from them."""
+        """Return the settings of the paper's experiments; docs/paper.md says item by item what departs."""
         return cls(
             retrieval=Retrieval(kappa=100, k=1, depth=32),
             teaching=Teaching(samples=5, temperature=1.0, accept="verified"),

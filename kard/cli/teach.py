@@ -52,7 +52,8 @@ def teach(
     """Ask a teacher for the rationales that TASK lacks.
 
     The teacher is shown the right answer and explains it. A rationale is accepted when its own conclusion is that
-    answer, or by what readers say of it (--accept). Each is stored when it arrives, and a second run asks only for what is missing. Paper, section 3.1.
+    answer, or by what readers say of it (--accept).
+    Each is stored when it arrives, and a second run asks only for what is missing. Paper, section 3.1.
     """
     from kard import tasks
     from kard.teacher import teach as teacher

@@ -100,7 +100,7 @@ def read_rationales(reader: LoadedBase, rationales: Sequence[UnverifiedRationale
 
 
 def _prompt_ids(reader: LoadedBase, rationale: UnverifiedRationale) -> list[int]:
-    """Return the ids of question, options and reasons, in the form of a student's prompt that asks for an answer."""
+    """Return the ids of question, options and reasons, in the form of a student's prompt."""
     from kard.student.prompt import ANSWER, cue_of, one_line, options_line
 
     tokens = reader.tokens

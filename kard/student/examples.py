@@ -55,8 +55,8 @@ def training_pairs(
 ) -> list[Pair]:
     """Return a pair for every distinct accepted rationale of these questions: by question, then shortest first.
 
-    The questions are the same for every method: those with a rationale that is accepted by the rule `accept` and, if
-    an index is given, grounded on it. Raises Missing with the command for the missing step.
+    The questions are the same for every method: those with a rationale that `accept` accepts and, if an index is
+    given, grounded on it. Raises Missing with the command for the missing step.
     """
     task = questions.task
     if method.reads and index_id is None:

@@ -100,7 +100,8 @@ class PromptedStudent(Student):
     ) -> None:
         settings = StudentTraining(max_length=prompting.max_length, k=prompting.k, seed=prompting.seed)
         super().__init__(base, None, settings, name=name)
-        self.prompting, self.teacher_id, self.accept = prompting, teacher_id, accept
+        self.prompting, self.teacher_id = prompting, teacher_id
+        self.accept: Accept = accept
 
     def trim(self, prompt: str, text: str) -> str:
         """Return the text up to its first answer or next question: a base does not know where an answer ends."""
