@@ -360,8 +360,12 @@ def test_a_base_reads_each_rationale_once_by_the_mean_log_probability_of_the_opt
     assert kard(world, "verify", gates, "--base", "tiny", "--quiet").output.startswith("8 rationales read, ")
     assert kard(world, "verify", gates, "--quiet").output.startswith("0 rationales read, ")
     db = open_store(world / "kard.db")
-    row = next(db.query("select q.text, q.options, v.answer from verifications v join rationales r on"
-                        " r.id = v.rationale_id join questions q on q.id = r.question_id order by r.id"))  # fmt: skip
+    row = next(
+        db.query(
+            "select q.text, v.answer from verifications v join rationales r on r.id = v.rationale_id"
+            " join questions q on q.id = r.question_id order by r.id"
+        )
+    )
     model = AutoModelForCausalLM.from_pretrained(world / "decoder")
     tokens = AutoTokenizer.from_pretrained(world / "decoder")
     options = ["red", "blue", "green", "white", "black", "brown"]

@@ -168,7 +168,8 @@ def verify(
     db = open_store(store, create=False)
     if dry_run:
         click.echo(
-            f"{len(verifier.unverified(db, questions, verifier.verifier_info(model, model), teacher))} requests to {model}"
+        missing = verifier.unverified(db, questions, verifier.verifier_info(model, model), teacher)
+        click.echo(f"{len(missing)} requests to {model}")
         )
         return
     summary = verifier.verify(
