@@ -167,10 +167,8 @@ def verify(
     )
     db = open_store(store, create=False)
     if dry_run:
-        click.echo(
         missing = verifier.unverified(db, questions, verifier.verifier_info(model, model), teacher)
         click.echo(f"{len(missing)} requests to {model}")
-        )
         return
     summary = verifier.verify(
         db,
