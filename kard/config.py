@@ -54,20 +54,27 @@ class Retrieval(Settings):
         require(0 < self.max_df <= 1, f"max_df must be in (0, 1], not {self.max_df}")
 
 
+Accept = Literal["own", "verified", "both"]
+
+
 @dataclass(frozen=True, slots=True)
 class Teaching(Settings):
-    """How the teacher is called (section 3.1)."""
+    """How the teacher is called, and which of its rationales train (section 3.1)."""
 
     samples: int = 5  # rationales per question
     temperature: float = 1.0  # of sampling
     max_tokens: int = 512  # tokens of a rationale, at most
     workers: int = 8  # concurrent requests
+    accept: Accept = (
+        "own"  # whose verdict must be right for training: the rationale's own, `verified`: its readers', both
+    )
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
         require(self.temperature >= 0, f"temperature must not be negative, not {self.temperature}")
         require(self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}")
         require(self.workers >= 1, f"workers must be at least 1, not {self.workers}")
+        require(self.accept in get_args(Accept), f"accept must be own, verified or both, not {self.accept}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,7 @@ class RerankerTraining(Settings):
 
     @classmethod
     def paper(cls) -> RerankerTraining:
-        """Return the paper's loss, scorer, layers, dropout, rate, epochs, teacher's temperature and length.
+        """Return the authors' loss, scorer, layers, rate, epochs, candidates, teacher's temperature and length.
 
         The paper divides sums of dot products by 100; a cosine divided by 100 would not learn. The paper's
         projection starts at random, ours as the identity, so that a good encoder stays good.
@@ -163,7 +170,7 @@ class RerankerTraining(Settings):
             side="both",
             scorer="maxsim",
             loss="kl",
-            lora=Lora(rank=16, alpha=32, dropout=0.1),
+            lora=Lora(rank=16, alpha=32, dropout=0.1, targets="query,value"),
             upper_half=False,
             projection=True,
             epochs=3,
@@ -173,6 +180,7 @@ class RerankerTraining(Settings):
             rationales=1,
             tau_teacher=1.0,
             tau_student=0.15,
+            held_out=0.05,
             max_length=512,
         )
 
@@ -225,8 +233,18 @@ class StudentTraining(Settings):
 
     @classmethod
     def paper(cls) -> StudentTraining:
-        """Return the paper's learning rate, epochs, batch size and number of passages; adapters stay ours."""
-        return cls(peak_lr=1e-4, epochs=3, batch=32, k=1, rationales=5, upper_half=False)
+        """Return the authors' full fine-tuning: rate, epochs, batch size, rationales, passages and target."""
+        return cls(
+            full=True,
+            upper_half=False,
+            peak_lr=1e-4,
+            epochs=3,
+            batch=32,
+            rationales=5,
+            k=1,
+            max_length=512,
+            answer="letter",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +323,17 @@ class TaskSettings:
     student: StudentTraining = StudentTraining()
     prompting: Prompting = Prompting()
     decoding: Decoding = Decoding()
+
+    @classmethod
+    def paper(cls) -> TaskSettings:
+        """Return the settings of the paper's experiments; docs/paper.md says item by item what departs."""
+        return cls(
+            retrieval=Retrieval(kappa=100, k=1, depth=32),
+            teaching=Teaching(samples=5, temperature=1.0, accept="verified"),
+            reranker=RerankerTraining.paper(),
+            student=StudentTraining.paper(),
+            decoding=Decoding(samples=5, temperature=1.0, top_p=0.95, max_new_tokens=1024),
+        )
 
     def seeded(self, seed: int) -> TaskSettings:
         """Return the same settings with every seed set to `seed`."""

@@ -69,6 +69,7 @@ COLUMNS: Mapping[str, str] = {
     "correct": "number of right answers",
     "accuracy": "share of right answers",
     "unread": "share of texts from which no letter could be read",
+    "accept": "own, verified or both: whose verdict is the right answer; a row for each that accepts",
     "accepted": "share of rationales that conclude on the right answer",
     "characters": "mean length",
     "flops": "mean of 2 x parameters x tokens",

@@ -96,6 +96,14 @@ join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, q.split, t.id;
 
+-- The rationales that may train under each rule: by their own conclusion, by the verdict of all their readers, by both.
+create view accepted_rationales as
+select r.id as rationale_id, a.accept
+from rationales r
+join (select 'own' as accept union all select 'verified' union all select 'both') a
+  on (a.accept = 'verified' or r.accepted)
+ and (a.accept = 'own' or (select min(v.agrees) from verifications v where v.rationale_id = r.id));
+
 -- What each teacher cost in US dollars, tokens and seconds.
 create view costs as
 select q.task, t.name as teacher, count(*) as rationales, sum(r.prompt_tokens) as prompt_tokens,
@@ -153,9 +161,10 @@ group by e.task;
 create view training_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
        q.text as question, q.options, q.answer, r.text as rationale,
-       h.rank, h.passage_id, p.title, p.text as passage
+       h.rank, h.passage_id, p.title, p.text as passage, a.accept
 from questions q
-join rationales r on r.question_id = q.id and r.accepted = 1
+join rationales r on r.question_id = q.id
+join accepted_rationales a on a.rationale_id = r.id
 join retrievals x on x.rationale_id = r.id
 join hits h on h.retrieval_id = x.id and h.rank <= 3
 join passages p on p.id = h.passage_id;
@@ -163,8 +172,9 @@ join passages p on p.id = h.passage_id;
 -- What rerankers are trained on: a question, a candidate passage and BM25(rationale, candidate).
 create view reranker_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
-       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale
+       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale, a.accept
 from questions q
-join rationales r on r.question_id = q.id and r.accepted = 1
+join rationales r on r.question_id = q.id
+join accepted_rationales a on a.rationale_id = r.id
 join retrievals x on x.rationale_id = r.id
 join hits h on h.retrieval_id = x.id;

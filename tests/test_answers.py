@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kard.answers.parsing import answer_of, conclusion, without_closing
+from kard.answers.parsing import answer_of, conclusion, without_closing, without_conclusions
 from kard.records import LETTERS
 
 YES_NO = ("yes", "no")
@@ -204,3 +204,43 @@ def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: 
 )
 def test_a_closing_that_only_says_the_answer_is_left_out(rationale: str, shortened: str) -> None:
     assert without_closing(rationale) == shortened
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "letter"),
+    [
+        ("It is dry.\nAnswer: a", ("a desert", "a tree"), None),
+        ("It is dry.\nAnswer: b", YES_NO, None),
+        ("It is dry.\nAnswer: Tarsk", METALS, None),  # or Tarsk Minor
+        ("It is dry.\nAnswer: b.", YES_NO, "B"),
+        ("It is dry.\nAnswer: B", YES_NO, "B"),
+        ("It is dry.\nAnswer: no", YES_NO, "B"),
+        ("It is dry.\nAnswer: (b)\nIt", YES_NO, "B"),
+    ],
+)
+def test_what_may_go_on_in_a_text_that_was_cut_is_no_answer(
+    text: str, options: tuple[str, ...], letter: str | None
+) -> None:
+    assert answer_of(text, options, cut=True) == letter
+
+
+def test_reasons_after_a_first_answer_stay_and_only_a_closing_at_the_end_is_cut() -> None:
+    reasons = (
+        "The answer is yes. Lemons hold much of the vitamin, and the drink is made of " + "juice, " * 30 + "too."
+    )
+    assert without_closing(f"{reasons} So the answer is (A) yes.") == " ".join(reasons.split())
+    assert without_closing(reasons) == " ".join(reasons.split())
+
+
+def test_a_reader_is_shown_reasons_without_any_sentence_that_says_the_answer() -> None:
+    text = "The answer is no. It floats, as wood does. Therefore, option (B) is correct. No, it does not sink."
+    assert without_conclusions(text, YES_NO) == "It floats, as wood does."
+    assert without_conclusions("So the answer is (A) yes.", YES_NO) == ""
+
+
+def test_few_recorded_rationales_tell_a_reader_their_answer_and_none_loses_many_words(shared_data: Path) -> None:
+    with gzip.open(shared_data / "strategyqa" / "rationales-train-gpt-3.5-turbo.jsonl.gz", "rt") as lines:
+        texts = [json.loads(line)["rationale"] for i, line in enumerate(lines) if i % 8 == 0]
+    assert max(len(text.split()) - len(without_closing(text).split()) for text in texts) <= 40
+    told = sum(conclusion(without_conclusions(text, YES_NO), YES_NO) is not None for text in texts)
+    assert told / len(texts) < 0.05  # 56% where only the closing was left out

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
     ("models", "knowledge"),
     ("answers", "metrics"),
     (
+        "acceptance",
         "config",
         "db",
         "errors",

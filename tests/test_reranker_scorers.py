@@ -23,6 +23,7 @@ from kard.encoders.encoder import CrossEncoder, Encoder
 from kard.errors import BadConfig, NoBase
 from kard.models import bases
 from kard.models.bases import Base
+from kard.recipes import TrainingData
 from kard.records import Passage
 from kard.reranker import training
 from kard.reranker.candidates import Candidates, TrainingQuestion
@@ -136,7 +137,8 @@ def toy_dataset(count: int, *, shuffled: bool = False, start: int = 0, rationale
             rationales_of.append(Candidates(np.array(order), bm25, np.ones(8, np.bool_), ranks))
         text = f"what is {rng.choice(FILLER)} ?"
         questions.append(TrainingQuestion(f"q{number}", text, tuple(rationales_of), frozenset(numbers[:2])))
-    return RerankerDataset("toy", "ix", tuple(questions), tuple(texts), f"{count} {start} {shuffled} {rationales}")
+    data = TrainingData(f"{count} {start} {shuffled} {rationales}", count, count * rationales, None, "ix")
+    return RerankerDataset("toy", tuple(questions), tuple(texts), data)
 
 
 def some_passages(count: int, seed: int = 0) -> list[Passage]:

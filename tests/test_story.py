@@ -348,3 +348,62 @@ def test_queries_cannot_change_the_store_and_say_what_is_wrong(world: Path) -> N
         world, "query", "select key from questions where split = :s order by key", "-p", "s", "test", "--csv"
     )
     assert csv.output.splitlines() == ["key", "Fenn-0", "Fenn-1", "Moss-0", "Moss-1"]
+
+
+def test_a_base_reads_each_rationale_once_by_the_mean_log_probability_of_the_options(world: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gates = str(world / "gates.py")
+    kard(world, "load", gates, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    assert kard(world, "verify", gates, "--dry-run", "--quiet").output == "8 rationales to read; nothing was done\n"
+    assert kard(world, "verify", gates, "--base", "tiny", "--quiet").output.startswith("8 rationales read, ")
+    assert kard(world, "verify", gates, "--quiet").output.startswith("0 rationales read, ")
+    db = open_store(world / "kard.db")
+    row = next(
+        db.query(
+            "select q.text, v.answer from verifications v join rationales r on r.id = v.rationale_id"
+            " join questions q on q.id = r.question_id order by r.id"
+        )
+    )
+    model = AutoModelForCausalLM.from_pretrained(world / "decoder")
+    tokens = AutoTokenizer.from_pretrained(world / "decoder")
+    options = ["red", "blue", "green", "white", "black", "brown"]
+    listed = " ".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
+    shown = f"Question: {row['text']}\nOptions: {listed}\nRationale:", " The gate of Quill is red.", "\nAnswer:"
+    prompt = [i for piece in shown for i in tokens(piece)["input_ids"]]
+    means: list[float] = []
+    for option in options:
+        ids = [*tokens(f" {option}")["input_ids"], tokens.eos_token_id]
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *ids]])).logits[0].log_softmax(-1)
+        means.append(sum(float(logits[len(prompt) - 1 + i, token]) for i, token in enumerate(ids)) / len(ids))
+    assert row["answer"] == LETTERS[max(range(6), key=means.__getitem__)]
+
+
+def test_the_papers_profile_runs_from_end_to_end(world: Path) -> None:
+    gates = str(world / "gates.py")
+    kard(world, "load", gates, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    kard(world, "index", str(world / "docs"))
+    small = ("--set", "decoding.max_new_tokens=4", "--set", "student.epochs=1", "--set", "reranker.epochs=1")
+    run = ("run", gates, "--profile", "paper", "--method", "kard", "--quiet", *small)
+    refused = CliRunner().invoke(main, [*run, "--store", str(world / "kard.db")])
+    assert refused.exit_code == 1
+    assert "8 of 8 rationales of gates lack a reader's verdict; get them with: kard verify gates" in refused.output
+    assert "lack a reader's verdict" in kard(world, "status", gates, "--profile", "paper").output
+    kard(world, "verify", gates, "--quiet")
+    db = open_store(world / "kard.db")
+    with db.atomic():  # a random base agrees with few
+        db.execute("update verifications set agrees = 1")
+    kard(world, *run)
+    (student,) = db.query(
+        "select json_extract(settings, '$.full') as f, json_extract(settings, '$.batch') as b from students"
+    )
+    assert student == {"f": 1, "b": 32}
+    (reranker,) = db.query("select json_extract(settings, '$.lora.targets') as t from rerankers")
+    assert reranker == {"t": "query,value"}
+    assert db.execute("select count(*), count(distinct sample) from samples").fetchone() == (2 * 4 * 5, 5)
+    assert kard(world, *run).output.startswith("nothing was missing")
+    assert (
+        "8 of 8 for training are accepted (verified)" in kard(world, "status", gates, "--profile", "paper").output
+    )

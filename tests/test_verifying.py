@@ -91,7 +91,7 @@ def test_a_reply_without_an_option_is_no_answer_and_two_opinions_must_both_agree
 
 def test_limit_and_teacher_narrow_what_is_read(db: Database) -> None:
     def ids(questions: QuestionSet, teacher: str | None = None) -> list[int]:
-        return [rationale.rationale_id for rationale in unverified(db, questions, "m", teacher)]
+        return [rationale.rationale_id for rationale in unverified(db, questions, verifier_info("m", "m"), teacher)]
 
     assert ids(TRAIN) == [1, 2]
     assert ids(QuestionSet("tiny", "train", limit=1)) == [1]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from kard.cli import options, show
+from kard.config import TaskSettings
 from kard.db import open_store
 from kard.files import adapters_folder
 from kard.pipeline.run import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Run, RunOptions, Teacher
@@ -21,6 +22,7 @@ SETTINGS = {
     "dense_encoder": "retrieval.encoder",
     "samples": "decoding.samples",
     "epochs": "student.epochs",
+    "accept": "teaching.accept",
 }
 """Options that are short for a setting of `--set`."""
 
@@ -68,6 +70,12 @@ _base = click.option(
     metavar="SIZE=BASE",
     help="Another base for a size, or a size of your own, like 360m=HuggingFaceTB/SmolLM2-360M; repeatable.",
 )
+_accept = options.accept
+_profile = click.option(
+    "--profile",
+    type=click.Choice(["paper"]),
+    help="Settings of the paper's experiments in place of the task's (docs/paper.md); --set changes them.",
+)
 _set = click.option(
     "--set",
     "overrides",
@@ -87,6 +95,8 @@ _EVALUATED = (
     _samples,
     _seed,
     _base,
+    _accept,
+    _profile,
     _set,
 )
 _PLACES = (options.store, options.knowledge, options.quiet)
@@ -117,6 +127,7 @@ def run_of(
     seed: int | None = None,
     bases: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
+    profile: str | None = None,
     create: bool = False,
     **chosen: Any,
 ) -> Run:
@@ -131,7 +142,8 @@ def run_of(
     loaded = replace(loaded, students=based(loaded.students, bases))
     chosen = {name: value for name, value in chosen.items() if value is not None}
     short = [f"{path}={chosen.pop(name)}" for name, path in SETTINGS.items() if name in chosen]
-    settings = overridden(loaded.settings, [*overrides, *short])
+    settings = loaded.settings if profile is None else TaskSettings.paper()
+    settings = overridden(settings, [*overrides, *short])
     return Run(
         db=open_store(store, create=create),
         task=loaded,

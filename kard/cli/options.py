@@ -34,6 +34,11 @@ max_cost = click.option(
     metavar="DOLLARS",
     help="Stop before this run costs more; refused where no price is known.",
 )
+accept = click.option(
+    "--accept",
+    type=click.Choice(["own", "verified", "both"]),
+    help="Whose verdict lets a rationale train: its own conclusion, its readers' (kard verify), or both.",
+)
 whose = click.option("--split", default="train", show_default=True, help="Whose questions.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 vectors = click.option(

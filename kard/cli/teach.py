@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
+from kard.acceptance import count_accepted, missing_verdicts
 from kard.cli import choose, options, show
+from kard.config import Accept
 from kard.db import open_store
 from kard.questions import QuestionSet
 
@@ -22,6 +25,7 @@ from kard.questions import QuestionSet
 @click.option("--temperature", type=click.FloatRange(min=0), help="Sampling temperature. [default: the task's]")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of one rationale. [default: the task's]")
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time. [default: the task's]")
+@options.accept
 @options.max_cost
 @options.whose
 @options.limit
@@ -37,6 +41,7 @@ def teach(
     temperature: float | None,
     max_tokens: int | None,
     workers: int | None,
+    accept: Accept | None,
     max_cost: float | None,
     split: str,
     limit: int | None,
@@ -47,15 +52,24 @@ def teach(
     """Ask a teacher for the rationales that TASK lacks.
 
     The teacher is shown the right answer and explains it. A rationale is accepted when its own conclusion is that
-    answer. Each is stored when it arrives, and a second run asks only for what is missing. Paper, section 3.1.
+    answer, or by what readers say of it (--accept).
+    Each is stored when it arrives, and a second run asks only for what is missing. Paper, section 3.1.
     """
     from kard import tasks
     from kard.teacher import teach as teacher
     from kard.teacher.calls import teacher_lm
 
     loaded = tasks.load(task)
-    chosen = {"samples": samples, "temperature": temperature, "max_tokens": max_tokens, "workers": workers}
-    settings = replace(loaded.settings.teaching, **{key: to for key, to in chosen.items() if to is not None})
+    chosen = {
+        "samples": samples,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "workers": workers,
+        "accept": accept,
+    }
+    settings = replace(
+        loaded.settings.teaching, **cast(Any, {key: to for key, to in chosen.items() if to is not None})
+    )
     lm = teacher_lm(model, temperature=settings.temperature, max_tokens=settings.max_tokens, api_base=api_base)
     db = open_store(store, create=False)
     questions = QuestionSet(loaded.name, split, limit)
@@ -79,6 +93,9 @@ def teach(
         f"{summary.added} rationales added, {summary.accepted} accepted; ${summary.cost:.4f}, "
         f"{summary.prompt_tokens} + {summary.completion_tokens} tokens"
     )
+    counts = count_accepted(db, questions, settings.accept)
+    if counts.unverified:
+        click.echo(missing_verdicts(loaded.name, counts))
     if summary.skipped:
         click.echo(
             f"{summary.skipped} samples could not be read and were left out; run again to ask for them", err=True
@@ -87,7 +104,8 @@ def teach(
 
 @click.command()
 @click.argument("task")
-@click.option("--model", required=True, help="Verifier, as PROVIDER/MODEL; its key is read from the environment.")
+@click.option("--model", help="Verifier, as PROVIDER/MODEL; its key is read from the environment.")
+@click.option("--base", help="Base model on this machine instead, or a size of the task. [default: the first size]")
 @options.api_base
 @click.option("--name", help="Name of this verifier in the store. [default: the model]")
 @click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
@@ -100,7 +118,8 @@ def teach(
 @options.quiet
 def verify(
     task: str,
-    model: str,
+    model: str | None,
+    base: str | None,
     api_base: str | None,
     name: str | None,
     teacher: str | None,
@@ -114,15 +133,32 @@ def verify(
 ) -> None:
     """Let a model say which option each rationale leads to.
 
-    It sees the question, its options, and the rationale without the closing that says the answer. Each opinion is
-    stored when it arrives, beside the rationale's own verdict; `kard rationales TASK --quality` counts them.
-    Training goes by the rationales' own conclusions. Paper, section 3.1.
+    It sees the question, its options, and the rationale without the sentences that say the answer. A model on this
+    machine (--base) is not asked to write: the option with the highest mean log-probability per token counts. Each
+    opinion is stored when it arrives, beside the rationale's own verdict; `kard rationales TASK --quality` counts
+    them. Which verdict trains is for --accept to say. Paper, section 3.1.
     """
+    if model is not None and base is not None:
+        raise click.UsageError("--model asks a provider and --base a model on this machine; give one of them")
     from kard import tasks
     from kard.teacher import verify as verifier
     from kard.teacher.calls import teacher_lm
 
-    questions = QuestionSet(tasks.load(task).name, split, limit)
+    loaded = tasks.load(task)
+    questions = QuestionSet(loaded.name, split, limit)
+    if model is None:
+        from kard.pipeline.verify import verify_with_base
+
+        db = open_store(store, create=False)
+        summary = verify_with_base(
+            db, loaded, questions, base, name=name, teacher=teacher, dry_run=dry_run, progress=show.progress(quiet)
+        )
+        click.echo(
+            f"{summary} rationales to read; nothing was done"
+            if isinstance(summary, int)
+            else f"{summary.added} rationales read, {summary.agreed} lead to the gold answer"
+        )
+        return
     lm = teacher_lm(
         model,
         temperature=verifier.LIMITS["temperature"],
@@ -131,7 +167,8 @@ def verify(
     )
     db = open_store(store, create=False)
     if dry_run:
-        click.echo(f"{len(verifier.unverified(db, questions, model, teacher))} requests to {model}")
+        missing = verifier.unverified(db, questions, verifier.verifier_info(model, model), teacher)
+        click.echo(f"{len(missing)} requests to {model}")
         return
     summary = verifier.verify(
         db,
@@ -157,6 +194,7 @@ def verify(
     "--depth", type=click.IntRange(min=1), help="Passages by rationale and by question. [default: the task's]"
 )
 @click.option("--train-limit", type=click.IntRange(min=1), help="Only the first N training questions.")
+@options.accept
 @options.dry_run
 @options.quiet
 def ground(
@@ -165,6 +203,7 @@ def ground(
     store: Path,
     depth: int | None,
     train_limit: int | None,
+    accept: Accept | None,
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -178,18 +217,18 @@ def ground(
 
     begin = time.monotonic()
     loaded = tasks.load(task)
-    settings = loaded.settings.retrieval
+    settings, rule = loaded.settings.retrieval, accept or loaded.settings.teaching.accept
     if depth is not None:
         settings = replace(settings, depth=depth)
     db = open_store(store, create=False)
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
     questions = QuestionSet(loaded.name, "train", train_limit)
     if dry_run:
-        ungrounded = retrieve.ungrounded(db, kb.id, questions, settings)
+        ungrounded = retrieve.ungrounded(db, kb.id, questions, settings, accept=rule)
         click.echo(f"{sum(len(q.rationales) for q in ungrounded):,} rationales lack passages; nothing was done")
         return
     evidence = retrieve.copy_evidence(db, kb, loaded.name)
-    added = retrieve.ground(db, kb, questions, settings, progress=show.progress(quiet))
+    added = retrieve.ground(db, kb, questions, settings, accept=rule, progress=show.progress(quiet))
     click.echo(
         f"{added:,} rationales grounded, {evidence:,} evidence passages copied ({time.monotonic() - begin:.1f} s)"
     )

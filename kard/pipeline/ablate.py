@@ -36,7 +36,9 @@ def sample_of(run: Run, trained: int, measured: int) -> Sample:
     Only questions up to the last one with an accepted rationale count; at most a third of them is kept from
     training. Raises Missing if there are too few.
     """
-    explained = value(run.db, "internal/explained_questions", task=run.name, teacher=run.teacher_id)
+    explained = value(
+        run.db, "internal/explained_questions", task=run.name, teacher=run.teacher_id, accept=run.accept
+    )
     split = run.options.split or "train"
     skip = min(measured, explained // 3) if split == "train" else 0
     trained = min(trained, explained - skip)
@@ -60,7 +62,9 @@ def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) ->
 
     _find(run, sample, kappa)
     questions = QuestionSet(run.name, "train", sample.trained)
-    dataset = read_dataset(run.db, questions, run.index_id, teacher_id=run.teacher_id, skip=sample.skip)
+    dataset = read_dataset(
+        run.db, questions, run.index_id, teacher_id=run.teacher_id, accept=run.accept, skip=sample.skip
+    )
     base = resolve(run.encoder)
     rankings = [Ranked("control", "BM25 alone", _best_ranks(run, sample, None))]
     for variant in variants:
@@ -90,7 +94,8 @@ def _find(run: Run, sample: Sample, kappa: int) -> None:
     copy_evidence(run.db, run.kb, run.name)
     retrieve(run.db, run.kb, sample.measured_questions(run.name), settings, progress=run.progress)
     training = QuestionSet(run.name, "train", sample.skip + sample.trained)
-    ground(run.db, run.kb, training, settings, progress=run.progress)
+    whose = run.verified_teacher
+    ground(run.db, run.kb, training, settings, accept=run.accept, teacher_id=whose, progress=run.progress)
 
 
 def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:

@@ -100,7 +100,7 @@ def _held_out(run: Run) -> list[RelevanceLabels]:
         teacher = run.teacher_id
     except Missing:  # nobody has explained anything: nothing can be chosen
         return []
-    return read_labels(run.db, run.name, run.index_id, teacher_id=teacher)
+    return read_labels(run.db, run.name, run.index_id, teacher_id=teacher, accept=run.accept)
 
 
 def _encoder(run: Run) -> PassageEncoder:

@@ -58,19 +58,21 @@ def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
     recipe = read_recipe(row[0])
     data, settings = recipe["data"], recipe["settings"]
     questions = QuestionSet(run.name, "train", data["limit"])
-    dataset = read_dataset(run.db, questions, data["index"], teacher_id=data["teacher"], skip=data["skip"])
+    dataset = read_dataset(
+        run.db, questions, data["index"], teacher_id=data["teacher"], skip=data["skip"], accept=run.accept
+    )
     if dataset.data.sha256 != data["sha256"]:
         return []
     _, held_out = dataset.split(settings["seed"], settings["held_out"])
     keys = {question.key for question in held_out}
-    labels = read_labels(run.db, run.name, run.index_id, teacher_id=data["teacher"])
+    labels = read_labels(run.db, run.name, run.index_id, teacher_id=data["teacher"], accept=run.accept)
     return [label for label in labels if label.key in keys]
 
 
 def _dataset(run: Run) -> RerankerDataset:
     from kard.reranker.dataset import read_dataset
 
-    return read_dataset(run.db, run.trained_on, run.index_id, teacher_id=run.teacher_id)
+    return read_dataset(run.db, run.trained_on, run.index_id, teacher_id=run.teacher_id, accept=run.accept)
 
 
 def _reranker_state(run: Run) -> State:

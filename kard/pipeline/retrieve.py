@@ -31,7 +31,9 @@ def _ground_state(run: Run) -> State:
     from kard.retrieval.retrieve import ungrounded
 
     settings = run.options.settings.retrieval
-    questions = ungrounded(run.db, run.index_id, run.trained_on, settings)
+    questions = ungrounded(
+        run.db, run.index_id, run.trained_on, settings, accept=run.accept, teacher_id=run.verified_teacher
+    )
     return State(
         "rationales",
         _retrievals(run, "rationale", True),
@@ -44,8 +46,16 @@ def _ground(run: Run) -> int:
     """Search with the rationales."""
     from kard.retrieval.retrieve import ground
 
-    training = run.trained_on
-    return ground(run.db, run.kb, training, run.options.settings.retrieval, progress=run.progress)
+    training, settings = run.trained_on, run.options.settings.retrieval
+    return ground(
+        run.db,
+        run.kb,
+        training,
+        settings,
+        accept=run.accept,
+        teacher_id=run.verified_teacher,
+        progress=run.progress,
+    )
 
 
 def _retrievals(run: Run, query: str, current: bool) -> int:

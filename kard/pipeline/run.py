@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Method, Settings, TaskSettings, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Accept, Method, Settings, TaskSettings, require
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
@@ -229,6 +229,16 @@ class Run:
         return next(iter(teachers))
 
     @property
+    def accept(self) -> Accept:
+        """The rule by which rationales train."""
+        return self.options.settings.teaching.accept
+
+    @property
+    def verified_teacher(self) -> str | None:
+        """The teacher whose rationales need a reader's verdict, None if the rule asks for none. Raises Missing."""
+        return None if self.accept == "own" else self.teacher_id
+
+    @property
     def reranker_id(self) -> str:
         """The id of the reranker to rank with. Raises Missing if there is none."""
         if self.resolved.reranker is None:
@@ -254,7 +264,7 @@ class Run:
             return settings_column(settings.student)
         from kard.student.records import prompted_settings
 
-        return prompted_settings(METHODS[method], settings.prompting, teacher_id)
+        return prompted_settings(METHODS[method], settings.prompting, teacher_id, self.accept)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
@@ -295,7 +305,7 @@ class Run:
         from kard.reranker.dataset import read_dataset
 
         try:
-            return read_dataset(self.db, self.trained_on, index, teacher_id=teacher).data
+            return read_dataset(self.db, self.trained_on, index, teacher_id=teacher, accept=self.accept).data
         except Missing:
             return None
 
@@ -309,7 +319,7 @@ class Run:
         index = index if method.reads else None
         try:
             where = (self.db, self.task, self.trained_on, method, settings)
-            return student_data(*where, index_id=index, teacher_id=teacher)[1]
+            return student_data(*where, index_id=index, teacher_id=teacher, accept=self.accept)[1]
         except Missing:
             return None
 

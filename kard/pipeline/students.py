@@ -25,7 +25,14 @@ def train_student(run: Run, size: str, method: str) -> str:
 
         teacher = run.teacher_id if chosen.shots else None
         return register_prompted(
-            run.db, run.task, size, base, chosen, run.options.settings.prompting, teacher_id=teacher
+            run.db,
+            run.task,
+            size,
+            base,
+            chosen,
+            run.options.settings.prompting,
+            teacher_id=teacher,
+            accept=run.accept,
         )
     from kard.student.training.train import train_student as train
 
@@ -39,6 +46,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         run.options.settings.student,
         index_id=run.index_id if chosen.reads else None,
         teacher_id=run.teacher_id,
+        accept=run.accept,
         limit=run.options.train_limit,
         progress=run.progress,
     )

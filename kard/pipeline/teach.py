@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kard.acceptance import count_accepted, missing_verdicts
 from kard.config import Teaching
 from kard.db import value
 from kard.pipeline.run import Run
@@ -31,7 +32,7 @@ def _state(run: Run) -> State:
     teacher = run.options.teacher
     if teacher is None or teacher.lm is None:
         stored = value(run.db, "internal/count_rationales", task=run.name)
-        note = "" if stored else "ask a teacher with --model, or load recorded rationales"
+        note = _accepted(run) if stored else "ask a teacher with --model, or load recorded rationales"
         return State("rationales", stored, 0 if stored else len(run.trained_on.read(run.db)), note=note)
     from kard.teacher.teach import missing_samples
 
@@ -40,7 +41,17 @@ def _state(run: Run) -> State:
         owed = len(missing_samples(run.db, run.task, questions, teacher.lm(), settings))
         missing += owed
         done += len(questions.read(run.db)) * settings.samples - owed
-    return State("rationales", done, missing)
+    return State("rationales", done, missing, note=_accepted(run))
+
+
+def _accepted(run: Run) -> str:
+    """Say how many rationales of the training questions are accepted, or that verdicts are missing."""
+    teachers = list(run.resolved.teachers)
+    teacher_id = teachers[0] if len(teachers) == 1 else None
+    counts = count_accepted(run.db, run.trained_on, run.accept, teacher_id)
+    if counts.unverified:
+        return missing_verdicts(run.name, counts)
+    return f"{counts.accepted:,} of {counts.rationales:,} for training are accepted ({run.accept})"
 
 
 def _teach(run: Run) -> int:

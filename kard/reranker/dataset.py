@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.config import SILVER_DEPTH, RerankerTraining
+from kard.acceptance import require_verdicts
+from kard.config import SILVER_DEPTH, Accept, RerankerTraining
 from kard.db import rows, sql
 from kard.encoders.encoder import Encoder, encode_passages, passage_text
 from kard.encoders.vectors import open_encodings
@@ -77,20 +78,28 @@ class RerankerDataset:
 
 
 def read_dataset(
-    db: Database, questions: QuestionSet, index_id: str, *, teacher_id: str | None = None, skip: int = 0
+    db: Database,
+    questions: QuestionSet,
+    index_id: str,
+    *,
+    teacher_id: str | None = None,
+    accept: Accept = "own",
+    skip: int = 0,
 ) -> RerankerDataset:
     """Read the candidates of the questions' accepted rationales that were found in this index.
 
     The first `skip` questions are left out, and at most `questions.limit` follow. Raises Missing when none has
-    candidates.
+    candidates, or where verdicts that `accept` asks for are missing.
     """
+    last = None if questions.limit is None else skip + questions.limit
+    require_verdicts(db, QuestionSet(questions.task, questions.split, last), accept, teacher_id)
     evidence: dict[str, set[str]] = {}
     for row in rows(db, "internal/evidence_passages", task=questions.task):
         evidence.setdefault(str(row["key"]), set()).add(str(row["passage_id"]))
     numbers: dict[str, int] = {}
     read: list[TrainingQuestion] = []
     data = hashlib.sha256()
-    parameters = {**questions.parameters, "index": index_id, "teacher": teacher_id, "skip": skip}
+    parameters = {**questions.parameters, "index": index_id, "teacher": teacher_id, "accept": accept, "skip": skip}
     cursor = db.execute(sql("internal/reranker_candidates"), parameters)
     for (_, key, text), of_question in groupby(cursor, key=lambda row: row[:3]):
         rationales: list[Candidates] = []

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.config import SILVER_DEPTH, Retrieval, Settings, require
+from kard.config import SILVER_DEPTH, Accept, Retrieval, Settings, require
 from kard.db import rows
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
@@ -159,12 +159,15 @@ class RelevanceLabels:
         return JudgedCandidates(bm25, scores, needed, np.array(self.weights))
 
 
-def read_labels(db: Database, task: str, index_id: str, *, teacher_id: str | None = None) -> list[RelevanceLabels]:
+def read_labels(
+    db: Database, task: str, index_id: str, *, teacher_id: str | None = None, accept: Accept = "own"
+) -> list[RelevanceLabels]:
     """Return the labels of every training question with accepted rationales that were searched with."""
     evidence: dict[str, set[str]] = {}
     for row in rows(db, "internal/evidence_passages", task=task):
         evidence.setdefault(row["key"], set()).add(row["passage_id"])
-    hits = rows(db, "internal/rationale_hits", task=task, index=index_id, teacher=teacher_id, silver=SILVER_DEPTH)
+    values = {"task": task, "index": index_id, "teacher": teacher_id, "accept": accept, "silver": SILVER_DEPTH}
+    hits = rows(db, "internal/rationale_hits", **values)
     labels: list[RelevanceLabels] = []
     for (key, text), of_question in groupby(hits, key=lambda hit: (hit["key"], hit["text"])):
         rationales = [

@@ -19,7 +19,8 @@ from typing import TypeVar
 
 from sqlite_utils import Database
 
-from kard.config import Retrieval
+from kard.acceptance import require_verdicts
+from kard.config import Accept, Retrieval
 from kard.db import insert_ignoring, now, rows
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
@@ -101,13 +102,23 @@ class UngroundedQuestion:
     rationales: Sequence[tuple[int, str]]  # row id and text
 
 
-def ungrounded(db: Database, index_id: str, training: QuestionSet, settings: Retrieval) -> list[UngroundedQuestion]:
+def ungrounded(
+    db: Database,
+    index_id: str,
+    training: QuestionSet,
+    settings: Retrieval,
+    *,
+    accept: Accept = "own",
+    teacher_id: str | None = None,
+) -> list[UngroundedQuestion]:
     """Return the questions whose rationales lack passages of this depth on this index.
 
     `training` is the split that is trained on. Only its first `limit` questions count, whether they lack anything
     or not, so that the same limit again asks for nothing more. Questions of other splits always count.
+    Raises Missing if rationales of the teacher (None: of any) lack a verdict that `accept` asks for.
     """
-    values = {"index": index_id, "depth": settings.depth, **training.parameters}
+    require_verdicts(db, training, accept, teacher_id)
+    values = {"accept": accept, "index": index_id, "depth": settings.depth, **training.parameters}
     lacking = rows(db, "internal/rationales_to_ground", **values)
     return [
         UngroundedQuestion(question, text, [(row["rationale_id"], row["rationale"]) for row in group])
@@ -121,6 +132,8 @@ def ground(
     training: QuestionSet,
     settings: Retrieval,
     *,
+    accept: Accept = "own",
+    teacher_id: str | None = None,
     progress: Progress = SILENT,
 ) -> int:
     """Find the passages of every rationale that `ungrounded` names; return the number of rationales.
@@ -128,7 +141,7 @@ def ground(
     They are the top `depth` by BM25(rationale) and the question's own top `depth`, all in the order of
     BM25(rationale, passage).
     """
-    questions = ungrounded(db, record_index(db, kb), training, settings)
+    questions = ungrounded(db, record_index(db, kb), training, settings, accept=accept, teacher_id=teacher_id)
     total = sum(len(question.rationales) for question in questions)
     writer = HitsWriter(db, kb)
     with progress.bar("Searching with rationales", total) as advance:

@@ -12,8 +12,9 @@ from typing import Any
 import dspy
 from sqlite_utils import Database
 
+from kard.acceptance import require_verdicts
 from kard.answers.parsing import without_closing
-from kard.config import Method, Prompting, StudentTraining
+from kard.config import Accept, Method, Prompting, StudentTraining
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
@@ -52,16 +53,18 @@ def training_pairs(
     *,
     index_id: str | None,
     teacher_id: str | None = None,
+    accept: Accept = "own",
 ) -> list[Pair]:
     """Return a pair for every distinct accepted rationale of these questions: by question, then shortest first.
 
-    The questions are the same for every method: those with a rationale that is accepted and, if an index is
+    The questions are the same for every method: those with a rationale that `accept` accepts and, if an index is
     given, grounded on it. Raises Missing with the command for the missing step.
     """
     task = questions.task
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task}")
-    parameters = {**questions.parameters, "teacher": teacher_id}
+    require_verdicts(db, questions, accept, teacher_id)
+    parameters = {**questions.parameters, "teacher": teacher_id, "accept": accept}
     rationales = rows(db, "internal/training_rationales", **parameters, index=index_id)
     if not rationales:
         if rows(db, "internal/training_rationales", **parameters, index=None):
@@ -96,12 +99,13 @@ def student_data(
     *,
     index_id: str | None,
     teacher_id: str | None,
+    accept: Accept = "own",
 ) -> tuple[list[list[Pair]], TrainingData]:
     """Return the pairs of each epoch, and what says where they came from. Raises Missing as `training_pairs` does.
 
     The hash covers every prompt and target as it is rendered, in the order of training.
     """
-    pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
+    pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id, accept=accept)
     epochs = pairs_by_epoch(pairs, settings)
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
@@ -117,6 +121,7 @@ def shot_pairs(
     *,
     index_id: str | None,
     teacher_id: str | None,
+    accept: Accept,
 ) -> list[Pair]:
     """Return the training questions that a base is shown, drawn by the seed, each with its shortest rationale.
 
@@ -125,7 +130,13 @@ def shot_pairs(
     with_rationale = Method(method.name, reads=index_id is not None, reasons=True)
     settings = StudentTraining(k=prompting.k)
     pairs = training_pairs(
-        db, QuestionSet(task_name, "train"), with_rationale, settings, index_id=index_id, teacher_id=teacher_id
+        db,
+        QuestionSet(task_name, "train"),
+        with_rationale,
+        settings,
+        index_id=index_id,
+        teacher_id=teacher_id,
+        accept=accept,
     )
     shortest: dict[int, Pair] = {}
     for pair in pairs:

@@ -271,7 +271,9 @@ class StudentAdapter(dspy.Adapter):
         return {
             **self.parse(signature, text),
             "text": text,
-            "letter": extra[LETTER] if LETTER in extra else answer_of(text, options),
+            "letter": extra[LETTER]
+            if LETTER in extra
+            else answer_of(text, options, cut=response.finish_reason == "length"),
             "forced": bool(extra.get(FORCED, False)),
             "prompt_tokens": response.usage.input_tokens or 0,
             "completion_tokens": response.usage.output_tokens or 0,

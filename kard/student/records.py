@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, Lora, Method, Prompting, Settings, StudentTraining
+from kard.config import METHODS, Accept, Lora, Method, Prompting, Settings, StudentTraining
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
 from kard.recipes import Recipe, TrainingData, recipe_column, recipe_id, recipe_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kard.models.bases import Base
     from kard.tasks import Task
 
-SHOTS, TEACHER = "shots", "teacher"  # in the settings of a prompted base
+SHOTS, TEACHER, ACCEPT = "shots", "teacher", "accept"  # in the settings of a prompted base
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +126,17 @@ def parse_settings(text: str) -> StudentTraining:
     return StudentTraining(lora=Lora(**values.pop("lora")), **values)
 
 
-def prompted_settings(method: Method, prompting: Prompting, teacher_id: str | None) -> str:
-    """Return the `settings` column of a prompted base; a method with shots also names whose rationales it shows."""
-    more = {TEACHER: teacher_id} if method.shots else {SHOTS: 0}
+def prompted_settings(method: Method, prompting: Prompting, teacher_id: str | None, accept: Accept) -> str:
+    """Return the `settings` column of a prompted base; a method with shots also names which rationales it shows."""
+    more = {TEACHER: teacher_id, ACCEPT: accept} if method.shots else {SHOTS: 0}
     return canonical({**prompting.values(), **more})
 
 
-def parse_prompted_settings(text: str) -> tuple[Prompting, str | None]:
-    """Return how a prompted base is asked, and the teacher whose rationales it shows."""
+def parse_prompted_settings(text: str) -> tuple[Prompting, str | None, Accept]:
+    """Return how a prompted base is asked, the teacher whose rationales it shows, and which of them."""
     values: dict[str, Any] = json.loads(text)
     prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
-    return prompting, values.get(TEACHER) or None
+    return prompting, values.get(TEACHER) or None, values.get(ACCEPT, "own")
 
 
 def register_prompted(
@@ -148,6 +148,7 @@ def register_prompted(
     prompting: Prompting,
     *,
     teacher_id: str | None,
+    accept: Accept = "own",
 ) -> str:
     """Add a row for a base that is only prompted; return its id, the same one the next time.
 
@@ -155,9 +156,9 @@ def register_prompted(
     """
     pairs: list[Pair] = []
     if method.shots:
-        pairs = shot_pairs(db, task.name, method, prompting, index_id=None, teacher_id=teacher_id)
+        pairs = shot_pairs(db, task.name, method, prompting, index_id=None, teacher_id=teacher_id, accept=accept)
     data_sha256 = hash_texts([[[pair.question_id, pair.rationale] for pair in pairs]])
-    settings = prompted_settings(method, prompting, teacher_id)
+    settings = prompted_settings(method, prompting, teacher_id, accept)
     data = TrainingData(data_sha256, len(pairs), len(pairs), teacher_id, None)
     recipe = student_recipe(task.name, size, base, method, prompting, data)
     student = StudentRow(

@@ -125,7 +125,8 @@ def _generate(
         text = row.student.trim(row.prompt, tokens.text(ids))
         with_cue = with_answer_cue(row.prompt, text)
         ended = ids[-1] == tokens.eos or ANSWER in with_cue
-        answer = answer_of(with_cue, row.options) if row.options and ended else None
+        cut = ids[-1] != tokens.eos and text == tokens.text(ids)  # what was trimmed ended before the budget
+        answer = answer_of(with_cue, row.options, cut=cut) if row.options and ended else None
         samples.append(Sample(text, answer, False, len(row.prompt_ids), len(ids)))
     unanswered = [i for i, sample in enumerate(samples) if sample.answer is None and batch[i].options]
     if unanswered:

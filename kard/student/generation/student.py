@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 from sqlite_utils import Database
 
-from kard.config import Method, Prompting, StudentTraining
+from kard.config import Accept, Method, Prompting, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.models import bases
 from kard.models.adapters import AdapterSwitcher, verified
@@ -95,10 +95,13 @@ class Student:
 class PromptedStudent(Student):
     """A base without an adapter: the in-context rows of the paper's table (section 4.1)."""
 
-    def __init__(self, base: LoadedBase, prompting: Prompting, teacher_id: str | None, *, name: str) -> None:
+    def __init__(
+        self, base: LoadedBase, prompting: Prompting, teacher_id: str | None, accept: Accept = "own", *, name: str
+    ) -> None:
         settings = StudentTraining(max_length=prompting.max_length, k=prompting.k, seed=prompting.seed)
         super().__init__(base, None, settings, name=name)
         self.prompting, self.teacher_id = prompting, teacher_id
+        self.accept: Accept = accept
 
     def trim(self, prompt: str, text: str) -> str:
         """Return the text up to its first answer or next question: a base does not know where an answer ends."""
@@ -106,7 +109,15 @@ class PromptedStudent(Student):
 
     def shots(self, db: Database, task: Task, method: Method, index_id: str | None) -> list[Fields]:
         """Return the worked examples for the prompt; with an index, each with its silver passages."""
-        pairs = shot_pairs(db, task.name, method, self.prompting, index_id=index_id, teacher_id=self.teacher_id)
+        pairs = shot_pairs(
+            db,
+            task.name,
+            method,
+            self.prompting,
+            index_id=index_id,
+            teacher_id=self.teacher_id,
+            accept=self.accept,
+        )
         shots = [{**pair.inputs(), **pair.outputs(self.settings)} for pair in pairs]
         return self.fitting(signature_for(task.answer, method), shots)
 

@@ -13,7 +13,7 @@ import torch
 from sqlite_utils import Database
 from torch import Tensor, nn
 
-from kard.config import Method, StudentTraining
+from kard.config import Accept, Method, StudentTraining
 from kard.errors import BadConfig
 from kard.models.adapters import write_adapter
 from kard.models.bases import Base
@@ -56,6 +56,7 @@ def train_student(
     *,
     index_id: str | None,
     teacher_id: str | None = None,
+    accept: Accept = "own",
     limit: int | None = None,
     progress: Progress = SILENT,
 ) -> str:
@@ -65,7 +66,9 @@ def train_student(
     command for a missing step, NoBase for a base that cannot write, BadConfig if the loss is not finite.
     """
     questions = QuestionSet(task.name, "train", limit)
-    epochs, data = student_data(db, task, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
+    epochs, data = student_data(
+        db, task, questions, method, settings, index_id=index_id, teacher_id=teacher_id, accept=accept
+    )
     signature = signature_for(task.answer, method)
     recipe = student_recipe(task.name, size, base, method, settings, data)
     student_id = recipe_id(recipe)

@@ -1,12 +1,13 @@
 -- Rationales that lack passages of this depth on this index, with their questions.
--- Of :split, which is trained on, only the first :limit questions count, and only accepted rationales. Elsewhere the
--- first rationale counts whatever it concludes: its passages are what Hits@k asks for, and nothing is trained on them.
+-- Of :split, which is trained on, only the first :limit questions count, and only rationales accepted under
+-- :accept. Elsewhere the first rationale counts whatever it concludes: its passages are what Hits@k asks for, and nothing is trained on them.
 select q.id as question_id, q.text as question, t.id as rationale_id, t.text as rationale
 from rationales t
 join questions q on q.id = t.question_id
 left join retrievals r on r.rationale_id = t.id and r.index_id = :index
 where q.task = :task
-  and (t.accepted = 1 or (q.split <> :split and t.sample = 0))
+  and ((q.split <> :split and t.sample = 0)
+       or exists (select 1 from accepted_rationales where rationale_id = t.id and accept = :accept))
   and coalesce(r.depth, 0) < :depth
   and (q.split <> :split
        or q.id in (select id from questions where task = :task and split = :split order by id limit :limit))

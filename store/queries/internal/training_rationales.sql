@@ -1,8 +1,10 @@
--- The accepted rationales of the first :limit answered questions of a split. With :index, only those grounded on it.
+-- The rationales, accepted under :accept, of the first :limit answered questions of a split. With :index, only those
+-- grounded on it.
 select q.id as question_id, q.text as question, q.options, q.answer, r.id as rationale_id, r.text as rationale,
        x.id as retrieval_id
 from questions q
-join rationales r on r.question_id = q.id and r.accepted = 1
+join rationales r on r.question_id = q.id
+join accepted_rationales a on a.rationale_id = r.id and a.accept = :accept
 left join retrievals x on x.rationale_id = r.id and x.index_id = :index
 where q.id in (select id from questions where task = :task and split = :split and answer is not null
                order by id limit :limit)

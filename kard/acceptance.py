@@ -1,0 +1,48 @@
+"""Which rationales train: the rule of the view `accepted_rationales`, and the verdicts that it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kard.config import Accept
+from kard.db import rows
+from kard.errors import Missing
+from kard.questions import QuestionSet
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """How many rationales of some questions train under a rule."""
+
+    rationales: int
+    accepted: int
+    unverified: int  # no reader has given the verdict that the rule asks for
+
+
+def count_accepted(
+    db: Database, questions: QuestionSet, accept: Accept, teacher_id: str | None = None
+) -> Acceptance:
+    """Count the rationales of the answered questions, of one teacher or of all."""
+    (row,) = rows(db, "internal/count_accepted", **questions.parameters, accept=accept, teacher=teacher_id)
+    return Acceptance(**row)
+
+
+def require_verdicts(db: Database, questions: QuestionSet, accept: Accept, teacher_id: str | None = None) -> None:
+    """Raise Missing, naming the next command, if the rule asks for readers' verdicts that are not there."""
+    if accept == "own":
+        return
+    counts = count_accepted(db, questions, accept, teacher_id)
+    if counts.unverified:
+        raise Missing(missing_verdicts(questions.task, counts))
+
+
+def missing_verdicts(task: str, counts: Acceptance) -> str:
+    """Say how many verdicts are missing and what gives them."""
+    return (
+        f"{counts.unverified:,} of {counts.rationales:,} rationales of {task} lack a reader's verdict; "
+        f"get them with: kard verify {task} --base BASE, or with --model PROVIDER/MODEL"
+    )

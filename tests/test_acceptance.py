@@ -1,0 +1,71 @@
+"""Which rationales train: by their own conclusion, by their readers' verdict, by both; and a base as a reader."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kard.acceptance import Acceptance, count_accepted
+from kard.config import METHODS, Accept, StudentTraining, TaskSettings
+from kard.errors import Missing
+from kard.questions import QuestionSet
+from kard.reranker.dataset import read_dataset
+from kard.retrieval.fusion import read_labels
+from kard.student.examples import training_pairs
+
+TRAIN = QuestionSet("tiny", "train")
+
+
+def verdict(case: Any, rationale: int, agrees: bool) -> None:
+    case.write("insert or ignore into verifiers values ('v', 'v', 'm', '', '{}', '-')")
+    case.write("insert into verifications values (?, 'v', 'A', ?, '', 0, 0, 0, 0, '-')", rationale, int(agrees))
+
+
+@pytest.fixture
+def judged(case: Any) -> Any:
+    """Four questions with a rationale each: own conclusion right or wrong, read as right or as wrong."""
+    for number, (own, read) in enumerate(((True, True), (True, False), (False, True), (False, False)), 1):
+        question = case.question(f"q{number}", split="train")
+        verdict(case, case.rationale(question, "d1-0", "d2-0", accepted=own), read)
+    return case
+
+
+@pytest.mark.parametrize(("accept", "keys"), [("own", [1, 2]), ("verified", [1, 3]), ("both", [1])])
+def test_students_rerankers_and_fusions_learn_from_the_rationales_of_the_chosen_rule(
+    judged: Any, accept: Accept, keys: list[int]
+) -> None:
+    pairs = training_pairs(judged.db, TRAIN, METHODS["kard"], StudentTraining(), index_id="i" * 16, accept=accept)
+    assert [pair.question_id for pair in pairs] == keys
+    dataset = read_dataset(judged.db, TRAIN, "i" * 16, accept=accept)
+    assert [question.key for question in dataset.questions] == [f"q{key}" for key in keys]
+    labels = read_labels(judged.db, "tiny", "i" * 16, accept=accept)
+    assert [label.key for label in labels] == [f"q{key}" for key in keys]
+    assert count_accepted(judged.db, TRAIN, accept) == Acceptance(4, len(keys), 0)
+
+
+def test_a_missing_verdict_is_an_error_that_names_the_command_and_never_a_refusal(judged: Any) -> None:
+    judged.rationale(judged.question("q5", split="train"), "d1-0", "d2-0")
+    said = re.escape(
+        "1 of 5 rationales of tiny lack a reader's verdict; get them with: kard verify tiny --base BASE"
+    )
+    for accept in ("verified", "both"):
+        with pytest.raises(Missing, match=said):
+            training_pairs(judged.db, TRAIN, METHODS["rd"], StudentTraining(), index_id=None, accept=accept)
+        with pytest.raises(Missing, match=said):
+            read_dataset(judged.db, TRAIN, "i" * 16, accept=accept)
+    first_four = QuestionSet("tiny", "train", 4)
+    assert training_pairs(judged.db, first_four, METHODS["rd"], StudentTraining(), index_id=None, accept="both")
+
+
+def test_the_papers_page_names_the_settings_of_its_profile() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "paper.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| `([a-z_.]+)` \| `([^`]*)` \|", page)
+    assert len(rows) > 20
+    for name, value in rows:
+        setting: object = TaskSettings.paper()
+        for part in name.split("."):
+            setting = getattr(setting, part)
+        assert str(setting) == value, name
