@@ -2,7 +2,7 @@
 select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kappa, s.examples,
        r.questions as "reranker.questions", s.id as student_id, r.id as reranker_id, t.id as retriever_id,
        json_extract(r.settings, '$.seed') as reranker_seed, e.decoding, s.settings as training,
-       r.settings as reranker, t.settings as mixing, s.data_sha256 as data, e.index_id as "index",
+       r.settings as reranker, t.settings as mixing, s.data_sha256 as data, json_extract(s.recipe, '$.data.teacher') as teacher, e.index_id as "index",
        s.base_sha256 as base, r.data_sha256 as "reranker.data", r.base_sha256 as "reranker.base",
        t.base_sha256 as "mix.base"
 from evaluations e
