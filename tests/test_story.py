@@ -270,6 +270,95 @@ def test_from_documents_and_questions_to_a_report_twice(world: Path, monkeypatch
     }
 
 
+def loaded(world: Path, monkeypatch: pytest.MonkeyPatch, rationales: str | None = None) -> str:
+    """Index the documents, load questions and rationales; return the task."""
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    if rationales is not None:
+        (world / "rationales.jsonl").write_text(rationales, encoding="utf-8")
+    task = str(world / "gates.py")
+    kard(world, "index", str(world / "docs"), "--quiet")
+    kard(world, "load", task, str(world / "questions.csv"), "--rationales", str(world / "rationales.jsonl"))
+    return task
+
+
+def states(world: Path, task: str, *words: str) -> dict[str, dict[str, Any]]:
+    return {state["step"]: state for state in json.loads(kard(world, "status", task, *words, "--json").output)}
+
+
+def test_a_run_with_more_training_questions_trains_anew_and_status_says_in_what_the_last_one_differs(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = loaded(world, monkeypatch)
+    words = ("--method", "kard", "--retriever", "reranker")
+    kard(world, "run", task, *words, "--train-limit", "4", "--quiet")
+    fewer = counts(world)
+    early = states(world, task, *words)
+    assert (early["ground"]["missing"], early["student"]["missing"], early["reranker"]["missing"]) == (4, 1, 1)
+    assert "known when every rationale has its passages" in early["student"]["note"]
+    kard(world, "ground", task, "--quiet")
+    before = states(world, task, *words)
+    assert (before["student"]["missing"], before["student"]["outdated"]) == (1, 1)
+    assert "trained on 4 of 8 questions" in before["student"]["note"]
+    assert before["reranker"]["missing"] == 1
+    assert "trained on 4 of 8 questions" in before["reranker"]["note"]
+    kard(world, "run", task, *words, "--quiet")
+    more = counts(world)
+    assert (more["students"], more["rerankers"]) == (fewer["students"] + 1, fewer["rerankers"] + 1)
+    assert more["predictions"] == 2 * fewer["predictions"]  # none stands for the new student
+    assert states(world, task, *words)["student"]["missing"] == 0
+    kard(world, "run", task, *words, "--train-limit", "4", "--quiet")  # the first recipes again: nothing to do
+    assert {k: v for k, v in counts(world).items() if k != "steps_log"} == {
+        k: v for k, v in more.items() if k != "steps_log"
+    }
+
+
+def test_what_was_trained_on_few_questions_is_looked_at_and_ranked_with_all_the_same(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = loaded(world, monkeypatch)
+    kard(world, "ground", task, "--quiet")
+    kard(world, "train", "reranker", task, "--train-limit", "4", "--quiet")
+    words = ("evaluate", task, "--rank-only", "--retriever", "bm25,reranker", "--quiet")
+    assert "rerank 4" in kard(world, *words).output
+    assert counts(world)["rerankers"] == 1
+    assert "reranker" in kard(world, "hits", task, "--summary").output
+
+
+def test_a_silver_row_over_some_of_the_questions_is_refused_by_a_run_too(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (world / "rationales.jsonl").read_text(encoding="utf-8").splitlines()
+    task = loaded(world, monkeypatch, "\n".join(line for line in lines if "Fenn-1" not in line))
+    words = ["run", task, "--method", "kard", "--retriever", "silver", "--quiet", "--store", str(world / "kard.db")]
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 1
+    assert "1 of 4 questions of gates/test have no rationale to find silver passages with" in refused.output
+    assert "kard teach gates --split test --samples 1" in refused.output
+    assert counts(world)["predictions"] == 0
+
+
+def test_a_fusion_is_tuned_on_what_the_rerankers_own_seed_held_out(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kard.cli import choose
+    from kard.pipeline.evaluate import of_seed
+    from kard.pipeline.rerank import held_out_labels
+    from kard.reranker import dataset
+
+    monkeypatch.setattr(dataset, "HELD_OUT_FROM", 2)
+    task = loaded(world, monkeypatch)
+    kard(world, "ground", task, "--quiet")
+    kard(world, "train", "reranker", task, "--seed", "1", "--set", "reranker.held_out=0.25", "--quiet")
+    run = choose.run_of(task, store=world / "kard.db", knowledge=None, quiet=True)
+    other = of_seed(run, 0, retrievers=("fused",))  # a student of another seed reads by that reranker
+    (trained,) = [row[0] for row in run.db.execute("select id from rerankers")]
+    assert other.resolved.reranker == trained
+    data = dataset.read_dataset(run.db, run.trained_on, run.index_id, teacher_id=run.teacher_id)
+    held_out = {seed: {q.key for q in data.split(seed, 0.25)[1]} for seed in (0, 1)}
+    assert held_out[0] != held_out[1]
+    assert {label.key for label in held_out_labels(other, trained)} == held_out[1]
+
+
 class Broken(BaseException):
     """Ends a command as a kill does: nothing catches it on purpose."""
 

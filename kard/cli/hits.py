@@ -80,7 +80,9 @@ def hits(
     from kard.questions import QuestionSet
 
     k = None if kappa is None else 1  # nobody reads here, but the task's own k may be more than this kappa
-    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k)
+    run = choose.run_of(
+        task, store=store, knowledge=knowledge, quiet=True, split=split, kappa=kappa, k=k, any_reranker=True
+    )
     kappa = run.options.settings.retrieval.kappa
     index, reranker = _index_and_reranker(run)
     question_id = None if question is None else find_question(run.db, question, run.name)

@@ -25,7 +25,7 @@ knowledge = click.option(
     default=None,
     help="Folder of the knowledge base. [env: KARD_KNOWLEDGE] [default: STORE with .knowledge for .db]",
 )
-quiet = click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many questions.")
 api_base = click.option("--api-base", metavar="URL", help="Address of a server that speaks OpenAI's protocol.")
 max_cost = click.option(

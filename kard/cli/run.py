@@ -187,7 +187,8 @@ def evaluate(
     from kard.pipeline.steps import run_steps
 
     sizes, seed = chosen["sizes"], chosen.pop("seed")
-    this = choose.run_of(task, **chosen)
+    # A student is evaluated whatever its seed; alone, an order is that of the chosen seed's reranker.
+    this = choose.run_of(task, reranker=reranker, any_reranker=True, seed=seed if rank_only else None, **chosen)
     if rank_only:
         added = run_steps(this, "find")
         done = ", ".join(f"{name} {count:,}" for name, count in added.items() if count) or "nothing was missing"

@@ -229,7 +229,7 @@ class Plan:
 
 
 def _condition(run: Run, student: StudentRef, retriever: str) -> Condition:
-    student_id = student.id or run.student_id(student.size, student.method) or ""
+    student_id = student.id or run.resolved.student(student.size, student.method) or ""
     return run.condition(student_id, student.method, retriever)
 
 

@@ -81,8 +81,10 @@ def _reranker_state(run: Run) -> State:
     if run.resolved.reranker is not None:
         return State("reranker", 1, 0, trained - 1)
     earlier = rows(run.db, "internal/last_reranker", task=run.name)
-    if not earlier or run.resolved.reranker_data is None:
+    if not earlier:
         return State("reranker", 0, 1, trained)
+    if run.resolved.reranker_data is None:
+        return State("reranker", 0, 1, trained, "known when every rationale has its passages")
     recipe = read_recipe(earlier[0]["recipe"])
     note = differs(recipe, run.options.settings.reranker, run.resolved.reranker_data)
     return State("reranker", 0, 1, trained, f"the last one: {note}")

@@ -51,9 +51,7 @@ class RunOptions:
     teacher: Teacher | None = None  # found in the store when None
     encoder: str | None = None  # name of the reranker's base; the task's first when None
     reranker: str | None = None  # id of the reranker to rank with; the one trained with these settings when None
-    any_reranker: bool = (
-        False  # where none was trained with these settings: the newest of the seed, else the newest
-    )
+    any_reranker: bool = False  # whatever data it was trained on; without these settings too, of the seed first
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -79,19 +77,6 @@ class RunOptions:
     def uses_reranker_encoder(self) -> bool:
         """Whether dense search encodes with the trained reranker."""
         return self.settings.retrieval.encoder == "reranker"
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """Ids of the rows that a run's options mean, None where the store has no such row yet."""
-
-    index: str | None = None  # state of the knowledge base; None where there is no knowledge base
-    teachers: Mapping[str, str] = field(default_factory=dict[str, str])  # id: name, newest first
-    reranker: str | None = None
-    retrievers: Mapping[str, str | None] = field(default_factory=dict[str, str | None])  # fused, dense, hybrid
-    students: Mapping[tuple[str, str], str | None] = field(default_factory=dict[tuple[str, str], str | None])
-    reranker_data: TrainingData | None = None  # what a reranker would be trained on; None without candidates
-    student_data: Mapping[str, TrainingData] = field(default_factory=dict[str, TrainingData])  # by method
 
 
 @dataclass
@@ -180,27 +165,8 @@ class Run:
 
     @cached_property
     def resolved(self) -> Resolved:
-        """The rows that the options mean, looked up without writing."""
-        try:
-            index = self.kb.id
-        except Missing:
-            index = None
-        teachers = self._teachers()
-        teacher = next(iter(teachers)) if len(set(teachers.values())) == 1 else None
-        reranker_data = self._reranker_data(index, teacher) if self.options.reranks else None
-        reranker = self._reranker(index, reranker_data)
-        methods = {method: METHODS[method] for _, method in self.students() if METHODS[method].trained}
-        data = {name: self._student_data(method, index, teacher) for name, method in methods.items()}
-        student_data = {name: found for name, found in data.items() if found is not None}
-        return Resolved(
-            index=index,
-            teachers=teachers,
-            reranker=reranker,
-            retrievers={kind: self._retriever(kind, reranker) for kind in RANKED},
-            students={pair: self._student(*pair, teacher, student_data) for pair in self.students()},
-            reranker_data=reranker_data,
-            student_data=student_data,
-        )
+        """The rows that the options mean."""
+        return Resolved(self)
 
     def refresh(self) -> None:
         """Look the rows up again when they are next asked for: a step has written."""
@@ -251,12 +217,6 @@ class Run:
 
         return no_reranker(self.name, store=self.store)
 
-    def student_id(self, size: str, method: str) -> str | None:
-        """Return the id of the student of that size and method with these settings, None if there is none."""
-        teachers = self.resolved.teachers
-        teacher = next(iter(teachers)) if len(set(teachers.values())) == 1 else None
-        return self._student(size, method, teacher, self.resolved.student_data)
-
     def student_settings(self, method: str, teacher_id: str | None = None) -> str:
         """Return the `settings` column of a student of that method; `teacher_id` wrote the examples it is shown."""
         settings = self.options.settings
@@ -293,82 +253,138 @@ class Run:
             kappa=settings.retrieval.kappa,
         )
 
-    def _teachers(self) -> dict[str, str]:
-        teachers = {row["id"]: row["name"] for row in rows(self.db, "internal/teachers_of_task", task=self.name)}
-        chosen = self.options.teacher
+
+class Resolved:
+    """Ids of the rows that a run's options mean, None where the store has no such row yet.
+
+    Each is looked up when it is first asked for, without writing, and stays as it is.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @cached_property
+    def index(self) -> str | None:
+        """State of the knowledge base, None where there is no knowledge base."""
+        try:
+            return self._run.kb.id
+        except Missing:
+            return None
+
+    @cached_property
+    def teachers(self) -> Mapping[str, str]:
+        """Names of the teachers whose rationales may be used, by id, newest first."""
+        run, chosen = self._run, self._run.options.teacher
+        teachers = {row["id"]: row["name"] for row in rows(run.db, "internal/teachers_of_task", task=run.name)}
         return {i: name for i, name in teachers.items() if chosen is None or name == chosen.name}
 
-    def _reranker_data(self, index: str | None, teacher: str | None) -> TrainingData | None:
-        """Return what a reranker would be trained on now, None if there is nothing."""
-        if index is None or teacher is None:
+    @cached_property
+    def teacher(self) -> str | None:
+        """The teacher whose rationales are used, None if there is none or several could be meant."""
+        return next(iter(self.teachers)) if len(set(self.teachers.values())) == 1 else None
+
+    @cached_property
+    def grounded(self) -> bool:
+        """Whether every rationale of the training questions has its passages: else the data are not known yet."""
+        if self.index is None:
+            return False
+        from kard.retrieval.retrieve import ungrounded
+
+        run = self._run
+        return not ungrounded(run.db, self.index, run.trained_on, run.options.settings.retrieval)
+
+    @cached_property
+    def reranker_data(self) -> TrainingData | None:
+        """What a reranker would be trained on now, None if there is nothing."""
+        if self.index is None or self.teacher is None or not self.grounded:
             return None
         from kard.reranker.dataset import read_dataset
 
+        run = self._run
         try:
-            return read_dataset(self.db, self.trained_on, index, teacher_id=teacher, accept=self.accept).data
+            return read_dataset(run.db, run.trained_on, self.index, teacher_id=self.teacher, accept=run.accept).data
         except Missing:
             return None
 
-    def _student_data(self, method: Method, index: str | None, teacher: str | None) -> TrainingData | None:
-        """Return what a student of that method would be trained on now, None if there is nothing."""
-        if teacher is None or (method.reads and index is None):
+    @cached_property
+    def reranker(self) -> str | None:
+        """The reranker that was named, else the one of these settings and data, else perhaps any."""
+        run, options = self._run, self._run.options
+        if options.reranker or not options.reranks:
+            return options.reranker
+        data = None if options.any_reranker else self.reranker_data
+        trained = None
+        if options.any_reranker or data:
+            trained = value(
+                run.db,
+                "internal/reranker_of_settings",
+                task=run.name,
+                base=run.encoder,
+                index=self.index,
+                settings=settings_column(options.settings.reranker),
+                data=data and data.sha256,
+            )
+        if trained is None and options.any_reranker:
+            seed = options.settings.reranker.seed
+            trained = value(run.db, "internal/newest_reranker", task=run.name, index=self.index, seed=seed)
+        return trained
+
+    @cached_property
+    def retrievers(self) -> Mapping[str, str | None]:
+        """The fused, dense and hybrid retrievers."""
+        return {kind: self._retriever(kind) for kind in RANKED}
+
+    def _retriever(self, kind: str) -> str | None:
+        run, encoder = self._run, self._run.options.settings.retrieval.encoder
+        rests_on_reranker = kind == "fused" or run.options.uses_reranker_encoder
+        if rests_on_reranker and self.reranker is None:
+            return None
+        return value(
+            run.db,
+            "internal/retriever_of_kind",
+            kind=kind,
+            base=run.encoder if rests_on_reranker or not encoder else encoder,
+            reranker=self.reranker if rests_on_reranker else None,
+            task=run.name,
+        )
+
+    @cached_property
+    def student_data(self) -> Mapping[str, TrainingData]:
+        """What a student would be trained on now, by method; without those that there is nothing for."""
+        methods = [METHODS[method] for method in self._run.options.methods if METHODS[method].trained]
+        data = {method.name: self._student_data(method) for method in methods}
+        return {name: found for name, found in data.items() if found is not None}
+
+    def _student_data(self, method: Method) -> TrainingData | None:
+        if self.teacher is None or (method.reads and not self.grounded):
             return None
         from kard.student.examples import student_data
 
-        settings = self.options.settings.student
-        index = index if method.reads else None
+        run, index = self._run, self.index if method.reads else None
+        where = (run.db, run.task, run.trained_on, method, run.options.settings.student)
         try:
-            where = (self.db, self.task, self.trained_on, method, settings)
-            return student_data(*where, index_id=index, teacher_id=teacher, accept=self.accept)[1]
+            return student_data(*where, index_id=index, teacher_id=self.teacher, accept=run.accept)[1]
         except Missing:
             return None
 
-    def _reranker(self, index: str | None, data: TrainingData | None) -> str | None:
-        """Return the reranker that was named, else the one of these settings and data, else perhaps any."""
-        if self.options.reranker:
-            return self.options.reranker
-        settings = self.options.settings.reranker
-        trained = data and value(
-            self.db,
-            "internal/reranker_of_settings",
-            task=self.name,
-            base=self.encoder,
-            index=index,
-            settings=settings_column(settings),
-            data=data.sha256,
-        )
-        if trained is None and self.options.any_reranker:
-            trained = value(self.db, "internal/newest_reranker", task=self.name, index=index, seed=settings.seed)
-        return trained
+    @cached_property
+    def students(self) -> Mapping[tuple[str, str], str | None]:
+        """Every size with every method: the student of these settings and, where it is trained, of these data."""
+        return {pair: self.student(*pair) for pair in self._run.students()}
 
-    def _retriever(self, kind: str, reranker: str | None) -> str | None:
-        encoder = self.options.settings.retrieval.encoder
-        rests_on_reranker = kind == "fused" or self.options.uses_reranker_encoder
-        if rests_on_reranker and reranker is None:
-            return None
-        return value(
-            self.db,
-            "internal/retriever_of_kind",
-            kind=kind,
-            base=self.encoder if rests_on_reranker or not encoder else encoder,
-            reranker=reranker if rests_on_reranker else None,
-            task=self.name,
-        )
-
-    def _student(
-        self, size: str, method: str, teacher: str | None, student_data: Mapping[str, TrainingData]
-    ) -> str | None:
-        data = student_data.get(method)
-        if METHODS[method].trained and data is None:
+    def student(self, size: str, method: str) -> str | None:
+        """Return the id of the student of that size and method."""
+        run, data = self._run, None
+        if METHODS[method].trained and (data := self.student_data.get(method)) is None:
             return None  # nothing to train on: whatever was trained before was trained on something else
         return value(
-            self.db,
+            run.db,
             "internal/student_of_settings",
-            task=self.name,
+            task=run.name,
             size=size,
-            base=self.base_of(size),
+            base=run.base_of(size),
             method=method,
-            settings=self.student_settings(method, teacher if METHODS[method].shots else None),
+            settings=run.student_settings(method, self.teacher if METHODS[method].shots else None),
             data=data and data.sha256,
         )
 

@@ -68,8 +68,10 @@ def _last_differs(run: Run, size: str, method: str) -> str:
     """Return in words how the last student of that size and method differs from the one that is missing."""
     data = run.resolved.student_data.get(method)
     earlier = rows(run.db, "internal/last_student", task=run.name, size=size, method=method)
-    if data is None or not earlier:
+    if not earlier:
         return ""
+    if data is None:
+        return f"{size} {method}: known when every rationale has its passages"
     note = differs(read_recipe(earlier[0]["recipe"]), run.options.settings.student, data)
     return f"{size} {method}, the last one: {note}"
 

@@ -58,7 +58,7 @@ def _teach(run: Run) -> int:
     """Ask for what is missing. Raises Missing if nobody is named and the store holds no rationale."""
     teacher = run.options.teacher
     if teacher is None or teacher.lm is None:
-        assert run.teacher_id  # raises where nothing could be trained on
+        _ = run.teacher_id  # raises where nothing could be trained on
         return 0
     from kard.teacher.teach import teach
 
