@@ -15,8 +15,9 @@ result is a row of the store, and a step does what the store lacks. A folder imp
     answers      the option that a text concludes on                  metrics      intervals, tests, ranking metrics
 
 The modules beside them are the vocabulary of all: `records` (questions, passages, ...), `config` (settings),
-`tasks`, `db` (the store), `schema`, `questions`, `passages`, `files`, `progress`, `errors`, `version`. Tasks stand
-in programs/ and SQL in store/, both beside kard/. tests/test_architecture.py holds all of this.
+`tasks`, `db` (the store), `schema`, `questions`, `passages`, `acceptance` (which rationales train), `recipes`
+(what a trained thing was made of), `files`, `progress`, `errors`, `version`. Tasks stand in programs/ and SQL in
+store/, both beside kard/. tests/test_architecture.py holds all of this.
 
 For people who write Python (`docs/python.md`): `load_student` gives a student as a `dspy.LM`, `load_program` a
 task's inference program over it, `with_student` a copy of any program that a student answers, and `finetune`
