@@ -290,8 +290,12 @@ class Resolved:
             return False
         from kard.retrieval.retrieve import ungrounded
 
-        run = self._run
-        return not ungrounded(run.db, self.index, run.trained_on, run.options.settings.retrieval)
+        run, settings = self._run, self._run.options.settings.retrieval
+        try:
+            where = (run.db, self.index, run.trained_on, settings)
+            return not ungrounded(*where, accept=run.accept, teacher_id=run.verified_teacher)
+        except Missing:  # a verdict that the rule of acceptance asks for
+            return False
 
     @cached_property
     def reranker_data(self) -> TrainingData | None:
