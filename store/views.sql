@@ -143,7 +143,8 @@ join passages p on p.id = h.passage_id;
 -- What rerankers are trained on: a question, a candidate passage and BM25(rationale, candidate).
 create view reranker_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
-       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale
+       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale,
+       x.form, x.rationale_form
 from questions q
 join rationales r on r.question_id = q.id and r.accepted = 1
 join retrievals x on x.rationale_id = r.id

@@ -95,7 +95,7 @@ def train_students(
 ) -> dict[str, str]:
     """Train students into a store; return their ids by method."""
 
-    def retrieve(question: str) -> list[Passage]:
+    def retrieve(question: str, options: Sequence[str]) -> list[Passage]:
         return [Passage.of("d", 0, "Air", f"{question} It is in the air.")]
 
     gases = ["helium", "nitrogen", "neon"]

@@ -135,7 +135,7 @@ def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetrieve
     from kard.reranker.model import Reranker
     from kard.retrieval.rerank import vectors_of
 
-    fusion = fusion_for(run.db, run.name, reranker_id) if retriever == "fused" else None
+    fusion = fusion_for(run.db, run.name, reranker_id, settings.query) if retriever == "fused" else None
     reranker = Reranker.load(run.db, reranker_id, run.adapters)
     # The token vectors of a question's candidates would take megabytes.
     vectors = vectors_of(run.db, reranker, reranker_id, run.knowledge) if reranker.scorer == "pooled" else None
@@ -261,7 +261,8 @@ def _check_silver(run: Run) -> None:
 
     An upper bound over some of the questions would be compared with rows over all of them.
     """
-    without = value(run.db, "internal/count_without_silver", **run.evaluated.parameters, index=run.index_id)
+    values = {**run.evaluated.parameters, "rationale_form": run.options.settings.retrieval.rationale_query}
+    without = value(run.db, "internal/count_without_silver", **values, index=run.index_id)
     if without:
         raise Missing(
             f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"

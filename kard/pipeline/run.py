@@ -265,6 +265,8 @@ class Run:
             retriever=retriever,
             k=settings.retrieval.k,
             decoding=settings.decoding,
+            form=settings.retrieval.query,
+            rationale_form=settings.retrieval.rationale_query,
             index_id=None if retriever == "none" else self.index_id,
             reranker_id=self.resolved.reranker if retriever in RERANKED else None,
             retriever_id=self.resolved.retrievers.get(retriever),
@@ -306,6 +308,7 @@ class Run:
             base=self.encoder if rests_on_reranker or not encoder else encoder,
             reranker=reranker if rests_on_reranker else None,
             task=self.name,
+            form=self.options.settings.retrieval.query,
         )
 
     def _student(self, size: str, method: str, teachers: Mapping[str, str]) -> str | None:

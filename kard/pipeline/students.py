@@ -37,6 +37,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         run.options.settings.student,
         index_id=run.index_id if chosen.reads else None,
         teacher_id=run.teacher_id,
+        rationale_form=run.options.settings.retrieval.rationale_query,
         limit=run.options.train_limit,
         progress=run.progress,
     )

@@ -13,7 +13,7 @@ import dspy
 from sqlite_utils import Database
 
 from kard.answers.parsing import without_closing
-from kard.config import Method, Prompting, StudentTraining
+from kard.config import Method, Prompting, RationaleForm, StudentTraining
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
@@ -50,16 +50,17 @@ def training_pairs(
     *,
     index_id: str | None,
     teacher_id: str | None = None,
+    rationale_form: RationaleForm | None = None,
 ) -> list[Pair]:
     """Return a pair for every distinct accepted rationale of these questions: by question, then shortest first.
 
     The questions are the same for every method: those with a rationale that is accepted and, if an index is
-    given, grounded on it. Raises Missing with the command for the missing step.
+    given, grounded on it, in that form if one is given. Raises Missing with the command for the missing step.
     """
     task = questions.task
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task}")
-    parameters = {**questions.parameters, "teacher": teacher_id}
+    parameters = {**questions.parameters, "teacher": teacher_id, "rationale_form": rationale_form}
     rationales = rows(db, "internal/training_rationales", **parameters, index=index_id)
     if not rationales:
         if rows(db, "internal/training_rationales", **parameters, index=None):

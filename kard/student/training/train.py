@@ -13,7 +13,7 @@ import torch
 from sqlite_utils import Database
 from torch import Tensor, nn
 
-from kard.config import Method, StudentTraining
+from kard.config import Method, RationaleForm, StudentTraining
 from kard.errors import BadConfig
 from kard.models.adapters import write_adapter
 from kard.models.bases import Base
@@ -55,6 +55,7 @@ def train_student(
     *,
     index_id: str | None,
     teacher_id: str | None = None,
+    rationale_form: RationaleForm | None = None,
     limit: int | None = None,
     progress: Progress = SILENT,
 ) -> str:
@@ -65,7 +66,9 @@ def train_student(
     """
     signature = signature_for(task.answer, method)
     questions = QuestionSet(task.name, "train", limit)
-    pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
+    pairs = training_pairs(
+        db, questions, method, settings, index_id=index_id, teacher_id=teacher_id, rationale_form=rationale_form
+    )
     epochs = pairs_by_epoch(pairs, settings)
     data_sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
     student_id = digest(base.sha256, method.name, data_sha256, settings.hash(), task.name, size)

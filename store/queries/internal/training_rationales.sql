@@ -4,6 +4,7 @@ select q.id as question_id, q.text as question, q.options, q.answer, r.id as rat
 from questions q
 join rationales r on r.question_id = q.id and r.accepted = 1
 left join retrievals x on x.rationale_id = r.id and x.index_id = :index
+  and (:rationale_form is null or x.rationale_form = :rationale_form)
 where q.id in (select id from questions where task = :task and split = :split and answer is not null
                order by id limit :limit)
   and (:teacher is null or r.teacher_id = :teacher)
