@@ -1,10 +1,10 @@
-"""Questions a second with 100 candidates each: the official way, and this one with and without vectors on disk.
+"""Measure questions a second with 100 candidates each: the official way, and kard with and without stored vectors.
 
     python benchmarks/rerank.py KNOWLEDGE ../shared/data/strategyqa/questions.jsonl
 
-The official code encodes the question and all of its passages anew for every question, each padded to 512 tokens,
-in float32. All three get one encoder, the same questions and the same candidates (BM25's first 100) in one
-process; vectors go to a folder of their own. Speed is questions over wall-clock seconds, so run it on quiet cores.
+For every question, the official code encodes the question and all of its passages anew, each padded to 512 tokens,
+in float32. All three ways get the same encoder, questions and candidates (BM25's first 100) in one process. Vectors
+go to a folder of their own. Speed is questions over wall-clock seconds, so run it on quiet cores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vectors import Encodings, VectorSpec
+from kard.encoders.vectors import Encodings
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import resolve
 from kard.records import Passage
@@ -38,14 +38,14 @@ Scores = list[NDArray[np.float32]]
 
 @dataclass
 class Clock:
-    """Seconds of one way."""
+    """The seconds that one way took."""
 
     wall: float = 0.0
     cpu: float = 0.0
 
     @contextmanager
     def running(self) -> Generator[None]:
-        """Counts what happens inside."""
+        """Add the seconds of the block."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self.wall += time.perf_counter() - wall
@@ -53,7 +53,7 @@ class Clock:
 
 
 def official(encoder: Encoder, questions: Sequence[str], lists: Sequence[Sequence[Passage]]) -> Scores:
-    """Each question with its passages, all padded to 512 tokens, nothing kept."""
+    """Return the scores of each question's passages, all padded to 512 tokens; nothing is kept."""
 
     def vectors(texts: Sequence[str]) -> torch.Tensor:
         tokens = encoder.tokenizer(
@@ -63,43 +63,43 @@ def official(encoder: Encoder, questions: Sequence[str], lists: Sequence[Sequenc
         states = encoder.model(**tokens).last_hidden_state.float()
         return functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
 
-    found: Scores = []
+    scores: Scores = []
     with torch.inference_mode():
         for question, passages in zip(questions, lists, strict=True):
-            asked = vectors([question])
-            read = vectors([passage_text(p) for p in passages])
-            found.append((read @ asked[0]).numpy())
-    return found
+            question_vector = vectors([question])
+            passage_vectors = vectors([passage_text(p) for p in passages])
+            scores.append((passage_vectors @ question_vector[0]).numpy())
+    return scores
 
 
 def ours(
     reranker: Reranker, encodings: Encodings, questions: Sequence[str], lists: Sequence[list[Passage]]
 ) -> Scores:
-    """As `kard run` ranks: what has no vector is encoded, once each, then all are compared."""
-    passages = {p.id: p for some in lists for p in some}
+    """Return the scores as `kard run` computes them: each passage without a vector is encoded once."""
+    passages = {p.id: p for candidates in lists for p in candidates}
     attach_vectors(reranker, encodings, list(passages), lambda ids: [passages[i] for i in ids])
     return scores_of(reranker, questions, lists)
 
 
-def swapped(theirs: Scores, other: Scores) -> tuple[int, int, float]:
-    """Questions with the same first passage, with the same ten first, and the widest gap of a pair that swapped.
+def agreement(theirs: Scores, other: Scores) -> tuple[int, int, float]:
+    """Count questions with the same first passage and with the same first ten; return also the widest swapped gap.
 
-    The gap is by how much the official scores of the two differ.
+    It is the largest difference of the official scores of two passages that the other order swaps.
     """
     first = ten = 0
     widest = 0.0
     for a, b in zip(theirs, other, strict=True):
-        x, y = np.argsort(-a, kind="stable"), np.argsort(-b, kind="stable")
-        first += int(x[0] == y[0])
-        ten += int(set(x[:10].tolist()) == set(y[:10].tolist()))
-        turned = (np.subtract.outer(a, a) > 0) & (np.subtract.outer(b, b) < 0)
-        if turned.any():
-            widest = max(widest, float(np.subtract.outer(a, a)[turned].max()))
+        order_a, order_b = np.argsort(-a, kind="stable"), np.argsort(-b, kind="stable")
+        first += int(order_a[0] == order_b[0])
+        ten += int(set(order_a[:10].tolist()) == set(order_b[:10].tolist()))
+        swapped = (np.subtract.outer(a, a) > 0) & (np.subtract.outer(b, b) < 0)
+        if swapped.any():
+            widest = max(widest, float(np.subtract.outer(a, a)[swapped].max()))
     return first, ten, widest
 
 
 def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) -> None:
-    """Print a line for each way, then how the orders agree."""
+    """Measure the three ways; print a line for each, then how far the orders agree."""
     kb = KnowledgeBase.open(knowledge)
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     questions = [row["question"] for row in rows if row["split"] == "dev"][:count]
@@ -107,13 +107,13 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
     base = resolve(ENCODER_BASE)
     encoder = Encoder.of(base, max_length=PADDED)
     reranker = Reranker(encoder)
-    distinct = len({p.id for some in lists for p in some})
+    distinct = len({p.id for passages in lists for p in passages})
     print(f"{len(questions)} questions, {distinct:,} distinct passages, {torch.get_num_threads()} threads")
-    encoder.pooled([passage_text(p) for p in lists[0][:4]])  # what a first call sets up is nobody's time
+    encoder.pooled([passage_text(p) for p in lists[0][:4]])  # a first call also sets up what later calls reuse
     clocks = {name: Clock() for name in ("official", "uncached", "cached")}
     with clocks["official"].running():
         theirs = official(encoder, questions[:slow], lists[:slow])
-    spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
+    spec = encoder.vector_spec(base=base.spec, base_sha256=base.sha256)
     with TemporaryDirectory() as folder:
         encodings = Encodings(Path(folder), spec)
         with clocks["uncached"].running():
@@ -122,15 +122,15 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
             scores = ours(reranker, encodings, questions, lists)
         size = sum(f.stat().st_size for f in Path(folder).iterdir())
         encodings.close()
-    asked = {"official": len(theirs), "uncached": len(questions), "cached": len(questions)}
-    speeds = {name: asked[name] / clock.wall for name, clock in clocks.items()}
+    counts = {"official": len(theirs), "uncached": len(questions), "cached": len(questions)}
+    speeds = {name: counts[name] / clock.wall for name, clock in clocks.items()}
     for name, clock in clocks.items():
         times = speeds[name] / speeds["official"]
         print(
-            f"{name:<9} {asked[name]:>4} questions {clock.wall:8.2f} s {clock.cpu:8.2f} CPU s"
+            f"{name:<9} {counts[name]:>4} questions {clock.wall:8.2f} s {clock.cpu:8.2f} CPU s"
             f" {speeds[name]:9.3f} questions/s {times:8.1f}x"
         )
-    first, ten, widest = swapped(theirs, scores[: len(theirs)])
+    first, ten, widest = agreement(theirs, scores[: len(theirs)])
     print(
         f"orders: {first} of {len(theirs)} first passages and {ten} first tens are the same; pairs that changed"
         f" places differ by {widest:.5f} at most"
@@ -141,9 +141,9 @@ def main(knowledge: Path, file: Path, count: int, slow: int, candidates: int) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("knowledge", type=Path)
-    parser.add_argument("questions", type=Path, help="JSON lines with question and split; dev is asked")
+    parser.add_argument("questions", type=Path, help="JSON lines with question and split; those of dev are ranked")
     parser.add_argument("--count", type=int, default=40, help="questions")
     parser.add_argument("--slow", type=int, default=5, help="of them for the official way")
     parser.add_argument("--candidates", type=int, default=100)
-    given = parser.parse_args()
-    main(given.knowledge, given.questions, given.count, given.slow, given.candidates)
+    options = parser.parse_args()
+    main(options.knowledge, options.questions, options.count, options.slow, options.candidates)

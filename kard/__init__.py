@@ -1,11 +1,26 @@
 """Knowledge-augmented reasoning distillation (KARD, arXiv 2305.18395) over one SQLite store.
 
-For people who write Python (`docs/python.md`): `load_student` returns a student as a `dspy.LM`, `load_program` a
-task's inference program over one, `with_student` a copy of any program that a student answers. `finetune` trains a
-student for any program. Importing `kard` loads nothing heavy; the first use of one of these names does.
+A command (`cli/teach.py`) calls a step (`pipeline/teach.py`), which calls the work (`teacher/teach.py`). Every
+result is a row of the store, and a step does what the store lacks. A folder imports only folders further down:
 
-A command (`kard/cli/teach.py`) calls a step (`kard/pipeline/teach.py`), which calls the work
-(`kard/teacher/teach.py`).
+    cli          commands
+    pipeline     the steps in their order, and what a run is          ui           the store in a browser
+    evaluation   answer, grade, compare, report
+    api          students and programs for people who write Python
+    retrieval    find, rerank, fuse passages                          publish      adapters as folders for others
+    reranker     train and apply a reranker                           teacher      ask for rationales, verify them
+    student      prompts and examples; `training`, `generation`
+    encoders     texts to vectors, kept on disk
+    knowledge    documents to passages and a BM25 index               models       bases, adapters, hardware
+    answers      the option that a text concludes on                  metrics      intervals, tests, ranking metrics
+
+The modules beside them are the vocabulary of all: `records` (questions, passages, ...), `config` (settings),
+`tasks`, `db` (the store), `schema`, `questions`, `passages`, `files`, `progress`, `errors`, `version`. Tasks stand
+in programs/ and SQL in store/, both beside kard/. tests/test_architecture.py holds all of this.
+
+For people who write Python (`docs/python.md`): `load_student` gives a student as a `dspy.LM`, `load_program` a
+task's inference program over it, `with_student` a copy of any program that a student answers, and `finetune`
+teaches a student to answer a program. Nothing heavy is imported before one of them is used.
 """
 
 from __future__ import annotations

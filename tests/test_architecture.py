@@ -118,6 +118,20 @@ def test_imports_run_downwards() -> None:
     assert not upward, "\n".join(upward)
 
 
+def test_the_folders_and_files_of_the_package_stand_on_few_floors() -> None:
+    """A folder or file of kard/ stands one floor above the highest of those that it imports."""
+    rooms: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        room = ".".join(module.split(".")[:2])
+        below = {".".join(other.split(".")[:2]) for other in imports(file)}
+        rooms[room] = rooms.get(room, set()) | below - {room}
+    floors: dict[str, int] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        floors[room] = 1 + max((floors[below] for below in rooms[room]), default=0)
+    assert len(rooms) <= 34
+    assert max(floors.values()) <= 11
+
+
 def test_programs_import_the_vocabulary_alone() -> None:
     assert {f"{f.name}: {m}" for f in files("programs") for m in imports(f) - OF_PROGRAMS} == set()
 
@@ -162,3 +176,12 @@ def test_statements_of_several_lines_stand_in_files_of_their_own() -> None:
             if id(node) not in documentation and lines[0] > lines[1] and SQL.match(text):
                 inline.append(f"{file.relative_to(ROOT)}:{lines[1]}")
     assert not inline, "\n".join(inline)
+
+
+def test_every_statement_that_is_not_listed_to_people_is_run() -> None:
+    sources = "".join(file.read_text(encoding="utf-8") for file in MODULES.values())
+    run = re.findall(r'"internal/(\w+)("|\{)', sources)  # f"internal/read_{source}" runs every read_*
+    files = {file.stem for file in (ROOT / "store" / "queries" / "internal").glob("*.sql")}
+    names = {name for name, end in run if end == '"'}
+    assert {file for file in files - names if not any(file.startswith(n) for n, end in run if end == "{")} == set()
+    assert names - files == set()

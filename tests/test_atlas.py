@@ -1,4 +1,4 @@
-"""The demo's world: that it is the same everywhere, that it is fair, and that its teacher knows it."""
+"""The demo's world is the same everywhere, its questions have no shortcuts, and its teacher knows them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ documents: Any = import_module("kard.programs.atlas.documents")
 facts: Any = import_module("kard.programs.atlas.facts")
 names: Any = import_module("kard.programs.atlas.names")
 attributes: Any = import_module("kard.programs.atlas.attributes")
-asking: Any = import_module("kard.programs.atlas.questions")
+question_module: Any = import_module("kard.programs.atlas.questions")
 teacher: Any = import_module("kard.programs.atlas.teacher")
-lexicon: Any = import_module("kard.programs.atlas.words")
+word_lists: Any = import_module("kard.programs.atlas.words")
 
 PASSAGES, TRAIN, TEST = 1_500, 300, 120
 SPLITS = ("train", "test")
@@ -45,23 +45,25 @@ KINDS = ("four options, one hop", "yes/no, one hop", "yes/no, two hops", "four o
 
 @cache
 def pages() -> dict[str, Document]:
-    """The pages of the world that most tests look at, by key."""
+    """Return the pages of the world that most tests use, by key."""
     return {page.key: page for page in documents.Documents(names.Names(0), 0, PASSAGES)}
 
 
 @cache
-def asked(seed: int = 0, passages: int = PASSAGES, train: int = TRAIN, test: int = TEST) -> tuple[Any, ...]:
-    """Questions with their drafts."""
-    return tuple(asking.questions(names.Names(seed), passages=passages, train=train, test=test, seed=seed))
+def world_questions(
+    seed: int = 0, passages: int = PASSAGES, train: int = TRAIN, test: int = TEST
+) -> tuple[Any, ...]:
+    """Return questions with their drafts."""
+    return tuple(question_module.questions(names.Names(seed), passages=passages, train=train, test=test, seed=seed))
 
 
 def questions(split: str, **size: int) -> list[Question]:
-    """The questions of a split, without their drafts."""
-    return [one.question for one in asked(**size) if one.question.split == split]
+    """Return the questions of a split, without their drafts."""
+    return [item.question for item in world_questions(**size) if item.question.split == split]
 
 
 def every_wording() -> list[Any]:
-    """Each `Wordings` of the world."""
+    """Return each `Wordings` of the world."""
     single = [w for a in attributes.ATTRIBUTES.values() for w in (a.ask, a.claim)]
     return [*single, *(p.ask for p in (*comparisons.YES_NO, *comparisons.FOUR_OPTIONS))]
 
@@ -70,12 +72,12 @@ def every_wording() -> list[Any]:
 
 
 def test_the_same_seed_gives_the_same_world_on_every_machine() -> None:
-    """Pinned: a change of this digest changes what every demo ever run was asked."""
+    """A change of this hash changes the questions of every demo that was ever run."""
     world = atlas.make_world(passages=700, train=40, test=20, seed=3)
-    told = [repr(document) for document in world.documents] + [repr(q) for q in world.questions]
-    told += [teacher.rationale(one, n) for one in asked(3, 700, 40, 20) for n in range(3)]
-    told += [repr(wordings) for wordings in every_wording()]  # more than 60 questions use
-    assert hashlib.sha256("\n".join(told).encode()).hexdigest()[:16] == "58e5f5d506be1c76"
+    texts = [repr(document) for document in world.documents] + [repr(q) for q in world.questions]
+    texts += [teacher.rationale(item, n) for item in world_questions(3, 700, 40, 20) for n in range(3)]
+    texts += [repr(wordings) for wordings in every_wording()]  # 60 questions do not use all of them
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "58e5f5d506be1c76"
 
 
 def test_another_seed_gives_another_world() -> None:
@@ -97,11 +99,11 @@ def test_no_two_pages_have_the_same_title_or_key() -> None:
     assert len({page.title for page in many}) == len({page.key for page in many}) == 10_000
 
 
-def test_species_named_after_people_have_names_of_their_own_also_where_endings_follow_an_r() -> None:
-    half = len(lexicon.ANIMALS) // 2
+def test_species_named_after_people_have_different_names_also_where_endings_follow_an_r() -> None:
+    half = len(word_lists.ANIMALS) // 2
     groups = [half * half + half * family for family in range(4_000)]  # all of one pair of animals
-    told = [name for group in groups for name in names.Names(0).species(group)]
-    assert len(set(told)) == len(told)
+    species = [name for group in groups for name in names.Names(0).species(group)]
+    assert len(set(species)) == len(species)
 
 
 @given(
@@ -125,7 +127,7 @@ def test_lands_refer_to_nothing_outside() -> None:
     written = " ".join(page.text for page in documents.pages(second, 0))
     assert len(first.entities) == facts.SIZE
     for entity in first.entities:
-        assert not says(written, entity.name)
+        assert not contains_name(written, entity.name)
 
 
 def test_namesakes_stand_side_by_side() -> None:
@@ -148,22 +150,22 @@ def test_pages_are_short_and_read_like_sentences() -> None:
         assert all(s[0].isupper() and s.endswith(".") for s in re.split(r"(?<=\.) ", page.text)), page.text
 
 
-def test_a_million_pages_cost_what_is_read_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_million_pages_only_those_that_are_read_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     world = atlas.make_world(passages=1_000_000, train=TRAIN, test=TEST, seed=0)
-    made: list[int] = []
+    numbers: list[int] = []
 
     def counted(*args: Any) -> Any:
-        made.append(args[-1])
+        numbers.append(args[-1])
         return facts.make_land(*args)
 
     monkeypatch.setattr(documents, "make_land", counted)
     start = time.process_time()
     assert len(list(islice(world.documents, 100))) == 100
-    assert made == [0]
+    assert numbers == [0]
     assert time.process_time() - start < 1
 
 
-def test_a_world_that_is_too_small_is_refused_with_what_to_do() -> None:
+def test_a_world_that_is_too_small_is_refused_with_advice() -> None:
     with pytest.raises(BadConfig, match=r"^500 passages are too few for 3000 train questions; ask for more"):
         atlas.make_world(passages=500, train=3_000, test=10, seed=0)
     with pytest.raises(BadConfig, match=r"200 passages are too few for 1 test questions"):
@@ -183,9 +185,9 @@ def test_a_world_ends_where_its_names_do() -> None:
 
 def test_kinds_and_answers_are_dealt_evenly_in_each_split() -> None:
     for split, shares in (("train", (180, 30, 30, 60)), ("test", (72, 12, 12, 24))):
-        found = questions(split)
+        split_questions = questions(split)
         for kind, share in zip(KINDS, shares, strict=True):
-            letters = Counter(q.answer for q in found if q.kind == kind)
+            letters = Counter(q.answer for q in split_questions if q.kind == kind)
             assert sum(letters.values()) == share
             assert len(letters) == (2 if "yes" in kind else 4)
             assert max(letters.values()) - min(letters.values()) <= 1
@@ -194,15 +196,15 @@ def test_kinds_and_answers_are_dealt_evenly_in_each_split() -> None:
 @given(st.integers(0, 2_000))
 @settings(deadline=None)
 def test_shares_add_up(count: int) -> None:
-    shares = asking.shares(count)
+    shares = question_module.shares(count)
     assert sum(shares.values()) == count
-    assert all(abs(shares[name] - count * kind.share) < 1 for name, kind in asking.KINDS.items())
+    assert all(abs(shares[name] - count * kind.share) < 1 for name, kind in question_module.KINDS.items())
 
 
 def test_every_question_is_asked_once() -> None:
     for what in ("text", "key"):
-        assert len({getattr(one.question, what) for one in asked()}) == TRAIN + TEST
-    abouts = Counter((one.question.split, one.draft.about) for one in asked())
+        assert len({getattr(item.question, what) for item in world_questions()}) == TRAIN + TEST
+    abouts = Counter((item.question.split, item.draft.about) for item in world_questions())
     assert set(abouts.values()) == {1}
 
 
@@ -212,32 +214,32 @@ def test_training_and_evaluation_share_no_wording() -> None:
     shape = re.compile(r"\{\w\}")
     assert not {shape.sub("_", text) for text in train} & {shape.sub("_", text) for text in test}
     # A wording that matches the other split's questions would be shared however it is written.
-    for split, own, others in (("train", train, test), ("test", test, train)):
+    for split, wordings, others in (("train", train, test), ("test", test, train)):
         for question in questions(split):
-            assert any(reads(w, question.text) for w in own), question.text
-            assert not [w for w in others if reads(w, question.text)], question.text
+            assert any(matches_wording(w, question.text) for w in wordings), question.text
+            assert not [w for w in others if matches_wording(w, question.text)], question.text
 
 
-def reads(wording: str, text: str) -> bool:
-    """Whether the text is this wording, with anything of up to four words in its gaps."""
+def matches_wording(wording: str, text: str) -> bool:
+    """Return whether the text is this wording, with up to four words in each gap."""
     gap = r"(?:the |a )?[\w']+(?: [\w']+){0,2}"
     pattern = gap.join(map(re.escape, re.split(r"\{\w\}", wording)))
     return re.fullmatch(pattern, text, re.I) is not None
 
 
-def says(text: str, name: str) -> bool:
-    """Whether the text holds the name as whole words."""
+def contains_name(text: str, name: str) -> bool:
+    """Return whether the text contains the name as whole words."""
     return re.search(rf"(?<![\w']){re.escape(name)}(?![\w'])", text, re.I) is not None
 
 
-def test_nothing_asked_about_in_one_split_is_written_in_the_other() -> None:
+def test_no_subject_of_one_split_occurs_in_the_other() -> None:
     for split in SPLITS:
-        subjects = {name for one in asked() if one.question.split == split for name in one.draft.needs}
+        subjects = {name for item in world_questions() if item.question.split == split for name in item.draft.needs}
         assert subjects
         written: list[str] = []
-        for one in asked():
-            if one.question.split != split:
-                q, draft = one.question, one.draft
+        for item in world_questions():
+            if item.question.split != split:
+                q, draft = item.question, item.draft
                 written += [q.text, *q.options, *q.facts, *draft.reasons, *draft.mistakes]
                 written += [f"{pages()[key].title} {pages()[key].text}" for key in q.evidence]
         spoken = {phrase for text in written for phrase in phrases(text)}
@@ -246,13 +248,13 @@ def test_nothing_asked_about_in_one_split_is_written_in_the_other() -> None:
 
 
 def phrases(text: str) -> set[str]:
-    """Every run of one to four words of the text."""
+    """Return every run of one to four words of the text."""
     words = re.findall(r"[\w']+", text.lower())
     return {" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1)}
 
 
-def told(fact: str) -> tuple[Any, list[str]]:
-    """What kind of fact a statement is, and its values: read back from the sentence."""
+def parsed_fact(fact: str) -> tuple[Any, list[str]]:
+    """Return the attribute and the values that a sentence states."""
     for attribute in attributes.ATTRIBUTES.values():
         if f" {attribute.verb} " in fact:
             rest = fact.partition(f" {attribute.verb} ")[2].removesuffix(".")
@@ -261,23 +263,23 @@ def told(fact: str) -> tuple[Any, list[str]]:
     raise AssertionError(f"no attribute has a verb of: {fact}")
 
 
-def test_the_evidence_says_the_facts() -> None:
-    for one in asked():
-        q = one.question
+def test_the_evidence_states_the_facts() -> None:
+    for item in world_questions():
+        q = item.question
         assert len(q.evidence) == len(q.facts) == (2 if "two" in q.kind else 1)
-        for name, key, fact in zip(one.draft.needs, q.evidence, q.facts, strict=True):
+        for name, key, fact in zip(item.draft.needs, q.evidence, q.facts, strict=True):
             page = pages()[key]
-            attribute, values = told(fact)
+            attribute, values = parsed_fact(fact)
             assert page.title.lower() == name.lower()
-            assert says(fact, name)
-            assert says(q.text, name)
+            assert contains_name(fact, name)
+            assert contains_name(q.text, name)
             assert any(form.format(v=attribute.listed(values)) in page.text for form in attribute.pages), fact
 
 
 def test_the_facts_give_the_answer_and_no_other() -> None:
-    for one in asked():
-        q = one.question
-        values = [told(fact)[1] for fact in q.facts]
+    for item in world_questions():
+        q = item.question
+        values = [parsed_fact(fact)[1] for fact in q.facts]
         common = set(values[0]).intersection(*values)
         if q.kind == "four options, two hops":
             assert q.gold == " and ".join(value for (value,) in values)
@@ -290,17 +292,17 @@ def test_the_facts_give_the_answer_and_no_other() -> None:
             assert q.options == ("yes", "no")
             assert q.gold == ("yes" if common else "no"), q
         else:
-            attribute = told(q.facts[0])[0]
-            claimed = [value for value in values[0] if says(q.text, attribute.item.format(v=value))]
+            attribute = parsed_fact(q.facts[0])[0]
+            claimed = [value for value in values[0] if contains_name(q.text, attribute.item.format(v=value))]
             assert q.options == ("yes", "no")
             assert q.gold == ("yes" if claimed else "no"), q
 
 
-def test_who_reads_one_page_of_two_is_left_with_two_options() -> None:
-    for one in asked():
-        q = one.question
+def test_a_reader_of_one_page_of_two_is_left_with_two_options() -> None:
+    for item in world_questions():
+        q = item.question
         if q.kind == "four options, two hops":
-            (ours,), (theirs,) = (told(fact)[1] for fact in q.facts)
+            (ours,), (theirs,) = (parsed_fact(fact)[1] for fact in q.facts)
             halves = [tuple(option.split(" and ")) for option in q.options]
             assert sum(first == ours for first, _ in halves) == 2
             assert sum(second == theirs for _, second in halves) == 2
@@ -308,7 +310,7 @@ def test_who_reads_one_page_of_two_is_left_with_two_options() -> None:
 
 
 def test_bm25_finds_what_is_needed_but_not_always_first(tmp_path: Path) -> None:
-    """Needed pages: in the first 100 of nearly every question; in the first 2 of two questions of three."""
+    """Needed pages are among the first 100 of nearly every question, among the first 2 of about two in three."""
     keys = list(pages())
     writer = PostingsWriter(tmp_path)
     writer.add((i, indexed_text(pages()[key].title, pages()[key].text)) for i, key in enumerate(keys))
@@ -317,16 +319,16 @@ def test_bm25_finds_what_is_needed_but_not_always_first(tmp_path: Path) -> None:
     postings = Postings(tmp_path)
     for kind in KINDS:
         worst: list[int] = []
-        for q in (one.question for one in asked() if one.question.kind == kind):
+        for q in (item.question for item in world_questions() if item.question.kind == kind):
             query = postings.query(q.text, 0.05)
             assert query is not None
-            found = [keys[rowid] for rowid, _ in postings.top(query, 100)]
-            worst.append(max(found.index(key) + 1 if key in found else 101 for key in q.evidence))
+            hits = [keys[rowid] for rowid, _ in postings.top(query, 100)]
+            worst.append(max(hits.index(key) + 1 if key in hits else 101 for key in q.evidence))
         assert sum(rank <= 100 for rank in worst) >= 0.98 * len(worst), kind
         assert 0.5 <= sum(rank <= 2 for rank in worst) / len(worst) <= 0.88, kind
 
 
-# Shortcuts: what a student could use that does not read
+# Shortcuts that a student could take without reading
 
 
 def bigrams(text: str) -> Counter[str]:
@@ -339,7 +341,7 @@ def alike(a: str, b: str) -> float:
 
 
 def learned(train: Sequence[tuple[str, bool]]) -> Callable[[str], float]:
-    """How much a text's letters speak for a right answer rather than a wrong one (naive Bayes over bigrams)."""
+    """Return a score of texts: how likely their letters are in right answers (naive Bayes over bigrams)."""
     right, wrong = Counter[str](), Counter[str]()
     for text, is_right in train:
         (right if is_right else wrong).update(bigrams(text))
@@ -348,17 +350,17 @@ def learned(train: Sequence[tuple[str, bool]]) -> Callable[[str], float]:
 
 
 def by_chance(hits: float, count: int, chance: float) -> bool:
-    """Within four standard errors of what guessing gives."""
+    """Return whether the hits are within four standard errors of guessing."""
     return abs(hits / count - chance) <= 4 * math.sqrt(chance * (1 - chance) / count)
 
 
 @pytest.fixture(scope="module")
 def plenty() -> list[list[Question]]:
-    """The questions of three larger worlds."""
-    return [[o.question for o in asked(s, 2_400, 500, 240)] for s in (0, 1, 2)]
+    """Return the questions of three larger worlds."""
+    return [[o.question for o in world_questions(s, 2_400, 500, 240)] for s in (0, 1, 2)]
 
 
-def test_no_look_at_options_alone_beats_chance(plenty: list[list[Question]]) -> None:
+def test_options_alone_do_not_beat_chance(plenty: list[list[Question]]) -> None:
     hits: dict[str, float] = defaultdict(float)
     count = tested = 0
     for world in plenty:
@@ -386,7 +388,7 @@ def test_no_look_at_options_alone_beats_chance(plenty: list[list[Question]]) -> 
         assert by_chance(right, tested if "sounds" in name else count, 0.25), name
 
 
-def test_no_sound_of_a_claim_tells_yes_from_no(plenty: list[list[Question]]) -> None:
+def test_the_letters_of_a_claim_do_not_tell_yes_from_no(plenty: list[list[Question]]) -> None:
     right = count = 0
     for world in plenty:
         claims = [q for q in world if len(q.options) == 2]
@@ -398,25 +400,25 @@ def test_no_sound_of_a_claim_tells_yes_from_no(plenty: list[list[Question]]) -> 
     assert by_chance(right, count, 0.5)
 
 
-def asked_for(one: Any) -> tuple[str, ...]:
-    """What a question asks for, without of whom."""
-    return one.draft.about[1:-2] if "two" in one.question.kind else one.draft.about[1:-1]
+def subject_of(item: Any) -> tuple[str, ...]:
+    """Return what a question asks for, without the entities."""
+    return item.draft.about[1:-2] if "two" in item.question.kind else item.draft.about[1:-1]
 
 
-def test_what_is_asked_does_not_tell_where_the_answer_stands() -> None:
+def test_the_attribute_does_not_tell_the_letter_of_the_answer() -> None:
     for kind in KINDS:
         right = count = 0
         for seed in (0, 1, 2):
-            some = [one for one in asked(seed, 2_400, 500, 240) if one.question.kind == kind]
+            items = [item for item in world_questions(seed, 2_400, 500, 240) if item.question.kind == kind]
             letters: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-            for one in some:
-                if one.question.split == "train":
-                    letters[asked_for(one)][one.question.answer] += 1
-            for one in some:
-                if one.question.split == "test":
+            for item in items:
+                if item.question.split == "train":
+                    letters[subject_of(item)][item.question.answer] += 1
+            for item in items:
+                if item.question.split == "test":
                     count += 1
-                    usual = letters[asked_for(one)].most_common(1)
-                    right += bool(usual) and usual[0][0] == one.question.answer
+                    usual = letters[subject_of(item)].most_common(1)
+                    right += bool(usual) and usual[0][0] == item.question.answer
         assert by_chance(right, count, 0.5 if "yes" in kind else 0.25), kind
 
 
@@ -424,48 +426,48 @@ def test_what_is_asked_does_not_tell_where_the_answer_stands() -> None:
 
 
 def test_every_right_rationale_concludes_on_the_gold_answer_and_no_mistake_does() -> None:
-    for one in asked():
-        q = one.question
-        assert len(one.draft.reasons) >= 4
-        for text in one.draft.reasons:
+    for item in world_questions():
+        q = item.question
+        assert len(item.draft.reasons) >= 4
+        for text in item.draft.reasons:
             assert conclusion(text, q.options) == q.answer, text
             assert 7 <= len(text.split()) <= 32, text
             assert text[0].isupper()
-        for text in one.draft.mistakes:
+        for text in item.draft.mistakes:
             assert conclusion(text, q.options) != q.answer, text
 
 
 def test_rationales_state_facts_in_the_words_of_pages() -> None:
-    for one in asked():
-        if one.question.kind == "four options, one hop":
-            attribute, values = told(one.question.facts[0])
+    for item in world_questions():
+        if item.question.kind == "four options, one hop":
+            attribute, values = parsed_fact(item.question.facts[0])
             forms = [
                 f"{attribute.verb} {attribute.listed(values)}",
                 *(p.format(v=attribute.listed(values)) for p in attribute.pages),
             ]
-            for text in one.draft.reasons:
+            for text in item.draft.reasons:
                 assert any(form in text for form in forms), text
 
 
 def test_about_three_rationales_of_a_hundred_are_refused() -> None:
-    given_ = [
-        conclusion(teacher.rationale(one, n), one.question.options) == one.question.answer
-        for one in asked()
+    accepted = [
+        conclusion(teacher.rationale(item, n), item.question.options) == item.question.answer
+        for item in world_questions()
         for n in range(5)
     ]
-    assert 0.955 <= sum(given_) / len(given_) <= 0.985
+    assert 0.955 <= sum(accepted) / len(accepted) <= 0.985
 
 
 def ask(engine: Any, question: Question) -> str:
-    """The rationale that DSPy reads from the engine's reply."""
+    """Return the rationale that DSPy reads from the engine's reply."""
     lm = dspy.LM("atlas-oracle", engine=engine, cache=False, num_retries=0)
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         options = "\n".join(f"({x}) {o}" for x, o in zip(LETTERS, question.options, strict=False))
-        found = dspy.Predict(atlas.TASK.teach)(question=question.text, options=options, answer=question.gold)
+        prediction = dspy.Predict(atlas.TASK.teach)(question=question.text, options=options, answer=question.gold)
         usage = lm.history[-1]["usage"]
     assert usage["prompt_tokens"] > 10
-    assert usage["completion_tokens"] >= len(found.rationale.split())
-    return found.rationale
+    assert usage["completion_tokens"] >= len(prediction.rationale.split())
+    return prediction.rationale
 
 
 def test_the_teacher_speaks_through_dspy_and_is_the_same_twice() -> None:
@@ -475,18 +477,18 @@ def test_the_teacher_speaks_through_dspy_and_is_the_same_twice() -> None:
         ours, theirs = ([ask(world.teacher, q) for _ in range(3)] for world in (first, second))
         assert ours == theirs
         assert len(set(ours)) >= 2
-        assert q.key in {one.key for one in second.questions}
+        assert q.key in {item.key for item in second.questions}
 
 
 def test_the_teacher_knows_its_questions_only() -> None:
     world = atlas.make_world(passages=600, train=4, test=2, seed=0)
-    known = world.questions[0]
-    for text in ("Who was Alexander?", "", known.text.lower(), known.text + " Please."):
+    question = world.questions[0]
+    for text in ("Who was Alexander?", "", question.text.lower(), question.text + " Please."):
         with pytest.raises(dspy.utils.exceptions.LMInvalidRequestError, match="knows nothing of the question"):
-            ask(world.teacher, replace(known, text=text))
+            ask(world.teacher, replace(question, text=text))
 
 
-def test_the_teacher_reads_the_last_question_and_none_of_the_examples() -> None:
+def test_the_teacher_answers_the_last_question_and_none_of_the_examples() -> None:
     world = atlas.make_world(passages=600, train=4, test=2, seed=0)
     first, second = world.questions[:2]
     lm15 = dspy.lm15
@@ -496,16 +498,16 @@ def test_the_teacher_reads_the_last_question_and_none_of_the_examples() -> None:
 
     messages = (user(first), lm15.Message.assistant("[[ ## rationale ## ]]\nBecause."), user(second))
     reply = world.teacher.complete(lm15.Request(model="atlas-oracle", messages=messages)).message.text
-    texts = next(o for o in asked(0, 600, 4, 2) if o.question == second).draft
+    texts = next(o for o in world_questions(0, 600, 4, 2) if o.question == second).draft
     assert any(text in reply for text in (*texts.reasons, *texts.mistakes))
 
 
 def test_threads_share_a_teacher_and_get_each_rationale_once() -> None:
     world = atlas.make_world(passages=600, train=4, test=2, seed=0)
-    one = next(o for o in asked(0, 600, 4, 2))
+    item = next(o for o in world_questions(0, 600, 4, 2))
     lm15 = dspy.lm15
     request = lm15.Request(
-        model="atlas-oracle", messages=(lm15.Message.user(f"[[ ## question ## ]]\n{one.question.text}\n"),)
+        model="atlas-oracle", messages=(lm15.Message.user(f"[[ ## question ## ]]\n{item.question.text}\n"),)
     )
     replies: list[str] = []
     threads = [
@@ -516,7 +518,7 @@ def test_threads_share_a_teacher_and_get_each_rationale_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    expected = Counter(teacher.rationale(one, n) for n in range(8))
+    expected = Counter(teacher.rationale(item, n) for n in range(8))
     assert Counter(reply.split("\n")[1] for reply in replies) == expected
 
 
@@ -546,9 +548,9 @@ def test_questions_survive_being_exported_and_read_again() -> None:
 
 def test_the_example_in_the_docstring_is_of_the_demo() -> None:
     shown = " ".join((inspect.getdoc(atlas) or "").split())
-    world = asked(0, 5_200, 300, 120)
-    one = next(o for o in world if o.question.evidence == ("trata-dixer",) and o.question.text in shown)
+    world = world_questions(0, 5_200, 300, 120)
+    item = next(o for o in world if o.question.evidence == ("trata-dixer",) and o.question.text in shown)
     page = next(p for p in documents.Documents(names.Names(0), 0, 5_200) if p.key == "trata-dixer")
-    options = " ".join(f"({x}) {o}" for x, o in zip(LETTERS, one.question.options, strict=False))
+    options = " ".join(f"({x}) {o}" for x, o in zip(LETTERS, item.question.options, strict=False))
     assert f"{page.title}: {page.text}" in shown
-    assert f"{one.question.text} {options} {teacher.rationale(one, 0)}" in shown
+    assert f"{item.question.text} {options} {teacher.rationale(item, 0)}" in shown

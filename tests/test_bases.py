@@ -208,9 +208,9 @@ def test_two_that_fetch_at_once_both_get_the_whole_base(
         return resolve(SPEC, cache=tmp_path, download=download, wheels=tiny)
 
     with ThreadPoolExecutor(2) as pool:
-        found = [f.result() for f in (pool.submit(fetch), pool.submit(fetch))]
-    assert found[0] == found[1]
-    assert [p.name for p in (tmp_path / "bases").iterdir()] == [found[0].folder.name]
+        fetched = [f.result() for f in (pool.submit(fetch), pool.submit(fetch))]
+    assert fetched[0] == fetched[1]
+    assert [p.name for p in (tmp_path / "bases").iterdir()] == [fetched[0].folder.name]
 
 
 def test_a_cache_that_cannot_be_written_is_told_in_one_line(
@@ -393,7 +393,7 @@ def test_a_configuration_that_is_none_is_told_in_one_line(text: str | None, tmp_
 def test_what_transformers_saves_is_understood(tmp_path: Path) -> None:
     import transformers as tf
 
-    made: list[tuple[Any, str]] = [
+    models: list[tuple[Any, str]] = [
         (
             tf.LlamaForCausalLM(
                 tf.LlamaConfig(
@@ -417,7 +417,7 @@ def test_what_transformers_saves_is_understood(tmp_path: Path) -> None:
             "encoder",
         ),
     ]
-    for model, kind in made:
+    for model, kind in models:
         folder = tmp_path / kind
         model.save_pretrained(folder)
         base = resolve(str(folder), cache=tmp_path / "cache")
@@ -542,18 +542,18 @@ def test_only_safetensors_configuration_and_tokenizer_are_asked_of_the_hub(
         "chat_template.jinja",
     }
     unwanted = {"pytorch_model.bin", "modeling.py", "onnx/config.json", "tf_model.h5", "weights.pkl"}
-    asked: list[str] = []
+    requested: list[str] = []
 
     def snapshot_download(*, local_files_only: bool, revision: str, repo_id: str, **patterns: Any) -> str:
         if local_files_only:
             raise FileNotFoundError
         assert (repo_id, revision) == ("owner/name", "refs/pr/1")
-        asked.extend(filter_repo_objects([*wanted, *unwanted], **patterns))
+        requested.extend(filter_repo_objects([*wanted, *unwanted], **patterns))
         return str(write_folder(tmp_path / "model"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert resolve("owner/name@refs/pr/1", cache=tmp_path / "cache").parameters == 10
-    assert set(asked) == wanted
+    assert set(requested) == wanted
 
 
 @pytest.fixture

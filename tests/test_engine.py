@@ -51,7 +51,7 @@ FEW = Decoding(max_new_tokens=4, batch=8)
 
 
 def make_base(folder: Path, kind: str) -> Path:
-    """A random model of a few thousand weights with a byte-level tokenizer, saved as a base is."""
+    """Save a random model of a few thousand weights, with a byte-level tokenizer, as a base."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
     from transformers import T5ForConditionalGeneration as T5
@@ -98,7 +98,7 @@ def float32(*_: object, **__: object) -> torch.dtype:
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Float32, so that two ways to the same text may be compared, and a cache of the test's own."""
+    """Load models in float32, so that two ways to the same text can be compared; use a cache of its own."""
     monkeypatch.setattr(loading, "dtype", float32)
     monkeypatch.setenv("KARD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
@@ -108,12 +108,12 @@ def base(folders: dict[str, Path]) -> Base:
     return bases.resolve(str(folders["decoder"]))
 
 
-def found(question: str, options: Sequence[str]) -> list[Passage]:
-    """What the program's code retrieves."""
+def retrieve(question: str, options: Sequence[str]) -> list[Passage]:
+    """Return what the program's code retrieves."""
     return [Passage.of("d", 0, "Found", f"{question} It was found.")]
 
 
-def task_program(retrieve: Any = found) -> dspy.Module:
+def task_program(retrieve: Any = retrieve) -> dspy.Module:
     return PARTS.RetrieveThenAnswer(ANSWER, retrieve)
 
 
@@ -144,7 +144,7 @@ def refuse(*_: object, **__: object) -> None:
 
 
 def taught(base: Base, folder: Path, method: str = "kard", program: dspy.Module | None = None, **more: Any) -> Any:
-    """The task's program, answered by a student that was taught for a moment."""
+    """Return the task's program over a student that was trained for one epoch."""
     more = {"out": folder / method, "settings": SETTINGS, "decoding": FEW, **more}
     return kard.finetune(program or task_program(), labelled(), base=base, method=method, **more)
 
@@ -225,14 +225,14 @@ def test_a_program_is_trained_on_the_ids_that_it_will_be_asked(
     assert text.removesuffix("</s>").endswith("Rationale:" if METHODS[method].reasons else "Answer:")
 
 
-def test_a_label_that_bears_an_inputs_name_is_trained_on_in_place_of_what_was_found() -> None:
+def test_a_label_with_the_name_of_an_input_replaces_what_the_code_retrieved() -> None:
     silver = labelled(passages=["Silver: found with the rationale."])
     made = predictor_calls(task_program(), silver, METHODS["kard"], SETTINGS)
     assert all("\n[1] Silver: found with the rationale.\nRationale:" in one.prompt for one in made)
     assert made[0].pieces == (("", " P0 was born in Ilm."), ("\nAnswer:", " Ilm"))
 
 
-def test_a_letter_or_a_text_is_learnt_in_the_form_that_the_settings_name() -> None:
+def test_answers_are_learnt_as_letters_or_texts_as_the_settings_say() -> None:
     for settings, wanted in ((SETTINGS, " Dorn"), (StudentTraining(answer="letter"), " B")):
         for answer in ("Dorn", "B"):
             example = dspy.Example(question="Where?", options=TOWNS, answer=answer).with_inputs(
@@ -255,7 +255,7 @@ class TwoSteps(dspy.Module):
         return self.reply(context=[f"All of {query}"], question=question.upper())
 
 
-def test_every_predictor_of_a_program_learns_what_the_programs_code_gives_it() -> None:
+def test_every_predictor_learns_from_the_inputs_that_the_programs_code_gives_it() -> None:
     example = dspy.Example(question="why?", query="reasons", reasoning="so", answer="because").with_inputs(
         "question"
     )
@@ -272,7 +272,7 @@ def test_every_predictor_of_a_program_learns_what_the_programs_code_gives_it() -
     assert without[1].prompt == "[1] All of reasons\nQuestion: WHY?\nAnswer:"
 
 
-def test_what_an_example_lacks_is_named_in_one_line() -> None:
+def test_an_error_names_the_field_that_an_example_lacks() -> None:
     bare = dspy.Example(question="why?", query="reasons", answer="because")
     for example, words in (
         (bare.with_inputs("question"), "example 0 has no 'reasoning', which the predictor 'reply.predict'"),
@@ -303,7 +303,7 @@ def test_a_teachers_calls_are_learnt_where_the_metric_holds(script: Callable[...
         predictor_calls(task_program(), labelled(1), METHODS["rd"], SETTINGS, teacher=TwoSteps())
 
 
-def test_typed_answers_come_back_as_their_types(base: Base, tmp_path: Path) -> None:
+def test_outputs_have_the_types_of_the_signature(base: Base, tmp_path: Path) -> None:
     class Count(dspy.Signature):
         """Count."""
 
@@ -372,7 +372,7 @@ def test_training_teaches_what_the_examples_say(base: Base, tmp_path: Path) -> N
     assert kard.load_student(tmp_path / "x", base=str(base.folder))("Question: b\nAnswer:") == [f" {long}"]
 
 
-def test_what_cannot_be_trained_is_refused_before_it_costs_anything(base: Base, tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused_before_training(base: Base, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="no place for the adapter"):
         taught(base, tmp_path, out=None)
     for method in ("zero-shot", "sft"):
@@ -399,7 +399,7 @@ def test_evaluate_and_parallel_share_batches_and_change_no_answer(
     assert max(map(len, batches)) > 1
 
 
-def test_it_works_where_programs_are_awaited(program: Any) -> None:
+def test_programs_may_be_awaited(program: Any) -> None:
     alone = [program(**example.inputs()).text for example in labelled(4)]
 
     async def all_of_them() -> list[str]:
@@ -437,7 +437,7 @@ def test_samples_temperature_usage_and_history_are_those_of_any_lm(program: Any)
     assert lm("Question: a\nRationale:", temperature=0.0) == lm("Question: a\nRationale:", temperature=0.0)
 
 
-def test_chat_is_refused_with_what_to_do_instead(program: Any) -> None:
+def test_chat_is_refused_with_advice(program: Any) -> None:
     lm = program.get_lm()
     with dspy.context(lm=lm), pytest.raises(dspy.LMError, match=r"kard\.with_student\(program, lm\)"):
         dspy.ChainOfThought("question -> answer")(question="a")
@@ -447,7 +447,7 @@ def test_chat_is_refused_with_what_to_do_instead(program: Any) -> None:
     assert "reasoning" in made
 
 
-def test_a_programs_copy_has_the_same_engine_and_a_history_of_its_own(program: Any) -> None:
+def test_a_copy_of_a_program_shares_the_engine_but_not_the_history(program: Any) -> None:
     program(**labelled(1)[0].inputs())
     copy = program.deepcopy()
     assert copy.get_lm().engine is program.get_lm().engine
@@ -455,7 +455,7 @@ def test_a_programs_copy_has_the_same_engine_and_a_history_of_its_own(program: A
     assert copy.reset_copy().get_lm() is not None
 
 
-def test_a_program_answers_with_another_lm_as_it_did_before(program: Any, script: Callable[..., Any]) -> None:
+def test_a_program_with_a_student_still_runs_with_another_lm(program: Any, script: Callable[..., Any]) -> None:
     said = "[[ ## rationale ## ]]\nso\n\n[[ ## answer ## ]]\nSarn\n\n[[ ## completed ## ]]"
     engine = script(said)
     program.set_lm(dspy.LM("another", engine=engine, cache=False, num_retries=0))
@@ -545,13 +545,13 @@ def test_a_killed_finetuning_goes_on_where_it_was(
 
 @pytest.fixture
 def store(base: Base, tmp_path: Path) -> Path:
-    """A store with students of three methods of a task that comes with kard."""
+    """Return a store with students of three methods, for a task that comes with kard."""
     for method in ("ft", "rd", "kard"):
         taught(base, tmp_path, method, out=None, store=tmp_path / "kard.db", name="choice").get_lm().close()
     return tmp_path / "kard.db"
 
 
-def test_students_are_found_by_what_a_person_says_of_them(store: Path) -> None:
+def test_students_are_found_by_id_task_size_or_method(store: Path) -> None:
     lm = kard.load_student(store, method="rd")
     assert isinstance(lm, dspy.LM)
     assert (lm.identity.method, lm.identity.task) == ("rd", "choice")
@@ -595,7 +595,7 @@ def test_a_tasks_program_reads_the_knowledge_base_reasons_and_answers(
             kard.load_program(store, "choice", **wrong)
 
 
-def test_a_base_that_is_only_prompted_is_shown_instruction_and_examples(
+def test_a_prompted_base_reads_the_instruction_and_examples(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kard import tasks
@@ -667,7 +667,7 @@ def request(prompt: str, **config: Any) -> Request:
 def test_an_idle_engine_has_no_thread_and_the_next_request_starts_one(
     program: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "IDLE", 0.05)
+    monkeypatch.setattr(engines, "IDLE_SECONDS", 0.05)
     engine = cast(StudentEngine, program.get_lm().engine)
     engine.queue = fresh = Queue()  # others asked the same base before
     fresh.open(engine)
@@ -685,7 +685,7 @@ def test_an_idle_engine_has_no_thread_and_the_next_request_starts_one(
     assert engine.complete(request("Question: a\nRationale:")).text == first
 
 
-def test_a_closed_student_says_so(program: Any) -> None:
+def test_a_closed_student_refuses_calls(program: Any) -> None:
     lm = cast(StudentLM, program.get_lm())
     lm.close()
     with pytest.raises(dspy.LMError, match="the student's engine is closed"):

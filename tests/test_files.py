@@ -1,4 +1,4 @@
-"""Rows out of files: what goes in comes out, and what is broken is named by file and line."""
+"""Rows come out of files as they went in, and errors name file and line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kard.errors import BadInput
 from kard.files import FilePosition, read_rows, read_text
 
-# tmp_path is shared by the examples of one test; each writes its file anew.
+# The examples of a test share tmp_path; each writes its file anew.
 fresh = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=5
@@ -70,7 +70,7 @@ def test_json_lines_under_the_name_json_are_read_as_lines(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "line", "says"),
+    ("name", "content", "line", "problem"),
     [
         ("a.jsonl", b'{"id": 1}\n{"id": \n', 2, "not JSON"),
         ("a.jsonl", b'{"id": 1}\n[1, 2]\n', 2, "expected a JSON object, found list"),
@@ -86,8 +86,8 @@ def test_json_lines_under_the_name_json_are_read_as_lines(tmp_path: Path) -> Non
         ("a.jsonl.bz2", b'{"id": 1}\n', 1, "the bzip2 ends early or is broken"),
     ],
 )
-def test_what_is_broken_is_named_by_its_line(
-    tmp_path: Path, name: str, content: bytes, line: int | None, says: str
+def test_errors_name_the_broken_line(
+    tmp_path: Path, name: str, content: bytes, line: int | None, problem: str
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -95,7 +95,7 @@ def test_what_is_broken_is_named_by_its_line(
         list(read_rows(path))
     message = str(raised.value)
     assert "\n" not in message
-    assert says in message
+    assert problem in message
     assert message.startswith(f"{path}:" if line is None else f"{path}:{line}: ")
 
 
@@ -117,7 +117,7 @@ def test_a_missing_file_a_folder_and_an_unknown_ending_are_refused(tmp_path: Pat
         list(read_rows(tmp_path / "c.docx"))
 
 
-def test_a_bzipped_file_is_read_too(tmp_path: Path) -> None:
+def test_a_bzip2_file_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl.bz2"
     path.write_bytes(bz2.compress(b'{"id": "a"}\n'))
     assert [(place.line, row) for place, row in read_rows(path)] == [(1, {"id": "a"})]

@@ -1,4 +1,4 @@
-"""Any setting by its name: every field can be set as it is shown, and what cannot be set is named."""
+"""`--set` changes any setting by its name, and names what cannot be set."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from kard.config import Lora, StudentTraining, TaskSettings
 from kard.errors import BadConfig
 
 
-def leaves(settings: Any, before: str = "") -> Iterator[tuple[str, object]]:
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every setting by its path, such as student.lora.rank."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         if is_dataclass(value):
-            yield from leaves(value, f"{before}{field.name}.")
+            yield from leaves(value, f"{prefix}{field.name}.")
         else:
-            yield before + field.name, value
+            yield prefix + field.name, value
 
 
 ALL = dict(leaves(TaskSettings()))
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_setting_is_read_as_it_is_shown(name: str) -> None:
+def test_every_setting_is_read_as_it_is_written(name: str) -> None:
     other = TaskSettings(student=StudentTraining(lora=Lora(rank=3, dora=True), epochs=7, answer="letter"))
-    shown = dict(leaves(other))[name]
-    assert dict(leaves(overridden(TaskSettings(), [f"{name}={shown}"]))) == {**ALL, name: shown}
-    assert type(dict(leaves(overridden(TaskSettings(), [f"{name}={shown}"])))[name]) is type(shown)
+    value = dict(leaves(other))[name]
+    settings = dict(leaves(overridden(TaskSettings(), [f"{name}={value}"])))
+    assert settings == {**ALL, name: value}
+    assert type(settings[name]) is type(value)
 
 
-def test_the_last_one_wins_and_the_rest_stays() -> None:
-    found = overridden(TaskSettings(), ["student.lora.rank=8", "student.peak_lr = 5e-4", "student.lora.rank=4"])
-    assert found == replace(TaskSettings(), student=StudentTraining(lora=Lora(rank=4), peak_lr=5e-4))
+def test_the_last_value_wins_and_other_settings_stay() -> None:
+    settings = overridden(TaskSettings(), ["student.lora.rank=8", "student.peak_lr = 5e-4", "student.lora.rank=4"])
+    assert settings == replace(TaskSettings(), student=StudentTraining(lora=Lora(rank=4), peak_lr=5e-4))
 
 
 @pytest.mark.parametrize(
@@ -55,13 +57,13 @@ def test_the_last_one_wins_and_the_rest_stays() -> None:
         ("student.epochs=0", "epochs must be at least 1, not 0"),
     ],
 )
-def test_what_cannot_be_set_is_named(text: str, problem: str) -> None:
+def test_a_setting_that_cannot_be_set_is_named(text: str, problem: str) -> None:
     with pytest.raises(BadConfig, match=problem.replace("(", "\\(")):
         overridden(TaskSettings(), [text])
 
 
-def test_the_command_line_sets_them_and_its_own_options_win(tmp_path: Path) -> None:
-    work = choose.work(
+def test_options_of_the_command_line_win_over_set(tmp_path: Path) -> None:
+    run = choose.run_of(
         "atlas",
         store=tmp_path / "kard.db",
         knowledge=None,
@@ -70,5 +72,5 @@ def test_the_command_line_sets_them_and_its_own_options_win(tmp_path: Path) -> N
         overrides=("student.lora.dora=true", "student.epochs=5", "reranker.scorer=maxsim", "reranker.side=both"),
         epochs=2,
     )
-    settings = work.choices.settings
+    settings = run.options.settings
     assert (settings.student.lora.dora, settings.student.epochs, settings.reranker.scorer) == (True, 2, "maxsim")

@@ -1,4 +1,4 @@
-"""What is installed is everything that is imported, below one name, with dependencies that are declared."""
+"""The package installs everything that it imports, under one name, and declares its dependencies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOMS = {"kard": ROOT / "kard", "kard.programs": ROOT / "programs", "kard.store"
 
 
 def packages_on_disk() -> set[str]:
-    """Every folder with an __init__.py, by the name that it has once installed."""
+    """Return every folder with an __init__.py, by its name once installed."""
     return {
         ".".join([room, *init.parent.relative_to(folder).parts])
         for room, folder in ROOMS.items()
@@ -32,19 +32,19 @@ def sources() -> list[Path]:
 
 
 def normal(requirement: str) -> str:
-    """The distribution's name in its one spelling."""
+    """Return the normal spelling of a distribution's name."""
     return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def imported(file: Path) -> set[str]:
-    """The top-level names that a file imports, wherever in it."""
-    found: set[str] = set()
+    """Return the top-level names that a file imports anywhere in it."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return found
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def test_every_package_on_disk_is_installed() -> None:
@@ -55,7 +55,7 @@ def test_every_folder_with_code_is_a_package() -> None:
     assert [str(f) for f in sources() if not (f.parent / "__init__.py").exists()] == []
 
 
-def test_files_that_are_not_python_are_of_a_kind_that_is_installed() -> None:
+def test_every_other_kind_of_file_is_installed() -> None:
     kinds = {
         file.suffix or file.name
         for folder in ROOMS.values()
@@ -71,15 +71,17 @@ def test_files_that_are_not_python_are_of_a_kind_that_is_installed() -> None:
         if package != "*"
         for file in (ROOT / package.replace(".", "/")).glob(name)
     }
-    assert {file for kind in ("html", "css", "js", "jinja") for file in (ROOT / "kard").rglob(f"*.{kind}")} <= installed
+    assert {
+        file for kind in ("html", "css", "js", "jinja") for file in (ROOT / "kard").rglob(f"*.{kind}")
+    } <= installed
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_every_import_is_a_declared_dependency() -> None:
     optional = PROJECT["project"]["optional-dependencies"]
     declared = {
         normal(r) for r in [*PROJECT["project"]["dependencies"], *(r for e in optional.values() for r in e)]
     }
-    # What a declared one stands for: dspy-ai is dspy, and transformers comes with its tokenizers and hub client.
+    # dspy-ai installs dspy, and transformers its tokenizers and hub client.
     declared |= {"dspy", "tokenizers", "huggingface-hub"}
     owners = packages_distributions()
     undeclared: dict[str, str] = {}
@@ -90,32 +92,32 @@ def test_what_is_imported_is_declared() -> None:
     assert undeclared == {}
 
 
-def test_what_only_an_extra_brings_is_imported_inside_functions_only() -> None:
+def test_optional_dependencies_are_imported_inside_functions_only() -> None:
     extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp", "matplotlib"}
-    early: list[str] = []
+    at_the_top: list[str] = []
     for file in sources():
         body = ast.parse(file.read_text(encoding="utf-8")).body
         for node in body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            early += [f"{file.name}: {n}" for n in names if n.partition(".")[0] in extras]
-    assert early == []
+            at_the_top += [f"{file.name}: {n}" for n in names if n.partition(".")[0] in extras]
+    assert at_the_top == []
 
 
-def test_torch_stays_below_the_release_that_pulls_gigabytes() -> None:
+def test_torch_is_older_than_the_release_that_installs_gigabytes() -> None:
     assert [r for r in PROJECT["project"]["dependencies"] if normal(r) == "torch"] == ["torch>=2.7,<2.14"]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names in a wheel built here without network; the checkout is copied so that nothing is written in it."""
+    """Return the names in a wheel, built without network from a copy of the checkout."""
     import shutil
 
     try:
-        enough = int(version("setuptools").partition(".")[0]) >= 80
+        recent = int(version("setuptools").partition(".")[0]) >= 80
     except PackageNotFoundError:
-        enough = False
-    if not enough:
+        recent = False
+    if not recent:
         pytest.skip("setuptools>=80 is not in this environment; .ci/run builds the wheel in one of its own")
     copy = tmp_path_factory.mktemp("build") / "checkout"
     copy.mkdir()
@@ -144,16 +146,16 @@ def test_the_wheel_adds_one_name_to_site_packages(wheel: list[str]) -> None:
 
 
 def test_the_wheel_holds_every_source_and_every_query(wheel: list[str]) -> None:
-    wanted = {
+    sources = {
         "/".join([*room.split("."), *file.relative_to(folder).parts])
         for room, folder in ROOMS.items()
         for kind in ("*.py", "*.sql", "*.html", "*.css", "*.jinja", "py.typed")
         for file in folder.rglob(kind)
     }
-    assert "kard/store/views.sql" in wanted
-    assert wanted - set(wheel) == set()
+    assert "kard/store/tables.sql" in sources
+    assert sources - set(wheel) == set()
 
 
-def test_no_source_reads_pickles_or_runs_a_model_s_code() -> None:
+def test_no_source_reads_pickles_or_runs_code_of_models() -> None:
     forbidden = re.compile(r"\b(?:import pickle|pickle\.load|torch\.load|joblib|trust_remote_code\s*=\s*True)\b")
     assert [str(f.relative_to(ROOT)) for f in sources() if forbidden.search(f.read_text(encoding="utf-8"))] == []

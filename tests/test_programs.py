@@ -1,4 +1,4 @@
-"""What the tasks declare and how they read their files."""
+"""The tasks declare what they must, and read the rows of their files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kard.answers.parsing import conclusion
 from kard.records import LETTERS, Passage, Question
 from kard.tasks import Retrieve
 
-READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # the tasks that read published or people's own files
+READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # tasks that read files
 common: Any = import_module("kard.programs._common")
 
 PLAIN = {
@@ -100,7 +100,7 @@ def test_every_task_has_the_fields_of_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_shot_ends_on_its_own_gold_answer(name: str) -> None:
+def test_every_example_for_the_teacher_concludes_on_its_answer(name: str) -> None:
     task = tasks.load(name)
     assert 2 <= len(task.shots) <= 3
     for shot in task.shots:
@@ -117,23 +117,23 @@ def test_the_form_of_a_row_is_documented(name: str) -> None:
     assert '"question"' in cast(str, inspect.getdoc(inspect.getmodule(tasks.load(name).parse)))
 
 
-def test_importing_a_program_opens_nothing_and_starts_nothing() -> None:
+def test_importing_a_program_opens_no_file_and_starts_nothing() -> None:
     script = f"""
 import sys
 import dspy, kard.config, kard.tasks
-deeds = []
+events = []
 def watch(event, args):
     if event == "open" and not str(args[0]).endswith((".py", ".pyc")) and ".pyc." not in str(args[0]):
-        deeds.append((event, args[0]))
+        events.append((event, args[0]))
     if event.split(".")[0] in ("socket", "subprocess", "sqlite3", "shutil", "urllib") or event == "os.mkdir":
-        deeds.append((event, args))
+        events.append((event, args))
 sys.dont_write_bytecode = True
 sys.addaudithook(watch)
 for name in {READERS!r}:
     __import__("kard.programs." + name)
-assert not deeds, deeds
+assert not events, events
 open("/dev/null").close()
-assert deeds, "the watch sees nothing"
+assert events, "the watch sees nothing"
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
 
@@ -143,7 +143,7 @@ def test_naming_the_demo_does_not_import_dspy() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_the_public_parts_are_those_that_the_package_names() -> None:
+def test_the_package_gives_the_public_parts_that_it_names() -> None:
     package: Any = import_module("kard.programs")
     for name in package.__all__:
         assert getattr(package, name) is (package.DEMO if name == "DEMO" else getattr(common, name))
@@ -221,12 +221,12 @@ def test_choice_reads_options_from_columns_from_lists_and_from_json_in_a_cell() 
 
 
 @pytest.mark.parametrize(("answer", "letter"), [("yes", "A"), ("No", "B"), (True, "A"), (False, "B"), ("b", "B")])
-def test_choice_takes_a_question_without_options_for_yes_or_no(answer: object, letter: str) -> None:
+def test_choice_reads_a_question_without_options_as_yes_or_no(answer: object, letter: str) -> None:
     question = parse("choice", {"question": "Is it?", "answer": answer, "options": ""})
     assert (question.options, question.answer) == (("yes", "no"), letter)
 
 
-def test_choice_shares_out_questions_that_name_no_split_and_respects_those_that_do() -> None:
+def test_choice_assigns_a_split_to_questions_without_one() -> None:
     splits = [parse("choice", {**OWN, "id": str(i)}).split for i in range(1000)]
     assert set(splits) == {"train", "test"}
     assert 150 <= splits.count("test") <= 250
@@ -282,7 +282,7 @@ fields = st.sampled_from(
 @pytest.mark.parametrize("name", READERS)
 @settings(max_examples=150, deadline=None)
 @given(noise=st.dictionaries(fields | texts, values, max_size=6), sound=st.booleans())
-def test_parse_gives_a_sound_question_or_raises_value_error(name: str, noise: dict[str, Any], sound: bool) -> None:
+def test_parse_returns_a_question_or_raises_value_error(name: str, noise: dict[str, Any], sound: bool) -> None:
     try:
         question = tasks.load(name).parse({**ROWS[name], **noise} if sound else noise)
     except ValueError:
@@ -331,7 +331,7 @@ def test_letters_and_options_survive_every_form(options: list[str], data: st.Dat
 
 
 class Script:
-    """An engine that answers one request and keeps it."""
+    """Engine that answers one request and keeps it."""
 
     def __init__(self, reply: str) -> None:
         self.replies = [reply]
@@ -351,7 +351,7 @@ CORK = Passage.of("d1", 0, "Cork", "Cork is the bark of an oak.")
 
 
 def ask(signature: type[dspy.Signature], retrieve: Retrieve | None) -> tuple[Any, str]:
-    """The prediction and the text of the one request that was made for it."""
+    """Return the prediction and the text of its only request."""
     script = Script(REPLY)
     program = common.RetrieveThenAnswer(signature, retrieve)
     with dspy.context(lm=dspy.LM("student", engine=cast(Any, script), cache=False, num_retries=0)):
@@ -360,22 +360,22 @@ def ask(signature: type[dspy.Signature], retrieve: Retrieve | None) -> tuple[Any
     return prediction, str(script.requests[0])
 
 
-def test_the_program_reads_what_was_retrieved_and_says_so() -> None:
-    asked: list[tuple[str, Sequence[str]]] = []
+def test_the_program_reads_and_returns_the_retrieved_passages() -> None:
+    queries: list[tuple[str, Sequence[str]]] = []
 
     def retrieve(question: str, options: Sequence[str]) -> list[Passage]:
-        asked.append((question, options))
+        queries.append((question, options))
         return [CORK]
 
     prediction, request = ask(common.Answer, retrieve)
-    assert asked == [("Does cork float?", ["yes", "no"])]
+    assert queries == [("Does cork float?", ["yes", "no"])]
     assert "## passages ##" in request
     assert "Cork: Cork is the bark of an oak." in request
     assert (prediction.answer, prediction.rationale) == ("yes", "Cork is light.")
     assert prediction.passages == [CORK]
 
 
-def test_the_program_gives_no_passages_to_a_method_that_does_not_read() -> None:
+def test_the_program_gives_no_passages_to_a_method_without_them() -> None:
     prediction, request = ask(common.Answer.delete("passages"), None)
     assert "## passages ##" not in request
     assert prediction.passages == []

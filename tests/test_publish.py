@@ -6,6 +6,7 @@ import doctest
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path

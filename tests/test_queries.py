@@ -1,8 +1,9 @@
-"""Canned queries give what one counts by hand, search finds every word, overlaps are found once and kept."""
+"""The store: canned queries give what one counts by hand, search finds every word, overlaps are found once."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database, Migrations
 
 from kard.cli import main
-from kard.config import TaskSettings
+from kard.config import SILVER_DEPTH, TaskSettings
 from kard.db import about, insert_ignoring, open_store, parameters, query_names, required, rows, sql, writing
 from kard.errors import NoStore
 from kard.evaluation.contamination import (
@@ -65,7 +66,7 @@ def condition(db: Database, key: int, split: str, student: str, answers: dict[in
 
 @pytest.fixture
 def small(store: Database) -> Database:
-    """Two students, three questions to test, one to train on; passages, hits, a rationale, judgements."""
+    """Return a store of two students, three test questions, a training question, a rationale, judgements."""
     db = store
     for key, split, text, answer in (
         (1, "train", "Does gold rust?", "B"),
@@ -111,50 +112,57 @@ def small(store: Database) -> Database:
     return db
 
 
-def asked(db: Database, name: str, **given: object) -> list[dict[str, Any]]:
+def run_query(db: Database, name: str, **given: object) -> list[dict[str, Any]]:
     return rows(db, name, **{**dict.fromkeys(parameters(name)), **given})
 
 
+def test_the_views_and_the_settings_have_one_silver_depth(store: Database) -> None:
+    views = dict(store.execute("select name, sql from sqlite_master where type = 'view'").fetchall())
+    for name in ("needed_passages", "training_pairs"):
+        assert re.findall(r"h\.rank <= (\d+)", views[name]) == [str(SILVER_DEPTH)]
+
+
 @pytest.mark.parametrize("empty", [None, ""])
-def test_every_query_runs_with_what_it_needs_and_nothing_else(small: Database, empty: str | None) -> None:
+def test_every_query_runs_with_its_required_parameters_alone(small: Database, empty: str | None) -> None:
     for name in query_names():
-        # sqlite3 leaves what is not given null; datasette makes it an empty text, as people's queries allow.
-        mine = set(parameters(name)) <= {*VALUES, "key", "teacher", "verdict", "judged", "limit", "share"}
-        needed = required(name)
-        given = {p: VALUES.get(p, 1) if p in needed else (empty if mine else None) for p in parameters(name)}
-        cursor = small.conn.execute(sql(name), given)
+        # The sqlite3 program leaves a missing parameter null; datasette passes an empty text, which queries allow.
+        by_text = set(parameters(name)) <= {*VALUES, "key", "teacher", "verdict", "judged", "limit", "share"}
+        values = {
+            p: VALUES.get(p, 1) if p in required(name) else (empty if by_text else None) for p in parameters(name)
+        }
+        cursor = small.conn.execute(sql(name), values)
         assert cursor.description, name
         cursor.fetchall()
         assert about(name)[-1] in ".?:", name
 
 
-def test_a_query_says_which_values_it_needs() -> None:
+def test_the_required_parameters_are_read_from_the_query() -> None:
     assert required("search_passages") == ["text"]
     assert set(parameters("search_passages")) == {"text", "limit"}
     assert required("accuracy") == []
-    assert parameters("steps") == ["task"]  # and not what a comment or a quoted text holds
+    assert parameters("steps") == ["task"]  # without those in comments and quoted texts
 
 
-def test_the_list_shows_parameters_and_a_missing_or_unknown_one_is_named(small: Database, tmp_path: Path) -> None:
+def test_the_list_shows_parameters_and_errors_name_wrong_ones(small: Database, tmp_path: Path) -> None:
     path = str(tmp_path / "kard.db")
     listed = json.loads(CliRunner().invoke(main, ["query", "--json", "--store", path]).output)
     assert {"query": "accuracy", "parameters": "[split] [task]"} in [
         {k: row[k] for k in ("query", "parameters")} for row in listed
     ]
-    for typed, said in (
+    for arguments, message in (
         (["search_questions"], "needs text; give it with: kard query search_questions -p text VALUE"),
         (["accuracy", "-p", "colour", "red"], "no parameter 'colour'; it has split, task"),
         (["accuracies"], "no canned query 'accuracies'"),
     ):
-        done = CliRunner().invoke(main, ["query", *typed, "--store", path])
+        done = CliRunner().invoke(main, ["query", *arguments, "--store", path])
         assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
-        assert said in done.output
-    found = CliRunner().invoke(main, ["query", "accuracy", "-p", "split", "train", "--json", "--store", path])
-    assert [(r["split"], r["questions"], r["correct"]) for r in json.loads(found.output)] == [("train", 1, 1)]
+        assert message in done.output
+    done = CliRunner().invoke(main, ["query", "accuracy", "-p", "split", "train", "--json", "--store", path])
+    assert [(r["split"], r["questions"], r["correct"]) for r in json.loads(done.output)] == [("train", 1, 1)]
 
 
 def test_two_students_are_compared_question_by_question(small: Database) -> None:
-    (pair,) = asked(small, "pairs", split="test")
+    (pair,) = run_query(small, "pairs", split="test")
     assert {k: pair[k] for k in ("one", "other", "questions", "both", "one_alone", "other_alone", "neither")} == {
         "one": 1,
         "other": 2,
@@ -164,39 +172,39 @@ def test_two_students_are_compared_question_by_question(small: Database) -> None
         "other_alone": 1,
         "neither": 1,
     }
-    apart = asked(small, "disagreements", one=1, other=2)
-    assert [(r["key"], r["one_says"], r["other_says"]) for r in apart] == [
+    differing = run_query(small, "disagreements", one=1, other=2)
+    assert [(r["key"], r["one_says"], r["other_says"]) for r in differing] == [
         ("q2", "A", "B"),
         ("q3", "B", "A"),
         ("q4", None, "A"),
     ]
-    assert [(r["key"], r["conditions"], r["answers"]) for r in asked(small, "wrong_everywhere")] == [
+    assert [(r["key"], r["conditions"], r["answers"]) for r in run_query(small, "wrong_everywhere")] == [
         ("q4", 2, "unread,A")
     ]
 
 
-def test_overfitting_is_training_accuracy_less_held_out_accuracy(small: Database) -> None:
-    found = {r["size"]: (r["train"], r["test"], r["gap"]) for r in asked(small, "overfitting")}
-    assert found == {"one": (1.0, 0.3333, 0.6667), "two": (None, 0.3333, None)}
+def test_overfitting_is_training_accuracy_minus_held_out_accuracy(small: Database) -> None:
+    shares = {r["size"]: (r["train"], r["test"], r["gap"]) for r in run_query(small, "overfitting")}
+    assert shares == {"one": (1.0, 0.3333, 0.6667), "two": (None, 0.3333, None)}
 
 
-def test_costs_are_summed_over_what_each_step_left(small: Database) -> None:
-    found = {r["step"]: (r["units"], r["cost"]) for r in asked(small, "cost_and_time")}
-    assert found == {"teach": (1, 0.5), "retrieve": (1, None), "student": (2, None), "answer": (7, None)}
+def test_costs_are_summed_over_the_rows_of_each_step(small: Database) -> None:
+    costs = {r["step"]: (r["units"], r["cost"]) for r in run_query(small, "cost_and_time")}
+    assert costs == {"teach": (1, 0.5), "retrieve": (1, None), "student": (2, None), "answer": (7, None)}
 
 
-def test_judged_rows_stand_with_their_ranks_and_verdicts(small: Database) -> None:
-    (hit,) = asked(small, "judged_hits")
+def test_judged_rows_have_their_ranks_and_verdicts(small: Database) -> None:
+    (hit,) = run_query(small, "judged_hits")
     assert (hit["key"], hit["verdict"], hit["bm25_rank"], hit["readings"]) == ("q2", "good", 2, 2)
-    (rationale,) = asked(small, "judged_rationales")
+    (rationale,) = run_query(small, "judged_rationales")
     assert (rationale["judged"], rationale["verdict"]) == ("bad", "accepted")
-    (share,) = asked(small, "hits_at_k_judged")
+    (share,) = run_query(small, "hits_at_k_judged")
     assert (share["retriever"], share["hits_at_1"], share["hits_at_3"]) == ("bm25", 0.0, 1.0)
-    (shown,) = asked(small, "rationales", judged="yes")
+    (shown,) = run_query(small, "rationales", judged="yes")
     assert (shown["good"], shown["bad"]) == (0, 1)
 
 
-def test_a_judgement_is_of_one_thing_and_given_once_by_each_author(small: Database) -> None:
+def test_a_judgement_is_of_one_thing_and_each_author_judges_it_once(small: Database) -> None:
     insert = "insert into judgements (question_id, passage_id, rationale_id, verdict, author, created)"
     for values in (("p1", 1, "good", "x"), (None, None, "good", "x"), ("p2", None, "fine", "x")):
         with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
@@ -209,7 +217,7 @@ def test_a_judgement_is_of_one_thing_and_given_once_by_each_author(small: Databa
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.permutations(range(6)), min_size=1, max_size=4), st.sets(st.integers(0, 5), min_size=1))
-def test_the_best_rank_of_a_needed_passage_is_the_one_that_a_count_gives(
+def test_the_best_rank_of_a_needed_passage_is_the_counted_one(
     orders: list[Sequence[int]], needed: set[int]
 ) -> None:
     db = Database(memory=True)
@@ -237,33 +245,34 @@ def test_the_best_rank_of_a_needed_passage_is_the_one_that_a_count_gives(
         for retriever, values in (("bm25", listed), ("r", reranked)):
             ranks = [rank for rank, n in enumerate(values, 1) if n in needed]
             expected.add((key, retriever, min(ranks, default=None)))
-    found = db.execute("select question_id, retriever, rank from first_hits").fetchall()
-    assert set(found) == expected
-    assert len(found) == len(expected)
+    first_hits = db.execute("select question_id, retriever, rank from first_hits").fetchall()
+    assert set(first_hits) == expected
+    assert len(first_hits) == len(expected)
     db.close()
 
 
-def found(db: Database, table: str, text: str) -> list[str]:
-    return [r.get("key") or r["id"] for r in asked(db, f"search_{table}", text=text)]
+def search(db: Database, table: str, text: str) -> list[str]:
+    """Return the keys of the rows that a search finds."""
+    return [r.get("key") or r["id"] for r in run_query(db, f"search_{table}", text=text)]
 
 
-def test_search_finds_what_was_just_written_changed_or_removed(small: Database) -> None:
-    assert found(small, "questions", "RUST") == ["q1", "q2"] or found(small, "questions", "RUST") == ["q2", "q1"]
-    assert found(small, "questions", "rusting iron") == ["q2"]  # every word, by its stem
-    assert found(small, "rationales", "iron answer") == ["q2"]
-    assert found(small, "passages", "heavy") == ["p3"]
-    assert found(small, "passages", "On p3") == ["p3"]  # titles too
+def test_search_follows_rows_that_are_written_changed_and_removed(small: Database) -> None:
+    assert search(small, "questions", "RUST") == ["q1", "q2"] or search(small, "questions", "RUST") == ["q2", "q1"]
+    assert search(small, "questions", "rusting iron") == ["q2"]  # every word, by its stem
+    assert search(small, "rationales", "iron answer") == ["q2"]
+    assert search(small, "passages", "heavy") == ["p3"]
+    assert search(small, "passages", "On p3") == ["p3"]  # titles too
     passage(small, "p4", "Mercury is heavy.")
-    assert set(found(small, "passages", "heavy")) == {"p3", "p4"}
+    assert set(search(small, "passages", "heavy")) == {"p3", "p4"}
     small.execute("update passages set text = 'Mercury is fluid.' where id = 'p4'")
-    assert (found(small, "passages", "heavy"), found(small, "passages", "fluid")) == (["p3"], ["p4"])
+    assert (search(small, "passages", "heavy"), search(small, "passages", "fluid")) == (["p3"], ["p4"])
     small.execute("delete from questions where id = 2")  # its rationale goes with it, and their words
-    assert found(small, "questions", "iron") == found(small, "rationales", "iron") == []
+    assert search(small, "questions", "iron") == search(small, "rationales", "iron") == []
     for table in ("questions", "rationales", "passages"):
         small.execute(f"insert into {table}_fts ({table}_fts, rank) values ('integrity-check', 1)")
 
 
-def test_an_index_survives_vacuum_though_rows_are_missing_in_between(small: Database) -> None:
+def test_a_search_index_survives_vacuum_after_rows_were_deleted(small: Database) -> None:
     for n in range(40):
         passage(small, f"x{n}", f"number n{n}")
     small.execute("delete from passages where id glob 'x*' and rowid % 3 = 0")
@@ -273,7 +282,7 @@ def test_an_index_survives_vacuum_though_rows_are_missing_in_between(small: Data
     left = [key for (key,) in small.execute("select id from passages where id glob 'x*'")]
     assert left
     for key in left:
-        assert found(small, "passages", f"n{key[1:]}") == [key]
+        assert search(small, "passages", f"n{key[1:]}") == [key]
 
 
 @pytest.fixture(scope="module")
@@ -288,12 +297,12 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 @example("iron \0", "rationales")
 @example("\0 iron", "passages")
 @given(st.text(max_size=30), st.sampled_from(["questions", "rationales", "passages"]))
-def test_no_text_is_taken_for_the_syntax_of_the_search(searched: Database, text: str, table: str) -> None:
+def test_no_text_is_read_as_syntax_of_the_search(searched: Database, text: str, table: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
         return  # half a character cannot be a value of SQLite
-    assert asked(searched, f"search_{table}", text=text) == []
+    assert run_query(searched, f"search_{table}", text=text) == []
 
 
 @settings(deadline=None)
@@ -302,7 +311,7 @@ def test_a_text_is_found_by_its_own_words(searched: Database, parts: list[str]) 
     with searched.atomic():
         searched.execute("delete from passages")
         passage(searched, "p", " ".join(parts))
-    assert found(searched, "passages", "  ".join(reversed(parts))) == ["p"]
+    assert search(searched, "passages", "  ".join(reversed(parts))) == ["p"]
     searched.execute("delete from passages")
 
 
@@ -331,7 +340,7 @@ def test_sqlite_utils_makes_the_same_tables_from_the_folder_alone(store: Databas
     assert Database(path).execute(query).fetchall() == store.execute(query).fetchall()
 
 
-def test_rows_are_counted_without_what_the_search_writes_beside_them(store: Database) -> None:
+def test_inserted_rows_are_counted_without_those_of_the_search_index(store: Database) -> None:
     records = [{"id": f"p{n}", "document": "d", "part": n, "title": "t", "text": "w " * n} for n in range(5)]
     assert insert_ignoring(store, "passages", records[:3]) == 3
     assert insert_ignoring(store, "passages", records) == 2
@@ -365,19 +374,19 @@ def test_other_tools_read_the_same_file_and_the_same_queries(small: Database, tm
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 
 
-def plainly(questions: dict[int, str], text: str) -> list[Overlap]:
-    """What `QuestionFinder` finds, by looking everywhere."""
+def overlaps_by_comparing(questions: dict[int, str], text: str) -> list[Overlap]:
+    """Return what `QuestionFinder.find` returns, by comparing every n-gram with every position."""
     inside, overlaps = normalized_words(text), list[Overlap]()
-    for key, asked_text in sorted(questions.items()):
-        own = normalized_words(asked_text)
-        if len(own) < MIN_WORDS:
-            if inside and own == inside:
+    for key, question in sorted(questions.items()):
+        question_words = normalized_words(question)
+        if len(question_words) < MIN_WORDS:
+            if inside and question_words == inside:
                 overlaps.append(Overlap(key, 1.0))
             continue
-        parts = word_ngrams(own)
-        there = {g for g in parts if any(inside[i : i + len(g)] == g for i in range(len(inside)))}
-        if there:
-            overlaps.append(Overlap(key, len(there) / len(parts)))
+        parts = word_ngrams(question_words)
+        shared = {g for g in parts if any(inside[i : i + len(g)] == g for i in range(len(inside)))}
+        if shared:
+            overlaps.append(Overlap(key, len(shared) / len(parts)))
     return overlaps
 
 
@@ -386,12 +395,12 @@ few_words = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=20).map(" "
 
 @settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 5), few_words, max_size=4), few_words, few_words, st.data())
-def test_overlaps_are_those_that_looking_everywhere_finds(
+def test_overlaps_are_those_that_comparing_everything_finds(
     questions: dict[int, str], before: str, after: str, data: st.DataObject
 ) -> None:
     middle = data.draw(st.sampled_from([*questions.values(), ""]))
     for text in (f"{before} {middle} {after}", middle):
-        assert QuestionFinder(questions).find(text) == plainly(questions, text)
+        assert QuestionFinder(questions).find(text) == overlaps_by_comparing(questions, text)
 
 
 def test_a_question_is_found_whole_in_part_or_not_at_all() -> None:
@@ -407,7 +416,7 @@ def test_a_question_is_found_whole_in_part_or_not_at_all() -> None:
 
 
 @pytest.fixture
-def work(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Run]:
+def make_run(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Run]:
     def make(**chosen: Any) -> Run:
         folder = tmp_path / "none"
         choices = RunOptions(settings=TaskSettings(), sizes=("135m",), methods=("ft",), **chosen)
@@ -416,72 +425,74 @@ def work(store: Database, tiny_task: Task, tmp_path: Path) -> Callable[..., Run]
     return make
 
 
-def test_overlaps_are_looked_for_once_and_again_when_there_is_more_to_look_in(
-    store: Database, work: Callable[..., Run]
+def test_overlaps_are_searched_once_and_again_when_there_are_more_texts(
+    store: Database, make_run: Callable[..., Run]
 ) -> None:
     question(store, 1, "train", f"First, {LONG}?")
     question(store, 2, "test", LONG)
     question(store, 3, "test", "Does iron ever rust in here?")
-    first = work()
+    first = make_run()
     assert steps.run_step(first, SCREEN) == 2
     assert "1 test questions stand in training questions or passages" in first.notes[0]
-    assert [(r["key"], r["inside"], r["other"], r["kind"]) for r in asked(store, "contamination")] == [
+    assert [(r["key"], r["inside"], r["other"], r["kind"]) for r in run_query(store, "contamination")] == [
         ("q2", "training question", "q1", "text")
     ]
-    second = work()
+    second = make_run()
     assert (steps.run_step(second, SCREEN), second.notes) == (0, [])
     assert (SCREEN.state(second).missing, SCREEN.state(second).note) == (0, "1 overlap")
 
     passage(store, "p", f"An aside. Does iron ever rust in here? {LONG}")
-    assert SCREEN.state(work()).missing == 2
-    assert steps.run_step(work(), SCREEN) == 2
-    inside = [(r["key"], r["inside"]) for r in asked(store, "contamination")]
+    assert SCREEN.state(make_run()).missing == 2
+    assert steps.run_step(make_run(), SCREEN) == 2
+    inside = [(r["key"], r["inside"]) for r in run_query(store, "contamination")]
     assert sorted(inside) == [("q2", "passage"), ("q2", "training question"), ("q3", "passage")]
     store.execute("delete from passages")
-    assert [r["key"] for r in asked(store, "contamination")] == ["q2"]
-    assert steps.run_step(work(), SCREEN) == 2
+    assert [r["key"] for r in run_query(store, "contamination")] == ["q2"]
+    assert steps.run_step(make_run(), SCREEN) == 2
 
-    assert steps.rebuild(work(), "screen") == ["screen"]
-    assert asked(store, "contamination") == []
+    assert steps.rebuild(make_run(), "screen") == ["screen"]
+    assert run_query(store, "contamination") == []
     assert store.table("overlap_checks").count == 0
 
 
-def test_only_the_evaluated_questions_of_a_run_are_looked_for(store: Database, work: Callable[..., Run]) -> None:
+def test_only_the_evaluated_questions_of_a_run_are_checked(store: Database, make_run: Callable[..., Run]) -> None:
     question(store, 1, "train", LONG)
     for key in (2, 3):
         question(store, key, "dev", LONG)
-    assert steps.run_step(work(split="dev", limit=1), SCREEN) == 1
-    assert steps.run_step(work(split="dev"), SCREEN) == 1
-    assert steps.run_step(work(split="train"), SCREEN) == 0
+    assert steps.run_step(make_run(split="dev", limit=1), SCREEN) == 1
+    assert steps.run_step(make_run(split="dev"), SCREEN) == 1
+    assert steps.run_step(make_run(split="train"), SCREEN) == 0
 
 
-def test_status_shows_the_check_while_it_lacks_something(store: Database, work: Callable[..., Run]) -> None:
+def test_status_shows_the_check_while_it_is_incomplete(store: Database, make_run: Callable[..., Run]) -> None:
     question(store, 1, "test", LONG)
 
     def shown() -> list[str]:
-        return [step.name for step, _, _ in steps.states(work())]
+        return [step.name for step, _, _ in steps.states(make_run())]
 
     assert "screen" in shown()
-    steps.run_step(work(), SCREEN)
+    steps.run_step(make_run(), SCREEN)
     assert "screen" not in shown()
 
 
-def test_accuracy_is_told_with_and_without_overlapping_questions(small: Database) -> None:
+def test_accuracy_is_given_with_and_without_overlapping_questions(small: Database) -> None:
     small.execute(
         "insert into overlaps (question_id, passage_id, kind, share, created) values (2, 'p1', 'ngrams', 0.4, '')"
     )
-    (one,) = [r for r in asked(small, "accuracy_uncontaminated", split="test") if r["size"] == "one"]
+    (one,) = [r for r in run_query(small, "accuracy_uncontaminated", split="test") if r["size"] == "one"]
     assert (one["accuracy"], one["clean"], one["clean_accuracy"], one["overlapping_accuracy"]) == (
         0.3333,
         2,
         0.0,
         1.0,
     )
-    (strict,) = [r for r in asked(small, "accuracy_uncontaminated", split="test", share=0.5) if r["size"] == "one"]
+    (strict,) = [
+        r for r in run_query(small, "accuracy_uncontaminated", split="test", share=0.5) if r["size"] == "one"
+    ]
     assert (strict["clean"], strict["overlapping_accuracy"]) == (3, None)
 
 
-def test_two_commands_write_one_store_and_the_second_waits(tmp_path: Path) -> None:
+def test_a_second_command_that_writes_waits_for_the_first(tmp_path: Path) -> None:
     first, second = (open_store(tmp_path / "kard.db") for _ in range(2))
     step = {"task": "t", "step": "s", "started": "x", "milliseconds": 1.0, "added": 1}
 
@@ -501,7 +512,7 @@ def test_two_commands_write_one_store_and_the_second_waits(tmp_path: Path) -> No
     assert first.execute("select count(*) from steps_log").fetchone() == (2,)
 
 
-def test_of_a_failed_transaction_nothing_stays(tmp_path: Path) -> None:
+def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
     db = open_store(tmp_path / "kard.db")
     step = {"task": "t", "step": "s", "started": "x", "milliseconds": 1.0, "added": 1}
     with pytest.raises(sqlite3.OperationalError), writing(db):  # noqa: PT012  # the first statement is to be undone

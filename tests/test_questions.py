@@ -1,15 +1,14 @@
-"""Questions in and out of the store, and what `kard load` says of files that are not right."""
+"""Questions are stored and read again, and `kard load` says what is wrong with a file."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -80,28 +79,26 @@ def test_what_is_loaded_is_read_back(db: Database, tmp_path: Path) -> None:
     assert stored(db, "choice", "test") == []
 
 
-def test_a_row_twice_is_one_question_in_whatever_order_its_evidence_stands(db: Database, tmp_path: Path) -> None:
+def test_a_repeated_row_is_one_question_whatever_the_order_of_its_evidence(db: Database, tmp_path: Path) -> None:
     moved = {**CORK, "evidence": ["p1", "p2"]}
     loaded = load(db, write(tmp_path / "q.jsonl", CORK, IRON, moved))
     assert loaded == LoadSummary(added=2, unchanged=1, rationales=0, splits={"train": 1, "dev": 1})
     assert load(db, write(tmp_path / "q.jsonl", moved)).unchanged == 1
 
 
-def test_more_rows_of_a_file_add_to_those_that_are_there(db: Database, tmp_path: Path) -> None:
+def test_more_rows_of_a_file_add_to_the_stored_ones(db: Database, tmp_path: Path) -> None:
     load(db, write(tmp_path / "q.jsonl", IRON))
     loaded = load(db, write(tmp_path / "q.jsonl", IRON, CORK))
     assert (loaded.added, loaded.unchanged) == (1, 1)
     assert [q.key for _, q in stored(db, "choice")] == ["q2", "q1"]
 
 
-def test_the_same_id_may_stand_in_two_tasks(db: Database, tmp_path: Path) -> None:
+def test_two_tasks_may_have_the_same_id(db: Database, tmp_path: Path) -> None:
     path = write(tmp_path / "q.jsonl", CORK)
     assert load(db, path).added == load(db, path, task="strategyqa").added == 1
 
 
-def test_the_rows_own_split_comes_before_the_given_one_and_that_before_the_tasks(
-    db: Database, tmp_path: Path
-) -> None:
+def test_the_split_of_the_row_goes_first_then_the_option_then_the_task(db: Database, tmp_path: Path) -> None:
     bare = [{"id": str(i), "question": f"Is it {i}?", "answer": "no"} for i in range(40)]
     loaded = load(db, write(tmp_path / "q.jsonl", CORK, *bare), split="dev")
     assert loaded.splits == {"train": 1, "dev": 40}
@@ -109,7 +106,7 @@ def test_the_rows_own_split_comes_before_the_given_one_and_that_before_the_tasks
     assert set(load(other, write(tmp_path / "q.jsonl", *bare)).splits) == {"train", "test"}
 
 
-def test_a_row_that_no_split_can_be_found_for_is_refused(db: Database, tmp_path: Path) -> None:
+def test_a_row_without_any_split_is_refused(db: Database, tmp_path: Path) -> None:
     row = {k: v for k, v in CORK.items() if k != "split"}
     path = write(tmp_path / "q.jsonl", row)
     with pytest.raises(BadInput, match=r"q\.jsonl:1: the row names no split; give one with: --split train"):
@@ -133,20 +130,20 @@ def test_an_id_stands_for_one_question(
 ) -> None:
     other = {**CORK, **change}
     both = write(tmp_path / "both.jsonl", CORK, other)
-    with pytest.raises(BadInput) as found:
+    with pytest.raises(BadInput) as error:
         load(db, both)
-    assert str(found.value).startswith(f"{both}:2: id 'q1' stands at {both}:1 too, with another {difference}; ")
+    assert str(error.value).startswith(f"{both}:2: id 'q1' stands at {both}:1 too, with another {difference}; ")
     assert stored(db, "choice") == []
 
     load(db, write(tmp_path / "first.jsonl", CORK))
     second = write(tmp_path / "second.jsonl", IRON, other)
-    with pytest.raises(BadInput) as found:
+    with pytest.raises(BadInput) as error:
         load(db, second)
-    assert str(found.value).startswith(f"{second}:2: id 'q1' is in the store with another {difference}; ")
+    assert str(error.value).startswith(f"{second}:2: id 'q1' is in the store with another {difference}; ")
     assert [q.key for _, q in stored(db, "choice")] == ["q1"]
 
 
-def test_questions_of_no_file_are_stored_and_checked_alike(db: Database) -> None:
+def test_generated_questions_are_stored_and_checked_like_those_of_files(db: Database) -> None:
     question = Question("a", "test", "Is it?", ("yes", "no"), "A", kind="yes/no")
     assert store_questions(db, "own", [question, question]).added == 1
     assert stored(db, "own") == [(1, question)]
@@ -157,9 +154,9 @@ def test_questions_of_no_file_are_stored_and_checked_alike(db: Database) -> None
         (replace(question, text="\ud800"), "question 'a': holds half a character"),
         (replace(question, text="Was it?"), "id 'a' is in the store with another text"),
     ):
-        with pytest.raises(BadInput) as found:
+        with pytest.raises(BadInput) as error:
             store_questions(db, "own", [replace(question, key="b"), wrong])
-        assert str(found.value).startswith(problem)
+        assert str(error.value).startswith(problem)
         assert len(stored(db, "own")) == 1
 
 
@@ -180,7 +177,7 @@ sound = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(questions=st.lists(sound, max_size=4, unique_by=lambda q: q.key))
-def test_any_sound_questions_are_read_back_as_they_were(questions: list[Question]) -> None:
+def test_any_valid_questions_are_read_back_as_they_were(questions: list[Question]) -> None:
     db = Database(memory=True)
     import_module("kard.store.migrations").migrations.apply(db)
     store_questions(db, "own", questions)
@@ -188,7 +185,7 @@ def test_any_sound_questions_are_read_back_as_they_were(questions: list[Question
     assert store_questions(db, "own", questions).added == 0
 
 
-def test_explanations_in_the_file_become_a_recorded_teachers_rationales(db: Database, tmp_path: Path) -> None:
+def test_explanations_in_the_file_become_rationales_of_a_recorded_teacher(db: Database, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(
         "id,split,question,A,B,answer,explanation\n"
@@ -198,13 +195,13 @@ def test_explanations_in_the_file_become_a_recorded_teachers_rationales(db: Data
         encoding="utf-8",
     )
     assert (load(db, path).rationales, load(db, path).rationales) == (1, 0)
-    found = list(
+    rationales = list(
         db.query(
             "select q.key, t.model, r.text, r.conclusion, r.accepted from rationales r "
             "join questions q on q.id = r.question_id join teachers t on t.id = r.teacher_id"
         )
     )
-    assert found == [
+    assert rationales == [
         {"key": "a", "model": "recorded:mine", "text": "Cork is light.", "conclusion": "A", "accepted": 1}
     ]
 
@@ -231,7 +228,7 @@ def test_the_published_strategyqa_loads_whole(db: Database) -> None:
 
 
 def own_task(tmp_path: Path) -> Path:
-    """The example of the documentation as a file."""
+    """Write the example of the documentation to a file."""
     doc: str = import_module("kard.programs").__doc__ or ""
     lines = doc.splitlines()
     start, end = (next(i for i, x in enumerate(lines) if x.startswith(begin)) for begin in ("    from", "    TASK"))
@@ -244,7 +241,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-def test_the_documented_task_of_ones_own_loads_by_its_path(tmp_path: Path) -> None:
+def test_the_documented_task_loads_by_its_path(tmp_path: Path) -> None:
     path, store = own_task(tmp_path), tmp_path / "kard.db"
     questions = write(
         tmp_path / "q.jsonl",
@@ -272,21 +269,19 @@ def test_the_documented_task_of_ones_own_loads_by_its_path(tmp_path: Path) -> No
         ("return Question('k', 'train', '', ('yes', 'no'), 'A')", "the question is empty"),
     ],
 )
-def test_what_a_parser_of_ones_own_gives_is_checked(db: Database, tmp_path: Path, body: str, problem: str) -> None:
+def test_the_questions_of_any_parser_are_checked(db: Database, tmp_path: Path, body: str, problem: str) -> None:
     task = own_task(tmp_path)
     text = task.read_text(encoding="utf-8").replace(
         'return plain(row, options=required(row, "cities").split(";"))', body
     )
     assert body in text
     task.write_text("from kard.records import Question\n" + text, encoding="utf-8")
-    with pytest.raises(BadInput) as found:
+    with pytest.raises(BadInput) as error:
         load(db, write(tmp_path / "q.jsonl", CORK), task=str(task))
-    assert f"q.jsonl:1: {problem}; see what a row holds with" in str(found.value)
+    assert f"q.jsonl:1: {problem}; see what a row holds with" in str(error.value)
 
 
-def test_rows_that_are_no_questions_are_passed_over_but_not_a_whole_file_of_them(
-    db: Database, tmp_path: Path
-) -> None:
+def test_rows_that_are_no_questions_are_skipped_unless_all_are(db: Database, tmp_path: Path) -> None:
     def passing(row: Row) -> Question | None:
         return None if row["id"] == "q1" else tasks.load("choice").parse(row)
 
@@ -296,7 +291,7 @@ def test_rows_that_are_no_questions_are_passed_over_but_not_a_whole_file_of_them
         load_questions(db, task, write(tmp_path / "q.jsonl", CORK))
 
 
-def test_the_given_split_is_for_parsers_that_know_of_none(db: Database, tmp_path: Path) -> None:
+def test_the_option_gives_the_split_that_a_parser_leaves_empty(db: Database, tmp_path: Path) -> None:
     def bare(row: Row) -> Question:
         return Question(str(row["id"]), "", str(row["question"]), ("yes", "no"), "A")
 
@@ -315,7 +310,7 @@ def broken_gzip(path: Path) -> Path:
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, str, str]]:
-    """Files that are wrong: name, the file, what its error begins with, and what it holds."""
+    """Return wrong files by name: the file, the beginning of its error, and a part of it."""
     latin = folder / "latin.jsonl"
     latin.write_bytes((json.dumps(CORK) + "\n").encode() + '{"question": "Café?"}\n'.encode("latin-1"))
     empty = write(folder / "empty.jsonl")
@@ -336,7 +331,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str, str]]:
 
 
 @pytest.mark.parametrize("kind", ["latin", "empty", "wrong", "twice", "missing", "torn", "absent"])
-def test_a_bad_file_is_one_line_of_error_and_nothing_in_the_store(tmp_path: Path, kind: str) -> None:
+def test_a_bad_file_gives_one_line_of_error_and_leaves_the_store_empty(tmp_path: Path, kind: str) -> None:
     path, begin, problem = bad_files(tmp_path)[kind]
     store = tmp_path / "kard.db"
     result = run("load", "choice", path, "--store", store)
@@ -348,7 +343,7 @@ def test_a_bad_file_is_one_line_of_error_and_nothing_in_the_store(tmp_path: Path
     assert [db.table(name).count for name in ("questions", "evidence", "rationales", "teachers")] == [0, 0, 0, 0]
 
 
-def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path) -> None:
+def test_the_command_reports_its_result_and_the_next_command(tmp_path: Path) -> None:
     path, store = write(tmp_path / "q.jsonl", CORK, IRON), tmp_path / "kard.db"
     result = run("load", "choice", path, "--store", store)
     assert result.exit_code == 0
@@ -360,23 +355,23 @@ def test_the_command_says_what_it_did_and_what_comes_next(tmp_path: Path) -> Non
 
 def test_recorded_rationales_are_loaded_with_the_questions_or_after_them(tmp_path: Path) -> None:
     path, store = write(tmp_path / "q.jsonl", CORK, IRON), tmp_path / "kard.db"
-    told = {"sample": 0, "rationale": "Therefore, the answer is (A) yes.", "model": "m"}
-    first = write(tmp_path / "first.jsonl", {**told, "question_id": "q1"})
+    recorded = {"sample": 0, "rationale": "Therefore, the answer is (A) yes.", "model": "m"}
+    first = write(tmp_path / "first.jsonl", {**recorded, "question_id": "q1"})
     second = write(
-        tmp_path / "second.jsonl", {**told, "question_id": "q2"}, {**told, "question_id": "q1", "sample": 1}
+        tmp_path / "second.jsonl", {**recorded, "question_id": "q2"}, {**recorded, "question_id": "q1", "sample": 1}
     )
     output = run("load", "choice", path, "--rationales", first, "--rationales", second, "--store", store).output
     assert "1 rationale added from first.jsonl\n2 rationales added from second.jsonl\n" in output
     again = run("load", "choice", "--rationales", first, "--store", store)
     assert again.exit_code == 0
     assert again.output.startswith("0 rationales added from first.jsonl\n")
-    unknown = write(tmp_path / "unknown.jsonl", {**told, "question_id": "q9"})
+    unknown = write(tmp_path / "unknown.jsonl", {**recorded, "question_id": "q9"})
     refused = run("load", "choice", "--rationales", unknown, "--store", store)
     assert (refused.exit_code, refused.output.count("\n")) == (1, 1)
     assert refused.output.startswith(f"Error: {unknown}:1: no question 'q9' of choice")
 
 
-def test_the_next_command_is_for_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_command_adds_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "kard.db"
     monkeypatch.setenv("KARD_STORE", str(store))
     assert "Next: kard index SOURCE\n" in run("load", "choice", write(tmp_path / "q.jsonl", IRON)).output
@@ -398,8 +393,8 @@ def test_a_command_without_a_file_is_a_usage_error(tmp_path: Path) -> None:
 def test_tasks_are_listed_with_their_bases_and_explained_one_by_one() -> None:
     listed = json.loads(run("tasks", "--json").output)
     assert [each["name"] for each in listed] == tasks.names()
-    own: Sequence[Any] = [each for each in listed if each["name"] == "choice"]
-    assert own[0]["students"]["250m"] == "google/flan-t5-base"
+    (choice,) = [task for task in listed if task["name"] == "choice"]
+    assert choice["students"]["250m"] == "google/flan-t5-base"
     printed = run("tasks").output
     for name in tasks.names():
         assert tasks.load(name).about in printed

@@ -33,7 +33,7 @@ from kard.records import Passage
 from kard.reranker import training
 from kard.reranker.candidates import Candidates, Pool
 from kard.reranker.dataset import CandidatePassages, RerankerDataset, read_dataset
-from kard.reranker.loss import distil_loss
+from kard.reranker.loss import divergence
 from kard.reranker.model import Reranker
 from kard.reranker.training import score_matrix, train_reranker
 from kard.retrieval import rerank as rank
@@ -100,7 +100,7 @@ def write_bert(folder: Path, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is known of bases is written to a folder of the tests."""
+    """Records of bases are written to a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KARD_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -123,7 +123,7 @@ class World:
         self, db: Database, *, train: int, dev: int = 0, shuffled: bool = False, rationales: int = 1
     ) -> None:
         self.db, self.rng, self.shuffled, self.rationales = db, random.Random(7), shuffled, rationales
-        self.made = 0
+        self.passages = 0
         db.table("indexes").insert({"id": "ix", "path": "kb", "passages": 1, "analyser": "a", "created": now()})
         db.table("teachers").insert(
             {"id": "t", "name": "t", "model": "t", "instructions": "", "sampling": "{}", "created": now()}
@@ -135,10 +135,10 @@ class World:
                 self.question("dev", n)
 
     def passage(self, word: str) -> Passage:
-        self.made += 1
+        self.passages += 1
         text = [word, *self.rng.sample(FILLER, self.rng.randint(2, 8))]
         self.rng.shuffle(text)
-        return Passage.of(f"SecretDocument{self.made}", 0, self.rng.choice(TOPICS), " ".join(text))
+        return Passage.of(f"SecretDocument{self.passages}", 0, self.rng.choice(TOPICS), " ".join(text))
 
     def question(self, split: str, n: int) -> None:
         text = f"What is {self.rng.choice(TOPICS)} of {self.rng.choice(FILLER)} ?"
@@ -151,16 +151,16 @@ class World:
             )
         for p in passages[:2]:
             self._insert("evidence", {"question_id": question, "document": p.document})
-        asked = self.rng.sample(passages, len(passages))
-        found = self._retrieval(question, None)
-        self._hits(found, [(p, 9.0 - rank, rank) for rank, p in enumerate(asked, 1)])
+        question_list = self.rng.sample(passages, len(passages))
+        hits = [(p, 9.0 - rank, rank) for rank, p in enumerate(question_list, 1)]
+        self._hits(self._retrieval(question, None), hits)
         if split != "train":
             return
         for sample in range(self.rationales):
             row = {"question_id": question, "teacher_id": "t", "sample": sample, "text": f"{text} {sample}"}
             rationale = self._insert("rationales", {**row, "conclusion": "A", "accepted": 1, "created": now()})
             scored = self.rng.sample(passages, len(passages)) if self.shuffled else passages
-            ranks = {p.id: rank for rank, p in enumerate(asked, 1)}
+            ranks = {p.id: rank for rank, p in enumerate(question_list, 1)}
             hits = [(p, 10.0 if i < 2 else 2.0 - i / 10, ranks[p.id]) for i, p in enumerate(scored)]
             self._hits(self._retrieval(question, rationale), hits)
 
@@ -220,6 +220,22 @@ def some_passages(count: int, seed: int = 0) -> list[Passage]:
 
 
 # --- the loss -------------------------------------------------------------------------------------
+
+
+def distil_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    tau_student: float = 1.0,
+    tau_teacher: float = 1.0,
+    present: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """KL(softmax(teacher / tau_teacher) || softmax(student / tau_student)), as training computes it."""
+    scores = teacher / tau_teacher
+    if present is not None:
+        scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
+    return divergence(student, scores.softmax(-1), tau_student, present)
+
 
 matrices = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-50, 50, width=32)
@@ -306,10 +322,11 @@ def test_pooled_scores_are_cosines_of_means_and_maxsim_is_the_mean_of_the_best_c
         with torch.no_grad():
             return model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0]
 
-    asked = states(question)
-    found = [states(passage_text(p)) for p in passages]
-    pooled = [torch.cosine_similarity(asked.mean(0), f.mean(0), dim=0).item() for f in found]
-    maxsim = [torch.cosine_similarity(asked[:, None], f[None], dim=-1).amax(1).mean().item() for f in found]
+    question_states = states(question)
+    passage_states = [states(passage_text(p)) for p in passages]
+    pooled = [torch.cosine_similarity(question_states.mean(0), p.mean(0), dim=0).item() for p in passage_states]
+    cosines = [torch.cosine_similarity(question_states[:, None], p[None], dim=-1) for p in passage_states]
+    maxsim = [c.amax(1).mean().item() for c in cosines]
     assert Reranker(encoder, "pooled").scores(question, passages) == pytest.approx(pooled, abs=2e-3)
     assert Reranker(encoder, "maxsim").scores(question, passages) == pytest.approx(maxsim, abs=2e-3)
 
@@ -361,8 +378,8 @@ def test_only_title_and_text_reach_the_encoder(encoder: Encoder, scorer: Scorer)
             seen.extend(texts)
             return self.inner(texts, **more)
 
-        def pad(self, *some: Any, **more: Any) -> Any:
-            return self.inner.pad(*some, **more)
+        def pad(self, *arguments: Any, **options: Any) -> Any:
+            return self.inner.pad(*arguments, **options)
 
     spied = Encoder(encoder.model, encoder.tokenizer, max_length=32)
     spied.tokenizer = Spy(encoder.tokenizer)
@@ -420,16 +437,18 @@ def test_a_passage_of_several_questions_is_encoded_once(encoder: Encoder, monkey
 def test_candidates_come_half_from_each_list_and_never_twice(
     places: list[tuple[bool, bool]], count: int, seed: int
 ) -> None:
-    own = np.array([a or not b for a, b in places])  # every candidate is in one of the lists
-    asked = np.array([b for _, b in places])
+    by_rationale = np.array([a or not b for a, b in places])  # every candidate is in one of the lists
+    by_question = np.array([b for _, b in places])
     size = len(places)
-    candidates = Candidates(np.arange(size), np.zeros(size, dtype=np.float32), own, asked.astype(np.int64))
+    candidates = Candidates(
+        np.arange(size), np.zeros(size, dtype=np.float32), by_rationale, by_question.astype(np.int64)
+    )
     pool = Pool.of([candidates])
     sample = pool.draw(count, np.random.default_rng(seed))
     assert len(set(sample.tolist())) == len(sample) == min(count, size)
-    assert own[sample].sum() >= min(count - count // 2, own.sum())
-    if (asked & ~own).sum() >= count // 2:
-        assert asked[sample].sum() >= count // 2
+    assert by_rationale[sample].sum() >= min(count - count // 2, by_rationale.sum())
+    if (by_question & ~by_rationale).sum() >= count // 2:
+        assert by_question[sample].sum() >= count // 2
     other = pool.draw(count, np.random.default_rng(seed))
     assert sample.tolist() == other.tolist()
 
@@ -729,10 +748,10 @@ def test_base_dropout_stays_off_in_training_and_the_adapters_own_works(
     modes: list[tuple[set[bool], set[bool]]] = []
     plain = training.score_matrix
 
-    def watched(encoder: Encoder, *some: Any) -> torch.Tensor:
+    def watched(encoder: Encoder, *arguments: Any) -> torch.Tensor:
         drops = [(n, m.training) for n, m in encoder.model.named_modules() if isinstance(m, torch.nn.Dropout)]
         modes.append(({on for n, on in drops if "lora" not in n}, {on for n, on in drops if "lora" in n}))
-        return plain(encoder, *some)
+        return plain(encoder, *arguments)
 
     monkeypatch.setattr(training, "score_matrix", watched)
     train(store, base, adapters, replace(QUICK, epochs=1, lora=Lora(rank=4, alpha=8, dropout=0.1)))
@@ -796,7 +815,7 @@ def test_equal_scores_keep_the_order_of_bm25(ranked: Ranked, monkeypatch: pytest
     db, reranker, name = ranked
 
     def level(_: Reranker, questions: Sequence[str], passages: Sequence[Sequence[Passage]]) -> list[Any]:
-        return [np.zeros(len(some), dtype=np.float32) for some in passages]
+        return [np.zeros(len(candidates), dtype=np.float32) for candidates in passages]
 
     monkeypatch.setattr(Reranker, "scores_many", level)
     rerank(db, reranker, name, "ix", QuestionSet("toy", "dev"))

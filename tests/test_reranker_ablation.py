@@ -55,10 +55,10 @@ ranks = st.dictionaries(st.integers(0, 30), st.none() | st.integers(1, 40), min_
 
 @given(ranks, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_shares_are_counted_and_differences_are_paired(some: dict[int, int | None], rng: Any) -> None:
-    values = list(some.values())
-    other: dict[int, int | None] = dict(zip(some, rng.sample(values, len(values)), strict=True))
-    default = Ranked("default", "as it is", {"evidence": some, "silver": {}})
+def test_shares_are_counted_and_differences_are_paired(best_ranks: dict[int, int | None], rng: Any) -> None:
+    values = list(best_ranks.values())
+    other: dict[int, int | None] = dict(zip(best_ranks, rng.sample(values, len(values)), strict=True))
+    default = Ranked("default", "as it is", {"evidence": best_ranks, "silver": {}})
     variant = Ranked("loss", "ce", {"evidence": other, "silver": {}})
     first, second = lines([default, variant], default)
     assert (first.level, second.level, first.differences) == ("as it is", "ce", {})
@@ -66,22 +66,22 @@ def test_shares_are_counted_and_differences_are_paired(some: dict[int, int | Non
         within = [rank is not None and rank <= k for rank in values]
         assert (first.shares[k].right, first.shares[k].of) == (sum(within), len(values))
         difference = second.differences[k]
-        assert difference.value == pytest.approx(0)  # the same ranks, of other questions
+        assert difference.mean == pytest.approx(0)  # the same ranks, of other questions
         assert difference.low <= 0 <= difference.high
 
 
 def test_a_better_order_has_a_difference_above_zero_and_the_tables_say_so() -> None:
     worse = Ranked("default", "as it is", {"evidence": dict.fromkeys(range(40), 2), "silver": {}}, 9.0, 1.0)
     better = Ranked("loss", "ce", {"evidence": dict.fromkeys(range(40), 1), "silver": {}}, 8.6, 2.0)
-    found = lines([worse, better], worse)
-    assert (found[1].differences[1].value, found[1].differences[1].low) == (1, 1)
-    assert found[1].differences[3].value == 0
-    header, body = shares_table(found)
+    rows = lines([worse, better], worse)
+    assert (rows[1].differences[1].mean, rows[1].differences[1].low) == (1, 1)
+    assert rows[1].differences[3].mean == 0
+    header, body = shares_table(rows)
     assert header[3:7] == ["Hits@1", "Hits@3", "Hits@5", "Hits@10"]
     assert body[1][:3] + body[1][7:] == ["loss", "ce", 40, "9", "2"]
-    assert differences_table(found)[1][0][2] == "+1.000 [+1.000, +1.000]"
-    assert len(differences_table(found)[1]) == 1
-    record: Any = found[1].record()
+    assert differences_table(rows)[1][0][2] == "+1.000 [+1.000, +1.000]"
+    assert len(differences_table(rows)[1]) == 1
+    record: Any = rows[1].record()
     assert record["hits_at_1"]["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert (record["questions"], record["training_seconds"]) == (40, 8.6)
 
@@ -138,11 +138,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     BertModel(config).save_pretrained(tmp_path / "encoder")
 
-    def rows(name: str, made: list[dict[str, Any]]) -> None:
-        (tmp_path / name).write_text("\n".join(json.dumps(row) for row in made), "utf-8")
+    def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
+        (tmp_path / name).write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
 
-    rows("passages.jsonl", [{"id": town, "title": town, "text": t} for town, t in zip(TOWNS, texts, strict=True)])
-    rows(
+    write_rows(
+        "passages.jsonl", [{"id": town, "title": town, "text": t} for town, t in zip(TOWNS, texts, strict=True)]
+    )
+    write_rows(
         "questions.jsonl",
         [
             {
@@ -156,7 +158,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for n, town in enumerate(TOWNS)
         ],
     )
-    rows(
+    write_rows(
         "rationales.jsonl",
         [
             {

@@ -27,15 +27,15 @@ def candidates(draw_: st.DrawFn, passages: int = 20) -> Candidates:
     chosen = draw_(st.lists(st.integers(0, passages - 1), min_size=2, max_size=12, unique=True))
     size = len(chosen)
     scores = draw_(st.lists(st.floats(0, 60, width=32), min_size=size, max_size=size))
-    own = np.array(draw_(st.lists(st.booleans(), min_size=size, max_size=size)))
-    asked = np.array(draw_(st.lists(st.booleans(), min_size=size, max_size=size))) | ~own
-    ranks = np.where(asked, np.cumsum(asked), 0)
-    return Candidates(np.array(chosen), np.array(scores, np.float32), own, ranks)
+    by_rationale = np.array(draw_(st.lists(st.booleans(), min_size=size, max_size=size)))
+    by_question = np.array(draw_(st.lists(st.booleans(), min_size=size, max_size=size))) | ~by_rationale
+    ranks = np.where(by_question, np.cumsum(by_question), 0)
+    return Candidates(np.array(chosen), np.array(scores, np.float32), by_rationale, ranks)
 
 
-def plain(scores: list[float], own: list[bool], ranks: list[int], first: int = 0) -> Candidates:
+def plain(scores: list[float], by_rationale: list[bool], ranks: list[int], first: int = 0) -> Candidates:
     return Candidates(
-        np.arange(first, first + len(scores)), np.array(scores, np.float32), np.array(own), np.array(ranks)
+        np.arange(first, first + len(scores)), np.array(scores, np.float32), np.array(by_rationale), np.array(ranks)
     )
 
 
@@ -46,38 +46,38 @@ def plain(scores: list[float], own: list[bool], ranks: list[int], first: int = 0
 def test_what_takes_part_is_first_for_somebody_and_every_rationale_has_some(
     rationales: list[Candidates], count: int
 ) -> None:
-    whole = Pool.of(rationales)
+    pool = Pool.of(rationales)
     candidate_set = CandidateSet.of(TrainingQuestion("k", "text", tuple(rationales), frozenset()), count)
-    kept = candidate_set.passages.tolist()
-    told = sorted(zip((-whole.bm25.mean(0)).tolist(), range(len(whole.passages)), strict=True))[:count]
-    asked = [int(p) for p, rank in zip(whole.passages, whole.question_rank, strict=True) if 0 < rank <= count]
-    assert set(kept) >= {int(whole.passages[place]) for _, place in told} | set(asked)
-    assert len(kept) <= count + len(asked) + len(rationales)
+    passages = candidate_set.passages.tolist()
+    by_rationales = sorted(zip((-pool.bm25.mean(0)).tolist(), range(len(pool.passages)), strict=True))[:count]
+    by_question = [int(p) for p, rank in zip(pool.passages, pool.question_rank, strict=True) if 0 < rank <= count]
+    assert set(passages) >= {int(pool.passages[place]) for _, place in by_rationales} | set(by_question)
+    assert len(passages) <= count + len(by_question) + len(rationales)
     for epoch in range(len(rationales)):
         pool = candidate_set.pool(epoch, 1)
-        assert set(pool.passages.tolist()) <= set(kept)
+        assert set(pool.passages.tolist()) <= set(passages)
         assert len(pool.passages) > 0
         assert pool.bm25.max() == rationales[epoch].bm25.max()
 
 
 @given(candidates())
-def test_one_rationale_is_its_own_pool(some: Candidates) -> None:
-    pool = Pool.of([some])
-    assert pool.passages.tolist() == some.passages.tolist()
-    assert pool.bm25.tolist() == [some.bm25.tolist()]
-    assert pool.by_rationale.tolist() == some.by_rationale.tolist()
-    assert pool.question_rank.tolist() == some.question_rank.tolist()
+def test_one_rationale_is_its_own_pool(single: Candidates) -> None:
+    pool = Pool.of([single])
+    assert pool.passages.tolist() == single.passages.tolist()
+    assert pool.bm25.tolist() == [single.bm25.tolist()]
+    assert pool.by_rationale.tolist() == single.by_rationale.tolist()
+    assert pool.question_rank.tolist() == single.question_rank.tolist()
 
 
 @given(st.lists(candidates(), min_size=1, max_size=4))
-def test_a_pool_holds_each_passage_once_with_every_score_that_is_known(several: list[Candidates]) -> None:
+def test_a_pool_holds_each_passage_once_with_every_score_that_there_is(several: list[Candidates]) -> None:
     pool = Pool.of(several)
-    assert sorted(pool.passages.tolist()) == sorted({int(p) for some in several for p in some.passages})
-    for row, some in zip(pool.bm25, several, strict=True):
-        known = dict(zip(some.passages.tolist(), some.bm25.tolist(), strict=True))
-        own = some.bm25[some.by_rationale] if some.by_rationale.any() else some.bm25
+    assert sorted(pool.passages.tolist()) == sorted({int(p) for single in several for p in single.passages})
+    for row, single in zip(pool.bm25, several, strict=True):
+        scores = dict(zip(single.passages.tolist(), single.bm25.tolist(), strict=True))
+        own_list = single.bm25[single.by_rationale] if single.by_rationale.any() else single.bm25
         for passage, score in zip(pool.passages.tolist(), row.tolist(), strict=True):
-            assert score == known.get(passage, float(own.min()))
+            assert score == scores.get(passage, float(own_list.min()))
 
 
 @given(st.lists(candidates(), min_size=1, max_size=4), st.floats(0.5, 20), st.integers(0, 99))
@@ -94,16 +94,16 @@ def test_what_several_rationales_say_is_the_mean_of_what_each_says(
 
 @given(candidates(), st.integers(2, 12), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(0, 99), st.data())
 def test_a_share_comes_from_the_rationale_and_a_wanted_place_comes_first(
-    some: Candidates, count: int, share: float, seed: int, data: st.DataObject
+    single: Candidates, count: int, share: float, seed: int, data: st.DataObject
 ) -> None:
-    pool = Pool.of([some])
+    pool = Pool.of([single])
     size = len(pool.passages)
     first = data.draw(st.none() | st.integers(0, size - 1))
     places = pool.draw(count, np.random.default_rng(seed), share, first)
     assert len(set(places.tolist())) == len(places) == min(count, size)
     assert first is None or places[0] == first
-    wanted = int(np.ceil(count * share))
-    assert pool.by_rationale[places].sum() >= min(wanted, pool.by_rationale.sum()) - (first is not None)
+    quota = int(np.ceil(count * share))
+    assert pool.by_rationale[places].sum() >= min(quota, pool.by_rationale.sum()) - (first is not None)
     if share == 0 and first is None:
         assert (pool.question_rank[places] > 0).sum() == min(count, (pool.question_rank > 0).sum())
 
@@ -140,7 +140,7 @@ def test_epochs_take_the_rationales_in_turn_and_each_of_them_only_once() -> None
 def test_a_step_sees_each_passage_once_a_question_and_its_label_among_them(
     questions: list[Candidates], loss: Loss, seed: int
 ) -> None:
-    pools = [Pool.of([some]) for some in questions]
+    pools = [Pool.of([single]) for single in questions]
     batch = draw(pools, replace(SETTINGS, loss=loss), np.random.default_rng(seed))
     for row, pool in enumerate(pools):
         shown = batch.passages[row][batch.present[row]].tolist()
@@ -151,9 +151,9 @@ def test_a_step_sees_each_passage_once_a_question_and_its_label_among_them(
         label = batch.passages[row, batch.best[row]]
         if loss == "infonce":
             assert label == pool.passages[int(pool.bm25[0].argmax())]
-        strangers = set(shown) - set(pool.passages.tolist())
+        foreign = set(shown) - set(pool.passages.tolist())
         others = {int(batch.passages[r, 0]) for r in range(len(pools)) if r != row}
-        assert strangers == ((others - set(pool.passages.tolist())) if loss in ("infonce", "mix") else set())
+        assert foreign == ((others - set(pool.passages.tolist())) if loss in ("infonce", "mix") else set())
 
 
 def test_a_hard_label_is_the_best_of_what_was_drawn_and_the_mix_may_differ_from_it() -> None:
@@ -188,7 +188,8 @@ def test_annealing_makes_the_target_sharper() -> None:
 def test_no_loss_is_negative_and_what_is_not_there_does_not_count(
     questions: list[Candidates], loss: Loss, seed: int, data: st.DataObject
 ) -> None:
-    batch = draw([Pool.of([some]) for some in questions], replace(SETTINGS, loss=loss), np.random.default_rng(seed))
+    pools = [Pool.of([single]) for single in questions]
+    batch = draw(pools, replace(SETTINGS, loss=loss), np.random.default_rng(seed))
     size = batch.passages.size
     scores = data.draw(st.lists(st.floats(-5, 5, width=32), min_size=size, max_size=size))
     student = torch.tensor(scores, dtype=torch.float64).view(batch.passages.shape)
@@ -202,7 +203,7 @@ def test_no_loss_is_negative_and_what_is_not_there_does_not_count(
 def test_kl_is_nothing_when_the_student_says_what_the_rationales_say(
     questions: list[Candidates], seed: int, tau: float
 ) -> None:
-    batch = draw([Pool.of([some]) for some in questions], SETTINGS, np.random.default_rng(seed))
+    batch = draw([Pool.of([single]) for single in questions], SETTINGS, np.random.default_rng(seed))
     target = torch.from_numpy(batch.target).double()
     assume(bool((target[torch.from_numpy(batch.present)] > 1e-20).all()))
     assert loss_of("kl", tau * target.clamp(min=1e-30).log(), batch, tau).item() == pytest.approx(0, abs=1e-5)

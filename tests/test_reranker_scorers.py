@@ -91,27 +91,27 @@ def write(folder: Path, kind: str) -> Base:
     size = {**SIZE, "vocab_size": write_tokenizer(folder / kind, pairs="llama" not in kind)}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made: Any = {
+        model: Any = {
             "bert": lambda: tf.BertModel(tf.BertConfig(**size), add_pooling_layer=False),
             "bert of three classes": lambda: tf.BertForSequenceClassification(tf.BertConfig(**size, num_labels=3)),
             "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**size), add_pooling_layer=False),
             "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**size)),
             "llama that ranks": lambda: tf.LlamaForSequenceClassification(tf.LlamaConfig(**size, num_labels=1)),
         }[kind]()
-    made.save_pretrained(folder / kind)
+    model.save_pretrained(folder / kind)
     return bases.resolve(str(folder / kind))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """From a kind of model to its base, each made once; what is known of bases goes to a folder of the tests."""
-    known: dict[str, Base] = {}
+def base_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """From a kind of model to its base, each made once; records of bases go to a folder of the tests."""
+    bases_by_kind: dict[str, Base] = {}
     folder = tmp_path_factory.mktemp("models")
 
     def base(kind: str) -> Base:
-        if kind not in known:
-            known[kind] = write(folder, kind)
-        return known[kind]
+        if kind not in bases_by_kind:
+            bases_by_kind[kind] = write(folder, kind)
+        return bases_by_kind[kind]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KARD_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -173,11 +173,11 @@ def ranker(base: Base, scorer: Scorer) -> Reranker:
 
 
 @pytest.fixture(scope="module", params=[*SCORERS, "decoder"])
-def reranker(request: pytest.FixtureRequest, made: Any) -> Reranker:
+def reranker(request: pytest.FixtureRequest, base_of: Any) -> Reranker:
     """An untrained reranker of every scorer, and a decoder that ranks."""
     if request.param == "decoder":
-        return ranker(made("llama that ranks"), "cross")
-    return ranker(made("bert"), request.param)
+        return ranker(base_of("llama that ranks"), "cross")
+    return ranker(base_of("bert"), request.param)
 
 
 @given(order=st.permutations(range(40)), count=st.integers(1, 40))
@@ -203,9 +203,9 @@ def test_no_id_and_no_source_reaches_a_scorer(reranker: Reranker, monkeypatch: p
     seen: list[str] = []
     plain = type(reranker.model.tokenizer).__call__
 
-    def spy(self: Any, *texts: list[str], **more: Any) -> Any:
-        seen.extend(text for some in texts for text in some)
-        return plain(self, *texts, **more)
+    def spy(self: Any, *lists: list[str], **options: Any) -> Any:
+        seen.extend(text for texts in lists for text in texts)
+        return plain(self, *lists, **options)
 
     monkeypatch.setattr(type(reranker.model.tokenizer), "__call__", spy)
     one = Passage("secretid1", "secretdocument1", 3, "word2", "word1")
@@ -215,8 +215,8 @@ def test_no_id_and_no_source_reaches_a_scorer(reranker: Reranker, monkeypatch: p
     assert {word for text in seen for word in text.split()} == {"what", "?", "word2.", "word1"}
 
 
-def test_a_cross_encoder_reads_the_pair_and_the_passage_is_cut_before_the_question(made: Any) -> None:
-    model = cast("CrossEncoder", ranker(made("bert"), "cross").model)
+def test_a_cross_encoder_reads_the_pair_and_the_passage_is_cut_before_the_question(base_of: Any) -> None:
+    model = cast("CrossEncoder", ranker(base_of("bert"), "cross").model)
     tokenizer = model.tokenizer
     with torch.no_grad():
         expected = model.model(**tokenizer(["what is ?"], ["golden word1"], return_tensors="pt")).logits.item()
@@ -231,8 +231,8 @@ def test_a_cross_encoder_reads_the_pair_and_the_passage_is_cut_before_the_questi
         assert reranker.encoder
 
 
-def test_a_decoder_pads_without_seeing_it(made: Any) -> None:
-    model = cast("CrossEncoder", ranker(made("llama that ranks"), "cross").model)
+def test_a_decoder_pads_without_seeing_it(base_of: Any) -> None:
+    model = cast("CrossEncoder", ranker(base_of("llama that ranks"), "cross").model)
     passages = [" ".join(FILLER[:n]) for n in (1, 5, 20)]
     with torch.no_grad():
         one = torch.cat([model.pair_scores(["what ?"], [p]) for p in passages])
@@ -240,18 +240,18 @@ def test_a_decoder_pads_without_seeing_it(made: Any) -> None:
         assert len({round(score, 4) for score in one.tolist()}) == 3
 
 
-def test_a_projection_begins_as_the_identity(made: Any) -> None:
+def test_a_projection_begins_as_the_identity(base_of: Any) -> None:
     passages = some_passages(10)
-    plain = ranker(made("bert"), "maxsim").scores("what ?", passages)
-    projected = Reranker(untrained(made("bert"), replace(QUICK, scorer="maxsim", projection=True)), "maxsim")
+    plain = ranker(base_of("bert"), "maxsim").scores("what ?", passages)
+    projected = Reranker(untrained(base_of("bert"), replace(QUICK, scorer="maxsim", projection=True)), "maxsim")
     assert projected.scores("what ?", passages).tolist() == pytest.approx(plain.tolist(), abs=1e-3)
 
 
-def test_a_model_that_is_not_the_scorers_is_refused(made: Any) -> None:
+def test_a_model_that_is_not_the_scorers_is_refused(base_of: Any) -> None:
     with pytest.raises(ValueError, match="does not score by cross"):
-        Reranker(untrained(made("bert"), QUICK), "cross")
+        Reranker(untrained(base_of("bert"), QUICK), "cross")
     with pytest.raises(NoBase, match="not a cross-encoder"):
-        CrossEncoder.of(replace(made("bert"), folder=Path(__file__).parent), max_length=8)
+        CrossEncoder.of(replace(base_of("bert"), folder=Path(__file__).parent), max_length=8)
 
 
 # --- written and put on again ---------------------------------------------------------------------
@@ -277,7 +277,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_scores_before_writing_are_those_after_loading(
-    form: str, made: Any, indexed: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, base_of: Any, indexed: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, changes = FORMS[form]
     chosen = replace(QUICK, epochs=1, **changes)
@@ -291,22 +291,22 @@ def test_scores_before_writing_are_those_after_loading(
         return save(folder, encoder, base)
 
     monkeypatch.setattr(training, "save_adapter", watched)
-    trained = train_reranker(indexed, toy_dataset(16), made(kind), chosen, tmp_path / "adapters")
+    trained = train_reranker(indexed, toy_dataset(16), base_of(kind), chosen, tmp_path / "adapters")
     loaded = Reranker.load(indexed, trained, tmp_path / "adapters")
     after = loaded.scores("what is ?", passages)
     within = 1e-4 if chosen.scorer == "cross" else 1e-3
     assert after.tolist() == pytest.approx(before[0].tolist(), abs=within)
-    start = Reranker(untrained(made(kind), chosen), chosen.scorer).scores("what is ?", passages)
+    start = Reranker(untrained(base_of(kind), chosen), chosen.scorer).scores("what is ?", passages)
     assert np.abs(after - start).max() > 20 * within  # it did learn
 
 
-def test_every_new_module_is_trained_and_written(made: Any, indexed: Database, tmp_path: Path) -> None:
+def test_every_new_module_is_trained_and_written(base_of: Any, indexed: Database, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     chosen = replace(QUICK, scorer="cross", epochs=1, tau_student=1.0)
-    trained = train_reranker(indexed, toy_dataset(8), made("bert"), chosen, tmp_path)
+    trained = train_reranker(indexed, toy_dataset(8), base_of("bert"), chosen, tmp_path)
     held = load_file(tmp_path / trained / "adapter_model.safetensors")
-    fresh = untrained(made("bert"), chosen)
+    fresh = untrained(base_of("bert"), chosen)
     assert fresh.new == ("bert.pooler.dense", "classifier")
     for module in fresh.new:
         weight = held[f"base_model.model.{module}.weight"]
@@ -339,11 +339,11 @@ LEARNING: dict[str, tuple[Scorer, Loss, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_real_labels_teach_what_shuffled_ones_do_not(name: str, made: Any) -> None:
+def test_real_labels_teach_what_shuffled_ones_do_not(name: str, base_of: Any) -> None:
     scorer, loss, more = LEARNING[name]
     chosen = replace(QUICK, scorer=scorer, loss=loss, **more)
     count = chosen.rationales
-    base = made("bert")
+    base = base_of("bert")
     before = hits_at_1(untrained(base, chosen), chosen, base)
     real = hits_at_1(learned(base, toy_dataset(48, rationales=count), chosen), chosen, base)
     shuffled = hits_at_1(learned(base, toy_dataset(48, rationales=count, shuffled=True), chosen), chosen, base)
@@ -353,25 +353,26 @@ def test_real_labels_teach_what_shuffled_ones_do_not(name: str, made: Any) -> No
     assert shuffled <= max(before, chance) + 0.2
 
 
-def test_no_epoch_is_the_untrained_model(made: Any, indexed: Database, tmp_path: Path) -> None:
+def test_no_epoch_is_the_untrained_model(base_of: Any, indexed: Database, tmp_path: Path) -> None:
     chosen = replace(QUICK, epochs=0)
-    trained = train_reranker(indexed, toy_dataset(8), made("bert"), chosen, tmp_path)
+    trained = train_reranker(indexed, toy_dataset(8), base_of("bert"), chosen, tmp_path)
     passages = some_passages(10)
-    untouched = ranker(made("bert"), "pooled").scores("what ?", passages)
+    untouched = ranker(base_of("bert"), "pooled").scores("what ?", passages)
     assert Reranker.load(indexed, trained, tmp_path).scores("what ?", passages).tolist() == untouched.tolist()
 
 
-def test_patience_ends_a_training_that_gets_no_better(made: Any, indexed: Database, tmp_path: Path) -> None:
+def test_patience_ends_a_training_that_gets_no_better(base_of: Any, indexed: Database, tmp_path: Path) -> None:
     chosen = replace(QUICK, epochs=6, held_out=0.5, patience=1, peak_lr=1e-7)  # nothing can get better
-    trained = train_reranker(indexed, toy_dataset(40, shuffled=True), made("bert"), chosen, tmp_path)
-    said = json.loads(indexed.execute("select metrics from rerankers where id = ?", [trained]).fetchone()[0])
-    assert (len(said["loss"]), len(said["epochs"]), said["kept"]) == (3, 1, 0)  # 20 questions in batches of 8
-    assert said["hits_after"] == said["hits_before"]
+    trained = train_reranker(indexed, toy_dataset(40, shuffled=True), base_of("bert"), chosen, tmp_path)
+    metrics = json.loads(indexed.execute("select metrics from rerankers where id = ?", [trained]).fetchone()[0])
+    steps = 3  # 20 questions in batches of 8
+    assert (len(metrics["loss"]), len(metrics["epochs"]), metrics["kept"]) == (steps, 1, 0)
+    assert metrics["hits_after"] == metrics["hits_before"]
 
 
-def test_an_experiments_reranker_is_another_than_a_runs(made: Any, indexed: Database, tmp_path: Path) -> None:
+def test_an_experiments_reranker_is_another_than_a_runs(base_of: Any, indexed: Database, tmp_path: Path) -> None:
     chosen = replace(QUICK, epochs=0)
-    train = partial(train_reranker, indexed, toy_dataset(4), made("bert"), chosen, tmp_path)
+    train = partial(train_reranker, indexed, toy_dataset(4), base_of("bert"), chosen, tmp_path)
     assert train() != train(experiment="ablation")
     rows: Sequence[Any] = indexed.execute("select experiment from rerankers order by experiment").fetchall()
     assert [row[0] for row in rows] == ["", "ablation"]

@@ -175,14 +175,14 @@ def always(value: Any) -> Callable[..., Any]:
     return given
 
 
-def home(base: Base) -> LoadedBase:
+def in_memory(base: Base) -> LoadedBase:
     decoder = base.kind == "decoder"
     loaded = load_model(base, torch.float32)
     return LoadedBase(loaded, Tokens.load(base.folder, decoder=decoder), decoder=decoder)
 
 
 def student(base: Base, settings: StudentTraining = SETTINGS) -> Student:
-    return Student(home(base), None, settings)
+    return Student(in_memory(base), None, settings)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def task() -> Task:
 
 @pytest.fixture
 def taught(store: Database) -> Database:
-    """Return a store of six questions with three rationales each, two of them copies; the last has none accepted."""
+    """Return a store of six questions with three rationales each, two of them copies; none of the last counts."""
     questions = [Question(f"q{i}", "train", f"Where was P{i} born?", TOWNS, LETTERS[i % 4]) for i in range(6)] + [
         Question("t0", "test", "Where was T born?", TOWNS, "A")
     ]
@@ -336,7 +336,7 @@ def test_a_long_target_loses_rationale_and_keeps_answer_and_end(base: Base) -> N
 
 
 def test_a_row_of_a_batch_gets_the_text_it_gets_alone(base: Base) -> None:
-    generator, tokens = home(base).generator, Tokens.load(base.folder, decoder=base.kind == "decoder")
+    generator, tokens = in_memory(base).generator, Tokens.load(base.folder, decoder=base.kind == "decoder")
     ids = [tokens.prompt(text, 160) for text in PROMPTS]
     batched = generator.read(ids).generate(Sampling(12))
     assert batched == [generator.read([row]).generate(Sampling(12))[0] for row in ids]
@@ -351,7 +351,7 @@ def test_a_row_of_a_batch_gets_the_text_it_gets_alone(base: Base) -> None:
 
 @pytest.mark.parametrize("architecture", ["decoder", "gpt2", "opt", "encoder-decoder"])
 def test_equal_prompts_of_a_student_are_read_once(every_base: dict[str, Base], architecture: str) -> None:
-    here = home(every_base[architecture])
+    here = in_memory(every_base[architecture])
     long, other = (here.tokens.prompt(text, 160) for text in PROMPTS[:2])
     rows, seeds = [long, long, other, long], (1, 2, 3, 4)
     drawn, prefixes = Sampling(12, 1.5, 0.9, seeds), [here.tokens.ids(" so it is"), [], []]
@@ -407,7 +407,7 @@ def test_reading_prompts_in_pieces_changes_no_text_and_no_score(
     every_base: dict[str, Base], architecture: str, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kard.student.generation.kv_cache.SPARE_TOKENS", room)
-    generator = home(every_base[architecture]).generator
+    generator = in_memory(every_base[architecture]).generator
     assert isinstance(generator, Decoder)
     assert generator.piece_tokens
     tokens = Tokens.load(every_base[architecture].folder, decoder=True)
@@ -436,7 +436,7 @@ def test_reading_prompts_in_pieces_changes_no_text_and_no_score(
 
 
 def test_prompts_are_continued_once_and_scored_any_number_of_times(base: Base) -> None:
-    here = home(base)
+    here = in_memory(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS]] * 3
     seen: list[list[int]] = []
@@ -457,13 +457,13 @@ def test_the_tokens_of_a_batch_follow_from_the_bytes_of_keys_and_values(
     every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("decoder", "gpt2", "opt"):
-        generator = home(every_base[name]).generator
+        generator = in_memory(every_base[name]).generator
         assert isinstance(generator, Decoder)
         _, _, kept = generator.prefill([[5, 6, 7]], ignore_rows, [None])
         layers = cast("list[Any]", kept.layers)
         held = sum(layer.keys[:, :, :3].nbytes + layer.values[:, :, :3].nbytes for layer in layers)
         assert generator.max_tokens == (3 << 29) // (held // 3)
-    encoded = home(every_base["encoder-decoder"]).generator
+    encoded = in_memory(every_base["encoder-decoder"]).generator
     assert encoded.max_tokens > 0
 
 
@@ -471,7 +471,7 @@ def test_the_tokens_of_a_batch_follow_from_the_bytes_of_keys_and_values(
 def test_scoring_options_in_small_passes_changes_no_score(
     base: Base, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = home(base)
+    here = in_memory(base)
     prompts = here.generator.read([here.tokens.prompt(text, 160) for text in PROMPTS])
     prefixes = [here.tokens.ids(" so")] * 3
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:many]] for many in (2, 3, 1)]
@@ -485,7 +485,7 @@ def test_scoring_options_in_small_passes_changes_no_score(
 def test_fewer_options_of_long_prompts_are_scored_in_a_pass(
     name: str, every_base: dict[str, Base], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = home(every_base[name])
+    here = in_memory(every_base[name])
     prompts: Any = here.generator.read([here.tokens.prompt(text, 160) for text in PROMPTS])
     choices = [[here.tokens.choice(f" {town}") for town in TOWNS[:2]]] * 3
     sizes: list[int] = []
@@ -591,7 +591,7 @@ def test_groups_are_all_rows_in_order_and_as_many_as_fit(lengths: list[int], mos
 
 def test_attention_of_one_token_gives_the_texts_of_torchs_own(every_base: dict[str, Base]) -> None:
     base = every_base["decoder"]
-    here = home(base)
+    here = in_memory(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
     ours = here.generator.read(ids).generate(Sampling(12))
     assert here.generator.model.config._attn_implementation == "kard_one_token"
@@ -600,7 +600,7 @@ def test_attention_of_one_token_gives_the_texts_of_torchs_own(every_base: dict[s
 
 
 def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = home(base)
+    here = in_memory(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
     free = here.generator.read(ids).generate(Sampling(10))
     # Call the first row's third token the end: each row must now stop at its first one, and change nothing else.
@@ -613,7 +613,7 @@ def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch
 
 
 def test_choices_are_scored_by_all_their_tokens(base: Base) -> None:
-    here = home(base)
+    here = in_memory(base)
     tokens, generator = here.tokens, here.generator
     choices = [[tokens.choice(f" {town}") for town in TOWNS], [tokens.choice(" x"), tokens.choice(" yes it is")]]
     prompts = [tokens.prompt(text, 160) for text in PROMPTS[1:]]
@@ -945,7 +945,7 @@ def test_a_changed_adapter_or_base_is_refused(
     base = every_base["decoder"]
     made = train(taught, task, base, tmp_path)
     monkeypatch.setattr("kard.models.bases.resolve", always(replace(base, sha256="other")))
-    with pytest.raises(NoBase, match="have changed since student"):
+    with pytest.raises(NoBase, match="other weights than student"):
         load_student(taught, made, tmp_path)
     with (tmp_path / made / WEIGHTS).open("ab") as stream:
         stream.write(b"x")
@@ -1136,7 +1136,7 @@ def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[s
 
 
 def test_an_encoder_decoder_has_its_own_generator(every_base: dict[str, Base]) -> None:
-    assert isinstance(home(every_base["encoder-decoder"]).generator, EncoderDecoder)
+    assert isinstance(in_memory(every_base["encoder-decoder"]).generator, EncoderDecoder)
 
 
 def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Database) -> None:
@@ -1175,7 +1175,7 @@ def write_random_adapter(base: Base, folder: Path, seed: int, **lora: Any) -> Pa
 
 def several(base: Base, folder: Path, **lora: Any) -> tuple[LoadedBase, list[Student]]:
     """Return four students of one base: three adapters of different ranks, and the base alone."""
-    here = home(base)
+    here = in_memory(base)
     paths = [write_random_adapter(base, folder / str(seed), seed, **lora) for seed in range(3)]
     return here, [Student(here, path, SETTINGS, name=str(path)) for path in (*paths, None)]
 
@@ -1251,7 +1251,7 @@ def test_few_requests_to_each_of_several_students_share_a_batch(
     every_base: dict[str, Base], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, students = several(every_base["decoder"], tmp_path)
-    monkeypatch.setattr("kard.student.generation.engine.GRACE", 0.5)
+    monkeypatch.setattr("kard.student.generation.engine.GRACE_SECONDS", 0.5)
     sizes: list[int] = []
 
     def noted(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
@@ -1276,7 +1276,7 @@ def test_few_requests_to_each_of_several_students_share_a_batch(
 
 
 def test_a_batch_is_of_one_student_with_many_rows_or_of_those_with_few(every_base: dict[str, Base]) -> None:
-    here = home(every_base["decoder"])
+    here = in_memory(every_base["decoder"])
     many, few, other = (Student(here, None, SETTINGS, name=name) for name in ("many", "few", "other"))
 
     def jobs(*students: Student) -> list[Any]:

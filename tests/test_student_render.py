@@ -1,4 +1,4 @@
-"""The student's text: one form for training and answering, read back as it was written."""
+"""The student's form: what is rendered is parsed back, for training and for answering."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_method_leaves_out_what_it_does_not_use(method: Method) -> None:
 
 @given(passages=lists, question=texts, options=lists, rationale=texts, answer=texts)
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
-def test_what_is_written_is_read_back(
+def test_parsing_a_target_gives_its_outputs(
     method: Method, passages: list[str], question: str, options: list[str], rationale: str, answer: str
 ) -> None:
     signature = signature_for(ANSWER, method)
@@ -78,9 +78,7 @@ def test_what_is_written_is_read_back(
 
 
 @given(passages=lists, question=texts, options=lists)
-def test_a_prompt_holds_its_passages_in_lines_of_their_own(
-    passages: list[str], question: str, options: list[str]
-) -> None:
+def test_each_passage_of_a_prompt_has_its_own_line(passages: list[str], question: str, options: list[str]) -> None:
     prompt = render_prompt(ANSWER, {"passages": passages, "question": question, "options": options})
     lines = prompt.split("\n")
     first = 2 if options else 1
@@ -97,7 +95,7 @@ def test_a_prompt_holds_its_passages_in_lines_of_their_own(
         assert asked == (f"{example}\n\n{parts[0]}", *parts[1:])
 
 
-def test_an_answer_is_found_where_the_tokenizer_lost_the_line_breaks() -> None:
+def test_an_answer_is_parsed_without_line_breaks() -> None:
     assert parse_outputs(ANSWER, "The Answer: of old was wrong. Answer: a bay") == {
         "rationale": "The Answer: of old was wrong.",
         "answer": "a bay",
@@ -105,13 +103,13 @@ def test_an_answer_is_found_where_the_tokenizer_lost_the_line_breaks() -> None:
     assert parse_outputs(ANSWER, "no cue at all") == {"rationale": "no cue at all", "answer": ""}
 
 
-def test_a_cut_text_goes_on_before_its_answer() -> None:
+def test_a_forced_answer_replaces_a_cut_one() -> None:
     assert before_answer(" It is salt. \nAnswer: a s") == " It is salt."
     assert before_answer(" It is salt.") == " It is salt."
 
 
 class Replies:
-    """An engine with one reply a call; `scores_choices` as the test wants it."""
+    """An engine with a list of replies, one for each call."""
 
     def __init__(self, *replies: tuple[str, dict[str, Any] | None], scores_choices: bool) -> None:
         self.replies, self.requests = list(replies), list[Request]()
@@ -140,7 +138,7 @@ def ask(engine: Replies, method: str = "kard", **settings: Any) -> dspy.Predicti
     return made
 
 
-def test_another_lm_is_sent_the_prompt_alone_and_its_text_is_read() -> None:
+def test_any_other_lm_receives_the_prompt_alone_and_its_text_is_parsed() -> None:
     engine = Replies((" It has no outlet.\nAnswer: an inland sea", None), scores_choices=False)
     made = ask(engine)
     (request,) = engine.requests
@@ -150,7 +148,7 @@ def test_another_lm_is_sent_the_prompt_alone_and_its_text_is_read() -> None:
     assert (made.forced, made.prompt_tokens, made.completion_tokens, made.milliseconds) == (False, 7, 3, 0.0)
 
 
-def test_an_engine_that_scores_choices_is_told_the_options_and_believed() -> None:
+def test_an_engine_that_scores_choices_receives_the_options_and_decides() -> None:
     data = {"forced": True, "letter": "C", "milliseconds": 12.5}
     engine = Replies((" It flows\nAnswer: a bay", data), scores_choices=True)
     made = ask(engine)
@@ -159,7 +157,7 @@ def test_an_engine_that_scores_choices_is_told_the_options_and_believed() -> Non
     assert made.text == " It flows\nAnswer: a bay"
 
 
-def test_an_answer_alone_is_read_with_the_cue_of_its_prompt() -> None:
+def test_an_answer_without_rationale_is_parsed_with_the_cue_of_its_prompt() -> None:
     made = ask(Replies((" a salt lake", None), scores_choices=False), method="ft")
     assert (made.text, made.answer, made.letter) == ("Answer: a salt lake", "a salt lake", "B")
 

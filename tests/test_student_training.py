@@ -1,4 +1,4 @@
-"""Training that is cut off, shared among processes, measured on held-out questions: it ends where it should."""
+"""Training that is killed, shared by processes, or measured on held-out questions ends with the right weights."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Weights = dict[str, Tensor]
 
 
 def fitted(config: StudentTraining = SETTINGS, **more: Any) -> tuple[Weights, training.Trained, int]:
-    """What is trained, after training on seven examples, what was reached, and how many examples were shown."""
+    """Train on seven examples; return the trained weights, the result, and the number of examples shown."""
     shown: list[int] = []
     with torch.random.fork_rng():
         model = made["tiny"]()
@@ -91,7 +91,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("kind", ["adapter", "weights", "float16"])
 @pytest.mark.parametrize("measured", [False, True], ids=["plain", "held-out"])
-def test_training_that_is_killed_five_times_ends_like_one_that_was_not(
+def test_a_training_killed_five_times_ends_like_an_unbroken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool, kind: str
 ) -> None:
     config = replace(SETTINGS, epochs=5, patience=5, full=kind == "weights")
@@ -148,7 +148,7 @@ def test_settings_that_cannot_be_trained_are_refused() -> None:
     assert not {"recompute", "pass_tokens"} & set(StudentTraining().values())  # they change rounding alone
 
 
-def test_a_checkpoint_says_when_it_is_due(tmp_path: Path) -> None:
+def test_a_checkpoint_is_due_after_its_seconds(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path / "c", every=0.0).due()
     assert not Checkpoint(tmp_path / "c", every=60.0).due()
     assert not Checkpoint(None, every=0.0).due()
@@ -214,7 +214,7 @@ devices.wait()
         assert tokens == reached.tokens
 
 
-def test_training_ends_when_held_out_questions_get_worse_and_the_best_epoch_stays() -> None:
+def test_training_ends_when_the_held_out_loss_rises_and_keeps_the_best_epoch() -> None:
     config = replace(SETTINGS, lora=Lora(rank=2, alpha=4), epochs=12, peak_lr=0.1, patience=1)
     held_out = [Example(50 + i, e.prompt, [9, 8, 1]) for i, e in enumerate(made["examples"](3))]
     best, reached, shown = fitted(config, held_out=held_out)
@@ -226,7 +226,7 @@ def test_training_ends_when_held_out_questions_get_worse_and_the_best_epoch_stay
 
 
 def measured(weights: Weights, examples: list[Example]) -> float:
-    """Mean loss of an adapter over the examples' target tokens."""
+    """Return the mean loss of an adapter over the examples' target tokens."""
     model = made["tiny"]()
     loss = loss_for(model, 2, 0, decoder=True)
     student = adapt_language_model(model, Lora(rank=2, alpha=4), spec="x", layers=range(2, 4), decoder=True).eval()
@@ -245,7 +245,7 @@ def test_held_out_questions_are_never_trained_on() -> None:
     assert training.hold_out([examples], questions, SETTINGS) == ([examples], [])
 
 
-def test_recomputing_states_changes_no_gradient() -> None:
+def test_recomputing_activations_changes_no_gradient() -> None:
     plain = replace(SETTINGS, lora=Lora(rank=2, alpha=4))
     assert same(fitted(plain)[0], fitted(replace(plain, recompute=True))[0], tolerance=1e-5)
 
@@ -276,7 +276,7 @@ def test_a_merged_adapter_gives_the_logits_it_was_trained_with(
 
 
 @pytest.mark.parametrize("build", ["tiny", "turned"])
-def test_weights_of_an_upper_half_learn_as_they_do_through_the_whole_model(build: str) -> None:
+def test_weights_of_an_upper_half_get_the_gradients_of_the_whole_model(build: str) -> None:
     upper = range(2, 4) if build == "tiny" else None
     grads: list[Weights] = []
     losses: list[float] = []
@@ -297,7 +297,7 @@ def test_weights_of_an_upper_half_learn_as_they_do_through_the_whole_model(build
         assert set(grads[0]) == {name for name, _ in model.named_parameters()}
 
 
-def test_weights_and_low_rank_weights_take_turns_on_one_model(tmp_path: Path) -> None:
+def test_one_model_switches_between_whole_weights_and_an_adapter(tmp_path: Path) -> None:
     ids = torch.arange(12).view(2, 6)
     told: dict[str, Tensor] = {}
     for name in ("weights", "adapter"):
@@ -338,7 +338,7 @@ def test_named_layers_alone_get_an_adapter_and_a_wrong_name_is_refused() -> None
     ("native", "decoder", "wanted"),
     [(True, True, "bfloat16"), (True, False, "bfloat16"), (False, True, "float16"), (False, False, "float32")],
 )
-def test_the_precision_is_what_an_accelerator_multiplies(
+def test_the_precision_is_one_that_the_accelerator_computes_natively(
     native: bool, decoder: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def there() -> bool:
@@ -359,7 +359,7 @@ def test_a_process_without_a_share_of_a_float16_batch_steps_with_the_others() ->
     weights = trainable(adapt_language_model(model, Lora(rank=2), spec="x", layers=range(2, 4), decoder=True))
 
     class Another:
-        """A process whose share is empty: the gradients are those of the others."""
+        """A process with an empty share: its gradients are those of the others."""
 
         def share(self, batch: Any) -> Any:
             return batch[:0]
@@ -377,7 +377,7 @@ def test_a_process_without_a_share_of_a_float16_batch_steps_with_the_others() ->
     assert not any(torch.equal(old, new) for old, new in zip(before, weights, strict=True))
 
 
-def test_gradients_that_are_no_numbers_in_float16_end_training_in_a_line() -> None:
+def test_gradients_that_are_not_finite_in_float16_end_training_with_an_error() -> None:
     def nothing(batch: Any) -> Tensor:
         return sum((w.sum() for w in weights), torch.zeros(())) * torch.inf
 
@@ -394,7 +394,7 @@ def test_gradients_that_are_no_numbers_in_float16_end_training_in_a_line() -> No
         stepper.step(made["examples"](), seed=0)
 
 
-def test_a_held_out_loss_that_is_no_number_ends_training_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_out_loss_that_is_not_finite_ends_training_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> float:
         return float("nan")
 

@@ -169,11 +169,7 @@ def _record(
                 "reranker_score": ranked.score,
                 "bm25_rank": ranked.hit.rank,
                 "bm25": ranked.hit.bm25,
-                "id": ranked.hit.passage.id,
-                "document": ranked.hit.passage.document,
-                "part": ranked.hit.passage.part,
-                "title": ranked.hit.passage.title,
-                "text": ranked.hit.passage.text,
+                **asdict(ranked.hit.passage),
             }
             for ranked in reply.hits
         ],

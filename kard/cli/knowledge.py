@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,11 +112,7 @@ def _record(hit: Hit) -> dict[str, object]:
         "rank": hit.rank,
         "bm25": None if isnan(hit.bm25) else hit.bm25,
         **({} if hit.score is None else {"score": hit.score}),
-        "id": hit.passage.id,
-        "document": hit.passage.document,
-        "part": hit.passage.part,
-        "title": hit.passage.title,
-        "text": hit.passage.text,
+        **asdict(hit.passage),
     }
 
 

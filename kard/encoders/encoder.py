@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from kard.encoders.vectors import TITLE_AND_TEXT, Vector, VectorSpec
 from kard.errors import NoBase
-from kard.models.hardware import device, dtype, keep_memory, no_progress_bars
+from kard.models.hardware import device, dtype, keep_memory
+from kard.models.weights import no_progress_bars
 from kard.records import Passage
 
 if TYPE_CHECKING:

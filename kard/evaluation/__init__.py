@@ -1,6 +1,6 @@
 """Let students answer questions under conditions, then say how good the answers are and why they are wrong.
 
-A condition is one column of an experiment: a student, the retriever that it reads from, k, and the decoding. All
+A condition is one line of the report: a student, the retriever that it reads from, k, and the decoding. All
 students and retrievers are compared on the same questions.
 
 How a question travels:
@@ -35,7 +35,7 @@ Modules that judge answers, in reading order:
     export              graded answers and hits as files, and the tables that those files give
     page/               the report as one HTML file
 
-Answers exist once per condition and question: what is answered is never asked again, and answering goes on where it
+Each question is answered once per condition and never asked again: answering goes on where it
 was interrupted. Reports, comparisons and verdicts are computed from the rows each time and never stored. They say
 "not distinguishable" or "undetermined" where the rows do not decide.
 """

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kard.errors import NoBase
+from kard.models.weights import no_progress_bars
 
 if TYPE_CHECKING:
     from kard.models.bases import Base
@@ -74,20 +74,6 @@ def keep_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, _TOP_PAD)
-
-
-@contextmanager
-def no_progress_bars() -> Generator[None]:
-    """Hide transformers' progress bars inside the block."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def load_base(base: Base, precision: str = "auto") -> Any:

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from kard.errors import NoBase
 from kard.files import PART, atomic
-from kard.models.weights import kind_of, weight_files
+from kard.models.weights import kind_of, no_progress_bars, weight_files
 from kard.records import digest
 
 Download = Callable[[str, Path], Path]
@@ -166,8 +166,6 @@ def gguf_to_folder(gguf: Path, into: Path) -> None:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from kard.models.hardware import no_progress_bars
 
     # The GGUF reader draws a progress bar of its own on any stderr, terminal or not.
     with no_progress_bars(), nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -133,3 +135,17 @@ def kind_of(folder: Path) -> Kind:
     if name.endswith(("ForCausalLM", "LMHeadModel")):
         return "decoder"
     return "encoder" if family in ENCODERS or name.endswith("ForMaskedLM") else "decoder"
+
+
+@contextmanager
+def no_progress_bars() -> Generator[None]:
+    """Hide transformers' progress bars inside the block."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -196,7 +196,7 @@ class Plan:
         return State("answers", len(evaluated_ids(run)) * len(self.pairs) - left, left)
 
     def _answer_all(self, run: Run) -> int:
-        from kard.student.generation.batch import FEW
+        from kard.student.generation.batch import MAX_SHARED_ROWS
         from kard.student.generation.student import load_student
 
         added, resident = 0, ""
@@ -207,10 +207,14 @@ class Plan:
             if not (left := self._left(condition)):
                 continue
             # The base stays in memory from one student to the next, and leaves it before another one comes.
-            if left > FEW or ref.base != resident or any(condition.student_id == c.student_id for _, c in waiting):
+            if (
+                left > MAX_SHARED_ROWS
+                or ref.base != resident
+                or any(condition.student_id == c.student_id for _, c in waiting)
+            ):
                 added, waiting, resident = added + self._answer(waiting), [], ref.base
             waiting.append((load_student(run.db, condition.student_id, run.adapters), condition))
-            if left > FEW:
+            if left > MAX_SHARED_ROWS:
                 added, waiting = added + self._answer(waiting), []
         return added + self._answer(waiting)
 

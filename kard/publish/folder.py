@@ -13,6 +13,7 @@ from kard.files import output
 from kard.models import bases
 from kard.models.adapters import CONFIG, WEIGHTS, AdapterSwitcher
 from kard.models.sources import HUB_ID
+from kard.models.weights import no_progress_bars
 from kard.publish.card import Card, render_card
 
 if TYPE_CHECKING:
@@ -49,16 +50,10 @@ def copy_adapter(part: Path, source: Path, spec: str) -> None:
 def write_merged(part: Path, model: Any, base: Base, source: Path) -> None:
     """Write the model with the trained weights merged in, and the base's tokenizer, for `from_pretrained`."""
     from transformers import AutoTokenizer
-    from transformers.utils import logging
 
     AdapterSwitcher(model).activate(source)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
+    with no_progress_bars():
         model.save_pretrained(part)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     AutoTokenizer.from_pretrained(base.folder).save_pretrained(part)
     (part / "chat_template.jinja").unlink(missing_ok=True)  # the base's; a student reads no chat
     file = part / "tokenizer_config.json"

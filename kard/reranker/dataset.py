@@ -22,7 +22,7 @@ from sqlite_utils import Database
 from kard.config import SILVER_DEPTH, Retrieval
 from kard.db import rows, sql
 from kard.encoders.encoder import Encoder, encode_passages, passage_text
-from kard.encoders.vectors import VectorSpec, open_encodings
+from kard.encoders.vectors import open_encodings
 from kard.errors import Missing
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
@@ -98,7 +98,7 @@ def read_dataset(
             if len(candidates) > 1:  # one candidate alone teaches nothing
                 rationales.append(_candidates(candidates, numbers))
             # Four decimals: the last bits of a sum of floats differ between machines.
-            lines = "".join(f"{i}\t{score:.4f}\t{own}\t{rank}\n" for i, score, own, rank in candidates)
+            lines = "".join(f"{i}\t{bm25:.4f}\t{listed}\t{rank}\n" for i, bm25, listed, rank in candidates)
             data.update(f"{key}\0{text}\0{rationale}\0{lines}".encode())
         if rationales:
             gold = frozenset(numbers[i] for i in evidence.get(key, ()) if i in numbers)
@@ -180,7 +180,7 @@ def stored_vectors(
         return [*read_passages(db, ids[:900]).values(), *read_passages(db, ids[900:]).values()]
 
     def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
-        spec = VectorSpec.of(encoder, base=base.spec, base_sha256=base.sha256)
+        spec = encoder.vector_spec(base=base.spec, base_sha256=base.sha256)
         encodings = open_encodings(knowledge, spec)
         ids = [dataset.ids[i] for i in numbers]
         encodings.fill(ids, read, lambda passages: encode_passages(encoder, passages, spec), progress=progress)

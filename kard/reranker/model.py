@@ -43,7 +43,6 @@ class Reranker:
         self,
         model: RerankerModel,
         scorer: Scorer = "pooled",
-        cache: VectorCache | None = None,
         *,
         passages: Callable[[], Encoder] | None = None,
     ) -> None:
@@ -52,8 +51,8 @@ class Reranker:
         self.model = model  # of questions, and of passages unless those have an encoder of their own
         self._load_passage_encoder = passages
         self.scorer: Scorer = scorer
-        self.cache = VectorCache() if cache is None else cache
-        self.fast = False  # vectors in bfloat16 where the machine multiplies it: half the time, 2e-3 of a cosine
+        self.cache = VectorCache()
+        self.fast = False  # vectors in bfloat16 where the hardware multiplies it: half the time, 2e-3 of a cosine
 
     @property
     def encoder(self) -> Encoder:

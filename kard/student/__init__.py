@@ -14,14 +14,14 @@ How a training question becomes weights:
 
 How a question becomes an answer:
 
-    request     the task's DSPy program renders the same form, one request a sample    prompt.StudentAdapter
+    request     the task's DSPy program renders the same form, one request per sample  prompt.StudentAdapter
     row         waits in the queue of its base until a batch is full                   generation.engine.EngineLM
     batch       rows of one adapter, or of several in one pass                         generation.batch
     text        prompts are read, then continued token by token                        generation.decoder
-    answer      the option that the text names, else the likeliest one, appended       generation.batch
+    answer      the option read from the text; if none, the likeliest is added         generation.batch
     outputs     rationale and answer as the signature's fields                         prompt.StudentAdapter
 
-Modules in reading order, each below those that import it:
+Modules in reading order, each after those that it imports:
 
     prompt          fields of a signature to prompt and target, and a text back to fields; the DSPy adapter
     tokens          text to token ids; lists of ids to padded batches

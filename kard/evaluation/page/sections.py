@@ -15,7 +15,7 @@ from kard.evaluation.page import figures
 from kard.evaluation.page.figures import Curve, Plot, Point, series_name
 from kard.evaluation.page.text import PageTable, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.rationale_quality import RationaleQuality, measure_rationales, read_rationales
-from kard.evaluation.report import BASELINES, ReportRow, TeacherCosts, cost_table
+from kard.evaluation.report import ReportRow, TeacherCosts, cost_table
 from kard.evaluation.retriever_metrics import retriever_names
 from kard.metrics.intervals import wilson
 
@@ -37,7 +37,7 @@ class Section:
 
 
 def points_of(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: TeacherCosts) -> list[Point]:
-    """Return one point a condition, in the order of the accuracy table, without the baselines.
+    """Return one point per condition, in the order of the accuracy table, without the baselines.
 
     `tokens` holds the teacher's tokens in the fields for dollars.
     """
@@ -53,7 +53,7 @@ def points_of(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: Teacher
             tokens.price(line),
         )
         for line in lines
-        if line.method not in BASELINES
+        if not line.baseline
     ]
 
 
@@ -82,12 +82,13 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
         header[2:2] = ["over seeds"]
     body: list[list[object]] = []
     for line in lines:
-        baseline = line.method in BASELINES
-        name = line.method if baseline else f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
-        cells = [percent(s.value) if baseline else with_interval(s) for s in (line.shares[kind] for kind in kinds)]
+        name = f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
+        cells = [with_interval(line.shares[kind]) for kind in kinds]
+        if line.baseline:
+            name, cells = line.method, [percent(line.shares[kind].value) for kind in kinds]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
-        body.append([name, *cells, "" if baseline else line.unread])
+        body.append([name, *cells, "" if line.baseline else line.unread])
     return Section(
         "accuracy",
         "Accuracy",

@@ -33,7 +33,7 @@ from kard.student.generation.student import Row
 from kard.student.prompt import ANSWER, before_answer, with_answer_cue
 from kard.student.tokens import grouped
 
-FEW = 16  # rows of one student up to which they share passes with those of other students
+MAX_SHARED_ROWS = 16  # of one student; with more rows it gets passes of its own
 MAX_ADAPTERS = 8  # in one pass: each adds 4% to its products (rank 16 in SmolLM2-135M)
 
 
@@ -49,7 +49,7 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     indices: dict[Path | None, list[int]] = {}
     for i, row in enumerate(rows):
         indices.setdefault(row.student.adapter, []).append(i)
-    small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= FEW]
+    small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= MAX_SHARED_ROWS]
     shareable = _shareable(small) if len(indices) > 1 else {}
     base = rows[0].student.base
     samples: dict[int, Sample] = {}
@@ -73,8 +73,8 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
 
 def _shareable(adapters: Sequence[Path | None]) -> dict[Path | None, LowRank | None]:
     """Return the adapters that can be added to a layer's output: no whole weights, and no DoRA, which is no sum."""
-    read = {adapter: LowRank.read(adapter) if adapter else None for adapter in adapters if not is_whole(adapter)}
-    return {adapter: low_rank for adapter, low_rank in read.items() if low_rank is None or not low_rank.merged_only}
+    low_rank = {a: LowRank.read(a) if a else None for a in adapters if not is_whole(a)}
+    return {a: matrices for a, matrices in low_rank.items() if matrices is None or not matrices.merged_only}
 
 
 def generate_batches(

@@ -18,12 +18,12 @@ from dspy.lm15 import InvalidRequestError, Message, Request, Response, TextPart,
 
 from kard.config import Decoding
 from kard.records import Sample, digest
-from kard.student.generation.batch import FEW, generate_rows
+from kard.student.generation.batch import MAX_SHARED_ROWS, generate_rows
 from kard.student.generation.student import LoadedBase, Row, Student
 from kard.student.prompt import CHOICES, FORCED, LETTER, MILLISECONDS
 
-GRACE = 0.02  # seconds without a new request after which a batch that is not full starts
-IDLE = 5.0  # seconds without any request after which the generating thread ends; the next request starts another
+GRACE_SECONDS = 0.02  # without a new request; then a batch starts that is not full
+IDLE_SECONDS = 5.0  # without any request; then the generating thread ends, and the next request starts another
 
 
 class StudentEngine:
@@ -70,12 +70,6 @@ class StudentEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> StudentEngine:
         return self
 
-    def __enter__(self) -> StudentEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _decoding(self, request: Request) -> Decoding:
         config, decoding = request.config, self.decoding
         if config.max_tokens is not None:
@@ -112,16 +106,16 @@ class EngineLM(dspy.LM):
 
     def __init__(self, student: Student, decoding: Decoding) -> None:
         engine = StudentEngine(student, decoding)
-        drawn: dict[str, Any] = {}
+        sampling: dict[str, Any] = {}
         if decoding.samples > 1:
-            drawn = {"n": decoding.samples, "temperature": decoding.temperature}
+            sampling = {"n": decoding.samples, "temperature": decoding.temperature}
         super().__init__(
             student.name,
             engine=engine,
             async_engine=AsyncStudentEngine(engine),
             cache=False,
             num_retries=0,
-            **drawn,
+            **sampling,
         )
 
     def close(self) -> None:
@@ -209,7 +203,7 @@ class Queue:
             self._served += 1
             self._changed.notify_all()  # the queue's own thread ends after its batch
         try:
-            yield partial(self._answer_batch, GRACE)
+            yield partial(self._answer_batch, GRACE_SECONDS)
         finally:
             with self._changed:
                 self._served -= 1
@@ -222,7 +216,7 @@ class Queue:
             self._worker.start()
 
     def _work(self) -> None:
-        while self._answer_batch(IDLE):
+        while self._answer_batch(IDLE_SECONDS):
             pass
 
     def _answer_batch(self, patience: float) -> bool:
@@ -264,7 +258,7 @@ class Queue:
                 waiting = 0
                 while waiting < len(self._jobs) < self._jobs[0].decoding.batch:
                     waiting = len(self._jobs)
-                    self._changed.wait(GRACE)
+                    self._changed.wait(GRACE_SECONDS)
                 if self._jobs:  # else their askers closed meanwhile
                     break
             jobs = next_batch(self._jobs)
@@ -278,10 +272,10 @@ def next_batch(jobs: Sequence[Job]) -> list[Job]:
     alike = [job for job in jobs if job.decoding == jobs[0].decoding]
     size = jobs[0].decoding.batch
     of_first = [job for job in alike if job.row.student is jobs[0].row.student]
-    if len(of_first) > FEW:
+    if len(of_first) > MAX_SHARED_ROWS:
         return of_first[:size]
     counts = Counter(id(job.row.student) for job in alike)
-    return [job for job in alike if counts[id(job.row.student)] <= FEW][:size]
+    return [job for job in alike if counts[id(job.row.student)] <= MAX_SHARED_ROWS][:size]
 
 
 _queues: WeakKeyDictionary[LoadedBase, Queue] = WeakKeyDictionary()

@@ -84,9 +84,9 @@ def next_tokens(logits: Tensor, sampling: Sampling, generators: Sequence[torch.G
     shares = (values / sampling.temperature).softmax(-1)
     before = shares.cumsum(-1) - shares
     cumulative = shares.masked_fill(before >= sampling.top_p, 0.0).cumsum(-1)  # the first token always stays
-    drawn = torch.cat([torch.rand(1, generator=generator) for generator in generators]).to(cumulative.device)
-    place = (cumulative < drawn[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
-    return order.gather(-1, place)[:, 0]
+    uniform = torch.cat([torch.rand(1, generator=generator) for generator in generators]).to(cumulative.device)
+    rank = (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
+    return order.gather(-1, rank)[:, 0]
 
 
 def score_in_passes(

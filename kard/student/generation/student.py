@@ -136,7 +136,7 @@ def load_student(db: Database, student_id: str, adapters: Path) -> Student:
     base = bases.resolve(row["base"])
     if base.sha256 != row["base_sha256"]:
         raise NoBase(
-            f"the weights of {row['base']} have changed since student {student_id} was trained; "
+            f"{row['base']} now has other weights than student {student_id} was trained on; "
             f"train it again with: kard train student {row['task']}"
         )
     if adapter is None:
