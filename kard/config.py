@@ -37,6 +37,10 @@ class Settings:
         return digest(canonical(self.values()))
 
 
+QueryForm = Literal["question", "question+options", "options"]
+RationaleForm = Literal["rationale", "question+rationale"]
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieval(Settings):
     """How passages are found (sections 3.2 and 3.3)."""
@@ -44,7 +48,12 @@ class Retrieval(Settings):
     kappa: int = 100  # passages per question that BM25 finds and the reranker orders
     k: int = 3  # passages per question that the student reads
     depth: int = 32  # passages per query when grounding: the rationale's first ones and the question's first ones
+    query: QueryForm = "question"  # what is searched with; `options`: a query an option, best score of each passage
+    rationale_query: RationaleForm = "rationale"  # what a rationale is grounded with; or the question before it
     max_df: float = 0.05  # share of passages; query terms that occur in more of them are dropped
+    # Dropping them costs .072 nDCG@10 by question among 38,119 passages (SciQ) and .018 among 44,048 (QASC); among
+    # 306,549 (Wikipedia) it gains .005 and is four times faster (benchmarks/query_forms.py).
+    max_df_from: int = 100_000  # passages; smaller knowledge bases keep every query term
     encoder: str = ""  # base for dense search; `reranker`: the trained one; '': the task's encoder, untrained
 
     def __post_init__(self) -> None:
@@ -52,6 +61,19 @@ class Retrieval(Settings):
         require(1 <= self.k <= self.kappa, f"k must be between 1 and kappa={self.kappa}, not {self.k}")
         require(self.depth >= 1, f"depth must be at least 1, not {self.depth}")
         require(0 < self.max_df <= 1, f"max_df must be in (0, 1], not {self.max_df}")
+        require(self.max_df_from >= 0, f"max_df_from must not be negative, not {self.max_df_from}")
+        for name, choices in (("query", get_args(QueryForm)), ("rationale_query", get_args(RationaleForm))):
+            value = getattr(self, name)
+            require(value in choices, f"{name} must be one of {', '.join(choices)}, not {value}")
+
+    def max_df_among(self, passages: int) -> float:
+        """Return the share of passages above which terms are dropped in a knowledge base of this size."""
+        return self.max_df if passages >= self.max_df_from else 1.0
+
+    @property
+    def forms(self) -> dict[str, str]:
+        """Return the parameters :form and :rationale_form of a named query."""
+        return {"form": self.query, "rationale_form": self.rationale_query}
 
 
 Accept = Literal["own", "verified", "both"]

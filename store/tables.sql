@@ -74,8 +74,12 @@ create table retrievals (           -- BM25 searches: with a question, or with a
     depth integer not null,         -- passages that the query asked for
     milliseconds real not null,
     created text not null,
+    form text not null default 'question', -- form of the question's query, by the setting retrieval.query
+    rationale_form text not null default 'rationale', -- form of a rationale's query, by retrieval.rationale_query
     check ((query = 'rationale') = (rationale_id is not null))
 );
+-- One search of a question or rationale on an index: another form replaces it, as a deeper one does, so that nothing
+-- that is counted over searches mixes two forms of one question.
 create unique index retrievals_by_question on retrievals (index_id, question_id) where rationale_id is null;
 create unique index retrievals_by_rationale on retrievals (index_id, rationale_id)
     where rationale_id is not null;
@@ -186,6 +190,7 @@ create table evaluations (          -- conditions: a student, a source of passag
     retriever_id text references retrievers (id) on delete cascade,
     k integer not null,
     kappa integer,
+    form text not null default 'question', -- of the query that found the passages; 'none' where nothing is read
     decoding text not null,         -- JSON; see settings.md
     hash text not null unique,      -- of everything that decides the answers
     created text not null

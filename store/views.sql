@@ -172,7 +172,8 @@ join passages p on p.id = h.passage_id;
 -- What rerankers are trained on: a question, a candidate passage and BM25(rationale, candidate).
 create view reranker_pairs as
 select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id, x.index_id,
-       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale, a.accept
+       h.passage_id, h.bm25, h.rank, h.question_rank, h.rank <= x.depth as from_rationale, a.accept,
+       x.form, x.rationale_form
 from questions q
 join rationales r on r.question_id = q.id
 join accepted_rationales a on a.rationale_id = r.id

@@ -29,6 +29,7 @@ from kard.models import bases
 from kard.models.bases import Base
 from kard.pipeline.run import Run, RunOptions
 from kard.pipeline.steps import needed, run_step
+from kard.questions import query_of
 from kard.records import Document, Passage, Question
 from kard.retrieval import dense, live
 from kard.retrieval.dense import DenseSearch, encoder_of_base, nearest_rows
@@ -358,3 +359,32 @@ def test_a_large_base_is_encoded_when_that_is_asked_for(
     assert search("encodings", "drop", "nosuch").exit_code == 1
     assert search("encodings", "drop", listed["id"]).output.startswith(f"dropped {listed['id']}")
     assert json.loads(search("encodings", "--json").output) == []
+
+
+def test_orders_by_vectors_are_kept_for_each_form_of_the_query(work: Run) -> None:
+    from kard.pipeline.dense import DENSE, HYBRID
+    from kard.pipeline.retrieve import RETRIEVE
+
+    def of(form: Any) -> Run:
+        settings = work.options.settings
+        retrieval = replace(settings.retrieval, query=form)
+        return replace(work, options=replace(work.options, settings=replace(settings, retrieval=retrieval)))
+
+    retrievers: set[str | None] = set()
+    for form in ("question", "options"):
+        run = of(form)
+        assert [run_step(run, step) for step in (RETRIEVE, DENSE, HYBRID)] == [10, 10, 10]
+        retrievers.update(run.resolved.retrievers[kind] for kind in ("dense", "hybrid"))
+    assert len(retrievers - {None}) == 4
+    assert DENSE.state(of("question")).missing == HYBRID.state(of("question")).missing == 0
+
+
+def test_several_texts_give_each_passage_the_best_product_of_any(kb: KnowledgeBase) -> None:
+    search, _ = searcher(kb)
+    search.fill()
+    query = query_of("cat", ("fox", "gnu"), "options")
+    (nearest,) = search.search_queries([query], 40)
+    alone = [dict(search.search_ids([text], 40)[0]) for text in query.texts]
+    assert dict(nearest) == {i: max(scores[i] for scores in alone) for i in alone[0]}
+    assert [score for _, score in nearest] == sorted(dict(nearest).values(), reverse=True)
+    assert search.search_texts(query.texts, 40) == nearest

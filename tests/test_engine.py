@@ -108,7 +108,7 @@ def base(folders: dict[str, Path]) -> Base:
     return bases.resolve(str(folders["decoder"]))
 
 
-def retrieve(question: str) -> list[Passage]:
+def retrieve(question: str, options: Sequence[str]) -> list[Passage]:
     """Return what the program's code retrieves."""
     return [Passage.of("d", 0, "Found", f"{question} It was found.")]
 

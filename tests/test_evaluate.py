@@ -653,3 +653,21 @@ def test_condition_settings_hold_everything_that_a_label_is_made_from(folder: Pa
     kard(folder, "evaluate", "--student", "ft", "--quiet")
     (run,) = rows(database(folder), "internal/condition_settings", task="gates", split="test")
     assert (run["method"], run["seed"], run["examples"]) == ("ft", 0, 4)
+
+
+def test_questions_of_equal_text_read_what_was_found_for_each(folder: Path, tmp_path: Path) -> None:
+    """Two questions ask the same of other options; with a query an option, each finds other passages."""
+    task = (folder / "gates.py").read_text("utf-8").replace("max_df=1.0", 'max_df=1.0, query="options"')
+    (folder / "gates.py").write_text(task, encoding="utf-8")
+    lines = ["id,split,question,options,answer", "a,dev,Which gate?,red;blue,A", "b,dev,Which gate?,white;black,A"]
+    (tmp_path / "twins.csv").write_text("\n".join(lines), encoding="utf-8")
+    kard(folder, "load", str(tmp_path / "twins.csv"))
+    words = ("--split", "dev", "--student", "kard/seed=0", "--retriever", "bm25", "-k", "2", "--quiet")
+    kard(folder, "evaluate", *words)
+    sql = (
+        "select q.key, group_concat(t.text) from predictions p join questions q on q.id = p.question_id"
+        " join json_each(p.passages) j join passages t on t.id = j.value group by q.key"
+    )
+    texts = dict(database(folder).execute(sql).fetchall())
+    assert all(colour in texts["a"] for colour in ("red", "blue"))
+    assert all(colour in texts["b"] for colour in ("white", "black"))

@@ -17,7 +17,7 @@ from kard.config import Retrieval
 from kard.errors import BadConfig
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.questions import QuestionSet
+from kard.questions import QuestionSet, query_of
 from kard.records import Document, Passage
 from kard.reranker.model import Reranker
 from kard.retrieval.fusion import (
@@ -153,9 +153,9 @@ def test_the_ndcg_of_a_fusion_is_the_weighted_mean_over_the_judges() -> None:
 
 
 def test_named_evidence_has_half_of_the_weight() -> None:
-    rationales = [frozenset("ab"), frozenset("c")]
-    assert RelevanceLabels.of("k", "t", rationales, frozenset()).weights == (0.5, 0.5)
-    with_evidence = RelevanceLabels.of("k", "t", rationales, frozenset("e"))
+    rationales, query = [frozenset("ab"), frozenset("c")], query_of("t", (), "question")
+    assert RelevanceLabels.of("k", query, rationales, frozenset()).weights == (0.5, 0.5)
+    with_evidence = RelevanceLabels.of("k", query, rationales, frozenset("e"))
     assert with_evidence.weights == (0.5, 0.25, 0.25)
     assert with_evidence.judges[0] == frozenset("e")
 
@@ -190,7 +190,7 @@ def test_a_fused_order_is_kept_with_the_reranker_and_goes_with_it(case: Any) -> 
     retriever = write_fusion(case.db, case.RERANKER, tuned, 1.0)
     assert write_fusion(case.db, case.RERANKER, tuned, 1.0) == retriever
     (settings, metrics) = case.db.execute("select settings, metrics from retrievers").fetchone()
-    assert json.loads(settings) == {"kind": "ranks", "unit": 1.0, "weight": 0.9}
+    assert json.loads(settings) == {"kind": "ranks", "query": "question", "unit": 1.0, "weight": 0.9}
     assert json.loads(metrics) == {"bm25": 0.5, "fused": 0.7, "held_out": 30, "second": 0.6}
 
     def missing(kappa: int) -> list[int]:
@@ -226,7 +226,8 @@ def test_the_fusion_is_chosen_on_what_bm25_finds_of_the_held_out_questions(case:
     index_documents(documents, tmp_path / "kb", source="s")
     kb = KnowledgeBase.open(tmp_path / "kb")
     golden = frozenset(p.id for p in kb.of_documents(["d7"]))
-    held_out = [RelevanceLabels.of(f"q{i}", f"a river t{i}", [golden], frozenset()) for i in range(12)]
+    queries = [query_of(f"a river t{i}", (), "question") for i in range(12)]
+    held_out = [RelevanceLabels.of(query.read, query, [golden], frozenset()) for query in queries]
     settings = Retrieval(kappa=12, k=1, max_df=1.0)
     tuned = choose_fusion(case.db, kb, cast("Reranker", Oracle("n7 ")), case.RERANKER, held_out, settings)
     assert tuned.questions == 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, cast
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kard import tasks
 from kard.answers.parsing import conclusion
 from kard.records import LETTERS, Passage, Question
+from kard.tasks import Retrieve
 
 READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # tasks that read files
 common: Any = import_module("kard.programs._common")
@@ -349,7 +350,7 @@ REPLY = "[[ ## rationale ## ]]\nCork is light.\n\n[[ ## answer ## ]]\nyes\n\n[[ 
 CORK = Passage.of("d1", 0, "Cork", "Cork is the bark of an oak.")
 
 
-def ask(signature: type[dspy.Signature], retrieve: Callable[[str], list[Passage]] | None) -> tuple[Any, str]:
+def ask(signature: type[dspy.Signature], retrieve: Retrieve | None) -> tuple[Any, str]:
     """Return the prediction and the text of its only request."""
     script = Script(REPLY)
     program = common.RetrieveThenAnswer(signature, retrieve)
@@ -360,14 +361,14 @@ def ask(signature: type[dspy.Signature], retrieve: Callable[[str], list[Passage]
 
 
 def test_the_program_reads_and_returns_the_retrieved_passages() -> None:
-    queries: list[str] = []
+    queries: list[tuple[str, Sequence[str]]] = []
 
-    def retrieve(question: str) -> list[Passage]:
-        queries.append(question)
+    def retrieve(question: str, options: Sequence[str]) -> list[Passage]:
+        queries.append((question, options))
         return [CORK]
 
     prediction, request = ask(common.Answer, retrieve)
-    assert queries == ["Does cork float?"]
+    assert queries == [("Does cork float?", ["yes", "no"])]
     assert "## passages ##" in request
     assert "Cork: Cork is the bark of an oak." in request
     assert (prediction.answer, prediction.rationale) == ("yes", "Cork is light.")

@@ -6,6 +6,7 @@ import doctest
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -95,7 +96,7 @@ def train_students(
 ) -> dict[str, str]:
     """Train students into a store; return their ids by method."""
 
-    def retrieve(question: str) -> list[Passage]:
+    def retrieve(question: str, options: Sequence[str]) -> list[Passage]:
         return [Passage.of("d", 0, "Air", f"{question} It is in the air.")]
 
     gases = ["helium", "nitrogen", "neon"]

@@ -84,7 +84,9 @@ def small(store: Database) -> Database:
         " values (1, 2, 't', 0, 'Iron rusts. So the answer is yes.', 'A', 1, 0.5, ?)",
         [STAMP],
     )
-    db.execute("insert into retrievals values (1, 'i', 2, null, 'question', 3, 1.0, ?)", [STAMP])
+    db.execute(
+        "insert into retrievals values (1, 'i', 2, null, 'question', 3, 1.0, ?, 'question', 'rationale')", [STAMP]
+    )
     db.conn.executemany("insert into hits values (1, ?, ?, 1.0, null)", [(1, "p3"), (2, "p1"), (3, "p2")])
     for student in ("one", "two"):
         db.execute(
@@ -230,7 +232,10 @@ def test_the_best_rank_of_a_needed_passage_is_the_counted_one(
     expected: set[tuple[int, str, int | None]] = set()
     for key, order in enumerate(orders, 1):
         question(db, key, "test", f"q {key}")
-        db.execute("insert into retrievals values (?, 'i', ?, null, 'question', 4, 1.0, '')", [key, key])
+        db.execute(
+            "insert into retrievals values (?, 'i', ?, null, 'question', 4, 1.0, '', 'question', 'rationale')",
+            [key, key],
+        )
         db.conn.executemany("insert into evidence values (?, ?)", [(key, f"d{n}") for n in needed])
         listed, reranked = order[:4], order[3::-1]
         for table, values in (("hits", listed), ("rerank_scores", reranked)):

@@ -289,7 +289,7 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
 
     monkeypatch.setattr(answering.base.generator, "read", noted)
 
-    def found(question: str) -> list[Passage]:
+    def found(question: str, options: Sequence[str]) -> list[Passage]:
         name = question.split()[2]
         gold = TOWNS[int(name[1:]) % 4]
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -210,7 +210,7 @@ def _live_retriever(
         return LiveRetriever(kb, None, settings)
     from kard.reranker.model import Reranker
 
-    fusion = fusion_for(db, task, reranker_id) if retriever == "fused" else None
+    fusion = fusion_for(db, task, reranker_id, settings.query) if retriever == "fused" else None
     return LiveRetriever(kb, Reranker.load(db, reranker_id, adapters), settings, fusion=fusion)
 
 
@@ -221,9 +221,9 @@ class _Retrieve:
         self.live = live
         self._lock = threading.Lock()
 
-    def __call__(self, question: str) -> list[Passage]:
+    def __call__(self, question: str, options: Sequence[str]) -> list[Passage]:
         with self._lock:  # the reranker's tokenizer cannot be used by two threads at once
-            return [ranked.hit.passage for ranked in self.live.find(question) if ranked.read]
+            return [ranked.hit.passage for ranked in self.live.find(question, options) if ranked.read]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Retrieve:
         return self

@@ -14,10 +14,11 @@ from kard.db import execute, now, rows, writing
 from kard.evaluation.condition import Condition, PassagesRead, passages_read
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
-from kard.records import Prediction, Question, Sample
+from kard.records import Passage, Prediction, Question, Sample
 from kard.tasks import Task
 
 if TYPE_CHECKING:
+    import dspy
     from sqlite_utils import Database
 
     from kard.student.generation.student import PromptedStudent, Student
@@ -185,25 +186,33 @@ class _Answerer:
         from kard.student.prompt import StudentAdapter, signature_for
 
         method: Method = METHODS[run.condition.method]
-        passages_by_text = {question.text: list(run.passages.get(id, ())) for id, question in run.questions.items()}
-        self._questions = run.questions
-        self._program = task.program(
-            signature_for(task.answer, method), passages_by_text.__getitem__ if method.reads else None
-        )
-        for predictor in self._program.predictors() if run.shots else ():
-            predictor.demos = list(run.shots)
+        self._task, self._run, self._reads = task, run, method.reads
+        self._signature = signature_for(task.answer, method)
         self._lm = EngineLM(run.student, run.condition.decoding)
         self._adapter = StudentAdapter(shots=not method.trained)
 
     def __call__(self, question_id: int) -> Prediction:
         import dspy
 
-        question = self._questions[question_id]
+        question = self._run.questions[question_id]
+        program = self._program(question_id)
         with dspy.context(lm=self._lm, adapter=self._adapter):
-            outcome = self._program(question=question.text, options=list(question.options))
+            outcome = program(question=question.text, options=list(question.options))
         samples = samples_of(outcome)
         vote, _ = majority([sample.answer for sample in samples])
         return Prediction(question_id, vote, samples, tuple(passage.id for passage in outcome.passages))
+
+    def _program(self, question_id: int) -> dspy.Module:
+        """Return the program with the passages of this question: two questions may have the same text."""
+        passages = list(self._run.passages.get(question_id, ()))
+
+        def retrieve(*_: object) -> list[Passage]:
+            return passages
+
+        program = self._task.program(self._signature, retrieve if self._reads else None)
+        for predictor in program.predictors() if self._run.shots else ():
+            predictor.demos = list(self._run.shots)
+        return program
 
     def close(self) -> None:
         """Refuse further requests."""

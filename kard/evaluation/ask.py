@@ -66,9 +66,9 @@ def ask(
     check_question(question, options)
     hits: list[RankedHit] = []
 
-    def retrieve(text: str) -> list[Passage]:
+    def retrieve(text: str, among: Sequence[str]) -> list[Passage]:
         if retriever is not None:
-            hits.extend(retriever.find(text))
+            hits.extend(retriever.find(text, among))
             on_hits(list(hits))
         return [hit.hit.passage for hit in hits if hit.read]
 

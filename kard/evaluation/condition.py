@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Decoding, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Decoding, QueryForm, RationaleForm, require
 from kard.db import rows
 from kard.errors import Missing
 from kard.records import Passage, canonical, digest
@@ -31,6 +31,8 @@ class Condition:
     index_id: str | None = None
     reranker_id: str | None = None
     retriever_id: str | None = None  # of a fused, dense or hybrid retriever
+    form: QueryForm = "question"  # of the question's query
+    rationale_form: RationaleForm = "rationale"  # of the rationale's query, which finds silver passages
     kappa: int | None = None  # passages that a retriever of CANDIDATES orders; it must be set for these
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class Condition:
             "retriever_id": self.retriever_id if self.retriever in RANKED else None,
             "k": self.k if reads else 0,
             "kappa": self.kappa if self.retriever in CANDIDATES else None,
+            "form": "none" if not reads else self.rationale_form if self.retriever == "silver" else self.form,
             "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
         }
         return {**decides, "hash": digest(canonical(decides))}
@@ -93,6 +96,8 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
         "task": task,
         "split": condition.split,
         "k": condition.k,
+        "form": condition.form,
+        "rationale_form": condition.rationale_form,
         "kappa": condition.kappa,
         "index": condition.index_id,
         "reranker": condition.reranker_id,

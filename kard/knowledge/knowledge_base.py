@@ -10,6 +10,9 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tantivy import Query
+
+from kard.config import Retrieval
 from kard.errors import Missing
 from kard.knowledge import passages_db
 from kard.knowledge.bm25 import Postings
@@ -58,18 +61,19 @@ class KnowledgeBase:
             raise Missing(f"the knowledge base in {folder} is only half written; finish it with: {build}")
         return cls(folder, db, postings)
 
-    def search(self, text: str, k: int, *, max_df: float = 0.05) -> list[Hit]:
+    def search(self, text: str | Sequence[str], k: int, *, max_df: float | None = None) -> list[Hit]:
         """Return the `k` best passages for the text, best first; fewer if fewer hold any of its words.
 
         Any text will do: it is prose, never query syntax. Terms in more than `max_df` of all passages do not
-        count unless there are no others.
+        count unless there are no others; None means the default for a knowledge base of this size. Of several
+        texts each is searched with, and a passage has the best score that one of them gives it.
         """
         scores = self.search_rowids(text, k, max_df=max_df)
         passages = self._read("rowid", [rowid for rowid, _ in scores])
         hits = [(passages[rowid], score) for rowid, score in scores if rowid in passages]
         return [Hit(passage, rank, score) for rank, (passage, score) in enumerate(hits, 1)]
 
-    def score(self, text: str, passages: Sequence[str], *, max_df: float = 0.05) -> dict[str, float]:
+    def score(self, text: str, passages: Sequence[str], *, max_df: float | None = None) -> dict[str, float]:
         """Return BM25(text, passage) of each of these passage ids, as `search` gives it; 0.0 without a common term.
 
         An id that the knowledge base does not hold is left out.
@@ -89,21 +93,27 @@ class KnowledgeBase:
         passages = self._read("document", list(order)).values()
         return sorted(passages, key=lambda p: (order[p.document], p.part, p.id))
 
-    def search_rowids(self, text: str, k: int, *, max_df: float = 0.05) -> list[tuple[int, float]]:
+    def search_rowids(
+        self, text: str | Sequence[str], k: int, *, max_df: float | None = None
+    ) -> list[tuple[int, float]]:
         """Return rowids and scores of the `k` best passages, best first; no text is read."""
-        query = self.postings.query(text, max_df)
-        return [] if query is None else self.postings.top(query, k)
+        best: dict[int, float] = {}
+        for one in dict.fromkeys([text] if isinstance(text, str) else text):
+            query = self._query(one, max_df)
+            for rowid, score in [] if query is None else self.postings.top(query, k):
+                best[rowid] = max(score, best.get(rowid, score))
+        return sorted(best.items(), key=lambda hit: (-hit[1], hit[0]))[:k]
 
-    def score_rowids(self, text: str, rowids: Sequence[int], *, max_df: float = 0.05) -> dict[int, float]:
+    def score_rowids(self, text: str, rowids: Sequence[int], *, max_df: float | None = None) -> dict[int, float]:
         """Return BM25(text, passage) by rowid, without the passages that share no term with the text."""
-        query = self.postings.query(text, max_df)
+        query = self._query(text, max_df)
         return {} if query is None else self.postings.scores(query, rowids)
 
     def search_and_score_rowids(
-        self, text: str, k: int, rowids: Sequence[int], *, max_df: float = 0.05
+        self, text: str, k: int, rowids: Sequence[int], *, max_df: float | None = None
     ) -> dict[int, float]:
         """Return the scores of the `k` best rowids and of these rowids; the text is analysed once."""
-        query = self.postings.query(text, max_df)
+        query = self._query(text, max_df)
         if query is None:
             return dict.fromkeys(rowids, 0.0)
         scores = dict(self.postings.top(query, k))
@@ -129,6 +139,9 @@ class KnowledgeBase:
     def close(self) -> None:
         """Close the file of texts."""
         self._db.close()
+
+    def _query(self, text: str, max_df: float | None) -> Query | None:
+        return self.postings.query(text, Retrieval().max_df_among(self.count) if max_df is None else max_df)
 
     def _read(self, column: str, values: Sequence[object]) -> dict[int, Passage]:
         with self._lock:

@@ -63,7 +63,13 @@ def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) ->
     _find(run, sample, kappa)
     questions = QuestionSet(run.name, "train", sample.trained)
     dataset = read_dataset(
-        run.db, questions, run.index_id, teacher_id=run.teacher_id, accept=run.accept, skip=sample.skip
+        run.db,
+        questions,
+        run.index_id,
+        teacher_id=run.teacher_id,
+        accept=run.accept,
+        skip=sample.skip,
+        settings=run.options.settings.retrieval,
     )
     base = resolve(run.encoder)
     rankings = [Ranked("control", "BM25 alone", _best_ranks(run, sample, None))]
@@ -105,7 +111,8 @@ def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
     from kard.retrieval.rerank import rerank, unscored
 
     questions = sample.measured_questions(run.name)
-    if not unscored(run.db, reranker_id, run.index_id, questions):
+    form = run.options.settings.retrieval.query
+    if not unscored(run.db, reranker_id, run.index_id, questions, form):
         return
     started, begin = now(), monotonic()
     reranker = Reranker.load(run.db, reranker_id, run.adapters)
@@ -116,6 +123,7 @@ def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
         reranker_id,
         run.index_id,
         questions,
+        form,
         # A pooled vector is 768 bytes; the token vectors of every variant would fill the disk.
         knowledge=run.knowledge if variant.settings.scorer == "pooled" else None,
         progress=run.progress,

@@ -11,6 +11,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 
 if TYPE_CHECKING:
+    from kard.questions import Query
     from kard.retrieval.dense import PassageEncoder
     from kard.retrieval.fusion import RelevanceLabels
 
@@ -21,11 +22,12 @@ def _state(kind: str, run: Run) -> State:
     return State("questions", len(evaluated_ids(run)) - missing, missing)
 
 
-def _missing(run: Run, kind: str) -> list[tuple[int, str]]:
+def _missing(run: Run, kind: str) -> list[tuple[int, Query]]:
     from kard.retrieval.rankings import unranked
 
-    kappa = run.options.settings.retrieval.kappa
-    return unranked(run.db, run.resolved.retrievers[kind], run.index_id, run.evaluated, kappa)
+    settings = run.options.settings.retrieval
+    retriever = run.resolved.retrievers[kind]
+    return unranked(run.db, retriever, run.index_id, run.evaluated, settings.kappa, settings.query)
 
 
 def _dense(run: Run) -> int:
@@ -42,9 +44,10 @@ def _dense(run: Run) -> int:
     encoder = _encoder(run)
     searcher = DenseSearch(run.kb, encoder.embedder)
     searcher.fill(run.progress)
-    retriever = write_retriever(run.db, encoder.retriever, {}, (monotonic() - started) * 1000)
-    kappa = run.options.settings.retrieval.kappa
-    return rank_dense(run.db, searcher, retriever, missing, kappa, progress=run.progress)
+    settings = run.options.settings.retrieval
+    described = replace(encoder.retriever, settings={**encoder.retriever.settings, "query": settings.query})
+    retriever = write_retriever(run.db, described, {}, (monotonic() - started) * 1000)
+    return rank_dense(run.db, searcher, retriever, missing, settings.kappa, progress=run.progress)
 
 
 def _hybrid(run: Run) -> int:
@@ -67,6 +70,7 @@ def _hybrid(run: Run) -> int:
         run.index_id,
         run.options.settings.retrieval.kappa,
         [question for question, _ in missing],
+        run.options.settings.retrieval.query,
         progress=run.progress,
     )
 
@@ -84,7 +88,8 @@ def _choose(run: Run, nearest: str) -> str:
         searcher = DenseSearch(run.kb, encoder.embedder)
         searcher.fill(run.progress)
         tuned = choose_hybrid(run.kb, searcher, labels, run.options.settings.retrieval)
-    settings = {"task": run.name, "dense": nearest, **tuned.fusion.values()}
+    form = run.options.settings.retrieval.query
+    settings = {"task": run.name, "dense": nearest, "query": form, **tuned.fusion.values()}
     retriever = replace(encoder.retriever, kind="hybrid", settings=settings)
     return write_retriever(run.db, retriever, tuned.metrics(), (monotonic() - started) * 1000)
 
@@ -100,7 +105,8 @@ def _held_out(run: Run) -> list[RelevanceLabels]:
         teacher = run.teacher_id
     except Missing:  # nobody has explained anything: nothing can be chosen
         return []
-    return read_labels(run.db, run.name, run.index_id, teacher_id=teacher, accept=run.accept)
+    retrieval = run.options.settings.retrieval
+    return read_labels(run.db, run.name, run.index_id, teacher_id=teacher, accept=run.accept, settings=retrieval)
 
 
 def _encoder(run: Run) -> PassageEncoder:

@@ -135,7 +135,7 @@ def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetrieve
     from kard.reranker.model import Reranker
     from kard.retrieval.rerank import vectors_of
 
-    fusion = fusion_for(run.db, run.name, reranker_id) if retriever == "fused" else None
+    fusion = fusion_for(run.db, run.name, reranker_id, settings.query) if retriever == "fused" else None
     reranker = Reranker.load(run.db, reranker_id, run.adapters)
     # The token vectors of a question's candidates would take megabytes.
     vectors = vectors_of(run.db, reranker, reranker_id, run.knowledge) if reranker.scorer == "pooled" else None

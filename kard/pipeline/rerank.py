@@ -58,21 +58,33 @@ def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
     recipe = read_recipe(row[0])
     data, settings = recipe["data"], recipe["settings"]
     questions = QuestionSet(run.name, "train", data["limit"])
+    retrieval = run.options.settings.retrieval
     dataset = read_dataset(
-        run.db, questions, data["index"], teacher_id=data["teacher"], skip=data["skip"], accept=run.accept
+        run.db,
+        questions,
+        data["index"],
+        teacher_id=data["teacher"],
+        accept=run.accept,
+        skip=data["skip"],
+        settings=retrieval,
     )
     if dataset.data.sha256 != data["sha256"]:
         return []
     _, held_out = dataset.split(settings["seed"], settings["held_out"])
     keys = {question.key for question in held_out}
-    labels = read_labels(run.db, run.name, run.index_id, teacher_id=data["teacher"], accept=run.accept)
+    labels = read_labels(
+        run.db, run.name, run.index_id, teacher_id=data["teacher"], accept=run.accept, settings=retrieval
+    )
     return [label for label in labels if label.key in keys]
 
 
 def _dataset(run: Run) -> RerankerDataset:
     from kard.reranker.dataset import read_dataset
 
-    return read_dataset(run.db, run.trained_on, run.index_id, teacher_id=run.teacher_id, accept=run.accept)
+    retrieval = run.options.settings.retrieval
+    return read_dataset(
+        run.db, run.trained_on, run.index_id, teacher_id=run.teacher_id, accept=run.accept, settings=retrieval
+    )
 
 
 def _reranker_state(run: Run) -> State:
@@ -105,11 +117,11 @@ def _rerank_state(run: Run) -> State:
     evaluated = set(evaluated_ids(run))
     if run.resolved.reranker is None:
         return State("questions", 0, len(evaluated))
-    left = {
-        retrieval for retrieval, _ in unscored(run.db, run.resolved.reranker, run.index_id, QuestionSet(run.name))
-    }
-    query = "select id, question_id from retrievals where query = 'question' and index_id = ?"
-    done = {question for i, question in run.db.execute(query, [run.index_id]) if i not in left}
+    form = run.options.settings.retrieval.query
+    missing = unscored(run.db, run.resolved.reranker, run.index_id, QuestionSet(run.name), form)
+    left = {retrieval for retrieval, _ in missing}
+    query = "select id, question_id from retrievals where query = 'question' and index_id = ? and form = ?"
+    done = {question for i, question in run.db.execute(query, [run.index_id, form]) if i not in left}
     return State("questions", len(evaluated & done), len(evaluated - done))
 
 
@@ -127,6 +139,7 @@ def _rerank(run: Run) -> int:
         reranker_id,
         run.index_id,
         run.evaluated,
+        run.options.settings.retrieval.query,
         knowledge=run.knowledge,
         progress=run.progress,
     )
@@ -155,9 +168,18 @@ def _fuse(run: Run) -> int:
     from kard.retrieval.fusion import rank_fused
 
     retriever = run.resolved.retrievers["fused"] or _choose_fusion(run, reranker_id)
-    kappa = run.options.settings.retrieval.kappa
-    fusion = fusion_of(run.db, retriever)
-    return rank_fused(run.db, retriever, fusion, reranker_id, run.index_id, kappa, missing, progress=run.progress)
+    settings = run.options.settings.retrieval
+    return rank_fused(
+        run.db,
+        retriever,
+        fusion_of(run.db, retriever),
+        reranker_id,
+        run.index_id,
+        settings.kappa,
+        missing,
+        settings.query,
+        progress=run.progress,
+    )
 
 
 def _choose_fusion(run: Run, reranker_id: str) -> str:
@@ -170,11 +192,11 @@ def _choose_fusion(run: Run, reranker_id: str) -> str:
 
     started = monotonic()
     tuned = TunedFusion(Fusion(), 0)
+    settings = run.options.settings.retrieval
     if labels := held_out_labels(run, reranker_id):
         model = Reranker.load(run.db, reranker_id, run.adapters)
-        settings = run.options.settings.retrieval
         tuned = choose_fusion(run.db, run.kb, model, reranker_id, labels, settings, progress=run.progress)
-    return write_fusion(run.db, reranker_id, tuned, (monotonic() - started) * 1000)
+    return write_fusion(run.db, reranker_id, tuned, (monotonic() - started) * 1000, settings.query)
 
 
 RERANKER = Step(

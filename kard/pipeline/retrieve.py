@@ -59,10 +59,9 @@ def _ground(run: Run) -> int:
 
 
 def _retrievals(run: Run, query: str, current: bool) -> int:
-    """Count the task's retrievals of a kind of query on the current index, or on all others."""
-    return value(
-        run.db, "internal/count_retrievals", task=run.name, query=query, index=run.index_id, current=current
-    )
+    """Count the task's retrievals of a kind of query on the current index in the run's forms, or all others."""
+    values = {"task": run.name, "index": run.index_id, **run.options.settings.retrieval.forms}
+    return value(run.db, "internal/count_retrievals", query=query, current=current, **values)
 
 
 RETRIEVE = Step(

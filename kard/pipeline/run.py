@@ -247,6 +247,8 @@ class Run:
             retriever=retriever,
             k=settings.retrieval.k,
             decoding=settings.decoding,
+            form=settings.retrieval.query,
+            rationale_form=settings.retrieval.rationale_query,
             index_id=None if retriever == "none" else self.index_id,
             reranker_id=self.resolved.reranker if retriever in RERANKED else None,
             retriever_id=self.resolved.retrievers.get(retriever),
@@ -306,7 +308,14 @@ class Resolved:
 
         run = self._run
         try:
-            return read_dataset(run.db, run.trained_on, self.index, teacher_id=self.teacher, accept=run.accept).data
+            return read_dataset(
+                run.db,
+                run.trained_on,
+                self.index,
+                teacher_id=self.teacher,
+                accept=run.accept,
+                settings=run.options.settings.retrieval,
+            ).data
         except Missing:
             return None
 
@@ -350,6 +359,7 @@ class Resolved:
             base=run.encoder if rests_on_reranker or not encoder else encoder,
             reranker=self.reranker if rests_on_reranker else None,
             task=run.name,
+            form=run.options.settings.retrieval.query,
         )
 
     @cached_property
@@ -367,7 +377,13 @@ class Resolved:
         run, index = self._run, self.index if method.reads else None
         where = (run.db, run.task, run.trained_on, method, run.options.settings.student)
         try:
-            return student_data(*where, index_id=index, teacher_id=self.teacher, accept=run.accept)[1]
+            return student_data(
+                *where,
+                index_id=index,
+                teacher_id=self.teacher,
+                accept=run.accept,
+                rationale_form=run.options.settings.retrieval.rationale_query,
+            )[1]
         except Missing:
             return None
 

@@ -47,6 +47,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         index_id=run.index_id if chosen.reads else None,
         teacher_id=run.teacher_id,
         accept=run.accept,
+        rationale_form=run.options.settings.retrieval.rationale_query,
         limit=run.options.train_limit,
         progress=run.progress,
     )
@@ -115,7 +116,8 @@ def check_silver(run: Run) -> None:
     A student would answer the others without passages, and an upper bound over some of the questions would be
     compared with rows over all of them.
     """
-    without = value(run.db, "internal/count_without_silver", **run.evaluated.parameters, index=run.index_id)
+    values = {**run.evaluated.parameters, "rationale_form": run.options.settings.retrieval.rationale_query}
+    without = value(run.db, "internal/count_without_silver", **values, index=run.index_id)
     if without:
         raise Missing(
             f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"

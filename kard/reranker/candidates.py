@@ -29,7 +29,7 @@ class TrainingQuestion:
     """A question, the candidates of each accepted rationale, and the passages that it needs."""
 
     key: str
-    text: str
+    text: str  # of its query, which the reranker reads
     rationales: tuple[Candidates, ...]
     needed: frozenset[int]  # gold evidence where the data names it, else the first rationale's first `SILVER_DEPTH`
 

@@ -7,6 +7,7 @@ computed once, kept beside the knowledge base, and read by every training and ev
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.acceptance import require_verdicts
-from kard.config import SILVER_DEPTH, Accept, RerankerTraining
+from kard.config import SILVER_DEPTH, Accept, RerankerTraining, Retrieval
 from kard.db import rows, sql
 from kard.encoders.encoder import Encoder, encode_passages, passage_text
 from kard.encoders.vectors import open_encodings
 from kard.errors import Missing
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
-from kard.questions import QuestionSet
+from kard.questions import QuestionSet, query_of
 from kard.recipes import Recipe, TrainingData, recipe_of
 from kard.records import Passage, digest
 from kard.reranker.candidates import Candidates, TrainingQuestion
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from kard.models.bases import Base
 
 HELD_OUT_FROM = 20  # with fewer questions than this, every one is trained on
+DEFAULT = Retrieval()
 MAX_HELD_OUT = 100  # questions: ranking more of them would cost more than it tells
 
 Numbers = NDArray[np.int64]
@@ -85,8 +87,11 @@ def read_dataset(
     teacher_id: str | None = None,
     accept: Accept = "own",
     skip: int = 0,
+    settings: Retrieval = DEFAULT,
 ) -> RerankerDataset:
     """Read the candidates of the questions' accepted rationales that were found in this index.
+
+    Only searches of the settings' forms count, and a question's text is what is searched with for it.
 
     The first `skip` questions are left out, and at most `questions.limit` follow. Raises Missing when none has
     candidates, or where verdicts that `accept` asks for are missing.
@@ -100,11 +105,12 @@ def read_dataset(
     read: list[TrainingQuestion] = []
     data = hashlib.sha256()
     parameters = {**questions.parameters, "index": index_id, "teacher": teacher_id, "accept": accept, "skip": skip}
-    cursor = db.execute(sql("internal/reranker_candidates"), parameters)
-    for (_, key, text), of_question in groupby(cursor, key=lambda row: row[:3]):
+    cursor = db.execute(sql("internal/reranker_candidates"), {**parameters, **settings.forms})
+    for (_, key, stem, options), of_question in groupby(cursor, key=lambda row: row[:4]):
+        text = query_of(stem, json.loads(options), settings.query).read
         rationales: list[Candidates] = []
-        for (_, rationale), of_rationale in groupby(of_question, key=lambda row: (row[3], row[4])):
-            candidates = [row[5:] for row in of_rationale]
+        for (_, rationale), of_rationale in groupby(of_question, key=lambda row: (row[4], row[5])):
+            candidates = [row[6:] for row in of_rationale]
             if len(candidates) > 1:  # one candidate alone teaches nothing
                 rationales.append(_candidates(candidates, numbers))
             # Four decimals: the last bits of a sum of floats differ between machines.

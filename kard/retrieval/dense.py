@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.config import RerankerTraining, Retrieval
+from kard.config import QueryForm, RerankerTraining, Retrieval
 from kard.db import open_store, rows, writing
 from kard.encoders.families import Embedder, question_twin
 from kard.encoders.vectors import Encodings, Vector, open_encodings
@@ -30,6 +30,7 @@ from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models import hardware
 from kard.models.bases import Base, resolve
 from kard.progress import SILENT, Progress
+from kard.questions import Query
 from kard.records import Hit
 from kard.reranker.model import Reranker
 from kard.retrieval.fusion import (
@@ -82,9 +83,9 @@ class DenseSearch:
             raise Missing(f"{left:,} passages could not be encoded into {self.encodings.folder}; make room there")
         return added
 
-    def search(self, text: str, k: int) -> list[Hit]:
+    def search(self, text: str | Sequence[str], k: int) -> list[Hit]:
         """Return the `k` nearest passages, best first. Their BM25 is not known and stands as NaN."""
-        nearest = self.search_ids([text], k)[0]
+        nearest = self.search_texts(text, k)
         passages = {p.id: p for p in self.kb.passages([i for i, _ in nearest])}
         present = [(passages[i], score) for i, score in nearest if i in passages]
         return [Hit(passage, rank, math.nan, score) for rank, (passage, score) in enumerate(present, 1)]
@@ -102,6 +103,15 @@ class DenseSearch:
             )
         return results
 
+    def search_texts(self, text: str | Sequence[str], k: int) -> list[tuple[str, float]]:
+        """Return the ids and scores of the `k` nearest passages, by the best score of any of the texts."""
+        return _best(self.search_ids([text] if isinstance(text, str) else text, k), k)
+
+    def search_queries(self, queries: Sequence[Query], k: int) -> list[list[tuple[str, float]]]:
+        """Return for each query the ids and scores of its `k` nearest passages, by the best score of its texts."""
+        found = iter(self.search_ids([text for query in queries for text in query.texts], k))
+        return [_best([next(found) for _ in query.texts], k) for query in queries]
+
     def _load(self) -> tuple[list[str], Vector, NDArray[np.bool_]]:
         """Read the passage of each row (N,), the rows (N, H), and which rows are passages of this base (N,)."""
         pairs = self.encodings.first_rows()
@@ -112,6 +122,16 @@ class DenseSearch:
                 passages[row] = passage
         self._loaded = passages, vectors, np.array([bool(passage) for passage in passages])
         return self._loaded
+
+
+def _best(lists: Sequence[list[tuple[str, float]]], k: int) -> list[tuple[str, float]]:
+    """Return the `k` best passages of several lists, each with its best score; equal scores keep their order."""
+    if len(lists) == 1:
+        return lists[0]
+    best: dict[str, float] = {}
+    for passage, score in (pair for nearest in lists for pair in nearest):
+        best[passage] = max(score, best.get(passage, score))
+    return sorted(best.items(), key=lambda pair: -pair[1])[:k]
 
 
 def nearest_rows(
@@ -205,17 +225,17 @@ def rank_dense(
     db: Database,
     dense: DenseSearch,
     retriever_id: str,
-    questions: Sequence[tuple[int, str]],
+    questions: Sequence[tuple[int, Query]],
     depth: int,
     *,
     progress: Progress = SILENT,
 ) -> int:
-    """Find and write the `depth` nearest passages of each question (row id, text); return how many questions."""
+    """Find and write the `depth` nearest passages of each question (row id, query); return how many questions."""
     with progress.bar("search by vectors", len(questions)) as advance:
         for start in range(0, len(questions), BATCH):
             batch = questions[start : start + BATCH]
             started = time.perf_counter()
-            results = dense.search_ids([text for _, text in batch], depth)
+            results = dense.search_queries([query for _, query in batch], depth)
             milliseconds = (time.perf_counter() - started) * 1000 / len(batch)
             rankings = [
                 Ranking(row_id, hits, milliseconds) for (row_id, _), hits in zip(batch, results, strict=True)
@@ -232,10 +252,10 @@ def choose_hybrid(
 ) -> TunedFusion:
     """Choose the fusion of BM25 and vectors on the first hundred of these questions."""
     held_out = held_out[:MAX_HELD_OUT]
-    vectors = dense.search_ids([labels.text for labels in held_out], settings.kappa)
+    vectors = dense.search_queries([labels.query for labels in held_out], settings.kappa)
     judged: list[JudgedCandidates] = []
     for labels, nearest in zip(held_out, vectors, strict=True):
-        hits = kb.search(labels.text, settings.kappa, max_df=settings.max_df)
+        hits = kb.search(labels.query.texts, settings.kappa, max_df=settings.max_df_among(kb.count))
         candidates = align([(hit.passage.id, hit.bm25) for hit in hits], nearest)
         if candidates[0]:
             judged.append(labels.judge(*candidates))
@@ -250,6 +270,7 @@ def rank_hybrid(
     index_id: str,
     kappa: int,
     questions: Sequence[int],
+    form: QueryForm = "question",
     *,
     progress: Progress = SILENT,
 ) -> int:
@@ -257,7 +278,7 @@ def rank_hybrid(
 
     def lists(batch: Sequence[int]) -> dict[int, tuple[ScoredIds, ScoredIds]]:
         values = {"depth": kappa, "index": index_id, "questions": batch}
-        bm25 = _by_question(rows(db, "internal/bm25_lists", **values))
+        bm25 = _by_question(rows(db, "internal/bm25_lists", **values, form=form))
         vectors = _by_question(rows(db, "internal/ranked_lists", retriever=dense_id, **values))
         return {question: (bm25.get(question, ()), vectors.get(question, ())) for question in batch}
 

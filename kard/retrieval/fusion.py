@@ -7,6 +7,7 @@ training questions.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from kard.config import SILVER_DEPTH, Accept, Retrieval, Settings, require
+from kard.config import SILVER_DEPTH, Accept, QueryForm, Retrieval, Settings, require
 from kard.db import rows
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
+from kard.questions import Query, query_of
 from kard.reranker.model import Reranker
 from kard.retrieval.rankings import Ranking, Retriever, write_rankings, write_retriever
 from kard.retrieval.rerank import attach_vectors, scores_of, vectors_of
@@ -36,6 +38,7 @@ WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))  # tried ones; 0 and 1 ke
 NDCG_DEPTH = 10  # nDCG varies less from sample to sample than Hits@k
 MIN_QUESTIONS = 10  # below which nothing is chosen
 BATCH = 256  # questions a commit
+DEFAULT = Retrieval()
 
 
 # --- two lists of scores into one order -----------------------------------------------------------
@@ -139,19 +142,19 @@ class RelevanceLabels:
     """
 
     key: str
-    text: str
+    query: Query
     judges: tuple[frozenset[str], ...]  # passage ids
     weights: tuple[float, ...]
 
     @classmethod
     def of(
-        cls, key: str, text: str, rationales: Sequence[frozenset[str]], evidence: frozenset[str]
+        cls, key: str, query: Query, rationales: Sequence[frozenset[str]], evidence: frozenset[str]
     ) -> RelevanceLabels:
         """Return the labels by what each rationale finds and what is named as evidence, which may be nothing."""
         if not evidence:
-            return cls(key, text, tuple(rationales), (1 / len(rationales),) * len(rationales))
+            return cls(key, query, tuple(rationales), (1 / len(rationales),) * len(rationales))
         half = 0.5 / len(rationales)
-        return cls(key, text, (evidence, *rationales), (0.5, *(half for _ in rationales)))
+        return cls(key, query, (evidence, *rationales), (0.5, *(half for _ in rationales)))
 
     def judge(self, passages: Sequence[str], bm25: Floats, scores: Floats) -> JudgedCandidates:
         """Return these candidates, scored (P,) by both lists, with their judgements."""
@@ -160,21 +163,30 @@ class RelevanceLabels:
 
 
 def read_labels(
-    db: Database, task: str, index_id: str, *, teacher_id: str | None = None, accept: Accept = "own"
+    db: Database,
+    task: str,
+    index_id: str,
+    *,
+    teacher_id: str | None = None,
+    accept: Accept = "own",
+    settings: Retrieval = DEFAULT,
 ) -> list[RelevanceLabels]:
     """Return the labels of every training question with accepted rationales that were searched with."""
     evidence: dict[str, set[str]] = {}
     for row in rows(db, "internal/evidence_passages", task=task):
         evidence.setdefault(row["key"], set()).add(row["passage_id"])
     values = {"task": task, "index": index_id, "teacher": teacher_id, "accept": accept, "silver": SILVER_DEPTH}
-    hits = rows(db, "internal/rationale_hits", **values)
+    hits = rows(db, "internal/rationale_hits", **values, rationale_form=settings.rationale_query)
     labels: list[RelevanceLabels] = []
-    for (key, text), of_question in groupby(hits, key=lambda hit: (hit["key"], hit["text"])):
+    for (key, text, options), of_question in groupby(
+        hits, key=lambda hit: (hit["key"], hit["text"], hit["options"])
+    ):
+        query = query_of(text, json.loads(options), settings.query)
         rationales = [
             frozenset(hit["passage_id"] for hit in of_rationale)
             for _, of_rationale in groupby(of_question, key=lambda hit: hit["rationale_id"])
         ]
-        labels.append(RelevanceLabels.of(str(key), str(text), rationales, frozenset(evidence.get(key, ()))))
+        labels.append(RelevanceLabels.of(str(key), query, rationales, frozenset(evidence.get(key, ()))))
     return labels
 
 
@@ -235,13 +247,14 @@ def choose_fusion(
     progress: Progress = SILENT,
 ) -> TunedFusion:
     """Choose the fusion of BM25 and the reranker on questions that the reranker was not trained on."""
-    hits = [kb.search(labels.text, settings.kappa, max_df=settings.max_df) for labels in held_out]
+    max_df = settings.max_df_among(kb.count)
+    hits = [kb.search(labels.query.texts, settings.kappa, max_df=max_df) for labels in held_out]
     passages = {hit.passage.id: hit.passage for of_question in hits for hit in of_question}
     vectors = vectors_of(db, reranker, reranker_id, kb.folder) if passages else None
     if vectors is not None:
         attach_vectors(reranker, vectors, list(passages), lambda ids: [passages[i] for i in ids], progress=progress)
     candidates = [[hit.passage for hit in of_question] for of_question in hits]
-    scores = scores_of(reranker, [labels.text for labels in held_out], candidates)
+    scores = scores_of(reranker, [labels.query.read for labels in held_out], candidates)
     if vectors is not None:
         vectors.close()
     return tune(
@@ -257,10 +270,12 @@ def choose_fusion(
     )
 
 
-def write_fusion(db: Database, reranker_id: str, tuned: TunedFusion, milliseconds: float) -> str:
-    """Write a fusion of BM25 with this reranker as a retriever; return its id."""
+def write_fusion(
+    db: Database, reranker_id: str, tuned: TunedFusion, milliseconds: float, form: QueryForm = "question"
+) -> str:
+    """Write a fusion of BM25 by this form of the query with this reranker as a retriever; return its id."""
     base, sha256 = db.execute("select base, base_sha256 from rerankers where id = ?", [reranker_id]).fetchone()
-    retriever = Retriever("fused", base, sha256, reranker_id, tuned.fusion.values())
+    retriever = Retriever("fused", base, sha256, reranker_id, {**tuned.fusion.values(), "query": form})
     return write_retriever(db, retriever, tuned.metrics(), milliseconds)
 
 
@@ -272,6 +287,7 @@ def rank_fused(
     index_id: str,
     kappa: int,
     questions: Sequence[int],
+    form: QueryForm = "question",
     *,
     progress: Progress = SILENT,
 ) -> int:
@@ -281,7 +297,7 @@ def rank_fused(
     """
 
     def lists(batch: Sequence[int]) -> dict[int, tuple[ScoredIds, ScoredIds]]:
-        values = {"reranker": reranker_id, "depth": kappa, "index": index_id, "questions": batch}
+        values = {"reranker": reranker_id, "depth": kappa, "index": index_id, "form": form, "questions": batch}
         both: dict[int, tuple[ScoredIds, ScoredIds]] = {}
         for question, group in groupby(
             rows(db, "internal/reranked_hits", **values), lambda hit: hit["question_id"]

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.config import Retrieval
+from kard.config import QueryForm, Retrieval
 from kard.db import rows
 from kard.errors import Missing
+from kard.questions import query_of
 from kard.records import Hit, Passage
 
 if TYPE_CHECKING:
@@ -63,13 +64,14 @@ class LiveRetriever:
             return "dense" if self.fusion is None else "hybrid"
         return "bm25"
 
-    def find(self, question: str) -> list[RankedHit]:
+    def find(self, question: str, options: Sequence[str] = ()) -> list[RankedHit]:
         """Return the candidates in the order of reading, the first k of them marked as read."""
         settings = self.settings
-        hits = self.search(question, settings.kappa)
+        query = query_of(question, options, settings.query)
+        hits = self.search(query.texts, settings.kappa)
         if self.reranker is None or not hits:
             return [RankedHit(hit, hit.rank, hit.score, hit.rank <= settings.k) for hit in hits]
-        scores = [float(score) for score in self._scores(self.reranker, question, [hit.passage for hit in hits])]
+        scores = [float(score) for score in self._scores(self.reranker, query.read, [hit.passage for hit in hits])]
         reranked = sorted(range(len(hits)), key=lambda i: -scores[i])  # ties keep BM25's order
         ranks = {i: rank for rank, i in enumerate(reranked, 1)}
         order = reranked if self.fusion is None else _fused(self.fusion, [hit.bm25 for hit in hits], scores)
@@ -77,18 +79,20 @@ class LiveRetriever:
             RankedHit(hits[i], place, scores[i], place <= settings.k, ranks[i]) for place, i in enumerate(order, 1)
         ]
 
-    def search(self, text: str, k: int) -> list[Hit]:
+    def search(self, text: str | Sequence[str], k: int) -> list[Hit]:
         """Return the `k` best candidates, best first, before any reranker orders them."""
+        max_df = self.settings.max_df_among(self.kb.count)
         if self.dense is None:
-            return self.kb.search(text, k, max_df=self.settings.max_df)
+            return self.kb.search(text, k, max_df=max_df)
         if self.fusion is None:
             return self.dense.search(text, k)
         from kard.retrieval.fusion import merge
 
         depth = max(k, self.settings.kappa)
-        words = self.kb.search(text, depth, max_df=self.settings.max_df)
+        words = self.kb.search(text, depth, max_df=max_df)
         bm25 = {hit.passage.id: hit.bm25 for hit in words}
-        merged = merge(self.fusion, list(bm25.items()), self.dense.search_ids([text], depth)[0], k)
+        nearest = self.dense.search_texts(text, depth)
+        merged = merge(self.fusion, list(bm25.items()), nearest, k)
         passages = {p.id: p for p in self.kb.passages([i for i, _ in merged])}
         return [Hit(passages[i], rank, bm25.get(i, math.nan), score) for rank, (i, score) in enumerate(merged, 1)]
 
@@ -125,11 +129,11 @@ def dense_retriever(kb: KnowledgeBase, encoder: PassageEncoder, *, hybrid: bool 
     return LiveRetriever(kb, None, Retrieval(), fusion=Fusion() if hybrid else None, dense=dense)
 
 
-def fusion_for(db: Database, task: str, reranker_id: str) -> Fusion:
+def fusion_for(db: Database, task: str, reranker_id: str, form: QueryForm = "question") -> Fusion:
     """Return how BM25 and the reranker become one order for the task. Raises Missing where that was not chosen."""
     from kard.retrieval.fusion import Fusion
 
-    fusions = rows(db, "internal/newest_fusion", task=task, reranker=reranker_id)
+    fusions = rows(db, "internal/newest_fusion", reranker=reranker_id, form=form)
     if not fusions:
         raise Missing(
             f"no fusion of BM25 and reranker {reranker_id} was chosen for {task}; "

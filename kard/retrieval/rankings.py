@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from kard.config import QueryForm, Retrieval
 from kard.db import insert_ignoring, now, rows, sql, writing
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.questions import QuestionSet
+from kard.questions import Query, QuestionSet, query_of_row
 from kard.records import Passage, canonical, digest
 
 INSERT_HIT = "insert into hits (retrieval_id, rank, passage_id, bm25, question_rank) values (?, ?, ?, ?, ?)"
@@ -32,13 +33,14 @@ class SearchResult:
 class HitsWriter:
     """Writer of one knowledge base's search results into a store, a batch a transaction."""
 
-    def __init__(self, db: Database, kb: KnowledgeBase) -> None:
+    def __init__(self, db: Database, kb: KnowledgeBase, settings: Retrieval) -> None:
         self._db = db
         self._kb = kb
+        self._settings = settings
         self._ids: dict[int, str] = {}  # passage ids by rowid, of the passages written or met so far
 
     def write(self, results: Sequence[SearchResult]) -> None:
-        """Write all of these results, or none if that fails. Each replaces a shallower retrieval."""
+        """Write all of these results, or none if that fails. Each replaces a shallower or another form."""
         db, index_id, created = self._db, self._kb.id, now()
         with writing(db):
             self._copy({rowid for result in results for rowid, _, _ in result.hits})
@@ -52,6 +54,8 @@ class HitsWriter:
                     "question_id": result.question,
                     "rationale_id": result.rationale,
                     "query": "question" if result.rationale is None else "rationale",
+                    "form": self._settings.query,
+                    "rationale_form": self._settings.rationale_query,
                     "depth": result.depth,
                     "milliseconds": result.milliseconds,
                     "created": created,
@@ -125,11 +129,19 @@ def write_retriever(db: Database, retriever: Retriever, metrics: dict[str, objec
 
 
 def unranked(
-    db: Database, retriever_id: str | None, index_id: str, questions: QuestionSet, depth: int
-) -> list[tuple[int, str]]:
-    """Return row id and text of the questions that the retriever has not ordered to exactly this depth."""
+    db: Database,
+    retriever_id: str | None,
+    index_id: str,
+    questions: QuestionSet,
+    depth: int,
+    form: QueryForm = "question",
+) -> list[tuple[int, Query]]:
+    """Return row id and query of the questions that the retriever has not ordered to exactly this depth.
+
+    The retriever's id says which form of the query it was made for.
+    """
     values = {"retriever": retriever_id, "index": index_id, "depth": depth, **questions.parameters}
-    return [(int(row["id"]), str(row["text"])) for row in rows(db, "internal/questions_to_rank", **values)]
+    return [(int(row["id"]), query_of_row(row, form)) for row in rows(db, "internal/questions_to_rank", **values)]
 
 
 def write_rankings(db: Database, retriever_id: str, index_id: str, depth: int, rankings: Sequence[Ranking]) -> None:

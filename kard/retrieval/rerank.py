@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sqlite_utils import Database
 
-from kard.config import Scorer
+from kard.config import QueryForm, Scorer
 from kard.db import rows, writing
 from kard.encoders.encoder import encode_passages, passage_text
 from kard.encoders.vectors import (
@@ -23,7 +23,7 @@ from kard.encoders.vectors import (
 )
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
-from kard.questions import QuestionSet
+from kard.questions import QuestionSet, query_of_row
 from kard.records import Passage
 from kard.reranker.model import Reranker, Scores
 
@@ -34,10 +34,13 @@ INSERT_SCORE = (
 )
 
 
-def unscored(db: Database, reranker_id: str, index_id: str, questions: QuestionSet) -> list[tuple[int, str]]:
-    """Return row id and question of the retrievals whose hits the reranker has not all scored."""
-    values = {"reranker": reranker_id, "index": index_id, **questions.parameters}
-    return [(int(row["id"]), str(row["text"])) for row in rows(db, "internal/retrievals_to_rerank", **values)]
+def unscored(
+    db: Database, reranker_id: str, index_id: str, questions: QuestionSet, form: QueryForm = "question"
+) -> list[tuple[int, str]]:
+    """Return row id and query of the retrievals of this form whose hits the reranker has not all scored."""
+    values = {"reranker": reranker_id, "index": index_id, "form": form, **questions.parameters}
+    missing = rows(db, "internal/retrievals_to_rerank", **values)
+    return [(int(row["id"]), query_of_row(row, form).read) for row in missing]
 
 
 def rerank(
@@ -46,6 +49,7 @@ def rerank(
     reranker_id: str,
     index_id: str,
     questions: QuestionSet,
+    form: QueryForm = "question",
     *,
     knowledge: Path | None = None,
     progress: Progress = SILENT,
@@ -55,7 +59,7 @@ def rerank(
     Ties keep BM25's order. Each batch of questions is committed when it is done. `knowledge` is the folder of the
     knowledge base: with it, passages are encoded once for all runs and their vectors read from there.
     """
-    missing = unscored(db, reranker_id, index_id, questions)
+    missing = unscored(db, reranker_id, index_id, questions, form)
     vectors = vectors_of(db, reranker, reranker_id, knowledge) if knowledge and missing else None
     if vectors is not None:
         retrievals = [retrieval for retrieval, _ in missing]

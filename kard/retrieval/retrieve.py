@@ -24,7 +24,7 @@ from kard.config import Accept, Retrieval
 from kard.db import insert_ignoring, now, rows
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
-from kard.questions import QuestionSet
+from kard.questions import Query, QuestionSet, query_of_rationale, query_of_row
 from kard.retrieval.rankings import HitsWriter, SearchResult, copy_passages
 
 QUESTIONS_BATCH = 64  # questions a transaction
@@ -60,10 +60,11 @@ def copy_evidence(db: Database, kb: KnowledgeBase, task: str) -> int:
     return sum(copy_passages(db, kb.of_documents(documents[i : i + EVIDENCE_BATCH])) for i in starts)
 
 
-def unsearched(db: Database, index_id: str, questions: QuestionSet, settings: Retrieval) -> list[tuple[int, str]]:
-    """Return row id and text of the questions that have no retrieval of depth kappa on this index."""
-    values = {"index": index_id, "depth": settings.kappa, **questions.parameters}
-    return [(int(row["id"]), str(row["text"])) for row in rows(db, "internal/questions_to_search", **values)]
+def unsearched(db: Database, index_id: str, questions: QuestionSet, settings: Retrieval) -> list[tuple[int, Query]]:
+    """Return row id and query of the questions without a retrieval of this form and depth kappa on this index."""
+    values = {"index": index_id, "depth": settings.kappa, "form": settings.query, **questions.parameters}
+    missing = rows(db, "internal/questions_to_search", **values)
+    return [(int(row["id"]), query_of_row(row, settings.query)) for row in missing]
 
 
 def retrieve(
@@ -77,15 +78,15 @@ def retrieve(
     """Find the top kappa passages by BM25 of every question that lacks them; return the number of questions."""
     missing = unsearched(db, record_index(db, kb), questions, settings)
 
-    def search(question: tuple[int, str]) -> SearchResult:
-        row_id, text = question
+    def search(question: tuple[int, Query]) -> SearchResult:
+        row_id, query = question
         started = time.perf_counter()
-        scores = kb.search_rowids(text, settings.kappa, max_df=settings.max_df)
+        scores = kb.search_rowids(query.texts, settings.kappa, max_df=settings.max_df_among(kb.count))
         milliseconds = (time.perf_counter() - started) * 1000
         hits = [(rowid, bm25, rank) for rank, (rowid, bm25) in enumerate(scores, 1)]
         return SearchResult(row_id, None, settings.kappa, milliseconds, hits)
 
-    writer = HitsWriter(db, kb)
+    writer = HitsWriter(db, kb, settings)
     with progress.bar("Searching with questions", len(missing)) as advance:
         for results in prefetch(search, missing, QUESTIONS_BATCH):
             writer.write(results)
@@ -99,6 +100,7 @@ class UngroundedQuestion:
 
     question: int  # row id
     text: str
+    query: Query
     rationales: Sequence[tuple[int, str]]  # row id and text
 
 
@@ -111,18 +113,24 @@ def ungrounded(
     accept: Accept = "own",
     teacher_id: str | None = None,
 ) -> list[UngroundedQuestion]:
-    """Return the questions whose rationales lack passages of this depth on this index.
+    """Return the questions whose rationales lack passages of these forms and this depth on this index.
 
     `training` is the split that is trained on. Only its first `limit` questions count, whether they lack anything
     or not, so that the same limit again asks for nothing more. Questions of other splits always count.
     Raises Missing if rationales of the teacher (None: of any) lack a verdict that `accept` asks for.
     """
     require_verdicts(db, training, accept, teacher_id)
-    values = {"accept": accept, "index": index_id, "depth": settings.depth, **training.parameters}
+    values = {"accept": accept, "index": index_id, "depth": settings.depth, **settings.forms, **training.parameters}
     lacking = rows(db, "internal/rationales_to_ground", **values)
+    by_question = [list(group) for _, group in groupby(lacking, key=lambda row: row["question_id"])]
     return [
-        UngroundedQuestion(question, text, [(row["rationale_id"], row["rationale"]) for row in group])
-        for (question, text), group in groupby(lacking, key=lambda row: (row["question_id"], row["question"]))
+        UngroundedQuestion(
+            of_question[0]["question_id"],
+            of_question[0]["text"],
+            query_of_row(of_question[0], settings.query),
+            [(row["rationale_id"], row["rationale"]) for row in of_question],
+        )
+        for of_question in by_question
     ]
 
 
@@ -143,7 +151,7 @@ def ground(
     """
     questions = ungrounded(db, record_index(db, kb), training, settings, accept=accept, teacher_id=teacher_id)
     total = sum(len(question.rationales) for question in questions)
-    writer = HitsWriter(db, kb)
+    writer = HitsWriter(db, kb, settings)
     with progress.bar("Searching with rationales", total) as advance:
         for batch in prefetch(lambda q: ground_question(kb, q, settings), questions, RATIONALES_BATCH):
             results = [result for of_question in batch for result in of_question]
@@ -154,12 +162,14 @@ def ground(
 
 def ground_question(kb: KnowledgeBase, question: UngroundedQuestion, settings: Retrieval) -> list[SearchResult]:
     """Search with each of the question's rationales. The question itself is searched with once."""
-    by_question = kb.search_rowids(question.text, settings.depth, max_df=settings.max_df)
+    max_df = settings.max_df_among(kb.count)
+    by_question = kb.search_rowids(question.query.texts, settings.depth, max_df=max_df)
     places = {rowid: rank for rank, (rowid, _) in enumerate(by_question, 1)}
     results: list[SearchResult] = []
     for row_id, text in question.rationales:
         started = time.perf_counter()
-        scores = kb.search_and_score_rowids(text, settings.depth, list(places), max_df=settings.max_df)
+        query = query_of_rationale(question.text, text, settings.rationale_query)
+        scores = kb.search_and_score_rowids(query, settings.depth, list(places), max_df=max_df)
         milliseconds = (time.perf_counter() - started) * 1000
         hits = [(rowid, bm25, places.get(rowid)) for rowid, bm25 in scores.items()]
         # Equal scores, such as those of passages without a common word, keep the question's own order.

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from kard.acceptance import require_verdicts
 from kard.answers.parsing import without_closing
-from kard.config import Accept, Method, Prompting, StudentTraining
+from kard.config import Accept, Method, Prompting, RationaleForm, StudentTraining
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
@@ -54,17 +54,23 @@ def training_pairs(
     index_id: str | None,
     teacher_id: str | None = None,
     accept: Accept = "own",
+    rationale_form: RationaleForm | None = None,
 ) -> list[Pair]:
     """Return a pair for every distinct accepted rationale of these questions: by question, then shortest first.
 
     The questions are the same for every method: those with a rationale that `accept` accepts and, if an index is
-    given, grounded on it. Raises Missing with the command for the missing step.
+    given, grounded on it, in that form if one is given. Raises Missing with the command for the missing step.
     """
     task = questions.task
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task}")
     require_verdicts(db, questions, accept, teacher_id)
-    parameters = {**questions.parameters, "teacher": teacher_id, "accept": accept}
+    parameters = {
+        **questions.parameters,
+        "teacher": teacher_id,
+        "accept": accept,
+        "rationale_form": rationale_form,
+    }
     rationales = rows(db, "internal/training_rationales", **parameters, index=index_id)
     if not rationales:
         if rows(db, "internal/training_rationales", **parameters, index=None):
@@ -100,12 +106,22 @@ def student_data(
     index_id: str | None,
     teacher_id: str | None,
     accept: Accept = "own",
+    rationale_form: RationaleForm | None = None,
 ) -> tuple[list[list[Pair]], TrainingData]:
     """Return the pairs of each epoch, and what says where they came from. Raises Missing as `training_pairs` does.
 
     The hash covers every prompt and target as it is rendered, in the order of training.
     """
-    pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id, accept=accept)
+    pairs = training_pairs(
+        db,
+        questions,
+        method,
+        settings,
+        index_id=index_id,
+        teacher_id=teacher_id,
+        accept=accept,
+        rationale_form=rationale_form,
+    )
     epochs = pairs_by_epoch(pairs, settings)
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)

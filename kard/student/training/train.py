@@ -13,7 +13,7 @@ import torch
 from sqlite_utils import Database
 from torch import Tensor, nn
 
-from kard.config import Accept, Method, StudentTraining
+from kard.config import Accept, Method, RationaleForm, StudentTraining
 from kard.errors import BadConfig
 from kard.models.adapters import write_adapter
 from kard.models.bases import Base
@@ -57,6 +57,7 @@ def train_student(
     index_id: str | None,
     teacher_id: str | None = None,
     accept: Accept = "own",
+    rationale_form: RationaleForm | None = None,
     limit: int | None = None,
     progress: Progress = SILENT,
 ) -> str:
@@ -67,7 +68,15 @@ def train_student(
     """
     questions = QuestionSet(task.name, "train", limit)
     epochs, data = student_data(
-        db, task, questions, method, settings, index_id=index_id, teacher_id=teacher_id, accept=accept
+        db,
+        task,
+        questions,
+        method,
+        settings,
+        index_id=index_id,
+        teacher_id=teacher_id,
+        accept=accept,
+        rationale_form=rationale_form,
     )
     signature = signature_for(task.answer, method)
     recipe = student_recipe(task.name, size, base, method, settings, data)

@@ -1,5 +1,5 @@
 -- Questions of a set that this retriever has not ordered to exactly this depth on this index.
-select q.id, q.text
+select q.id, q.text, q.options
 from questions q
 left join rankings g on g.question_id = q.id and g.index_id = :index and g.retriever_id = :retriever
 where coalesce(g.depth, 0) <> :depth

@@ -1,9 +1,9 @@
 -- First :silver passages of each rationale, accepted under :accept, of a task's training questions.
-select q.key, q.text, t.id as rationale_id, h.passage_id
+select q.key, q.text, q.options, t.id as rationale_id, h.passage_id
 from questions q
 join rationales t on t.question_id = q.id and (:teacher is null or t.teacher_id = :teacher)
 join accepted_rationales a on a.rationale_id = t.id and a.accept = :accept
-join retrievals r on r.rationale_id = t.id and r.index_id = :index
+join retrievals r on r.rationale_id = t.id and r.index_id = :index and r.rationale_form = :rationale_form
 join hits h on h.retrieval_id = r.id and h.rank <= :silver
 where q.task = :task and q.split = 'train'
 order by q.id, t.id
