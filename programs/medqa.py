@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from kard.config import Decoding, StudentTraining, TaskSettings
+from kard.config import StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -102,6 +102,6 @@ TASK = Task(
     shots=SHOTS,
     students=STUDENTS,
     encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the built-in one, the paper's
-    # A vignette alone has some 200 tokens, and its explanation more than that of a yes/no question.
-    settings=TaskSettings(student=StudentTraining(k=1, max_length=1024), decoding=Decoding(max_new_tokens=256)),
+    # A vignette with its options has 250 tokens and more than 600 at times; three passages come on top.
+    settings=TaskSettings(student=StudentTraining(max_length=1536)),
 )

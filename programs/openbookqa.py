@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from kard.config import Decoding, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -120,5 +119,4 @@ TASK = Task(
     shots=SHOTS,
     students=STUDENTS,
     encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the built-in one, the paper's
-    settings=TaskSettings(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

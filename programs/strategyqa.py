@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from kard.config import Decoding, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -127,6 +126,4 @@ TASK = Task(
     shots=SHOTS,
     students=STUDENTS,
     encoders={**ENCODERS, "linkbert": "michiyasunaga/LinkBERT-base"},  # the built-in one, the paper's
-    # One passage in training, as in the paper; rationales of two to four sentences have at most 128 tokens.
-    settings=TaskSettings(student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)),
 )

@@ -239,7 +239,7 @@ class Run:
         """Return the `settings` column of a student of that method; `teacher_id` wrote the examples it is shown."""
         settings = self.options.settings
         if METHODS[method].trained:
-            return settings_column(settings.student)
+            return settings_column(settings.student_training)
         from kard.student.records import prompted_settings
 
         return prompted_settings(METHODS[method], settings.prompting, teacher_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kard.config import METHODS
-from kard.db import value
+from kard.db import rows, value
 from kard.evaluation.answer import answer, unanswered
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
@@ -27,19 +27,31 @@ def train_student(run: Run, size: str, method: str) -> str:
         )
     from kard.student.training.train import train_student as train
 
-    return train(
+    student_id = train(
         run.db,
         run.task,
         size,
         base,
         chosen,
         run.adapters,
-        run.options.settings.student,
+        run.options.settings.student_training,
         index_id=run.index_id if chosen.reads else None,
         teacher_id=run.teacher_id,
         limit=run.options.train_limit,
         progress=run.progress,
     )
+    row = rows(run.db, "internal/student_fit", student=student_id)[0]
+    if row["cut"]:
+        run.notes.append(
+            f"{size}/{method}: {row['cut']:.0%} of the training prompts lost passage text; "
+            "raise student.max_length, or lower retrieval.k"
+        )
+    if row["long_targets"]:
+        run.notes.append(
+            f"{size}/{method}: {row['long_targets']} of {row['examples']} targets are longer than "
+            "student.max_target"
+        )
+    return student_id
 
 
 def _student_state(run: Run) -> State:

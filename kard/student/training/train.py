@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from sqlite_utils import Database
@@ -22,7 +23,7 @@ from kard.models.lora import adapt_language_model, config_of, learning_rate, sta
 from kard.progress import SILENT, Advance, Progress
 from kard.questions import QuestionSet
 from kard.records import canonical, digest
-from kard.student.examples import Pair, hash_texts, pairs_by_epoch, render_pair, training_pairs
+from kard.student.examples import Pair, hash_texts, pairs_by_epoch, render_pair, training_pairs, within_budget
 from kard.student.prompt import signature_for
 from kard.student.records import StudentRow, store_student
 from kard.student.tokens import Tokens, grouped
@@ -66,6 +67,10 @@ def train_student(
     signature = signature_for(task.answer, method)
     questions = QuestionSet(task.name, "train", limit)
     pairs = training_pairs(db, questions, method, settings, index_id=index_id, teacher_id=teacher_id)
+    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
+    pairs = within_budget(
+        pairs, lambda pair: len(tokens.target(render_pair(signature, pair, settings)[1])), settings.max_target
+    )
     epochs = pairs_by_epoch(pairs, settings)
     data_sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
     student_id = digest(base.sha256, method.name, data_sha256, settings.hash(), task.name, size)
@@ -73,7 +78,6 @@ def train_student(
         return student_id
     start = time.perf_counter()
     devices = Devices()
-    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     examples: dict[Pair, Example] = {}
     for pair in (pair for epoch in epochs for pair in epoch):
         if pair not in examples:
@@ -110,6 +114,7 @@ def train_student(
         path=f"{adapters.name}/{student_id}",
         sha256=sha256,
         milliseconds=1000 * (time.perf_counter() - start),
+        **measure_fit(list(examples.values()), settings),
     )
     store_student(db, row)
     checkpoint.discard()
@@ -134,9 +139,19 @@ def hold_out(
 def tokenize_example(
     tokens: Tokens, key: int, prompt: str, pieces: Sequence[tuple[str, str]], settings: StudentTraining
 ) -> Example:
-    """Return a prompt and its target as token ids, together at most `settings.max_length`."""
-    ids = tokens.prompt(prompt, settings.max_length)
-    return Example(key, ids, tokens.target(pieces, settings.max_length - len(ids)))
+    """Return a prompt, cut to fit, and its whole target as token ids."""
+    ids, cut = tokens.fit_prompt(prompt, settings.max_length)
+    return Example(key, ids, tokens.target(pieces), cut)
+
+
+def measure_fit(examples: Sequence[Example], settings: StudentTraining) -> dict[str, Any]:
+    """Return the columns of `students` that say whether prompts and targets had room."""
+    lengths = [len(example.target) for example in examples]
+    return {
+        "cut": sum(example.cut for example in examples) / len(examples),
+        "target_tokens": max(lengths),
+        "long_targets": sum(length > settings.max_target for length in lengths) if settings.max_target else 0,
+    }
 
 
 def prepare_model(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[nn.Module, Loss]:
