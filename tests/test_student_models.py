@@ -1038,12 +1038,13 @@ def test_a_students_row_says_whether_its_prompts_and_targets_had_room(
     targets = [
         len(tokens.target(target_pieces(ANSWER, pair.outputs(SETTINGS)))) for pair in pairs_of(taught, "kard")
     ]
-    for changed, wanted in (
+    cases: list[tuple[dict[str, Any], tuple[float, int, int, int]]] = [
         ({"max_length": 600}, (0.0, max(targets), 0, 10)),
         ({"max_length": 60}, (1.0, max(targets), 0, 10)),
         ({"max_length": 600, "max_target": max(targets[::2])}, (0.0, max(targets[::2]), 0, 5)),
         ({"max_length": 600, "max_target": 1}, (0.0, max(targets[::2]), 5, 5)),
-    ):
+    ]
+    for changed, wanted in cases:
         made = train(taught, task, base, tmp_path, **changed)
         row = next(taught.query("select * from students where id = ?", [made]))
         assert (row["cut"], row["target_tokens"], row["long_targets"], row["examples"]) == wanted

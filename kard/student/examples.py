@@ -96,8 +96,8 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
         by_question.setdefault(pair.question_id, []).append(pair)
     return [
         [
-            # A student writes like what it saw last. With the longest rationales last, 43% of the answers to
-            # StrategyQA had to be forced because no text had ended in time.
+            # A student writes like what it saw last. With the longest ones last, 47% of the last epoch's targets
+            # had more than 128 tokens, and 43% of the answers were forced at that budget; so it is 18%.
             of_question[((settings.epochs - 1 - epoch) * settings.rationales + i) % len(of_question)]
             for of_question in by_question.values()
             for i in range(min(settings.rationales, len(of_question)))
