@@ -225,7 +225,7 @@ def _students(db: Database, prose: Prose) -> None:
         db,
         "samples",
         (
-            (i, 0, text, "ABCD"[letter], 0, 400, 60)
+            (i, 0, text, "ABCD"[letter], None, 0, 400, 60)
             for i, (text, letter) in enumerate(zip(prose.texts(len(answers), 50), letters, strict=True), 1)
         ),
     )

@@ -17,6 +17,9 @@ SILVER_DEPTH = (
 )
 LEAST_SEEDS = 3  # below which the spread of trainings is not estimated
 CUTOFFS = (1, 3, 5, 10)  # k of the paper's Hits@k
+MAX_TARGET = 256  # tokens of a target, unless settings say otherwise: a quarter of StudentTraining.max_length
+PROMPTED_TOKENS = 128  # that a base without training may write
+MIN_TOKENS = 96  # that a student may write: an answer may be longer than all that were taught
 
 
 def require(condition: bool, message: str) -> None:
@@ -46,7 +49,7 @@ class Retrieval(Settings):
     """How passages are found (sections 3.2 and 3.3)."""
 
     kappa: int = 100  # passages per question that BM25 finds and the reranker orders
-    k: int = 3  # passages per question that the student reads
+    k: int = 3  # passages that a student reads, in training and when it answers
     depth: int = 32  # passages per query when grounding: the rationale's first ones and the question's first ones
     query: QueryForm = "question"  # what is searched with; `options`: a query an option, best score of each passage
     rationale_query: RationaleForm = "rationale"  # what a rationale is grounded with; or the question before it
@@ -216,7 +219,7 @@ class StudentTraining(Settings):
     batch: int = 8  # examples per step
     peak_lr: float = 1e-3  # reached after 5% of the steps, then linear to 0
     rationales: int = 1  # rationales per question and epoch; the next epoch takes the next ones
-    k: int = 1  # silver passages in a training prompt
+    k: int = 0  # silver passages in a training prompt; 0: as many as it answers with (`retrieval.k`)
     shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
     full: bool = False  # train the base's own weights instead of adapters; smaller steps: 3e-4 for 135M
     upper_half: bool = True  # train only a known decoder's upper half; its lower half runs once per example
@@ -225,7 +228,8 @@ class StudentTraining(Settings):
     pass_tokens: int = 16_384  # padded tokens per forward pass; a larger step is several passes, gradients summed
     held_out: float = 0.0  # share of questions that only measure the loss; the best epoch's weights are kept
     patience: int = 1  # epochs without a better loss on them before training ends
-    max_length: int = 512  # tokens of prompt and target; longer prompts lose passage text from the end
+    max_length: int = 1024  # tokens; a prompt of more than three quarters of it loses passage text from the end
+    max_target: int = 0  # tokens; longer targets are taught only if a question has no other; 0: the budget or 256
     answer: Literal["text", "letter"] = "text"  # what follows `Answer:`: the option's text or its letter
     seed: int = 0  # of every random draw
 
@@ -234,8 +238,9 @@ class StudentTraining(Settings):
         require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
         require(self.peak_lr > 0, f"peak_lr must be positive, not {self.peak_lr}")
         require(self.rationales >= 1, f"rationales must be at least 1, not {self.rationales}")
-        require(self.k >= 1, f"k must be at least 1, not {self.k}")
+        require(self.k >= 0, f"k must not be negative, not {self.k}")
         require(self.max_length >= 32, f"max_length must be at least 32, not {self.max_length}")
+        require(self.max_target >= 0, f"max_target must not be negative, not {self.max_target}")
         require(
             self.precision in ("auto", "float32", "bfloat16", "float16"),
             f"precision must be auto, float32, bfloat16 or float16, not {self.precision}",
@@ -276,15 +281,25 @@ class Decoding(Settings):
     samples: int = 1  # texts per question: 1 is greedy; several are sampled, and the majority is the answer
     temperature: float = 1.0  # of sampling; unused with one sample
     top_p: float = 0.95  # probability mass of the tokens that are sampled from; unused with one sample
-    max_new_tokens: int = 96  # tokens of rationale and answer; then `Answer:` is appended and the answer generated
+    max_new_tokens: int = 0  # then an answer is forced; 0: the longest target that it was taught, 96 to 256
     batch: int = 64  # prompts per forward pass, at most; fewer where they are long
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")
-        require(self.max_new_tokens >= 1, f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        require(self.max_new_tokens >= 0, f"max_new_tokens must not be negative, not {self.max_new_tokens}")
         require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+
+    def budgeted(self, longest: int, max_target: int) -> Decoding:
+        """Return the same with its number of tokens for a student whose longest target has `longest` of them.
+
+        A rationale beyond `max_target` gives no further room. A base that is only prompted has no target: 0.
+        """
+        if self.max_new_tokens:
+            return self
+        taught = max(min(longest, max_target or longest), MIN_TOKENS)
+        return replace(self, max_new_tokens=taught if longest else PROMPTED_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +370,16 @@ class TaskSettings:
             reranker=RerankerTraining.paper(),
             student=StudentTraining.paper(),
             decoding=Decoding(samples=5, temperature=1.0, top_p=0.95, max_new_tokens=1024),
+        )
+
+    @property
+    def student_training(self) -> StudentTraining:
+        """The student's settings as it is trained and stored: with the numbers that its zeros stand for."""
+        student = self.student
+        return replace(
+            student,
+            k=student.k or self.retrieval.k,
+            max_target=student.max_target or self.decoding.max_new_tokens or MAX_TARGET,
         )
 
     def seeded(self, seed: int) -> TaskSettings:

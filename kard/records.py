@@ -7,8 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from string import ascii_uppercase
+from typing import Literal
 
 LETTERS = ascii_uppercase  # option 0 is A, option 1 is B, ...
+
+Forced = Literal["budget", "unread"]
+FORCED: Mapping[Forced, str] = {"budget": "forced at the token budget", "unread": "forced, for it named no option"}
+"""Why a student's answer was forced, in words."""
 
 
 def digest(*parts: str, length: int = 16) -> str:
@@ -103,14 +108,19 @@ class Rationale:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text that a student wrote. `forced` is True if `Answer:` was appended at the token budget."""
+    """A text that a student wrote.
+
+    `forced` says why `Answer:` and the likeliest option were appended: `budget` where no token was left, `unread`
+    where the text ended and named no option.
+    """
 
     text: str
     answer: str | None  # a letter, None if none could be read from the text
-    forced: bool = False
+    forced: Forced | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     milliseconds: float = 0.0
+    cut: bool = False  # the prompt lost passage text
 
 
 @dataclass(frozen=True, slots=True)

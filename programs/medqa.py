@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from kard.config import Decoding, Retrieval, StudentTraining, TaskSettings
+from kard.config import Retrieval, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -103,10 +103,6 @@ TASK = Task(
     students=STUDENTS,
     encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the built-in one, the paper's
     # A query an option, by the figures of like data (see openbookqa.py); vignettes have not been measured.
-    # A vignette alone has some 200 tokens, and its explanation more than that of a yes/no question.
-    settings=TaskSettings(
-        retrieval=Retrieval(query="options"),
-        student=StudentTraining(k=1, max_length=1024),
-        decoding=Decoding(max_new_tokens=256),
-    ),
+    # A vignette with its options has 250 tokens and more than 600 at times; three passages come on top.
+    settings=TaskSettings(retrieval=Retrieval(query="options"), student=StudentTraining(max_length=1536)),
 )

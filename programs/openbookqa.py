@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from kard.config import Decoding, Retrieval, StudentTraining, TaskSettings
+from kard.config import Retrieval, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
@@ -124,7 +124,5 @@ TASK = Task(
     # validation questions of SciQ, .517 instead of .471 for 2,569 training questions of QASC. All options in one
     # query give .664 and .431. In QASC a rationale gives .649, .605 with the question before it
     # (benchmarks/query_forms.py).
-    settings=TaskSettings(
-        retrieval=Retrieval(query="options"), student=StudentTraining(k=1), decoding=Decoding(max_new_tokens=128)
-    ),
+    settings=TaskSettings(retrieval=Retrieval(query="options")),
 )

@@ -176,6 +176,9 @@ create table students (             -- trained students; their adapters lie besi
     path text not null,             -- folder of the adapter, relative to the store's own folder
     sha256 text not null,
     milliseconds real not null,
+    cut real not null default 0,    -- share of the training prompts that lost passage text
+    target_tokens integer not null default 0, -- tokens of the longest target; 0 for a base that is only prompted
+    long_targets integer not null default 0, -- targets of more than student.max_target tokens
     created text not null
 );
 
@@ -216,10 +219,12 @@ create table samples (              -- the texts that students wrote
     sample integer not null,
     text text not null,             -- what the student wrote
     answer text,                    -- letter that was read from the text, null when none could be
-    forced integer not null,        -- 1 when `Answer:` was appended at the token budget
+    forced text,                    -- why `Answer:` was appended: 'budget' at the last token, 'unread' where no option was named
+    cut integer not null default 0, -- 1 when the prompt lost passage text
     prompt_tokens integer not null,
     completion_tokens integer not null,
-    primary key (prediction_id, sample)
+    primary key (prediction_id, sample),
+    check (forced in ('budget', 'unread'))
 ) without rowid;
 
 create table verifiers (            -- models that read a rationale and name the option that follows from it

@@ -205,7 +205,7 @@ class Case:
             flops=1,
         )  # fmt: skip
         self._put(
-            "samples", prediction_id=prediction, sample=0, text=f"I say {answer}.", answer=answer, forced=0,
+            "samples", prediction_id=prediction, sample=0, text=f"I say {answer}.", answer=answer, forced=None,
             prompt_tokens=1, completion_tokens=1,
         )  # fmt: skip
         return int(evaluation)

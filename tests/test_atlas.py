@@ -529,7 +529,7 @@ def test_the_task_is_the_demo_and_names_its_world() -> None:
     task = tasks.load(tasks.demo())
     assert task.name == "atlas"
     assert task.world is atlas.make_world
-    assert task.settings.retrieval.k == task.settings.student.k == 2
+    assert task.settings.retrieval.k == task.settings.student_training.k == 2
 
 
 def test_questions_survive_being_exported_and_read_again() -> None:

@@ -588,10 +588,10 @@ def test_a_better_parser_changes_stored_answers_votes_and_verdicts_and_nothing_e
     evaluation = case.answered(question, "bm25", answer=None)
     (prediction,) = db.execute("select id from predictions where evaluation_id = ?", [evaluation]).fetchone()
     texts = [
-        ("So it does.\nAnswer: yes", None, 0),  # read as nothing once
-        ("Answer: yes", "B", 0),  # read wrongly
-        ("Answer: no", "B", 0),
-        ("\nAnswer: no", "A", 1),  # forced: chosen by its likelihood, whatever stands there
+        ("So it does.\nAnswer: yes", None, None),  # read as nothing once
+        ("Answer: yes", "B", None),  # read wrongly
+        ("Answer: no", "B", None),
+        ("\nAnswer: no", "A", "unread"),  # forced: chosen by its likelihood, whatever stands there
     ]
     with db.atomic():
         db.execute("delete from samples where prediction_id = ?", [prediction])
@@ -640,7 +640,7 @@ def test_unchanged_texts_are_read_again_with_the_same_answers(folder: Path) -> N
     assert answers(folder) == before
     db = database(folder)
     with db.atomic():
-        db.execute("update samples set answer = 'F' where forced = 0 and answer is not null")
+        db.execute("update samples set answer = 'F' where forced is null and answer is not null")
     db.close()
     would = kard(folder, "rescore", "--dry-run", "--json").output
     assert json.loads(would)["dry_run"] is True

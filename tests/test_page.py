@@ -165,7 +165,7 @@ class World:
             correct=int(right), votes=1, passages=json.dumps(read), milliseconds=5, flops=flops,
         )  # fmt: skip
         self.put(
-            "samples", prediction_id=prediction, sample=0, text=text, answer="A" if right else "B", forced=0,
+            "samples", prediction_id=prediction, sample=0, text=text, answer="A" if right else "B", forced=None,
             prompt_tokens=3, completion_tokens=4,
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kard import tasks
 from kard.answers.parsing import conclusion
 from kard.records import LETTERS, Passage, Question
+from kard.student.tokens import PROMPT_SHARE
 from kard.tasks import Retrieve
 
 READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # tasks that read files
@@ -379,3 +380,13 @@ def test_the_program_gives_no_passages_to_a_method_without_them() -> None:
     prediction, request = ask(common.Answer.delete("passages"), None)
     assert "## passages ##" not in request
     assert prediction.passages == []
+
+
+@pytest.mark.parametrize("name", [name for name in tasks.names() if name != tasks.demo()])
+def test_typical_passages_and_a_long_question_fit_the_prompt(name: str) -> None:
+    chosen = tasks.load(name).settings
+    student, passage = chosen.student_training, 150  # tokens of a hundred words of Wikipedia with their title
+    assert student.k == chosen.retrieval.k
+    question = 450 if name == "medqa" else 120  # with its options
+    assert student.k * passage + question <= student.max_length * PROMPT_SHARE
+    assert student.max_target <= student.max_length * (1 - PROMPT_SHARE)

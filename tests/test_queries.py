@@ -32,6 +32,7 @@ from kard.evaluation.contamination import (
     normalized_words,
     word_ngrams,
 )
+from kard.evaluation.report import text_notes
 from kard.pipeline import steps
 from kard.pipeline.contamination import SCREEN
 from kard.pipeline.run import Run, RunOptions
@@ -159,6 +160,29 @@ def test_the_list_shows_parameters_and_errors_name_wrong_ones(small: Database, t
         assert message in done.output
     done = CliRunner().invoke(main, ["query", "accuracy", "-p", "split", "train", "--json", "--store", path])
     assert [(r["split"], r["questions"], r["correct"]) for r in json.loads(done.output)] == [("train", 1, 1)]
+
+
+def test_texts_that_ran_out_of_tokens_are_counted_apart_from_those_that_named_no_option(small: Database) -> None:
+    predictions = [
+        row[0] for row in small.execute("select id from predictions where evaluation_id = 1 order by id")
+    ]
+    for number, (prediction, forced) in enumerate(zip(predictions, ("budget", "unread", "budget"), strict=False)):
+        small.execute(
+            "insert or replace into samples"
+            " (prediction_id, sample, text, answer, forced, cut, prompt_tokens, completion_tokens)"
+            " values (?, 0, 'so', 'A', ?, ?, 1, 1)",
+            [prediction, forced, int(number == 0)],
+        )
+    (row,) = [row for row in run_query(small, "texts", task="tiny", split="test") if row["evaluation_id"] == 1]
+    assert [row[name] for name in ("texts", "forced_at_budget", "forced_unread", "cut_prompts")] == [3, 2, 1, 1]
+    assert text_notes([row]) == [
+        "3 of 3 answers were forced: 2 at the token budget, 1 because the text named no option; "
+        "by condition: kard query texts",
+        "1 of 3 prompts lost passage text; raise student.max_length, or lower retrieval.k",
+    ]
+    assert text_notes([{**row, "forced_at_budget": 0, "forced_unread": 0, "cut_prompts": 0}]) == []
+    with pytest.raises(sqlite3.IntegrityError):
+        small.execute("update samples set forced = 'yes'")
 
 
 def test_two_students_are_compared_question_by_question(small: Database) -> None:

@@ -413,9 +413,9 @@ def test_a_passage_of_several_questions_is_encoded_once(encoder: Encoder, monkey
     counted: list[int] = []
     pooled = Encoder.pooled
 
-    def counting(self: Encoder, texts: Sequence[str], *, fast: bool = False) -> torch.Tensor:
+    def counting(self: Encoder, texts: Sequence[str], **more: Any) -> torch.Tensor:
         counted.append(len(texts))
-        return pooled(self, texts, fast=fast)
+        return pooled(self, texts, **more)
 
     monkeypatch.setattr(Encoder, "pooled", counting)
     passages = some_passages(10)
@@ -537,9 +537,9 @@ def test_passages_that_do_not_learn_are_encoded_once_for_all_trainings_and_ranki
     encoded: list[str] = []
     plain = Encoder.pooled
 
-    def watched(encoder: Encoder, texts: Sequence[str], *, fast: bool = False) -> torch.Tensor:
+    def watched(encoder: Encoder, texts: Sequence[str], **more: Any) -> torch.Tensor:
         encoded.extend(texts)
-        return plain(encoder, texts, fast=fast)
+        return plain(encoder, texts, **more)
 
     settings = replace(QUICK, side="question", epochs=1)
     alone = train(store, base, tmp_path / "alone", settings)

@@ -270,13 +270,13 @@ class Counted(Encoder):
 
     seen: ClassVar[list[str]] = []
 
-    def pooled(self, texts: Sequence[str], *, fast: bool = False) -> torch.Tensor:
+    def pooled(self, texts: Sequence[str], **more: Any) -> torch.Tensor:
         self.seen.extend(texts)
-        return super().pooled(texts, fast=fast)
+        return super().pooled(texts, **more)
 
-    def token_vectors(self, texts: Sequence[str], *, fast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def token_vectors(self, texts: Sequence[str], **more: Any) -> tuple[torch.Tensor, torch.Tensor]:
         self.seen.extend(texts)
-        return super().token_vectors(texts, fast=fast)
+        return super().token_vectors(texts, **more)
 
 
 @pytest.fixture

@@ -378,3 +378,39 @@ def test_an_experiments_reranker_is_another_than_a_runs(base_of: Any, indexed: D
     assert train() != train(experiment="ablation")
     rows: Sequence[Any] = indexed.execute("select experiment from rerankers order by experiment").fetchall()
     assert [row[0] for row in rows] == ["", "ablation"]
+
+
+# --- long questions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_a_long_question_keeps_its_end_which_says_what_is_asked(base_of: Any, scorer: Scorer) -> None:
+    reranker = Reranker(untrained_model(base_of("bert"), scorer, max_length=32), scorer)
+    history = " ".join(FILLER)  # 40 tokens where 32 fit
+    passage = Passage.of("d", 0, "", f"{FILLER[0]} .")
+    scores = [
+        float(reranker.scores(f"{history} {asked} ?", [passage])[0]) for asked in (f"is {RIGHT}", f"is {WRONG}")
+    ]
+    assert abs(scores[0] - scores[1]) > 1e-3  # without its last words, both are one question
+    begins = [float(reranker.scores(f"{begin} {history} ?", [passage])[0]) for begin in (RIGHT, WRONG)]
+    assert abs(begins[0] - begins[1]) > 1e-3
+    middle = " ".join(FILLER[:20])
+    lost = [float(reranker.scores(f"{middle} {word} {middle} ?", [passage])[0]) for word in (RIGHT, WRONG)]
+    assert lost[0] == pytest.approx(lost[1], abs=1e-6)
+
+
+def test_a_question_that_fits_beside_a_short_passage_is_whole(base_of: Any) -> None:
+    model = untrained_model(base_of("bert"), "cross", max_length=32)
+    assert isinstance(model, CrossEncoder)
+    question = " ".join(FILLER[:20])
+    with torch.inference_mode():
+        whole, other = model.pair_scores([question, question.replace(FILLER[10], RIGHT)], [FILLER[0]] * 2)
+    assert abs(whole - other) > 1e-4
+
+
+def test_passages_keep_their_beginning(base_of: Any) -> None:
+    reranker = Reranker(untrained_model(base_of("bert"), "pooled", max_length=32), "pooled")
+    long = " ".join(FILLER)
+    passages = [Passage.of("d", i, "", f"{long} {word}") for i, word in enumerate((RIGHT, WRONG))]
+    first, second = reranker.scores("what ?", passages)
+    assert first == pytest.approx(second, abs=1e-6)

@@ -55,7 +55,7 @@ def asked(store: Database) -> Database:
             | {"passages": json.dumps(read), "milliseconds": 7.0, "flops": 9.0, "created": "then"}
         )
         store.table("samples").insert(
-            {"prediction_id": number, "sample": 0, "text": f"text {number}", "answer": "A", "forced": 0}
+            {"prediction_id": number, "sample": 0, "text": f"text {number}", "answer": "A", "forced": None}
             | {"prompt_tokens": 3, "completion_tokens": 4}
         )
     return store

@@ -145,15 +145,15 @@ def test_any_other_lm_receives_the_prompt_alone_and_its_text_is_parsed() -> None
     assert [m.text for m in request.messages] == [render_prompt(ANSWER, INPUTS)]
     assert request.config.extensions is None
     assert (made.rationale, made.answer, made.letter) == ("It has no outlet.", "an inland sea", "A")
-    assert (made.forced, made.prompt_tokens, made.completion_tokens, made.milliseconds) == (False, 7, 3, 0.0)
+    assert (made.forced, made.prompt_tokens, made.completion_tokens, made.milliseconds) == (None, 7, 3, 0.0)
 
 
 def test_an_engine_that_scores_choices_receives_the_options_and_decides() -> None:
-    data = {"forced": True, "letter": "C", "milliseconds": 12.5}
+    data = {"forced": "budget", "letter": "C", "milliseconds": 12.5}
     engine = Replies((" It flows\nAnswer: a bay", data), scores_choices=True)
     made = ask(engine)
     assert engine.requests[0].config.extensions == {"choices": OPTIONS}
-    assert (made.letter, made.forced, made.milliseconds) == ("C", True, 12.5)
+    assert (made.letter, made.forced, made.milliseconds) == ("C", "budget", 12.5)
     assert made.text == " It flows\nAnswer: a bay"
 
 

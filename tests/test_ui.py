@@ -119,7 +119,7 @@ def fill(path: Path) -> None:
         )  # fmt: skip
         db.table("samples").insert(
             {"prediction_id": number, "sample": 0, "text": evil(f"Wrote{number}"), "answer": "BA"[number - 1],
-             "forced": 0, "prompt_tokens": 5, "completion_tokens": 6}
+             "forced": None, "prompt_tokens": 5, "completion_tokens": 6}
         )  # fmt: skip
     db.table("judgements").insert(
         {"question_id": 2, "passage_id": "p3", "verdict": "good", "note": evil("Noted"), "author": evil("me"),

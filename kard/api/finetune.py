@@ -15,7 +15,7 @@ import torch
 
 from kard.api.demonstrations import Metric, PredictorCall, predictor_calls
 from kard.api.lm import StudentLM, with_student
-from kard.api.load import default_decoding
+from kard.api.load import longest_target
 from kard.config import METHODS, Decoding, Method, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput
@@ -88,8 +88,8 @@ def finetune(
     info = replace(info, sha256=facts["adapter_sha256"])
     if store is not None:
         _store(Path(store), folder, info, facts)
-    student = Student(loaded_base(base), folder, settings, name=student_id)
-    return with_student(program, StudentLM(student, decoding or default_decoding(facts), info))
+    student = Student(loaded_base(base), folder, settings, name=student_id, target_tokens=longest_target(facts))
+    return with_student(program, StudentLM(student, decoding or Decoding(), info))
 
 
 def _train_into(
@@ -115,6 +115,7 @@ def _train_into(
         "loss": trained.loss,
         "milliseconds": 1000 * (time.perf_counter() - start),
         "longest": max(len(example.target) for example in examples),
+        "cut": sum(example.cut for example in examples) / len(examples),
     }
     signatures = {call.predictor: call.signature for call in calls}
     prompts = [prompt_template(signature, info.settings) for signature in signatures.values()]
@@ -209,6 +210,8 @@ def _store(store: Path, folder: Path, info: StudentInfo, facts: dict[str, Any]) 
             path=f"{home.parent.name}/{home.name}",
             sha256=info.sha256,
             milliseconds=training["milliseconds"],
+            cut=training["cut"],
+            target_tokens=training["longest"],
         )
         store_student(db, row)
     finally:

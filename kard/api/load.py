@@ -19,7 +19,7 @@ from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
 from kard.files import adapters_folder
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
-from kard.publish.folder import FACTS, read_facts
+from kard.publish.folder import FACTS
 from kard.records import Passage
 from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
 from kard.student.generation.engine import StudentEngine
@@ -69,7 +69,7 @@ def load_student(
         db.close()
     info = StudentInfo.of(row)
     task = task if isinstance(task, Task) else _task_or_none(info.task)
-    return _student_lm(loaded, info, task, decoding, read_facts(loaded.adapter))
+    return _student_lm(loaded, info, task, decoding)
 
 
 def load_program(
@@ -129,10 +129,9 @@ def load_program(
     return program
 
 
-def default_decoding(facts: Mapping[str, Any]) -> Decoding:
-    """Return greedy decoding, with room for the longest text that the student was trained to write."""
-    longest = int(facts.get("longest") or facts.get("training", {}).get("longest") or 0)
-    return Decoding(max_new_tokens=max(Decoding().max_new_tokens, longest))
+def longest_target(facts: Mapping[str, Any]) -> int:
+    """Return the number of tokens of the longest target that a folder's student was taught, 0 if not known."""
+    return int(facts.get("longest") or facts.get("training", {}).get("longest") or 0)
 
 
 def _load_folder(folder: Path, base: str | None, decoding: Decoding | None) -> StudentLM:
@@ -159,17 +158,21 @@ def _load_folder(folder: Path, base: str | None, decoding: Decoding | None) -> S
         raise NoBase(
             f"{resolved.spec} has other weights than student {info.id} was trained on; name another with base="
         )
-    student = Student(loaded_base(resolved), None if merged else folder, info.settings, name=info.id)
-    return _student_lm(student, info, _task_or_none(info.task), decoding, facts)
+    student = Student(
+        loaded_base(resolved),
+        None if merged else folder,
+        info.settings,
+        name=info.id,
+        target_tokens=longest_target(facts),
+    )
+    return _student_lm(student, info, _task_or_none(info.task), decoding)
 
 
-def _student_lm(
-    student: Student, info: StudentInfo, task: Task | None, decoding: Decoding | None, facts: Mapping[str, Any]
-) -> StudentLM:
-    """Return the LM with the task's signature and decoding if the task is known, else by the folder's `facts`."""
+def _student_lm(student: Student, info: StudentInfo, task: Task | None, decoding: Decoding | None) -> StudentLM:
+    """Return the LM with the task's signature and decoding if the task is known."""
     signature = None if task is None else signature_for(task.answer, METHODS[info.method])
     if decoding is None:
-        decoding = default_decoding(facts) if task is None else task.settings.decoding
+        decoding = Decoding() if task is None else task.settings.decoding
     return StudentLM(student, decoding, info, signature)
 
 

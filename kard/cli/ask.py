@@ -11,6 +11,7 @@ import click
 from kard.cli import choose, options, show
 from kard.cli.knowledge import snippet
 from kard.config import RERANKED
+from kard.records import FORCED
 
 if TYPE_CHECKING:
     from kard.evaluation.ask import StudentReply
@@ -126,7 +127,8 @@ def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> No
     several = len(reply.texts) > 1
     for number, text in enumerate(reply.texts, 1):
         start = f"{number}. " if several else ""
-        end = f"  [{text.answer or 'no answer'}{', forced' if text.sample.forced else ''}]" if several else ""
+        forced = f", {FORCED[text.sample.forced]}" if text.sample.forced else ""
+        end = f"  [{text.answer or 'no answer'}{forced}]" if several else ""
         if text.rationale or several:
             click.echo(show.clean(f"{start}{text.rationale}{end}"))
     if several:

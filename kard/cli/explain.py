@@ -16,6 +16,7 @@ import click
 
 from kard.cli import choose, options, show
 from kard.db import open_store
+from kard.records import FORCED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -279,7 +280,8 @@ def _answers(trace: Trace, answers: Sequence[TracedAnswer]) -> Iterator[Renderab
             yield _indented(f"read {' '.join(marked)}")
         for number, sample in enumerate(answer.samples):
             label = f"sample {number} ({_option(trace, sample.answer)})" if several else "wrote"
-            yield _indented(f"{label}{' (answer forced)' if sample.forced else ''}: {sample.text.strip()}", 4)
+            forced = f" ({FORCED[sample.forced]})" if sample.forced else ""
+            yield _indented(f"{label}{forced}: {sample.text.strip()}", 4)
 
 
 def _option(trace: Trace, letter: str | None) -> str:

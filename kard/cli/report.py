@@ -90,6 +90,7 @@ def print_report(
         report_records,
         report_rows,
         summary_table,
+        text_notes,
     )
     from kard.evaluation.retriever_metrics import hits_table
 
@@ -121,6 +122,8 @@ def print_report(
         if hits:
             title = f"{task}, {split}: share of questions with a needed passage in the first k"
             print_rows(form, *hits_table(first_hits, narrow=True), title=title)
+        for note in text_notes(rows(db, "texts", task=task, split=split)):
+            click.echo(note)
 
 
 @click.command()

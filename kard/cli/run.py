@@ -155,6 +155,8 @@ def student(task: str, **chosen: Any) -> None:
     this = choose.run_of(task, **chosen)
     for size, method in this.students():
         click.echo(f"student {train_student(this, size, method)}: {method}, {size}")
+    for note in this.notes:
+        click.echo(note, err=True)
     click.echo(f"let them answer: kard evaluate {task}")
 
 

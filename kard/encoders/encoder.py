@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kard.models.bases import Base
 
 BATCH = 32  # texts a forward pass: with sorted lengths, larger ones gain nothing on a CPU
+SPARE = 4  # tokens: what separates a question from its passage, and what a shortened one may gain
 PROJECTION = "projection"
 
 
@@ -36,7 +37,7 @@ def passage_text(passage: Passage, form: str = TITLE_AND_TEXT) -> str:
 
 
 class TextModel:
-    """A tokenizer and a model. Texts longer than `max_length` tokens are cut.
+    """A tokenizer and a model. Texts of more than `max_length` tokens lose their end, questions their middle.
 
     `model` may be wrapped by peft later: its inputs and outputs stay the same. `new` names the modules that the
     base's files do not hold. They are random until they are trained, and an adapter must hold them whole.
@@ -68,6 +69,14 @@ class TextModel:
             rows = {name: [values[i] for i in numbers] for name, values in tokens.items()}
             padded = self.tokenizer.pad(rows, return_tensors="pt")
             yield numbers, {name: cast("Tensor", value).to(self.device) for name, value in padded.items()}
+
+    def without_middle(self, row: list[int], room: int | None = None) -> list[int]:
+        """Return the first and the last values of a row, `room` of them (by default `max_length`).
+
+        A case history of 400 tokens ends with what is asked; the last tokens of a question are never lost.
+        """
+        room = self.max_length if room is None else room
+        return row if len(row) <= room else [*row[: room - room // 2], *row[len(row) - room // 2 :]]
 
     def inverse(self, order: Sequence[int]) -> Tensor:
         """Return the permutation that undoes `order`."""
@@ -115,39 +124,47 @@ class Encoder(TextModel):
             base, base_sha256, adapter_sha256, pooling, max_length=self.max_length, form=form, width=self.width
         )
 
-    def vectors(self, texts: Sequence[str], pooling: str = "pooled", *, fast: bool = False) -> list[Vector]:
+    def vectors(
+        self, texts: Sequence[str], pooling: str = "pooled", *, fast: bool = False, questions: bool = False
+    ) -> list[Vector]:
         """Return the vectors of texts in half precision, without gradients.
 
         The pooling `maxsim` gives (T tokens, H) a text, every other pooling of `embed` gives (H,).
         """
         with torch.inference_mode():
             if pooling != "maxsim":
-                return list(self.embed(texts, pooling, fast=fast).cpu().numpy().astype(np.float16))
-            vectors, mask = self.token_vectors(texts, fast=fast)
+                embedded = self.embed(texts, pooling, fast=fast, questions=questions)
+                return list(embedded.cpu().numpy().astype(np.float16))
+            vectors, mask = self.token_vectors(texts, fast=fast, questions=questions)
             half = vectors.half().cpu().numpy()
             # Copies: a slice would keep the padded array of all texts in memory.
             return [row[: int(n)].copy() for row, n in zip(half, mask.sum(1).tolist(), strict=True)]
 
-    def embed(self, texts: Sequence[str], pooling: str = "pooled", *, fast: bool = False) -> Tensor:
+    def embed(
+        self, texts: Sequence[str], pooling: str = "pooled", *, fast: bool = False, questions: bool = False
+    ) -> Tensor:
         """Return one vector of each text, (N texts, H).
 
         `pooled` is `mean-cosine`. Other poolings are `mean-dot`, `first-cosine` and `first-dot`: the mean of the
         tokens' vectors or the first token's, of unit length where vectors are compared by cosine.
         """
         if pooling in ("pooled", "mean-cosine"):
-            return self.pooled(texts, fast=fast)
+            return self.pooled(texts, fast=fast, questions=questions)
         tokens, _, similarity = pooling.partition("-")
-        vectors = self._pool(texts, first=tokens == "first", fast=fast)
+        vectors = self._pool(texts, first=tokens == "first", fast=fast, questions=questions)
         return functional.normalize(vectors, dim=-1) if similarity == "cosine" else vectors
 
-    def pooled(self, texts: Sequence[str], *, fast: bool = False) -> Tensor:
+    def pooled(self, texts: Sequence[str], *, fast: bool = False, questions: bool = False) -> Tensor:
         """Return the mean of each text's token vectors, of unit length, (N texts, H).
 
         It has gradients where the model has them. `fast` computes in bfloat16 where the device does so itself.
         """
-        return functional.normalize(self._pool(texts, first=False, fast=fast), dim=-1)
+        vectors = self._pool(texts, first=False, fast=fast, questions=questions)
+        return functional.normalize(vectors, dim=-1)
 
-    def token_vectors(self, texts: Sequence[str], *, fast: bool = False) -> tuple[Tensor, Tensor]:
+    def token_vectors(
+        self, texts: Sequence[str], *, fast: bool = False, questions: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return a unit vector of each token, (N texts, T, H), and the mask (N, T) of real tokens.
 
         T is the number of tokens of the longest text.
@@ -161,7 +178,7 @@ class Encoder(TextModel):
         vectors: list[Tensor] = []
         masks: list[Tensor] = []
         longest = 0
-        for numbers, inputs in self._batches(texts):
+        for numbers, inputs in self._batches(texts, questions):
             states, mask = self._states(inputs, fast)
             longest = longest or states.shape[1]  # the first batch is the longest
             short = longest - states.shape[1]
@@ -171,13 +188,13 @@ class Encoder(TextModel):
         inverse = self.inverse(order)
         return torch.cat(vectors)[inverse], torch.cat(masks)[inverse]
 
-    def _pool(self, texts: Sequence[str], *, first: bool, fast: bool) -> Tensor:
+    def _pool(self, texts: Sequence[str], *, first: bool, fast: bool, questions: bool) -> Tensor:
         """Return the mean of each text's token vectors, or its first token's vector, (N texts, H)."""
         if not texts:
             return torch.zeros(0, self.width, device=self.device)
         order: list[int] = []
         vectors: list[Tensor] = []
-        for numbers, inputs in self._batches(texts):
+        for numbers, inputs in self._batches(texts, questions):
             states, mask = self._states(inputs, fast)
             if first:
                 vectors.append(states[:, 0])
@@ -187,8 +204,11 @@ class Encoder(TextModel):
             order.extend(numbers)
         return torch.cat(vectors)[self.inverse(order)]
 
-    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-        return self.batches(self.tokenizer(list(texts), truncation=True, max_length=self.max_length))
+    def _batches(self, texts: Sequence[str], questions: bool) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+        if not questions:
+            return self.batches(self.tokenizer(list(texts), truncation=True, max_length=self.max_length))
+        tokens: Mapping[str, list[list[int]]] = self.tokenizer(list(texts), verbose=False)
+        return self.batches({name: [self.without_middle(row) for row in rows] for name, rows in tokens.items()})
 
     def _states(self, inputs: dict[str, Tensor], fast: bool) -> tuple[Tensor, Tensor]:
         """Return hidden states (B, T, H) in float32 and the mask (B, T) of real tokens."""
@@ -249,10 +269,32 @@ class CrossEncoder(TextModel):
 
     def _tokens(self, questions: Sequence[str], passages: Sequence[str]) -> Any:
         cut = {"truncation": True, "max_length": self.max_length}
+        questions = self._shortened(questions, passages)
         if self.tokenizer.sep_token is not None:  # truncation takes from the longer of the two: the passage
-            return self.tokenizer(list(questions), list(passages), **cut)
+            return self.tokenizer(questions, list(passages), **cut)
         pairs = [f"{question}\n\n{passage}" for question, passage in zip(questions, passages, strict=True)]
         return self.tokenizer(pairs, **cut)
+
+    def _shortened(self, questions: Sequence[str], passages: Sequence[str]) -> list[str]:
+        """Return the questions, those without their middle that would not fit beside their passage.
+
+        Half of the tokens are a question's own. Of the longer ones, the passage leaves some or is cut.
+        """
+        half = self.max_length // 2 - SPARE
+        ids = {text: self._ids(text) for text in dict.fromkeys(questions)}
+
+        def shortened(question: str, passage: str) -> str:
+            if len(ids[question]) <= half:
+                return question
+            room = max(half, self.max_length - SPARE - len(self._ids(passage)))
+            if len(ids[question]) <= room:
+                return question
+            return self.tokenizer.decode(self.without_middle(ids[question], room))
+
+        return [shortened(question, passage) for question, passage in zip(questions, passages, strict=True)]
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer([text], add_special_tokens=False, verbose=False)["input_ids"][0]
 
 
 class _Projected(nn.Module):

@@ -92,7 +92,8 @@ class Embedder:
         """Return the vectors of questions, (N, H) in float32."""
         forms = [self.question.replace("{text}", text, 1) for text in texts]
         with torch.inference_mode():
-            return self.question_encoder.embed(forms, self.spec.pooling).cpu().numpy().astype(np.float32)
+            vectors = self.question_encoder.embed(forms, self.spec.pooling, questions=True)
+        return vectors.cpu().numpy().astype(np.float32)
 
     def passages(self, passages: Sequence[Passage]) -> Sequence[Vector]:
         """Return a vector (H,) of each passage, in half precision."""

@@ -227,6 +227,7 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
             text=completion.text,
             answer=completion.letter,
             forced=completion.forced,
+            cut=completion.cut,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             milliseconds=completion.milliseconds,
@@ -257,7 +258,8 @@ def _store_prediction(db: Database, run: ConditionRun, prediction: Prediction) -
                 "sample": number,
                 "text": s.text,
                 "answer": s.answer,
-                "forced": int(s.forced),
+                "forced": s.forced,
+                "cut": int(s.cut),
                 "prompt_tokens": s.prompt_tokens,
                 "completion_tokens": s.completion_tokens,
             }

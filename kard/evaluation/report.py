@@ -330,6 +330,22 @@ def report_records(report: Sequence[ReportRow], costs: TeacherCosts) -> list[dic
     ]
 
 
+def text_notes(texts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what rows of the query `texts` say of answers that were forced and of prompts that were cut."""
+    names = ("texts", "forced_at_budget", "forced_unread", "cut_prompts")
+    total, budget, unread, cut = (sum(row[name] for row in texts) for name in names)
+    notes: list[str] = []
+    if budget or unread:
+        notes.append(
+            f"{budget + unread:,} of {total:,} answers were forced: {budget:,} at the token budget, {unread:,} "
+            "because the text named no option; by condition: kard query texts"
+        )
+    if cut:
+        lost = f"{cut:,} of {total:,} prompts lost passage text"
+        notes.append(f"{lost}; raise student.max_length, or lower retrieval.k")
+    return notes
+
+
 def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     """Return a table in Markdown."""
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]

@@ -227,7 +227,7 @@ def _answers(
     samples: dict[int, list[Sample]] = {}
     for row in rows(db, "internal/samples_of_question", question=question_id):
         samples.setdefault(row["prediction_id"], []).append(
-            Sample(row["text"], row["answer"], bool(row["forced"]), row["prompt_tokens"], row["completion_tokens"])
+            Sample(row["text"], row["answer"], row["forced"], row["prompt_tokens"], row["completion_tokens"])
         )
     labels = read_labels(db, task, split)
     answers: list[TracedAnswer] = []

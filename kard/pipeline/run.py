@@ -221,7 +221,7 @@ class Run:
         """Return the `settings` column of a student of that method; `teacher_id` wrote the examples it is shown."""
         settings = self.options.settings
         if METHODS[method].trained:
-            return settings_column(settings.student)
+            return settings_column(settings.student_training)
         from kard.student.records import prompted_settings
 
         return prompted_settings(METHODS[method], settings.prompting, teacher_id, self.accept)
@@ -375,7 +375,7 @@ class Resolved:
         from kard.student.examples import student_data
 
         run, index = self._run, self.index if method.reads else None
-        where = (run.db, run.task, run.trained_on, method, run.options.settings.student)
+        where = (run.db, run.task, run.trained_on, method, run.options.settings.student_training)
         try:
             return student_data(
                 *where,

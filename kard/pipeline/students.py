@@ -36,14 +36,14 @@ def train_student(run: Run, size: str, method: str) -> str:
         )
     from kard.student.training.train import train_student as train
 
-    return train(
+    student_id = train(
         run.db,
         run.task,
         size,
         base,
         chosen,
         run.adapters,
-        run.options.settings.student,
+        run.options.settings.student_training,
         index_id=run.index_id if chosen.reads else None,
         teacher_id=run.teacher_id,
         accept=run.accept,
@@ -51,6 +51,18 @@ def train_student(run: Run, size: str, method: str) -> str:
         limit=run.options.train_limit,
         progress=run.progress,
     )
+    row = rows(run.db, "internal/student_fit", student=student_id)[0]
+    if row["cut"]:
+        run.notes.append(
+            f"{size}/{method}: {row['cut']:.0%} of the training prompts lost passage text; "
+            "raise student.max_length, or lower retrieval.k"
+        )
+    if row["long_targets"]:
+        run.notes.append(
+            f"{size}/{method}: {row['long_targets']} of {row['examples']} targets are longer than "
+            "student.max_target"
+        )
+    return student_id
 
 
 def _student_state(run: Run) -> State:
@@ -73,7 +85,7 @@ def _last_differs(run: Run, size: str, method: str) -> str:
         return ""
     if data is None:
         return f"{size} {method}: known when every rationale has its passages"
-    note = differs(read_recipe(earlier[0]["recipe"]), run.options.settings.student, data)
+    note = differs(read_recipe(earlier[0]["recipe"]), run.options.settings.student_training, data)
     return f"{size} {method}, the last one: {note}"
 
 

@@ -86,11 +86,10 @@ def read_rationales(reader: LoadedBase, rationales: Sequence[UnverifiedRationale
     with reader.lock:
         reader.activate(None)
         read = reader.generator.read(prompts, scored=True)
-        sums = read.score(range(len(prompts)), [[] for _ in prompts], choices)
+        scores = read.score(range(len(prompts)), [[] for _ in prompts], choices)
     milliseconds = 1000 * (time.perf_counter() - began) / len(rationales)
     opinions: list[tuple[str, Reply]] = []
-    for rationale, prompt, options, scores in zip(rationales, prompts, choices, sums, strict=True):
-        means = [score / len(option) for score, option in zip(scores, options, strict=True)]
+    for rationale, prompt, options, means in zip(rationales, prompts, choices, scores, strict=True):
         best = max(range(len(means)), key=means.__getitem__)
         read_tokens = sum(len(option) for option in options)
         opinions.append(

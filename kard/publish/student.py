@@ -100,8 +100,7 @@ def export_student(
         dora=bool(config.get("use_dora")),
     )
     facts = student_facts(info, settings, prompts, merged=merge)
-    if stored := read_facts(source):
-        facts["longest"] = stored["training"]["longest"]
+    facts["longest"] = row["target_tokens"]
 
     def fill(part: Path) -> None:
         if merge:
@@ -143,7 +142,7 @@ def prompt_template(signature: type[dspy.Signature], settings: StudentTraining) 
         elif name == "options":
             inputs[name] = ["{first option}", "{second option}"]
         else:
-            inputs[name] = [f"{{title}}: {{text of passage {i + 1}}}" for i in range(settings.k)]
+            inputs[name] = [f"{{title}}: {{text of passage {i + 1}}}" for i in range(max(settings.k, 1))]
     answer = "{letter}" if settings.answer == "letter" else "{answer}"
     outputs = {name: answer if name == "answer" else f"{{{name}}}" for name in signature.output_fields}
     return PromptTemplate(render_prompt(signature, inputs), render_target(signature, outputs))

@@ -129,7 +129,7 @@ class Reranker:
         texts = [[passage_text(p) for p in candidates] for candidates in passages]
         if isinstance(self.model, CrossEncoder):
             return _cross_scores(self.model, questions, texts)
-        question_vectors = self.encoder.vectors(questions, self.scorer, fast=self.fast)
+        question_vectors = self.encoder.vectors(questions, self.scorer, fast=self.fast, questions=True)
         vectors = self._passage_vectors({text for candidates in texts for text in candidates})
         return [
             self._compare(question.astype(np.float32), [vectors[text] for text in candidates])

@@ -246,8 +246,8 @@ def score_matrix(
         vectors = passages.rows(distinct, model.device)
         if vectors is None:
             vectors = model.pooled(passages.read(distinct), fast=True)
-        return torch.einsum("qh,qch->qc", model.pooled(questions, fast=True), vectors[index])
-    question_vectors, question_masks = model.token_vectors(questions, fast=True)
+        return torch.einsum("qh,qch->qc", model.pooled(questions, fast=True, questions=True), vectors[index])
+    question_vectors, question_masks = model.token_vectors(questions, fast=True, questions=True)
     vectors, masks = model.token_vectors(passages.read(distinct), fast=True)
     scores_of_questions: list[Tensor] = []
     for question, mask, row in zip(question_vectors, question_masks, index, strict=True):  # memory stays small

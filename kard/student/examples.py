@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from kard.acceptance import require_verdicts
 from kard.answers.parsing import without_closing
-from kard.config import Accept, Method, Prompting, RationaleForm, StudentTraining
+from kard.config import Accept, Method, Prompting, RationaleForm, StudentTraining, require
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
@@ -62,6 +62,7 @@ def training_pairs(
     given, grounded on it, in that form if one is given. Raises Missing with the command for the missing step.
     """
     task = questions.task
+    require(settings.k > 0 or not method.reads, "k=0 stands for retrieval.k; give the number of passages")
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task}")
     require_verdicts(db, questions, accept, teacher_id)
@@ -81,14 +82,34 @@ def training_pairs(
     return list(_distinct(pairs))
 
 
+def within_budget(pairs: Sequence[Pair], length: Callable[[Pair], int], max_target: int) -> list[Pair]:
+    """Return the pairs whose target has at most `max_target` tokens; of a question without any, its shortest one.
+
+    `length` returns the tokens of a pair's target. 0 keeps every pair. Every question stays, so that methods are
+    compared on the same ones.
+    """
+    if not max_target:
+        return list(pairs)
+    lengths = {pair: length(pair) for pair in pairs}
+    shortest: dict[int, int] = {}
+    for pair, tokens in lengths.items():
+        shortest[pair.question_id] = min(tokens, shortest.get(pair.question_id, tokens))
+    return [pair for pair in pairs if lengths[pair] <= max(max_target, shortest[pair.question_id])]
+
+
 def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[list[Pair]]:
-    """Return the pairs of each epoch: `settings.rationales` of every question, each epoch the next ones in turn."""
+    """Return the pairs of each epoch: `settings.rationales` of every question, each epoch others in turn.
+
+    The last epoch has each question's first, which are its shortest, and each earlier epoch the next ones.
+    """
     by_question: dict[int, list[Pair]] = {}
     for pair in pairs:
         by_question.setdefault(pair.question_id, []).append(pair)
     return [
         [
-            of_question[(epoch * settings.rationales + i) % len(of_question)]
+            # A student writes like what it saw last. With the longest ones last, 47% of the last epoch's targets
+            # had more than 128 tokens, and 43% of the answers were forced at that budget; so it is 18%.
+            of_question[((settings.epochs - 1 - epoch) * settings.rationales + i) % len(of_question)]
             for of_question in by_question.values()
             for i in range(min(settings.rationales, len(of_question)))
         ]
@@ -107,10 +128,11 @@ def student_data(
     teacher_id: str | None,
     accept: Accept = "own",
     rationale_form: RationaleForm | None = None,
-) -> tuple[list[list[Pair]], TrainingData]:
-    """Return the pairs of each epoch, and what says where they came from. Raises Missing as `training_pairs` does.
+) -> tuple[list[Pair], TrainingData]:
+    """Return the training pairs, and what says where they came from. Raises Missing as `training_pairs` does.
 
-    The hash covers every prompt and target as it is rendered, in the order of training.
+    The hash covers every prompt and target as it is rendered, in the order of the epochs. Pairs whose target is too
+    long for the base's tokenizer are among them: base and longest target stand in the recipe beside the hash.
     """
     pairs = training_pairs(
         db,
@@ -126,7 +148,7 @@ def student_data(
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
     count = len({pair.question_id for pair in pairs})
-    return epochs, TrainingData(sha256, count, len(pairs), teacher_id, index_id, questions.limit)
+    return pairs, TrainingData(sha256, count, len(pairs), teacher_id, index_id, questions.limit)
 
 
 def shot_pairs(

@@ -42,7 +42,7 @@ from kard.records import LETTERS
 
 ANSWER = "Answer:"
 CHOICES = "choices"  # in Config.extensions: the options, for engines that can score them
-FORCED, LETTER, MILLISECONDS = "forced", "letter", "milliseconds"  # in Response.provider_data
+FORCED, CUT, LETTER, MILLISECONDS = "forced", "cut", "letter", "milliseconds"  # in Response.provider_data
 ROLLOUT = 1 << 20  # seeds between two of DSPy's rollouts: each rollout draws its own samples
 Fields = Mapping[str, Any]  # values of a signature's fields
 
@@ -190,9 +190,9 @@ class StudentAdapter(dspy.Adapter):
 
     With `shots` the prompt begins with the signature's instruction and the predictor's demonstrations: the form
     for a base without an adapter. Each completion is a dict of the signature's outputs and of what evaluation
-    keeps: `text` as written, `letter` of the option that it answers (None if none can be read), `forced`,
-    `prompt_tokens`, `completion_tokens` and `milliseconds`. An engine with `scores_choices` receives the options
-    and always answers one of them; any other LM receives the prompt alone.
+    keeps: `text` as written, `letter` of the option that it answers (None if none can be read), `forced` (None,
+    `budget` or `unread`), `cut`, `prompt_tokens`, `completion_tokens` and `milliseconds`. An engine with
+    `scores_choices` receives the options and always answers one of them; any other LM receives the prompt alone.
     """
 
     def __init__(self, *, shots: bool = False) -> None:
@@ -274,7 +274,8 @@ class StudentAdapter(dspy.Adapter):
             "letter": extra[LETTER]
             if LETTER in extra
             else answer_of(text, options, cut=response.finish_reason == "length"),
-            "forced": bool(extra.get(FORCED, False)),
+            "forced": extra.get(FORCED),
+            "cut": bool(extra.get(CUT, False)),
             "prompt_tokens": response.usage.input_tokens or 0,
             "completion_tokens": response.usage.output_tokens or 0,
             "milliseconds": float(extra.get(MILLISECONDS, 0.0)),

@@ -43,6 +43,9 @@ class StudentRow:
     path: str = ""  # of the adapter's folder, relative to the store's
     sha256: str = ""  # of the adapter's weights
     milliseconds: float = 0.0
+    cut: float = 0.0  # share of the training prompts that lost passage text
+    target_tokens: int = 0  # of the longest target
+    long_targets: int = 0  # targets of more than `max_target` tokens, of questions without a shorter one
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from kard.errors import NoBase
 from kard.student.prompt import split_at_passages
 
-PROMPT_SHARE = 0.75  # of max_length; the rest is left for what the student writes
+PROMPT_SHARE = 0.75  # of max_length; the rest is for the target
 
 Ids = list[int]
 
@@ -54,20 +54,22 @@ class Tokens:
 
     def prompt(self, text: str, max_length: int) -> Ids:
         """Return a prompt's ids, at most three quarters of `max_length`: only the end of the passages is cut."""
+        return self.fit_prompt(text, max_length)[0]
+
+    def fit_prompt(self, text: str, max_length: int) -> tuple[Ids, bool]:
+        """Return what `prompt` returns, and whether passage text was cut."""
         before, passages, rest = split_at_passages(text)
         head = self.ids(f"{before}\n" if before and passages else before)
         tail = self.ids(f"\n{rest}" if passages else rest)
         room = int(max_length * PROMPT_SHARE) - len(self.before) - len(head) - len(tail) - len(self.after)
-        return [*self.before, *head, *self.ids(passages)[: max(room, 0)], *tail, *self.after]
+        read = self.ids(passages)
+        ids = [*self.before, *head, *read[: max(room, 0)], *tail, *self.after]
+        return ids, len(read) > max(room, 0)
 
-    def target(self, pieces: Sequence[tuple[str, str]], room: int) -> Ids:
-        """Return a target's ids with end-of-text, `room` of them: what precedes the last output is cut."""
-        last = self.choice(pieces[-1][1])
-        if len(pieces) == 1:
-            return last
-        end = [*self.ids(pieces[-1][0]), *last]
+    def target(self, pieces: Sequence[tuple[str, str]]) -> Ids:
+        """Return a target's ids with end-of-text, whole: a rationale cut short would teach to break off."""
         start = [i for cue, value in pieces[:-1] for i in (*self.ids(cue), *self.ids(value))]
-        return [*start[: max(room - len(end), 0)], *end]
+        return [*start, *self.ids(pieces[-1][0]), *self.choice(pieces[-1][1])]
 
     def choice(self, value: str) -> Ids:
         """Return an answer's ids (with its leading space) and end-of-text: what a forced answer is scored by."""

@@ -82,7 +82,7 @@ TASK = Task(
         reranker=RerankerTraining(tau_teacher=2.0),
         # 300 questions in steps of 4 at twice the usual rate teach as much as 500 in steps of 8.
         # With the best passage always first, a student copies from the first, right or wrong: hence `shuffle`.
-        student=StudentTraining(epochs=1, batch=4, peak_lr=2e-3, k=2, shuffle=True),
+        student=StudentTraining(epochs=1, batch=4, peak_lr=2e-3, shuffle=True),
         # The longest rationale with its answer has 56 tokens.
         decoding=Decoding(max_new_tokens=60, batch=100),
     ),

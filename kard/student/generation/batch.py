@@ -112,31 +112,37 @@ def _generate(
     """Return a sample for each row of a batch, which asks for answers only or for none only."""
     tokens, max_new_tokens = batch[0].student.base.tokens, decoding.max_new_tokens
     if batch[0].answer_only and all(row.option_texts for row in batch):
-        longest = max(len(tokens.choice(text)) for row in batch for text in row.option_texts)
-        max_new_tokens = min(max_new_tokens, longest)
+        # Room for every option and no more, even where the student was taught shorter ones.
+        max_new_tokens = max(len(tokens.choice(text)) for row in batch for text in row.option_texts)
     sampling = Sampling(max_new_tokens)
     if decoding.samples > 1:
         seeds = tuple(row.seed for row in batch)
         sampling = Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds)
     samples: list[Sample] = []
+    ran_out: list[bool] = []  # the text may go on, but no token was left
     owners, scored = [row.student.adapter for row in batch], any(row.options for row in batch)
     prompts = generator.read([row.prompt_ids for row in batch], on_rows, scored=scored, owners=owners)
     for row, ids in zip(batch, prompts.generate(sampling), strict=True):
-        text = row.student.trim(row.prompt, tokens.text(ids))
+        whole = tokens.text(ids)
+        text = row.student.trim(row.prompt, whole)
+        ran_out.append(not row.answer_only and ids[-1] != tokens.eos and text == whole)
         with_cue = with_answer_cue(row.prompt, text)
         ended = ids[-1] == tokens.eos or ANSWER in with_cue
-        cut = ids[-1] != tokens.eos and text == tokens.text(ids)  # what was trimmed ended before the budget
-        answer = answer_of(with_cue, row.options, cut=cut) if row.options and ended else None
-        samples.append(Sample(text, answer, False, len(row.prompt_ids), len(ids)))
+        answer = answer_of(with_cue, row.options, cut=ran_out[-1]) if row.options and ended else None
+        samples.append(Sample(text, answer, None, len(row.prompt_ids), len(ids), cut=row.fitted[1]))
     unanswered = [i for i, sample in enumerate(samples) if sample.answer is None and batch[i].options]
     if unanswered:
-        forced = _forced(prompts, batch, samples, unanswered)
+        forced = _forced(prompts, batch, samples, unanswered, ran_out)
         samples = [forced.get(i, sample) for i, sample in enumerate(samples)]
     return samples
 
 
 def _forced(
-    prompts: Prefilled | EncodedPrompts, batch: Sequence[Row], generated: Sequence[Sample], indices: Sequence[int]
+    prompts: Prefilled | EncodedPrompts,
+    batch: Sequence[Row],
+    generated: Sequence[Sample],
+    indices: Sequence[int],
+    ran_out: Sequence[bool],
 ) -> dict[int, Sample]:
     """Return the samples at these indices of the batch with `Answer:` and their likeliest option appended."""
     rows, samples = [batch[i] for i in indices], [generated[i] for i in indices]
@@ -152,12 +158,12 @@ def _forced(
     for i, index in enumerate(indices):
         best = max(range(len(scores[i])), key=scores[i].__getitem__)
         extra_tokens = len(tokens.ids(cues[i])) + sum(len(choice) for choice in choices[i])
-        forced[index] = Sample(
-            f"{texts[i]}{cues[i]}{rows[i].option_texts[best]}",
-            LETTERS[best],
-            True,
-            samples[i].prompt_tokens,
-            samples[i].completion_tokens + extra_tokens,
+        forced[index] = replace(
+            samples[i],
+            text=f"{texts[i]}{cues[i]}{rows[i].option_texts[best]}",
+            answer=LETTERS[best],
+            forced="budget" if ran_out[index] else "unread",
+            completion_tokens=samples[i].completion_tokens + extra_tokens,
         )
     return forced
 

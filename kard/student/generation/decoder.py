@@ -145,7 +145,7 @@ class Prefilled:
     def score(
         self, rows: Sequence[int], prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]
     ) -> list[list[float]]:
-        """Return the log-probability of each choice, summed over its tokens, after a row's prompt and its prefix.
+        """Return the mean log-probability of each choice's tokens after a row's prompt and its prefix.
 
         The prefix is run once for all choices of a row. The prompt is read again only if its keys were not kept.
         """

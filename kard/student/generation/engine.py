@@ -20,7 +20,7 @@ from kard.config import Decoding
 from kard.records import Sample, digest
 from kard.student.generation.batch import MAX_SHARED_ROWS, generate_rows
 from kard.student.generation.student import LoadedBase, Row, Student
-from kard.student.prompt import CHOICES, FORCED, LETTER, MILLISECONDS
+from kard.student.prompt import CHOICES, CUT, FORCED, LETTER, MILLISECONDS
 
 GRACE_SECONDS = 0.02  # without a new request; then a batch starts that is not full
 IDLE_SECONDS = 5.0  # without any request; then the generating thread ends, and the next request starts another
@@ -36,7 +36,7 @@ class StudentEngine:
     scores_choices = True
 
     def __init__(self, student: Student, decoding: Decoding) -> None:
-        self.student, self.decoding = student, decoding
+        self.student, self.decoding = student, student.budgeted(decoding)
         self.queue = queue_of(student.base)
         self._unseeded = count()
         self.queue.open(self)
@@ -48,7 +48,7 @@ class StudentEngine:
         """
         row = Row(self.student, _prompt(request), _choices(request), self._seed(request))
         sample = self.queue.ask(self, row, self._decoding(request))
-        more: dict[str, object] = {FORCED: sample.forced, MILLISECONDS: sample.milliseconds}
+        more: dict[str, object] = {FORCED: sample.forced, CUT: sample.cut, MILLISECONDS: sample.milliseconds}
         if row.options:
             more[LETTER] = sample.answer
         return Response(

@@ -113,9 +113,13 @@ def log_likelihood(logits: Tensor, labels: Tensor, label_mask: Tensor) -> Tensor
 
 
 def by_row(scores: Tensor, choices: Sequence[Sequence[Ids]]) -> list[list[float]]:
-    """Return the scores of all choices, one list for each row."""
+    """Return the summed scores of all choices as means over their tokens, one list for each row.
+
+    A sum has one more negative term for each token, so that a model that knows nothing would always take the
+    shortest option (9 times of 9 with random weights).
+    """
     values = iter(scores.tolist())
-    return [[next(values) for _ in row] for row in choices]
+    return [[next(values) / len(choice) for choice in row] for row in choices]
 
 
 def positions_of(mask: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 from sqlite_utils import Database
 
-from kard.config import Accept, Method, Prompting, StudentTraining
+from kard.config import Accept, Decoding, Method, Prompting, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.models import bases
 from kard.models.adapters import AdapterSwitcher, verified
@@ -69,13 +69,24 @@ class Student:
     """One adapter over a base in memory; without an adapter, the base itself."""
 
     def __init__(
-        self, base: LoadedBase, adapter: Path | None, settings: StudentTraining, *, name: str = "base"
+        self,
+        base: LoadedBase,
+        adapter: Path | None,
+        settings: StudentTraining,
+        *,
+        name: str = "base",
+        target_tokens: int = 0,
     ) -> None:
         self.base, self.adapter, self.settings, self.name = base, adapter, settings, name
+        self.target_tokens = target_tokens  # of the longest target that it was taught, 0 for none
 
-    def prompt_ids(self, prompt: str) -> Ids:
-        """Return the prompt's ids, cut to fit."""
-        return self.base.tokens.prompt(prompt, self.settings.max_length)
+    def fit_prompt(self, prompt: str) -> tuple[Ids, bool]:
+        """Return the prompt's ids, and whether passage text was cut to make it fit."""
+        return self.base.tokens.fit_prompt(prompt, self.settings.max_length)
+
+    def budgeted(self, decoding: Decoding) -> Decoding:
+        """Return the decoding with room for what this student was taught, unless it names a number of tokens."""
+        return decoding.budgeted(self.target_tokens, self.settings.max_target)
 
     def option_texts(self, options: Sequence[str]) -> list[str]:
         """Return what this student writes after `Answer:` for each option, with a leading space."""
@@ -152,7 +163,8 @@ def load_student(db: Database, student_id: str, adapters: Path) -> Student:
         )
     if adapter is None:
         return PromptedStudent(loaded_base(base), *parse_prompted_settings(row["settings"]), name=student_id)
-    return Student(loaded_base(base), adapter, parse_settings(row["settings"]), name=student_id)
+    settings = parse_settings(row["settings"])
+    return Student(loaded_base(base), adapter, settings, name=student_id, target_tokens=row["target_tokens"])
 
 
 @dataclass(frozen=True)
@@ -165,9 +177,14 @@ class Row:
     seed: int
 
     @cached_property
+    def fitted(self) -> tuple[Ids, bool]:
+        """The prompt's ids, cut to fit, and whether passage text was cut."""
+        return self.student.fit_prompt(self.prompt)
+
+    @property
     def prompt_ids(self) -> Ids:
         """The prompt's ids, cut to fit."""
-        return self.student.prompt_ids(self.prompt)
+        return self.fitted[0]
 
     @cached_property
     def option_texts(self) -> list[str]:

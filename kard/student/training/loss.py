@@ -32,6 +32,7 @@ class Example:
     key: int
     prompt: Ids
     target: Ids
+    cut: bool = False  # the prompt lost passage text
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.target)

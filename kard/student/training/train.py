@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from sqlite_utils import Database
@@ -23,7 +24,7 @@ from kard.progress import SILENT, Advance, Progress
 from kard.questions import QuestionSet
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
-from kard.student.examples import Pair, render_pair, student_data
+from kard.student.examples import Pair, pairs_by_epoch, render_pair, student_data, within_budget
 from kard.student.prompt import signature_for
 from kard.student.records import StudentRow, store_student, student_recipe
 from kard.student.tokens import Tokens, grouped
@@ -67,7 +68,7 @@ def train_student(
     command for a missing step, NoBase for a base that cannot write, BadConfig if the loss is not finite.
     """
     questions = QuestionSet(task.name, "train", limit)
-    epochs, data = student_data(
+    pairs, data = student_data(
         db,
         task,
         questions,
@@ -79,13 +80,17 @@ def train_student(
         rationale_form=rationale_form,
     )
     signature = signature_for(task.answer, method)
+    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
+    pairs = within_budget(
+        pairs, lambda pair: len(tokens.target(render_pair(signature, pair, settings)[1])), settings.max_target
+    )
+    epochs = pairs_by_epoch(pairs, settings)
     recipe = student_recipe(task.name, size, base, method, settings, data)
     student_id = recipe_id(recipe)
     if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
         return student_id
     start = time.perf_counter()
     devices = Devices()
-    tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     examples: dict[Pair, Example] = {}
     for pair in (pair for epoch in epochs for pair in epoch):
         if pair not in examples:
@@ -123,6 +128,7 @@ def train_student(
         path=f"{adapters.name}/{student_id}",
         sha256=sha256,
         milliseconds=1000 * (time.perf_counter() - start),
+        **measure_fit(list(examples.values()), settings),
     )
     store_student(db, row)
     checkpoint.discard()
@@ -147,9 +153,19 @@ def hold_out(
 def tokenize_example(
     tokens: Tokens, key: int, prompt: str, pieces: Sequence[tuple[str, str]], settings: StudentTraining
 ) -> Example:
-    """Return a prompt and its target as token ids, together at most `settings.max_length`."""
-    ids = tokens.prompt(prompt, settings.max_length)
-    return Example(key, ids, tokens.target(pieces, settings.max_length - len(ids)))
+    """Return a prompt, cut to fit, and its whole target as token ids."""
+    ids, cut = tokens.fit_prompt(prompt, settings.max_length)
+    return Example(key, ids, tokens.target(pieces), cut)
+
+
+def measure_fit(examples: Sequence[Example], settings: StudentTraining) -> dict[str, Any]:
+    """Return the columns of `students` that say whether prompts and targets had room."""
+    lengths = [len(example.target) for example in examples]
+    return {
+        "cut": sum(example.cut for example in examples) / len(examples),
+        "target_tokens": max(lengths),
+        "long_targets": sum(length > settings.max_target for length in lengths) if settings.max_target else 0,
+    }
 
 
 def prepare_model(base: Base, tokens: Tokens, settings: StudentTraining) -> tuple[nn.Module, Loss]:

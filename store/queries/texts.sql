@@ -1,0 +1,11 @@
+-- How each condition's texts ended: with an answer, forced at the token budget or for want of an option; and cut prompts.
+select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, count(*) as texts,
+       sum(x.forced is null) as read, sum(x.forced is 'budget') as forced_at_budget,
+       sum(x.forced is 'unread') as forced_unread, sum(x.cut) as cut_prompts
+from samples x
+join predictions p on p.id = x.prediction_id
+join evaluations e on e.id = p.evaluation_id
+join students s on s.id = e.student_id
+where e.task = coalesce(nullif(:task, ''), e.task) and e.split = coalesce(nullif(:split, ''), e.split)
+group by e.id
+order by s.size, s.method, s.seed, e.retriever, e.id
