@@ -33,7 +33,7 @@ from kard.models import adapters, bases
 from kard.models.hardware import device, dtype, load_model
 from kard.models.lora import adapt_language_model, state_of
 from kard.pipeline import demo, steps
-from kard.pipeline.run import Teacher
+from kard.pipeline.options import Teacher
 from kard.questions import QuestionSet
 from kard.records import Sample
 from kard.student.examples import pairs_by_epoch, render_pair, training_pairs

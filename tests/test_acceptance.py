@@ -37,7 +37,9 @@ def judged(case: Any) -> Any:
 def test_students_rerankers_and_fusions_learn_from_the_rationales_of_the_chosen_rule(
     judged: Any, accept: Accept, keys: list[int]
 ) -> None:
-    pairs = training_pairs(judged.db, TRAIN, METHODS["kard"], StudentTraining(), index_id="i" * 16, accept=accept)
+    pairs = training_pairs(
+        judged.db, TRAIN, METHODS["kard"], StudentTraining(k=1), index_id="i" * 16, accept=accept
+    )
     assert [pair.question_id for pair in pairs] == keys
     dataset = read_dataset(judged.db, TRAIN, "i" * 16, accept=accept)
     assert [question.key for question in dataset.questions] == [f"q{key}" for key in keys]
@@ -53,11 +55,11 @@ def test_a_missing_verdict_is_an_error_that_names_the_command_and_never_a_refusa
     )
     for accept in ("verified", "both"):
         with pytest.raises(Missing, match=said):
-            training_pairs(judged.db, TRAIN, METHODS["rd"], StudentTraining(), index_id=None, accept=accept)
+            training_pairs(judged.db, TRAIN, METHODS["rd"], StudentTraining(k=1), index_id=None, accept=accept)
         with pytest.raises(Missing, match=said):
             read_dataset(judged.db, TRAIN, "i" * 16, accept=accept)
     first_four = QuestionSet("tiny", "train", 4)
-    assert training_pairs(judged.db, first_four, METHODS["rd"], StudentTraining(), index_id=None, accept="both")
+    assert training_pairs(judged.db, first_four, METHODS["rd"], StudentTraining(k=1), index_id=None, accept="both")
 
 
 def test_the_papers_page_names_the_settings_of_its_profile() -> None:

@@ -22,8 +22,8 @@ from kard.errors import BadInput, Missing
 from kard.evaluation.compare import Comparison, all_pairs, compare, conditions_of, short_names
 from kard.evaluation.condition_names import condition_labels, match_one, matching
 from kard.evaluation.export import accuracy_of, comparisons_of
+from kard.evaluation.graded import GradedAnswer
 from kard.evaluation.report import (
-    GradedAnswer,
     ReportRow,
     TeacherCosts,
     accuracy_table,

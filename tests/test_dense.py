@@ -27,7 +27,8 @@ from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models import bases
 from kard.models.bases import Base
-from kard.pipeline.run import Run, RunOptions
+from kard.pipeline.options import RunOptions
+from kard.pipeline.run import Run
 from kard.pipeline.steps import needed, run_step
 from kard.questions import query_of
 from kard.records import Document, Passage, Question

@@ -14,7 +14,8 @@ from kard.config import RANKED, RETRIEVERS, Decoding
 from kard.errors import BadConfig
 from kard.evaluation.condition import CANDIDATES, Condition, shuffled
 from kard.evaluation.condition_names import ConditionInfo
-from kard.evaluation.report import GradedAnswer, accuracy_table, as_markdown, report_rows
+from kard.evaluation.graded import GradedAnswer
+from kard.evaluation.report import accuracy_table, as_markdown, report_rows
 from kard.evaluation.retriever_metrics import hits_table
 from kard.records import Passage
 

@@ -35,7 +35,8 @@ from kard.evaluation.contamination import (
 from kard.evaluation.report import text_notes
 from kard.pipeline import steps
 from kard.pipeline.contamination import SCREEN
-from kard.pipeline.run import Run, RunOptions
+from kard.pipeline.options import RunOptions
+from kard.pipeline.run import Run
 from kard.tasks import Task
 
 STAMP = "2026-11-24T00:00:00+00:00"

@@ -158,7 +158,7 @@ def test_silver_passages_are_those_of_the_rationales_own_form(asked: Database, k
     assert len(passages_read(asked, "tiny", condition)) == 1
     with pytest.raises(Missing):
         passages_read(asked, "tiny", replace(condition, rationale_form="rationale"))
-    values = {"task": "tiny", "split": "train", "limit": -1, "teacher": None, "index": kb.id}
+    values = {"task": "tiny", "split": "train", "limit": -1, "teacher": None, "accept": "own", "index": kb.id}
     for form, count in (("question+rationale", 1), ("rationale", 0)):
         assert len(rows(asked, "internal/training_rationales", **values, rationale_form=form)) == count
 
@@ -186,7 +186,7 @@ def test_a_reranker_reads_the_options_where_the_query_has_them(asked: Database, 
     both = query_of(STEM, OPTIONS, "options").read
     retrieve(asked, kb, TEST, form_of("options"))
     asked.execute(
-        "insert into rerankers values ('r', 'tiny', 'b', 'x', ?, '', '{}', 'x', 1, '{}', 'p', 'x', 0, 'now')",
+        "insert into rerankers values ('r', 'tiny', 'b', 'x', ?, '', '{}', 'x', '{}', 1, '{}', 'p', 'x', 0, 'now')",
         [kb.id],
     )
     noting = Noting()

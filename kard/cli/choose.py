@@ -13,7 +13,8 @@ from kard.cli import options, show
 from kard.config import TaskSettings
 from kard.db import open_store
 from kard.files import adapters_folder
-from kard.pipeline.run import DEFAULT_METHODS, DEFAULT_RETRIEVERS, Run, RunOptions, Teacher
+from kard.pipeline.options import DEFAULT_METHODS, DEFAULT_RETRIEVERS, RunOptions, Teacher
+from kard.pipeline.run import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SETTINGS = {

@@ -47,7 +47,7 @@ def demo(
     from kard import tasks
     from kard.cli.report import print_report
     from kard.pipeline import demo as pipeline
-    from kard.pipeline.run import Teacher
+    from kard.pipeline.options import Teacher
 
     begin = monotonic()
     counts = {"passages": passages, "train": train, "test": test}

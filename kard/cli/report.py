@@ -80,13 +80,13 @@ def print_report(
     from kard.config import Prompting
     from kard.db import rows
     from kard.errors import Missing
+    from kard.evaluation.graded import read_graded
     from kard.evaluation.over_seeds import interval_note
     from kard.evaluation.report import (
         TeacherCosts,
         accuracy_table,
         cost_table,
         kind_table,
-        read_graded,
         report_records,
         report_rows,
         summary_table,
@@ -160,7 +160,7 @@ def compare(
     from kard.evaluation.compare import all_pairs, conditions_of, pairs_table
     from kard.evaluation.compare import compare as compare_pairs
     from kard.evaluation.condition_names import match_one
-    from kard.evaluation.report import read_graded
+    from kard.evaluation.graded import read_graded
 
     if len(conditions) == 1:
         raise click.UsageError("name two conditions or more, or none, or one with --against")

@@ -10,7 +10,8 @@ import click
 from kard.cli import choose, options, show
 
 if TYPE_CHECKING:
-    from kard.pipeline.run import Run, Teacher
+    from kard.pipeline.options import Teacher
+    from kard.pipeline.run import Run
 
 
 @click.command()
@@ -51,7 +52,7 @@ def _teacher(
     if model is None:
         return name
     from kard import tasks
-    from kard.pipeline.run import Teacher
+    from kard.pipeline.options import Teacher
     from kard.teacher.calls import teacher_lm
 
     teaching = tasks.load(task).settings.teaching

@@ -24,7 +24,8 @@ Modules that make answers, in reading order:
 Modules that judge answers, in reading order:
 
     condition_names     labels that tell conditions apart, their order in tables, names that people type
-    report              graded answers, a report row for each condition, and its tables
+    graded              graded answers of the store or of an exported file, grouped by condition and seed
+    report              a report row for each condition, and its tables
     over_seeds          intervals that resample trainings too
     compare             conditions against each other: bootstrap interval, exact p, Holm's correction
     retriever_metrics   Hits@k, MRR, nDCG and recall of every stored order of passages; a plot

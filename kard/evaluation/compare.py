@@ -16,16 +16,16 @@ from statistics import fmean
 
 from kard.config import LEAST_SEEDS, METHODS
 from kard.errors import Missing
-from kard.evaluation.over_seeds import rights_matrix, share_over_seeds
-from kard.evaluation.report import (
+from kard.evaluation.graded import (
     ConditionKey,
     GradedAnswer,
-    TableCells,
     by_condition,
     kinds_of,
     right_by_question,
     rights_by_seed,
 )
+from kard.evaluation.over_seeds import rights_matrix, share_over_seeds
+from kard.evaluation.report import TableCells
 from kard.metrics.bootstrap import Difference, bootstrap, bootstrap_over_seeds
 from kard.metrics.intervals import Share, wilson
 from kard.metrics.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips

@@ -10,7 +10,8 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.compare import all_pairs, compare, conditions_of, pairs_table
 from kard.evaluation.condition_names import match_one
-from kard.evaluation.report import GradedAnswer, accuracy_table, as_markdown, graded_rows, report_rows
+from kard.evaluation.graded import GradedAnswer, graded_rows
+from kard.evaluation.report import accuracy_table, as_markdown, report_rows
 from kard.evaluation.retriever_metrics import hits_table
 from kard.files import read_rows, write_lines
 

@@ -3,7 +3,8 @@
 A command (`cli/run`) calls a step (a module here), which calls the work (`teacher/teach`). A step
 bears the name of the work that it calls.
 
-- `run`: what a person chose (`RunOptions`), and the rows that it means (`Resolved`), looked up once and
+- `options`: what a person chose (`RunOptions`).
+- `run`: a task, its store and the options, and the rows that they mean (`Resolved`), looked up once and
   without writing.
 - `step`: what a step is: when it is needed, of what kind it is, what it lacks, what deletes its results.
 - `steps`: the list of all steps. `kard run`, `status`, `evaluate` and `rebuild` are loops over it.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Accept, Method, Settings, TaskSettings, require
+from kard.config import METHODS, RANKED, RERANKED, Accept, Method, Settings
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
+from kard.pipeline.options import RunOptions
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.recipes import TrainingData
@@ -24,59 +25,6 @@ if TYPE_CHECKING:
     from kard.knowledge.knowledge_base import KnowledgeBase
 
 EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered
-DEFAULT_METHODS = ("ft", "rd", "kard")
-DEFAULT_RETRIEVERS = ("bm25", "reranker")  # `silver` needs a rationale of each evaluated question
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """Whom to ask for rationales. `lm` makes the `dspy.LM`; without it nobody is asked and nothing is paid."""
-
-    name: str
-    lm: Callable[[], Any] | None = None
-    max_cost: float | None = None  # US dollars
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a person chose for a run; the rest comes from the task's own settings."""
-
-    settings: TaskSettings
-    sizes: tuple[str, ...]
-    methods: tuple[str, ...] = DEFAULT_METHODS
-    retrievers: tuple[str, ...] = DEFAULT_RETRIEVERS
-    train_limit: int | None = None  # training questions
-    limit: int | None = None  # evaluated questions
-    split: str | None = None  # evaluated split; found in the store when None
-    teacher: Teacher | None = None  # found in the store when None
-    encoder: str | None = None  # name of the reranker's base; the task's first when None
-    reranker: str | None = None  # id of the reranker to rank with; the one trained with these settings when None
-    any_reranker: bool = False  # whatever data it was trained on; without these settings too, of the seed first
-
-    def __post_init__(self) -> None:
-        for method in self.methods:
-            require(method in METHODS, f"method must be one of {', '.join(METHODS)}, not {method}")
-        for retriever in self.retrievers:
-            require(retriever in RETRIEVERS, f"retriever must be one of {', '.join(RETRIEVERS)}, not {retriever}")
-
-    @property
-    def reads(self) -> bool:
-        """Whether any student reads passages."""
-        return any(METHODS[m].reads for m in self.methods) and any(r != "none" for r in self.retrievers)
-
-    def reads_from(self, *retrievers: str) -> bool:
-        """Whether any student reads passages of one of these retrievers."""
-        return self.reads and any(retriever in self.retrievers for retriever in retrievers)
-
-    @property
-    def reranks(self) -> bool:
-        """Whether anything is read in the reranker's order, or found with its encoder."""
-        return self.reads_from(*RERANKED) or (self.uses_reranker_encoder and self.reads_from("dense", "hybrid"))
-
-    @property
-    def uses_reranker_encoder(self) -> bool:
-        """Whether dense search encodes with the trained reranker."""
-        return self.settings.retrieval.encoder == "reranker"
 
 
 @dataclass

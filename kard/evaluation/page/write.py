@@ -17,12 +17,13 @@ from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.failures import count_failures, evidence_warning, read_failures
+from kard.evaluation.graded import read_graded
 from kard.evaluation.page import sections
 from kard.evaluation.page.figures import Point
 from kard.evaluation.page.questions import ShownQuestion, sample_keys, shown_question
 from kard.evaluation.page.sections import Section
 from kard.evaluation.page.text import visible, with_interval
-from kard.evaluation.report import TeacherCosts, read_graded, report_rows
+from kard.evaluation.report import TeacherCosts, report_rows
 from kard.evaluation.trace import trace
 from kard.files import output
 from kard.version import __version__
