@@ -131,8 +131,8 @@ def student_data(
 ) -> tuple[list[Pair], TrainingData]:
     """Return the training pairs, and what says where they came from. Raises Missing as `training_pairs` does.
 
-    The hash covers every prompt and target as it is rendered, in the order of the epochs. Pairs whose target is too
-    long for the base's tokenizer are among them: base and longest target stand in the recipe beside the hash.
+    The hash covers every prompt and target as it is rendered. Which of them an epoch takes follows from settings
+    and the base's tokenizer, which stand in the recipe beside the hash.
     """
     pairs = training_pairs(
         db,
@@ -144,9 +144,8 @@ def student_data(
         accept=accept,
         rationale_form=rationale_form,
     )
-    epochs = pairs_by_epoch(pairs, settings)
     signature = signature_for(task.answer, method)
-    sha256 = hash_texts(render_pair(signature, pair, settings) for epoch in epochs for pair in epoch)
+    sha256 = hash_texts(render_pair(signature, pair, settings) for pair in pairs)
     count = len({pair.question_id for pair in pairs})
     return pairs, TrainingData(sha256, count, len(pairs), teacher_id, index_id, questions.limit)
 
