@@ -142,10 +142,12 @@ def _retrievals(db: Database, prose: Prose) -> None:
     questions = sum(SPLITS.values())
     rationales = questions * TEACHERS * SAMPLES
     each = TEACHERS * SAMPLES
+    columns = "(id, index_id, question_id, rationale_id, query, depth, milliseconds, created)"
     _insert(
         db,
         "retrievals",
         ((i, "index", i, None, "question", KAPPA, 5.0, STAMP) for i in range(1, 1 + questions)),
+        columns,
     )
     _insert(
         db,
@@ -154,6 +156,7 @@ def _retrievals(db: Database, prose: Prose) -> None:
             (questions + i, "index", 1 + (i - 1) // each, i, "rationale", DEPTH, 5.0, STAMP)
             for i in range(1, 1 + rationales)
         ),
+        columns,
     )
     _insert(
         db,
@@ -360,6 +363,9 @@ def run(folder: Path) -> int:
 
 def main(arguments: Sequence[str]) -> None:
     """Measure in the named folder, or in a temporary one."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     if arguments:
         Path(arguments[0]).mkdir(parents=True, exist_ok=True)
         sys.exit(min(run(Path(arguments[0])), 1))
