@@ -22,6 +22,7 @@ from kard.student.tokens import Ids, padded
 
 CACHE_BYTES = 2 << 30  # of the lower half's states; what does not fit is computed again in each epoch
 HEAD_ROWS = 256  # target tokens whose logits are held at once: 50 MB in float32 for 49,152 words
+BLOCK = 128  # queries that attend together; the scores of a block stay in the processor's caches
 _CAUSAL = "kard_causal"
 
 
@@ -193,7 +194,8 @@ def use_causal_attention(model: Any) -> None:
     """Let the model attend causally and without a mask, by plain products.
 
     In bfloat16 on one thread a layer of SmolLM2-135M over 8 x 200 tokens, forward and backward, takes 51 ms by
-    torch's fused attention and 19 ms in this way.
+    torch's fused attention and 19 ms in this way. A step over 8 x 560 tokens takes 5.6 CPU s without blocks and
+    4.3 with them.
     """
     AttentionInterface.register(_CAUSAL, _causal)
     model.set_attn_implementation(_CAUSAL)
@@ -208,44 +210,60 @@ def _causal(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally with (B, heads, T, D) queries, by three products.
+    """Attend causally with (B, heads, T, D) queries over (B, groups, T, D) keys and values.
 
-    Grouped heads are laid side by side instead of copying keys and values. Raises ValueError for a mask, which the
-    model's own forward makes.
+    Raises ValueError for a mask, which the model's own forward makes.
     """
     if mask is not None:
         raise ValueError("causal attention takes no mask")
-    batch, heads, length, width = query.shape
-    groups = key.shape[1]
-    per_group = heads // groups
-    q = query.reshape(batch * groups, per_group * length, width)
-    scores = torch.bmm(q, key.reshape(batch * groups, length, width).transpose(1, 2))
-    scale = scaling if scaling is not None else width**-0.5
-    weights = cast(Tensor, _CausalSoftmax.apply(scores.view(batch * groups, per_group, length, length), scale))
-    out = torch.bmm(
-        weights.view(batch * groups, per_group * length, length), value.reshape(batch * groups, length, -1)
-    )
-    return out.view(batch, heads, length, -1).transpose(1, 2), None
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return cast(Tensor, CausalAttention.apply(query * scale, key, value)).transpose(1, 2), None
 
 
-class _CausalSoftmax(torch.autograd.Function):
-    """Softmax of scale x scores over the past, (..., T, T), in the memory of the scores."""
+class CausalAttention(torch.autograd.Function):
+    """Causal attention of (B, heads, T, D) scaled queries: blocks of queries over the keys up to their end.
+
+    Two fifths of the products over later keys are left out, and only a block's own square needs a mask. The heads
+    of a group are laid one after the other, so that keys and values are not copied.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, scale: float) -> Tensor:
-        length = scores.shape[-1]
-        least = torch.finfo(scores.dtype).min
-        future = torch.full((length, length), least, dtype=scores.dtype, device=scores.device).triu_(1)
-        weights = scores.mul_(scale).add_(future).softmax(-1)
-        ctx.save_for_backward(weights)
-        ctx.scale = scale
-        return weights
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        batch, heads, length, width = query.shape
+        groups = key.shape[1]
+        queries = query.reshape(batch * groups, heads // groups, length, width)
+        keys = key.reshape(batch * groups, length, width)
+        values = value.reshape(batch * groups, length, width)
+        out = torch.empty_like(queries)
+        future = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=query.device).triu_(1)
+        weights: list[Tensor] = []
+        for start in range(0, length, BLOCK):
+            end = min(start + BLOCK, length)
+            scores = queries[:, :, start:end].flatten(1, 2) @ keys[:, :end].transpose(1, 2)
+            square = scores.view(batch * groups, -1, end - start, end)[..., start:]
+            square.masked_fill_(future[: end - start, : end - start], torch.finfo(scores.dtype).min)
+            weights.append(scores.softmax(-1))
+            out[:, :, start:end] = (weights[-1] @ values[:, :end]).unflatten(1, (-1, end - start))
+        ctx.save_for_backward(queries, keys, values, *weights)
+        return out.view(batch, heads, length, width)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (weights,) = ctx.saved_tensors
-        gradient = torch.ops.aten._softmax_backward_data(grads[0], weights, -1, weights.dtype)
-        return gradient.mul_(ctx.scale), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        queries, keys, values, *weights = ctx.saved_tensors
+        shape = grads[0].shape
+        gradient = grads[0].reshape(queries.shape)
+        of_queries = torch.empty_like(queries)
+        of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
+        for block, start in zip(weights, range(0, shape[2], BLOCK), strict=True):
+            end = min(start + BLOCK, shape[2])
+            of_block = gradient[:, :, start:end].flatten(1, 2)
+            of_values[:, :end].baddbmm_(block.transpose(1, 2), of_block)
+            of_weights = of_block @ values[:, :end].transpose(1, 2)
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, block, -1, block.dtype)
+            of_queries[:, :, start:end] = (of_scores @ keys[:, :end]).unflatten(1, (-1, end - start))
+            of_keys[:, :end].baddbmm_(of_scores.transpose(1, 2), queries[:, :, start:end].flatten(1, 2))
+        of_group = (shape[0], keys.shape[0] // shape[0], *keys.shape[1:])
+        return of_queries.view(shape), of_keys.view(of_group), of_values.view(of_group)
 
 
 class _HeadLoss(torch.autograd.Function):
