@@ -220,7 +220,12 @@ class StudentTraining(Settings):
     peak_lr: float = 1e-3  # reached after 5% of the steps, then linear to 0
     rationales: int = 1  # rationales per question and epoch; the next epoch takes the next ones
     k: int = 0  # silver passages in a training prompt; 0: as many as it answers with (`retrieval.k`)
+    passages: Literal["silver", "mixed"] = (
+        "silver"  # that it learns to read; mixed: the question's, the best silver one among them
+    )
     shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
+    permute: bool = False  # put the options in another order in each epoch
+    answers: float = 0.0  # share of the examples that teach the answer alone, after an empty rationale
     full: bool = False  # train the base's own weights instead of adapters; smaller steps: 3e-4 for 135M
     upper_half: bool = True  # train only a known decoder's upper half; its lower half runs once per example
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; adapters are float32
@@ -253,6 +258,8 @@ class StudentTraining(Settings):
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
+        require(self.passages in ("silver", "mixed"), f"passages must be silver or mixed, not {self.passages}")
+        require(0 <= self.answers < 1, f"answers must be in [0, 1), not {self.answers}")
 
     def values(self) -> dict[str, object]:
         """Return field names and values without `pass_tokens` and `recompute`, which change rounding alone."""

@@ -35,7 +35,7 @@ from kard.models.lora import adapt_language_model, config_of, learning_rate, sta
 from kard.pipeline.load import store_questions
 from kard.questions import QuestionSet
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student.examples import Pair, pairs_by_epoch, training_pairs, within_budget
+from kard.student.examples import Pair, pairs_by_epoch, render_pair, training_pairs, within_budget
 from kard.student.generation.batch import generate_batches, generate_rows
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
@@ -1236,11 +1236,17 @@ def test_an_encoder_decoder_has_its_own_generator(every_base: dict[str, Base]) -
     assert isinstance(in_memory(every_base["encoder-decoder"]).generator, EncoderDecoder)
 
 
+def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
+    """Return what each of three epochs teaches a student under these settings."""
+    settings = StudentTraining(**{"k": 2, "epochs": 3, **changes})
+    return pairs_by_epoch(
+        training_pairs(store, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix"), settings
+    )
+
+
 def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Database) -> None:
     def read(seed: int, *, shuffle: bool) -> list[tuple[str, ...]]:
-        settings = StudentTraining(k=2, shuffle=shuffle, seed=seed)
-        found = training_pairs(taught, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix")
-        return [pair.passages for pair in found]
+        return [pair.passages for epoch in lessons(taught, seed=seed, shuffle=shuffle) for pair in epoch]
 
     best_first, mixed = read(0, shuffle=False), read(0, shuffle=True)
     assert [sorted(p) for p in mixed] == [sorted(p) for p in best_first]
@@ -1251,6 +1257,48 @@ def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Data
     taught.execute("update retrievals set rationale_id = rationale_id + 1000 where rationale_id is not null")
     taught.execute("update rationales set id = id + 1000")
     assert read(0, shuffle=True) == mixed  # ids follow the order in which a teacher happened to answer
+
+
+def test_permuted_options_keep_the_right_one_and_differ_between_epochs(taught: Database) -> None:
+    plain, permuted = lessons(taught), lessons(taught, permute=True)
+    orders: dict[int, set[tuple[str, ...]]] = {}
+    for before, after in zip(plain, permuted, strict=True):
+        for pair, other in zip(before, after, strict=True):
+            assert sorted(other.options) == sorted(pair.options)
+            assert other.gold == pair.gold
+            assert other.passages == pair.passages
+            orders.setdefault(pair.question_id, set()).add(other.options)
+    assert max(map(len, orders.values())) > 1
+    letters = {pair.answer for epoch in permuted for pair in epoch}
+    assert len(letters) > 1
+
+
+def test_an_answer_alone_is_taught_after_an_empty_rationale(taught: Database) -> None:
+    signature = signature_for(tasks.load("strategyqa").answer, METHODS["kard"])
+    assert not any(pair.answer_only for epoch in lessons(taught) for pair in epoch)
+    pairs = [pair for seed in range(8) for epoch in lessons(taught, answers=0.5, seed=seed) for pair in epoch]
+    alone = [pair for pair in pairs if pair.answer_only]
+    assert 0.3 < len(alone) / len(pairs) < 0.7
+    prompt, pieces = render_pair(signature, alone[0], SETTINGS)
+    whole, _ = render_pair(signature, replace(alone[0], answer_only=False), SETTINGS)
+    assert prompt == f"{whole}\nAnswer:"
+    assert pieces == [("", f" {alone[0].gold}")]
+
+
+def test_mixed_passages_are_the_questions_own_with_the_best_silver_one(taught: Database) -> None:
+    query = "select retrieval_id, rank, question_rank, passage_id from hits"
+    before = {(row["retrieval_id"], row["rank"]): row for row in taught.query(query)}
+    [silver] = {pair.passages[:1] for epoch in lessons(taught) for pair in epoch[:1]}
+    with taught.atomic():
+        # By the question the order is the other way round, and its list ends before the best silver passage.
+        taught.execute("update hits set question_rank = 4 - rank where rank > 1")
+        taught.execute("update hits set question_rank = null where rank = 1")
+    for k in (1, 2, 3):
+        passages = lessons(taught, passages="mixed", k=k)[0][0].passages
+        assert len(passages) == min(k, max(rank for _, rank in before))
+        assert passages[-1:] == silver
+    reversed_silver = lessons(taught, k=3)[0][0].passages[::-1]
+    assert lessons(taught, passages="mixed", k=3)[0][0].passages == reversed_silver
 
 
 # Several students in one pass

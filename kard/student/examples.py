@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dspy
@@ -19,14 +19,14 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
 from kard.recipes import TrainingData
-from kard.records import digest
+from kard.records import LETTERS, digest
 from kard.student.prompt import answer_form, render_prompt, signature_for, target_pieces
 from kard.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question with one rationale. `passages` are the silver ones, best first; () if the method reads none."""
+    """One question with one rationale. `passages` stand as they are read; () if the method reads none."""
 
     question_id: int
     rationale_id: int
@@ -35,10 +35,16 @@ class Pair:
     answer: str  # letter
     rationale: str
     passages: tuple[str, ...]
+    answer_only: bool = False  # the answer alone is taught, after an empty rationale
 
     def inputs(self) -> Mapping[str, object]:
         """Return the input fields of a task's `answer` signature."""
         return {"passages": list(self.passages), "question": self.question, "options": list(self.options)}
+
+    @property
+    def gold(self) -> str:
+        """The text of the right option."""
+        return self.options[LETTERS.index(self.answer)]
 
     def outputs(self, settings: StudentTraining) -> Mapping[str, str]:
         """Return the output fields of a task's `answer` signature."""
@@ -100,7 +106,8 @@ def within_budget(pairs: Sequence[Pair], length: Callable[[Pair], int], max_targ
 def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[list[Pair]]:
     """Return the pairs of each epoch: `settings.rationales` of every question, each epoch others in turn.
 
-    The last epoch has each question's first, which are its shortest, and each earlier epoch the next ones.
+    The last epoch has each question's first, which are its shortest, and each earlier epoch the next ones. Each is
+    varied as the settings say (`vary`).
     """
     by_question: dict[int, list[Pair]] = {}
     for pair in pairs:
@@ -109,12 +116,36 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
         [
             # A student writes like what it saw last. With the longest ones last, 47% of the last epoch's targets
             # had more than 128 tokens, and 43% of the answers were forced at that budget; so it is 18%.
-            of_question[((settings.epochs - 1 - epoch) * settings.rationales + i) % len(of_question)]
+            vary(
+                of_question[((settings.epochs - 1 - epoch) * settings.rationales + i) % len(of_question)],
+                settings,
+                epoch,
+            )
             for of_question in by_question.values()
             for i in range(min(settings.rationales, len(of_question)))
         ]
         for epoch in range(settings.epochs)
     ]
+
+
+def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
+    """Return the pair as an epoch shows it: options and passages in another order, or the answer alone.
+
+    The draws depend on the seed and on texts: row ids follow the order in which a teacher's answers arrived.
+    """
+    draw = random.Random(digest(str(settings.seed), str(epoch), pair.question, pair.rationale))
+    options, passages = list(pair.options), list(pair.passages)
+    if settings.permute:
+        draw.shuffle(options)
+    if settings.shuffle:
+        draw.shuffle(passages)
+    return replace(
+        pair,
+        options=tuple(options),
+        answer=LETTERS[options.index(pair.gold)],
+        passages=tuple(passages),
+        answer_only=bool(pair.rationale) and draw.random() < settings.answers,
+    )
 
 
 def student_data(
@@ -186,7 +217,10 @@ def render_pair(
     signature: type[dspy.Signature], pair: Pair, settings: StudentTraining
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return the prompt and the pieces of the target."""
-    return render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
+    prompt, pieces = render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
+    if pair.answer_only:
+        return prompt + pieces[-1][0], [("", pieces[-1][1])]
+    return prompt, pieces
 
 
 def hash_texts(texts: Iterable[object]) -> str:
@@ -200,11 +234,11 @@ def hash_texts(texts: Iterable[object]) -> str:
 def _pair(db: Database, row: Mapping[str, Any], method: Method, settings: StudentTraining) -> Pair:
     passages: list[str] = []
     if method.reads:
-        hits = rows(db, "internal/first_passages", retrieval=row["retrieval_id"], k=settings.k)
+        query = "internal/first_passages" if settings.passages == "silver" else "internal/mixed_passages"
+        hits = rows(db, query, retrieval=row["retrieval_id"], k=settings.k)
+        # The best silver passage stands last where the question does not find it: it replaces the one before.
+        hits = [*hits[: settings.k - 1], *hits[-1:]] if len(hits) > settings.k else hits
         passages = [f"{hit['title']}: {hit['text']}" for hit in hits]
-    if settings.shuffle:
-        # The seed is made of texts: row ids follow the order in which answers arrived, which differs between runs.
-        random.Random(digest(str(settings.seed), row["question"], row["rationale"])).shuffle(passages)
     return Pair(
         question_id=row["question_id"],
         rationale_id=row["rationale_id"],
