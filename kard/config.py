@@ -281,6 +281,10 @@ class StudentTraining(Settings):
         )
 
 
+Decide = Literal["written", "likelihood", "both"]
+"""`both` adds the options' likelihood after an empty rationale, which `student.answers` teaches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding(Settings):
     """How answers are generated (section 3.4)."""
@@ -290,8 +294,10 @@ class Decoding(Settings):
     top_p: float = 0.95  # probability mass of the tokens that are sampled from; unused with one sample
     max_new_tokens: int = 0  # then an answer is forced; 0: the longest target that it was taught, 96 to 256
     batch: int = 64  # prompts per forward pass, at most; fewer where they are long
+    decide: Decide = "written"  # the answer that is read; the likeliest option after the rationale; or `both`
 
     def __post_init__(self) -> None:
+        require(self.decide in get_args(Decide), f"decide must be written, likelihood or both, not {self.decide}")
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")

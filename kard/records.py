@@ -121,6 +121,7 @@ class Sample:
     completion_tokens: int = 0
     milliseconds: float = 0.0
     cut: bool = False  # the prompt lost passage text
+    shares: tuple[float, ...] = ()  # of each option in the answer, sum 1, where likelihood decides
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,7 @@ create table samples (              -- the texts that students wrote
     answer text,                    -- letter that was read from the text, null when none could be
     forced text,                    -- why `Answer:` was appended: 'budget' at the last token, 'unread' where no option was named
     cut integer not null default 0, -- 1 when the prompt lost passage text
+    shares text,                    -- JSON list, of each option in the answer; null when the answer was read from the text
     prompt_tokens integer not null,
     completion_tokens integer not null,
     primary key (prediction_id, sample),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kard.answers.vote import majority
+from kard.answers.vote import majority, vote
 from kard.config import RANKED, RETRIEVERS, Decoding
 from kard.errors import BadConfig
 from kard.evaluation.condition import CANDIDATES, Condition, shuffled
@@ -39,6 +39,13 @@ def graded(
     key: str, kind: str, gold: str, answer: str | None, *, method: str = "kard", options: int = 2
 ) -> GradedAnswer:
     return GradedAnswer("135m", method, 0, "bm25", 3, kind, key, options, gold, answer, int(answer == gold))
+
+
+def test_shares_are_summed_where_every_sample_has_them() -> None:
+    answers, shares = ["A", "A", "B"], [(0.5, 0.4, 0.1), (0.4, 0.35, 0.25), (0.05, 0.9, 0.05)]
+    assert vote(answers, shares) == ("B", 1)
+    assert vote(answers, [*shares[:2], ()]) == ("A", 2)  # a text was read: letters are counted
+    assert vote([], []) == (None, 0)
 
 
 def test_kinds_stand_apart_beside_chance_and_majority() -> None:

@@ -25,7 +25,7 @@ from transformers import Gemma3TextConfig, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
 from kard import tasks
-from kard.config import METHODS, Decoding, Lora, Method, StudentTraining
+from kard.config import METHODS, Decide, Decoding, Lora, Method, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.models import hardware as loading
 from kard.models.adapters import WEIGHTS, write_adapter
@@ -658,6 +658,35 @@ def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest
     monkeypatch.setattr(reads(here), "generate", always([cut, cut]))
     samples = generate(here, PROMPTS[1:], [TOWNS, TOWNS], Decoding(max_new_tokens=5))
     assert [(s.text, s.answer, s.forced) for s in samples] == [(" Born, born\nAnswer: C", "C", "budget")] * 2
+
+
+def test_likelihood_decides_after_the_rationale_alone_or_with_an_empty_one(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = student(base)
+    tokens = here.base.tokens
+    texts = [" Born, born.\nAnswer: Vell", " Born."]  # an answer that is read, and none
+    monkeypatch.setattr(reads(here), "generate", always([[*tokens.ids(text), tokens.eos] for text in texts]))
+    after, empty = [-1.0, -9.0, -2.0, -9.0], [-9.0, -9.0, -1.0, -9.0]
+
+    def score(_: Any, rows: Sequence[int], prefixes: Sequence[Ids], __: object) -> list[list[float]]:
+        written = [tokens.text(prefix) for prefix in prefixes]
+        assert written in ([" Born, born.\nAnswer:", " Born.\nAnswer:"][-len(rows) :], ["\nAnswer:"] * 2)
+        return [after if len(prefix) > len(tokens.ids("\nAnswer:")) else empty for prefix in prefixes]
+
+    monkeypatch.setattr(reads(here), "score", score)
+
+    def decided(decide: Decide) -> list[Sample]:
+        return generate(here, PROMPTS[1:2] * 2, [TOWNS, TOWNS], Decoding(max_new_tokens=90, decide=decide))
+
+    written, likely, both = decided("written"), decided("likelihood"), decided("both")
+    assert [(s.answer, s.forced, s.shares) for s in written] == [("D", None, ()), ("A", "unread", ())]
+    assert [(s.answer, s.forced) for s in likely] == [("A", None), ("A", "unread")]
+    assert [(s.answer, s.forced) for s in both] == [("C", None), ("C", "unread")]
+    assert [s.text for s in likely] == [texts[0], " Born.\nAnswer: Ilm"]
+    for sample in (*likely, *both):
+        assert sum(sample.shares) == pytest.approx(1)
+        assert max(sample.shares) == sample.shares[LETTERS.index(str(sample.answer))]
 
 
 def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from kard.answers.vote import majority
+from kard.answers.vote import vote
 from kard.config import METHODS, Method
 from kard.db import execute, now, rows, writing
 from kard.evaluation.condition import Condition, PassagesRead, passages_read
@@ -199,8 +199,8 @@ class _Answerer:
         with dspy.context(lm=self._lm, adapter=self._adapter):
             outcome = program(question=question.text, options=list(question.options))
         samples = samples_of(outcome)
-        vote, _ = majority([sample.answer for sample in samples])
-        return Prediction(question_id, vote, samples, tuple(passage.id for passage in outcome.passages))
+        answer, _ = vote([sample.answer for sample in samples], [sample.shares for sample in samples])
+        return Prediction(question_id, answer, samples, tuple(passage.id for passage in outcome.passages))
 
     def _program(self, question_id: int) -> dspy.Module:
         """Return the program with the passages of this question: two questions may have the same text."""
@@ -231,6 +231,7 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,
             milliseconds=completion.milliseconds,
+            shares=tuple(completion.shares),
         )
         for completion in (completions[i] for i in range(len(completions)))
     )
@@ -260,6 +261,7 @@ def _store_prediction(db: Database, run: ConditionRun, prediction: Prediction) -
                 "answer": s.answer,
                 "forced": s.forced,
                 "cut": int(s.cut),
+                "shares": json.dumps(list(s.shares)) if s.shares else None,
                 "prompt_tokens": s.prompt_tokens,
                 "completion_tokens": s.completion_tokens,
             }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from kard.answers.vote import majority
+from kard.answers.vote import vote
 from kard.config import METHODS, Decoding
 from kard.errors import BadInput
 from kard.evaluation.answer import samples_of
@@ -112,7 +112,7 @@ def _vote(
     hits: Sequence[RankedHit], texts: Sequence[StudentText], options: Sequence[str], milliseconds: float
 ) -> StudentReply:
     keys = [text.sample.answer if options else _normalized(text.answer) or None for text in texts]
-    winner, _ = majority(keys)
+    winner, _ = vote(keys, [text.sample.shares for text in texts])
     first_wording = {key: text.answer for key, text in reversed(list(zip(keys, texts, strict=True)))}
     counts = Counter(key for key in keys if key is not None)
     return StudentReply(

@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from kard.answers.parsing import answer_of
-from kard.answers.vote import majority
+from kard.answers.vote import vote
 from kard.db import now, rows, writing
 from kard.progress import SILENT, Progress
 from kard.records import digest
@@ -29,6 +29,7 @@ class StoredText:
     text: str
     answer: str | None
     forced: bool
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +146,12 @@ def _rescore_condition(
 def read_again(prediction: StoredVote) -> tuple[tuple[str | None, ...], str | None, int]:
     """Return the letters of the texts as the parser reads them now, their majority and its votes.
 
-    A forced answer stays: it was chosen by likelihood and not read.
+    An answer that was chosen by likelihood, forced or by the condition's own rule, was not read and stays.
     """
-    letters = tuple(t.answer if t.forced else answer_of(t.text, prediction.options) for t in prediction.texts)
-    return letters, *majority(letters)
+    letters = tuple(
+        t.answer if t.forced or t.shares else answer_of(t.text, prediction.options) for t in prediction.texts
+    )
+    return letters, *vote(letters, [t.shares for t in prediction.texts])
 
 
 def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
@@ -162,7 +165,16 @@ def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
             tuple(json.loads(first["options"])),
             first["gold"],
             first["vote"],
-            tuple(StoredText(row["sample"], row["text"], row["answer"], bool(row["forced"])) for row in samples),
+            tuple(
+                StoredText(
+                    row["sample"],
+                    row["text"],
+                    row["answer"],
+                    bool(row["forced"]),
+                    tuple(json.loads(row["shares"] or "[]")),
+                )
+                for row in samples
+            ),
         )
 
 

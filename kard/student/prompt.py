@@ -42,7 +42,13 @@ from kard.records import LETTERS
 
 ANSWER = "Answer:"
 CHOICES = "choices"  # in Config.extensions: the options, for engines that can score them
-FORCED, CUT, LETTER, MILLISECONDS = "forced", "cut", "letter", "milliseconds"  # in Response.provider_data
+FORCED, CUT, LETTER, MILLISECONDS, SHARES = (
+    "forced",
+    "cut",
+    "letter",
+    "milliseconds",
+    "shares",
+)  # in Response.provider_data
 ROLLOUT = 1 << 20  # seeds between two of DSPy's rollouts: each rollout draws its own samples
 Fields = Mapping[str, Any]  # values of a signature's fields
 
@@ -279,4 +285,5 @@ class StudentAdapter(dspy.Adapter):
             "prompt_tokens": response.usage.input_tokens or 0,
             "completion_tokens": response.usage.output_tokens or 0,
             "milliseconds": float(extra.get(MILLISECONDS, 0.0)),
+            "shares": tuple(extra.get(SHARES, ())),
         }

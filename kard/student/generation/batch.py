@@ -33,6 +33,7 @@ from kard.student.generation.student import Row
 from kard.student.prompt import ANSWER, before_answer, with_answer_cue
 from kard.student.tokens import grouped
 
+_CUE = f"\n{ANSWER}"  # of a reasoning student's answer
 MAX_SHARED_ROWS = 16  # of one student; with more rows it gets passes of its own
 MAX_ADAPTERS = 8  # in one pass: each adds 4% to its products (rank 16 in SmolLM2-135M)
 
@@ -130,42 +131,60 @@ def _generate(
         ended = ids[-1] == tokens.eos or ANSWER in with_cue
         answer = answer_of(with_cue, row.options, cut=ran_out[-1]) if row.options and ended else None
         samples.append(Sample(text, answer, None, len(row.prompt_ids), len(ids), cut=row.fitted[1]))
-    unanswered = [i for i, sample in enumerate(samples) if sample.answer is None and batch[i].options]
-    if unanswered:
-        forced = _forced(prompts, batch, samples, unanswered, ran_out)
-        samples = [forced.get(i, sample) for i, sample in enumerate(samples)]
+    with_options = [i for i, row in enumerate(batch) if row.options]
+    scored = [i for i in with_options if samples[i].answer is None or decoding.decide != "written"]
+    if scored:
+        shares = _option_shares(prompts, batch, samples, scored, both=decoding.decide == "both")
+        for i, of_options in zip(scored, shares, strict=True):
+            samples[i] = _chosen(batch[i], samples[i], of_options, ran_out[i], decoding)
     return samples
 
 
-def _forced(
+def _option_shares(
     prompts: Prefilled | EncodedPrompts,
     batch: Sequence[Row],
-    generated: Sequence[Sample],
+    samples: Sequence[Sample],
     indices: Sequence[int],
-    ran_out: Sequence[bool],
-) -> dict[int, Sample]:
-    """Return the samples at these indices of the batch with `Answer:` and their likeliest option appended."""
-    rows, samples = [batch[i] for i in indices], [generated[i] for i in indices]
+    *,
+    both: bool,
+) -> list[tuple[float, ...]]:
+    """Return the share of each option after what these rows wrote before `Answer:`, one tuple for each index.
+
+    Shares are the softmax of the options' mean log-probabilities of a token. With `both` they are the mean with
+    those after an empty rationale.
+    """
+    rows = [batch[i] for i in indices]
     tokens = rows[0].student.base.tokens
-    texts = [
-        "" if row.answer_only else before_answer(sample.text) for row, sample in zip(rows, samples, strict=True)
-    ]
-    cues = ["" if row.answer_only else f"\n{ANSWER}" for row in rows]
-    prefixes = [[*tokens.ids(text), *tokens.ids(cue)] for text, cue in zip(texts, cues, strict=True)]
     choices = [[tokens.choice(text) for text in row.option_texts] for row in rows]
-    scores = prompts.score(indices, prefixes, choices)
-    forced: dict[int, Sample] = {}
-    for i, index in enumerate(indices):
-        best = max(range(len(scores[i])), key=scores[i].__getitem__)
-        extra_tokens = len(tokens.ids(cues[i])) + sum(len(choice) for choice in choices[i])
-        forced[index] = replace(
-            samples[i],
-            text=f"{texts[i]}{cues[i]}{rows[i].option_texts[best]}",
-            answer=LETTERS[best],
-            forced="budget" if ran_out[index] else "unread",
-            completion_tokens=samples[i].completion_tokens + extra_tokens,
-        )
-    return forced
+    cues = [[] if row.answer_only else tokens.ids(_CUE) for row in rows]
+    written = [
+        [*tokens.ids("" if row.answer_only else before_answer(samples[i].text)), *cue]
+        for i, row, cue in zip(indices, rows, cues, strict=True)
+    ]
+    prefixes = [written, cues] if both else [written]
+    scores = [
+        prompts.score(indices, prefix, choices) for prefix in prefixes
+    ]  # rows may have other numbers of options
+    shares = [[torch.tensor(row).softmax(0) for row in of_prefix] for of_prefix in scores]
+    return [tuple(torch.stack(of_row).mean(0).tolist()) for of_row in zip(*shares, strict=True)]
+
+
+def _chosen(row: Row, sample: Sample, shares: tuple[float, ...], ran_out: bool, decoding: Decoding) -> Sample:
+    """Return the sample with its likeliest option as the answer; appended to the text if that gives none."""
+    tokens = row.student.base.tokens
+    best = shares.index(max(shares))
+    cue = "" if row.answer_only else _CUE
+    extra_tokens = len(tokens.ids(cue)) + sum(len(tokens.choice(text)) for text in row.option_texts)
+    chosen = replace(
+        sample,
+        answer=LETTERS[best],
+        shares=shares if decoding.decide != "written" else (),
+        completion_tokens=sample.completion_tokens + extra_tokens,
+    )
+    if sample.answer is not None:
+        return chosen
+    text = "" if row.answer_only else before_answer(sample.text)
+    return replace(chosen, text=f"{text}{cue}{row.option_texts[best]}", forced="budget" if ran_out else "unread")
 
 
 class MultiAdapter:

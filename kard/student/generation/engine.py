@@ -20,7 +20,7 @@ from kard.config import Decoding
 from kard.records import Sample, digest
 from kard.student.generation.batch import MAX_SHARED_ROWS, generate_rows
 from kard.student.generation.student import LoadedBase, Row, Student
-from kard.student.prompt import CHOICES, CUT, FORCED, LETTER, MILLISECONDS
+from kard.student.prompt import CHOICES, CUT, FORCED, LETTER, MILLISECONDS, SHARES
 
 GRACE_SECONDS = 0.02  # without a new request; then a batch starts that is not full
 IDLE_SECONDS = 5.0  # without any request; then the generating thread ends, and the next request starts another
@@ -50,7 +50,7 @@ class StudentEngine:
         sample = self.queue.ask(self, row, self._decoding(request))
         more: dict[str, object] = {FORCED: sample.forced, CUT: sample.cut, MILLISECONDS: sample.milliseconds}
         if row.options:
-            more[LETTER] = sample.answer
+            more |= {LETTER: sample.answer, SHARES: list(sample.shares)}
         return Response(
             id=None,
             model=request.model,
