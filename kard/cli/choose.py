@@ -22,6 +22,7 @@ SETTINGS = {
     "k": "retrieval.k",
     "dense_encoder": "retrieval.encoder",
     "samples": "decoding.samples",
+    "decide": "decoding.decide",
     "epochs": "student.epochs",
     "accept": "teaching.accept",
 }
@@ -62,6 +63,11 @@ _dense_encoder = click.option(
 _kappa = click.option("--kappa", type=click.IntRange(min=1), help="Candidates that are found, then reranked.")
 _k = click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads.")
 _samples = click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy.")
+_decide = click.option(
+    "--decide",
+    type=click.Choice(["written", "likelihood", "both"]),
+    help="What answers: the text, the likeliest option after it, or that and without a rationale.",
+)
 _epochs = click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions.")
 _seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of every training and of prompted examples.")
 _base = click.option(
@@ -94,6 +100,7 @@ _EVALUATED = (
     _kappa,
     _k,
     _samples,
+    _decide,
     _seed,
     _base,
     _accept,
