@@ -54,8 +54,8 @@ class Retrieval(Settings):
     query: QueryForm = "question"  # what is searched with; `options`: a query an option, best score of each passage
     rationale_query: RationaleForm = "rationale"  # what a rationale is grounded with; or the question before it
     max_df: float = 0.05  # share of passages; query terms that occur in more of them are dropped
-    # Dropping them costs .072 nDCG@10 by question among 38,119 passages (SciQ) and .018 among 44,048 (QASC); among
-    # 306,549 (Wikipedia) it gains .005 and is four times faster (benchmarks/query_forms.py).
+    # Dropping them costs .072 nDCG@10 by question among 38,119 passages of textbooks, .018 among 44,048 sentences;
+    # among 306,549 passages of Wikipedia it gains .005 and is four times faster (benchmarks/query_forms.py).
     max_df_from: int = 100_000  # passages; smaller knowledge bases keep every query term
     encoder: str = ""  # base for dense search; `reranker`: the trained one; '': the task's encoder, untrained
 

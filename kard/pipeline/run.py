@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kard.knowledge.knowledge_base import KnowledgeBase
 
-EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered
+EVALUATION_SPLITS = ("test", "dev", "validation", "valid")  # the first of these that a task has is answered
 
 
 @dataclass
