@@ -321,7 +321,8 @@ class Prompting(Settings):
 class Method:
     """A row of the paper's table: what the prompt and what the target contain (section 4.1).
 
-    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing.
+    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing. A
+    `rule` has no model: it answers from the passages' words alone.
     """
 
     name: str
@@ -329,11 +330,13 @@ class Method:
     reasons: bool  # a rationale precedes the answer
     trained: bool = True  # an adapter is trained for it
     shots: bool = False  # the prompt contains worked examples
+    rule: bool = False  # no model answers
 
 
 METHODS: Mapping[str, Method] = {
     m.name: m
     for m in (
+        Method("named", reads=True, reasons=False, trained=False, rule=True),
         Method("zero-shot", reads=True, reasons=False, trained=False),
         Method("few-shot", reads=True, reasons=False, trained=False, shots=True),
         Method("few-shot-cot", reads=True, reasons=True, trained=False, shots=True),
@@ -343,6 +346,8 @@ METHODS: Mapping[str, Method] = {
         Method("kard", reads=True, reasons=True),
     )
 }
+
+NO_MODEL = "-"  # the size of a rule
 
 RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
 """Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
