@@ -56,7 +56,7 @@ def export_student(
     info = StudentInfo.of(row)
     method = METHODS[info.method]
     if not row["path"]:
-        raise BadInput(f"student {info.id} was not trained; there is no adapter to export")
+        raise BadInput(f"student {info.id} is a base that is only prompted; there is no adapter to export")
     source = verified(adapters / Path(row["path"]).name, info.sha256, info.task)
     config = read_config(source)
     trained_whole = is_whole(source)

@@ -104,7 +104,7 @@ def find_student(
 ) -> Mapping[str, Any]:
     """Return the row of a student, the newest of its kind. `student` is an id or the beginning of one.
 
-    Raises Missing if there is none, BadConfig if students of several tasks, sizes or methods could be meant.
+    Raises Missing if there is none, BadConfig for a rule, or if several tasks, sizes or methods could be meant.
     """
     students = rows(db, "internal/find_students", student=student, task=task, size=size, method=method)
     if not students:
@@ -119,6 +119,9 @@ def find_student(
     if len(kinds) > 1 or (student is not None and len(students) > 1):
         listed = "; ".join(f"{row['id']} ({row['task']}, {row['size']}, {row['method']})" for row in students[:6])
         raise BadConfig(f"{len(students)} students could be meant; name one by id, task, size or method: {listed}")
+    if (rule := students[0]["method"]) in METHODS and METHODS[rule].rule:
+        command = f"kard evaluate {students[0]['task']} --student {rule}"
+        raise BadConfig(f"{rule} is a rule and has no model; let it answer with: {command}")
     return students[0]
 
 

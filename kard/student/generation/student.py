@@ -12,8 +12,8 @@ from typing import Any
 import dspy
 from sqlite_utils import Database
 
-from kard.config import METHODS, Accept, Decoding, Method, Prompting, StudentTraining
-from kard.errors import BadConfig, Missing, NoBase
+from kard.config import Accept, Decoding, Method, Prompting, StudentTraining
+from kard.errors import Missing, NoBase
 from kard.models import bases
 from kard.models.adapters import AdapterSwitcher, verified
 from kard.models.bases import Base
@@ -147,15 +147,11 @@ class PromptedStudent(Student):
 def load_student(db: Database, student_id: str, adapters: Path) -> Student:
     """Return the student with this id.
 
-    Raises Missing if it was not trained or its adapter has changed, NoBase if its base is not there or has changed,
-    BadConfig for a rule.
+    Raises Missing if it was not trained or its adapter has changed, NoBase if its base is not there or has changed.
     """
     row = next(db.query("select * from students where id = ?", [student_id]), None)
     if row is None:
         raise Missing(f"no student {student_id}; train one with: kard train student TASK")
-    if METHODS[row["method"]].rule:
-        command = f"kard evaluate {row['task']} --student {row['method']}"
-        raise BadConfig(f"{row['method']} is a rule and has no model to load; let it answer with: {command}")
     adapter = None
     if row["path"]:  # empty for a prompted base
         adapter = verified(adapters / Path(row["path"]).name, row["sha256"], row["task"])
