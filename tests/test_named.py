@@ -164,6 +164,13 @@ def test_a_run_has_the_rule_once_whatever_the_sizes(folder: Path) -> None:
     assert (states["student"]["done"], states["answer"]["done"], states["answer"]["missing"]) == (1, 3, 0)
 
 
+def test_a_split_called_valid_is_answered_where_there_is_no_other(folder: Path) -> None:
+    with (db := open_store(folder / "kard.db")).atomic():
+        db.execute("update questions set split = 'valid' where split = 'test'")
+    db.close()
+    assert kard(folder, *EVALUATE).output.startswith("3 new answers")
+
+
 def test_every_table_and_page_has_the_rule(folder: Path) -> None:
     kard(folder, *EVALUATE)
     kard(folder, *EVALUATE, "-k", "3")
