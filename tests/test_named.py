@@ -45,6 +45,10 @@ def test_a_mention_is_an_options_words_in_their_order(text: str, letters: str) -
     assert "".join(mentions_in(text, METALS)) == letters
 
 
+def test_the_longest_of_the_options_that_begin_alike_is_named() -> None:
+    assert mentions_in("Water vapor is water.", ("water", "water vapor")) == ["B", "A"]
+
+
 def test_options_of_the_same_words_or_of_none_are_not_named() -> None:
     assert mentions_in("C and C++ and D + E", ("C", "C++", "+", "D")) == ["D"]
     assert mentions_in("STRASSE", ("straße", "gasse")) == ["A"]
