@@ -368,8 +368,8 @@ class Resolved:
 def retrievers_of(method: str, retrievers: Sequence[str]) -> tuple[str, ...]:
     """Return those of the retrievers that a student of that method can answer with.
 
-    `none` alone for a method that reads nothing, and not `none` for a rule. Raises BadConfig if a rule is left without
-    any.
+    `none` alone for a method that reads nothing, and not `none` for a rule. Raises BadConfig for a rule without any
+    other.
     """
     if not METHODS[method].reads:
         return ("none",)
