@@ -54,8 +54,8 @@ class Retrieval(Settings):
     query: QueryForm = "question"  # what is searched with; `options`: a query an option, best score of each passage
     rationale_query: RationaleForm = "rationale"  # what a rationale is grounded with; or the question before it
     max_df: float = 0.05  # share of passages; query terms that occur in more of them are dropped
-    # Dropping them costs .072 nDCG@10 by question among 38,119 passages (SciQ) and .018 among 44,048 (QASC); among
-    # 306,549 (Wikipedia) it gains .005 and is four times faster (benchmarks/query_forms.py).
+    # Dropping them costs .072 nDCG@10 by question among 38,119 passages of textbooks, .018 among 44,048 sentences;
+    # among 306,549 passages of Wikipedia it gains .005 and is four times faster (benchmarks/query_forms.py).
     max_df_from: int = 100_000  # passages; smaller knowledge bases keep every query term
     encoder: str = ""  # base for dense search; `reranker`: the trained one; '': the task's encoder, untrained
 
@@ -334,7 +334,8 @@ class Prompting(Settings):
 class Method:
     """A row of the paper's table: what the prompt and what the target contain (section 4.1).
 
-    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing.
+    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing. A
+    `rule` has no model: it answers from the passages' words alone.
     """
 
     name: str
@@ -342,11 +343,13 @@ class Method:
     reasons: bool  # a rationale precedes the answer
     trained: bool = True  # an adapter is trained for it
     shots: bool = False  # the prompt contains worked examples
+    rule: bool = False  # no model answers
 
 
 METHODS: Mapping[str, Method] = {
     m.name: m
     for m in (
+        Method("named", reads=True, reasons=False, trained=False, rule=True),
         Method("zero-shot", reads=True, reasons=False, trained=False),
         Method("few-shot", reads=True, reasons=False, trained=False, shots=True),
         Method("few-shot-cot", reads=True, reasons=True, trained=False, shots=True),
@@ -356,6 +359,8 @@ METHODS: Mapping[str, Method] = {
         Method("kard", reads=True, reasons=True),
     )
 }
+
+NO_MODEL = "-"  # the size of a rule
 
 RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
 """Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""

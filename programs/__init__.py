@@ -31,8 +31,8 @@ file here; it is loaded by the file's name.
 * A program with other fields is no task: teach it with `kard.finetune` (docs/python.md).
 
 In reading order: `_common` (signatures, inference program, readers of rows), `choice` (your own multiple choice),
-`strategyqa`, `medqa`, `openbookqa` (published data), `atlas` (the demo's generated world). They import nothing of
-kard but its vocabulary: config, errors, files, records, tasks.
+`strategyqa`, `medqa`, `openbookqa`, `sciq`, `qasc` (published data), `atlas` (the demo's generated world). They
+import nothing of kard but its vocabulary: config, errors, files, records, tasks.
 """
 
 from __future__ import annotations

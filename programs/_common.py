@@ -212,6 +212,33 @@ def lettered_options(options: Mapping[object, object]) -> tuple[str, ...]:
     return tuple(required(texts, letter) for letter in letters)
 
 
+def labelled_options(choices: object) -> tuple[str, ...]:
+    """Return the texts in the order of their labels, of [{text, label}, ...] or {text: [...], label: [...]}.
+
+    Raises ValueError for anything else, and for labels that are not A, B, ...
+    """
+    if isinstance(choices, Mapping):
+        columns = cast("Row", choices)
+        texts, labels = several(columns, "text"), several(columns, "label")
+    elif isinstance(choices, list):
+        cells = [_cell(choice) for choice in cast("list[object]", choices)]
+        texts, labels = tuple(text for text, _ in cells), tuple(label for _, label in cells)
+    else:
+        raise ValueError("no field 'choices'")
+    if len(texts) != len(labels):
+        raise ValueError(f"{len(texts)} texts but {len(labels)} labels in 'choices'")
+    if len(set(labels)) != len(labels):
+        raise ValueError("two of the 'choices' have the same label")
+    return lettered_options(dict(zip(labels, texts, strict=True)))
+
+
+def _cell(choice: object) -> tuple[str, str]:
+    if not isinstance(choice, Mapping):
+        raise ValueError("field 'choices' does not hold objects with text and label")
+    cell = cast("Row", choice)
+    return required(cell, "text"), required(cell, "label")
+
+
 def listed_options(row: Row, name: str = "options") -> tuple[str, ...]:
     """Return the options of a row in the plain form. Raises ValueError if it has none."""
     if name not in row:

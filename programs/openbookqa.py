@@ -25,7 +25,7 @@ from ._common import (
     Answer,
     RetrieveThenAnswer,
     Teach,
-    lettered_options,
+    labelled_options,
     listed_options,
     plain,
     required,
@@ -59,31 +59,7 @@ def parse(row: Row) -> Question | None:
 def _published(row: Row, stem: str, choices: object) -> Question:
     answer = required(row, "answerKey")
     facts = several(row, "fact1")
-    return plain({**row, "question": stem, "answer": answer, "facts": facts}, options=_options(choices))
-
-
-def _options(choices: object) -> tuple[str, ...]:
-    """Return the texts in the order of their labels, of [{text, label}, ...] or {text: [...], label: [...]}."""
-    if isinstance(choices, Mapping):
-        columns = cast("Row", choices)
-        texts, labels = several(columns, "text"), several(columns, "label")
-    elif isinstance(choices, list):
-        cells = [_cell(choice) for choice in cast("list[object]", choices)]
-        texts, labels = tuple(text for text, _ in cells), tuple(label for _, label in cells)
-    else:
-        raise ValueError("no field 'choices'")
-    if len(texts) != len(labels):
-        raise ValueError(f"{len(texts)} texts but {len(labels)} labels in 'choices'")
-    if len(set(labels)) != len(labels):
-        raise ValueError("two of the 'choices' have the same label")
-    return lettered_options(dict(zip(labels, texts, strict=True)))
-
-
-def _cell(choice: object) -> tuple[str, str]:
-    if not isinstance(choice, Mapping):
-        raise ValueError("field 'choices' does not hold objects with text and label")
-    cell = cast("Row", choice)
-    return required(cell, "text"), required(cell, "label")
+    return plain({**row, "question": stem, "answer": answer, "facts": facts}, options=labelled_options(choices))
 
 
 SHOTS = (

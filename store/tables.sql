@@ -159,7 +159,7 @@ create table ranked (               -- the passages of a ranking
 ) without rowid;
 create index ranked_by_passage on ranked (passage_id);
 
-create table students (             -- trained students; their adapters lie beside the store
+create table students (             -- trained students, prompted bases and rules; adapters lie beside the store
     id text primary key,            -- hash of base weights, method, data and settings
     task text not null,
     method text not null,

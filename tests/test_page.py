@@ -392,6 +392,19 @@ def test_money_stands_in_the_figure_where_money_was_paid_and_tokens_where_none_w
     world.db.close()
 
 
+def test_a_rule_stands_among_the_accuracies_and_not_among_the_sizes(tmp_path: Path) -> None:
+    world = bare(tmp_path / "kard.db")
+    world.answer(world.condition("rd"), 1)
+    world.answer(world.condition("named", size="-"), 1)
+    plots = {plot.name: plot for section in read_page(world.db, "tiny", "test").sections for plot in section.plots}
+    assert "- named" in plots["accuracy"].svg
+    table = plots["size"].table
+    assert table is not None
+    assert ["named" in str(row) for row in table.rows] == [False] * len(table.rows)
+    assert len(table.rows) == 2
+    world.db.close()
+
+
 def test_seeds_are_one_point_with_their_deviation_and_two_names_in_the_questions(tmp_path: Path) -> None:
     world = World(tmp_path / "kard.db")
     questions = [world.question(f"q{n}") for n in range(4)]

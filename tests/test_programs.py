@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 import dspy
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kard import tasks
 from kard.answers.parsing import conclusion
+from kard.cli import main
+from kard.db import open_store
 from kard.records import LETTERS, Passage, Question
 from kard.student.tokens import PROMPT_SHARE
 from kard.tasks import Retrieve
 
-READERS = ("strategyqa", "medqa", "openbookqa", "choice")  # tasks that read files
+READERS = ("strategyqa", "medqa", "openbookqa", "sciq", "qasc", "choice")  # tasks that read files
 common: Any = import_module("kard.programs._common")
 
 PLAIN = {
@@ -70,6 +75,32 @@ SCIENCE_HUB = {
     "answerKey": "C",
     "fact1": "ice melts",
 }
+TEXTBOOK = {
+    "question": "Which floats on water?",
+    "distractor1": "iron",
+    "distractor2": "lead",
+    "distractor3": "glass",
+    "correct_answer": "cork",
+    "support": "Cork is lighter than water.",
+}
+TWO_FACTS: dict[str, Any] = {
+    "id": "3E7",
+    "question": {
+        "stem": "What keeps a cork oak from burning?",
+        "choices": [{"text": f"thing {letter}", "label": letter} for letter in "BACDEFG"]
+        + [{"text": "its bark", "label": "H"}],
+    },
+    "answerKey": "H",
+    "fact1": "Cork does not burn well.",
+    "fact2": "The bark of a cork oak is cork.",
+    "combinedfact": "The bark of a cork oak does not burn well.",
+    "formatted_question": "What keeps ... (A) thing A",
+}
+TWO_FACTS_HUB = {
+    **TWO_FACTS,
+    "question": "What keeps a cork oak from burning?",
+    "choices": {"text": [*(f"thing {letter}" for letter in "ABCDEFG"), "its bark"], "label": list("ABCDEFGH")},
+}
 OWN = {
     "question": "Which floats?",
     "A": "iron",
@@ -78,7 +109,14 @@ OWN = {
     "answer": "cork",
     "explanation": "Cork is light.",
 }
-ROWS = {"strategyqa": STRATEGY, "medqa": MEDICINE, "openbookqa": SCIENCE, "choice": OWN}
+ROWS: dict[str, dict[str, Any]] = {
+    "strategyqa": STRATEGY,
+    "medqa": MEDICINE,
+    "openbookqa": SCIENCE,
+    "sciq": TEXTBOOK,
+    "qasc": TWO_FACTS,
+    "choice": OWN,
+}
 
 
 def parse(name: str, row: dict[str, Any]) -> Question:
@@ -193,6 +231,56 @@ def test_openbookqa_orders_options_by_their_labels() -> None:
     assert parse("openbookqa", {**SCIENCE_HUB, "choices": choices}).gold == "water"
 
 
+def test_sciq_reads_its_published_rows() -> None:
+    question = parse("sciq", TEXTBOOK)
+    assert (question.text, question.gold, question.split) == ("Which floats on water?", "cork", "")
+    assert sorted(question.options) == ["cork", "glass", "iron", "lead"]
+    assert question.rationale == "Cork is lighter than water."
+    assert parse("sciq", {**TEXTBOOK, "support": ""}).rationale == ""
+    assert parse("sciq", {**TEXTBOOK, "id": "s9", "split": "dev"}) == replace(question, key="s9", split="dev")
+
+
+def test_sciq_orders_options_by_a_hash_of_the_question_alone() -> None:
+    numbered = {"correct_answer": "0", "distractor1": "1", "distractor2": "2", "distractor3": "3"}
+    rows = [{"question": f"Which is number {i}?", **numbered} for i in range(400)]
+    orders = ["".join(parse("sciq", row).options) for row in rows]
+    assert orders[:3] == ["0213", "3201", "3201"]  # the same on every machine
+    assert orders == ["".join(parse("sciq", {**row, "support": "x", "split": "dev"}).options) for row in rows]
+    others = {name: text.replace("0", "none") for name, text in numbered.items()}
+    assert orders == ["".join(parse("sciq", {**row, **others}).options).replace("none", "0") for row in rows]
+    for letter in "ABCD":
+        share = sum(parse("sciq", row).answer == letter for row in rows) / len(rows)
+        assert 0.2 <= share <= 0.3
+    assert len(set(orders)) == 24
+
+
+def test_qasc_reads_its_published_rows_and_those_of_the_hub() -> None:
+    question = parse("qasc", TWO_FACTS)
+    assert question == Question(
+        key="3E7",
+        split="",
+        text="What keeps a cork oak from burning?",
+        options=(*(f"thing {letter}" for letter in "ABCDEFG"), "its bark"),
+        answer="H",
+        facts=("Cork does not burn well.", "The bark of a cork oak is cork."),
+        rationale="The bark of a cork oak does not burn well.",
+    )
+    assert parse("qasc", TWO_FACTS_HUB) == question
+
+
+@pytest.mark.parametrize("row", [TWO_FACTS, TWO_FACTS_HUB])
+def test_qasc_reads_the_published_test_questions_which_have_no_answer(row: dict[str, Any]) -> None:
+    empty = dict.fromkeys(("answerKey", "fact1", "fact2", "combinedfact"), "")
+    question = parse("qasc", {**row, **empty})
+    assert (question.answer, question.facts, question.rationale) == (None, (), "")
+    assert parse("qasc", {name: value for name, value in row.items() if name not in empty}) == question
+
+
+@pytest.mark.parametrize("name", ["sciq", "qasc"])
+def test_a_plain_row_keeps_its_rationale(name: str) -> None:
+    assert parse(name, {**PLAIN, "rationale": "Cork is light."}).rationale == "Cork is light."
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_every_task_reads_the_plain_form(name: str) -> None:
     assert parse(name, PLAIN) == Question(
@@ -258,6 +346,26 @@ WRONG: Sequence[tuple[str, dict[str, Any], str]] = (
     ("openbookqa", {**SCIENCE, "answerKey": ""}, "field 'answerKey' is empty"),
     ("openbookqa", {**SCIENCE_HUB, "choices": {"text": ["x"], "label": ["A", "B"]}}, "1 texts but 2 labels"),
     ("openbookqa", {**SCIENCE_HUB, "choices": None}, "no field 'choices'"),
+    ("sciq", {k: v for k, v in TEXTBOOK.items() if k != "question"}, "no field 'question'"),
+    ("sciq", {k: v for k, v in TEXTBOOK.items() if k != "correct_answer"}, "no field 'correct_answer'"),
+    ("sciq", {k: v for k, v in TEXTBOOK.items() if k != "distractor3"}, "no field 'distractor3'"),
+    ("sciq", {**TEXTBOOK, "distractor2": ""}, "field 'distractor2' is empty"),
+    ("sciq", {**TEXTBOOK, "distractor1": 7}, "field 'distractor1' holds a number, not text"),
+    ("sciq", {**TEXTBOOK, "correct_answer": None}, "field 'correct_answer' holds nothing, not text"),
+    ("sciq", {**TEXTBOOK, "support": ["Cork floats."]}, "field 'support' holds a list, not text"),
+    ("sciq", {**PLAIN, "answer": "yes"}, "answer 'yes' is not one of A, B"),
+    ("sciq", {**PLAIN, "options": ["only"]}, "the number of options is 1, not 2 to 26"),
+    ("sciq", {**PLAIN, "evidence": 3}, "field 'evidence' holds a number, not a list"),
+    ("qasc", {**TWO_FACTS, "question": {"choices": []}}, "no field 'stem' or 'question'"),
+    ("qasc", {**TWO_FACTS, "question": {"stem": "Why?"}}, "no field 'choices'"),
+    ("qasc", {**TWO_FACTS, "question": {"stem": "Why?", "choices": ["x", "y"]}}, "objects with text and label"),
+    ("qasc", {**TWO_FACTS_HUB, "choices": {"text": ["x"], "label": ["A", "B"]}}, "1 texts but 2 labels"),
+    ("qasc", {**TWO_FACTS_HUB, "choices": {"text": ["x", "y"], "label": ["A", "A"]}}, "have the same label"),
+    ("qasc", {**TWO_FACTS_HUB, "choices": {"text": ["x", "y"], "label": ["1", "2"]}}, "lettered 1, 2, not from A"),
+    ("qasc", {**TWO_FACTS, "answerKey": "I"}, "answer 'I' is not one of A, B, C, D, E, F, G, H"),
+    ("qasc", {**TWO_FACTS, "answerKey": ""}, "a row with facts has no 'answerKey'"),
+    ("qasc", {**TWO_FACTS, "fact2": {"text": "x"}}, "field 'fact2' holds an object, not text"),
+    ("qasc", {**TWO_FACTS, "combinedfact": 1}, "field 'combinedfact' holds a number, not text"),
 )
 
 
@@ -267,6 +375,19 @@ def test_a_wrong_row_is_refused_in_plain_words(name: str, row: dict[str, Any], p
         tasks.load(name).parse(row)
 
 
+def test_a_file_with_a_wrong_row_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    for name, row, problem in WRONG:
+        file.write_text(json.dumps(row), encoding="utf-8")
+        command = ["load", name, str(file), "--split", "train", "--store", str(tmp_path / "kard.db"), "--quiet"]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1
+        assert len(result.output.splitlines()) == 1
+        assert f"{file}:1: " in result.output
+        assert problem in result.output
+        assert f"kard tasks {name}" in result.output
+
+
 texts = st.text(max_size=8) | st.sampled_from(["A", "B", "yes", "[", "[1]", '["a", "b"]', "\ud800"])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
@@ -274,9 +395,7 @@ values = st.recursive(
     max_leaves=8,
 )
 fields = st.sampled_from(
-    sorted(
-        {key for row in (PLAIN, STRATEGY, MEDICINE, SCIENCE, SCIENCE_HUB, OWN) for key in row} | {"option_a", "B"}
-    )
+    sorted({key for row in (PLAIN, *ROWS.values(), SCIENCE_HUB, TWO_FACTS_HUB) for key in row} | {"option_a", "B"})
 )
 
 
@@ -315,6 +434,8 @@ def test_letters_and_options_survive_every_form(options: list[str], data: st.Dat
             "openbookqa",
             {"question_stem": "?", "choices": {"text": options, "label": list(by_letter)}, "answerKey": letter},
         ),
+        ("sciq", {"question": "?", "options": options, "answer": letter}),
+        ("qasc", {"question": "?", "choices": {"text": options, "label": list(by_letter)}, "answerKey": letter}),
         ("choice", {"question": "?", "options": options, "answer": text}),
         ("choice", {"question": "?", **by_letter, "answer": letter.lower()}),
     ]
@@ -326,6 +447,29 @@ def test_letters_and_options_survive_every_form(options: list[str], data: st.Dat
     lines = common.lettered(options).splitlines()
     assert [line[4:] for line in lines] == options
     assert [line[1] for line in lines] == list(by_letter)
+
+
+# Real files
+
+
+@pytest.mark.parametrize(
+    ("name", "splits"),
+    [("sciq", {"train": 4995, "valid": 245, "test": 884}), ("qasc", {"train": 2569, "valid": 265})],
+)
+def test_the_data_files_load_whole_with_a_rationale_each(
+    name: str, splits: dict[str, int], shared_data: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "kard.db"
+    command = ["load", name, str(shared_data / name / "questions.jsonl.gz"), "--store", str(store), "--quiet"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    db = open_store(store, create=False)
+    counts = db.execute("select split, count(*) from questions where task = ? group by split", [name])
+    assert {str(split): int(count) for split, count in counts} == splits
+    tables = ("rationales", "evidence")
+    covered = [next(db.execute(f"select count(distinct question_id) from {table}"))[0] for table in tables]
+    assert covered == [sum(splits.values())] * 2
+    db.close()
 
 
 # The inference program

@@ -53,7 +53,7 @@ _train_limit = click.option(
     "--train-limit", type=click.IntRange(min=1), help="Only the first N training questions."
 )
 _limit = click.option("--limit", type=click.IntRange(min=1), help="Only the first N evaluated questions.")
-_split = click.option("--split", help="Split to evaluate. [default: test, else dev, else validation]")
+_split = click.option("--split", help="Split to evaluate. [default: test, else dev, validation or valid]")
 _teacher = click.option("--teacher", help="Name of the teacher, where the store has rationales of several.")
 _encoder = click.option("--encoder", help="The reranker's base, by its name in the task. [default: the first]")
 _dense_encoder = click.option(

@@ -24,7 +24,7 @@ SHOWN = 20  # changed answers that a table lists
 
 @click.command()
 @click.argument("task")
-@click.option("--split", help="Split of the answers. [default: test, else dev, else validation]")
+@click.option("--split", help="Split of the answers. [default: test, else dev, validation or valid]")
 @click.option("--judged", is_flag=True, help="Only questions of which a person judged a passage or rationale.")
 @needed_option
 @click.option(

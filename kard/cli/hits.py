@@ -27,7 +27,7 @@ COLUMNS = ("rank", "score", "bm25_rank", "bm25", "needed", "passage", "title")
 
 @click.command()
 @click.argument("task")
-@click.option("--split", help="Split to look at. [default: test, else dev, else validation]")
+@click.option("--split", help="Split to look at. [default: test, else dev, validation or valid]")
 @click.option("--question", help="Only this question, by its id in the task's file or in the store.")
 @click.option("--retriever", help="Retriever to show beside BM25. [default: reranker, else the last there is]")
 @click.option(

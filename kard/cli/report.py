@@ -24,7 +24,7 @@ _over_seeds = click.option(
 
 @click.command()
 @click.argument("task")
-@click.option("--split", help="Split to report. [default: test, else dev, else validation]")
+@click.option("--split", help="Split to report. [default: test, else dev, validation or valid]")
 @options.forms("json", "csv", "markdown")
 @click.option(
     "--html",
@@ -132,7 +132,7 @@ def print_report(
 @click.option("--against", metavar="CONDITION", help="Compare every other condition with this one.")
 @click.option("--by", type=click.Choice(["kind"]), help="Compare within each kind of question too.")
 @_over_seeds
-@click.option("--split", help="Split whose answers are compared. [default: test, else dev, else validation]")
+@click.option("--split", help="Split whose answers are compared. [default: test, else dev, validation or valid]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @options.forms("json", "csv", "markdown")
 @options.store

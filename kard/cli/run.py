@@ -169,7 +169,7 @@ def student(task: str, **chosen: Any) -> None:
     callback=choose.listed,
     default="all",
     show_default=True,
-    help="Comma-separated: `all` trained ones, `prompted` bases, ids, or names like 135m/kard, rd, few-shot.",
+    help="Comma-separated: `all` trained ones, `prompted` bases, ids, or names: 135m/kard, rd, few-shot, named.",
 )
 @click.option("--reranker", help="Id of the reranker to read by. [default: of the student's seed, else the newest]")
 @click.option("--rank-only", is_flag=True, help="Make each retriever's order of passages; let nobody answer.")
@@ -182,8 +182,9 @@ def evaluate(
 
     All seeds and sizes take part, whatever settings they were trained with; each base model is loaded once and its
     adapters are changed in place. `prompted` are the base models themselves: zero-shot, few-shot and few-shot-cot,
-    with passages and, under the retriever `none`, without. Every answer is stored as it is made: a run that was
-    stopped goes on where it was. Paper, sections 3.4 and 4.1.
+    with passages and, under the retriever `none`, without. `named` is no model: it answers with the option that the
+    passages name most often, a rule that a student who reads should beat. Every answer is stored as it is made: a
+    run that was stopped goes on where it was. Paper, sections 3.4 and 4.1.
     """
     from kard.cli.report import print_report
     from kard.pipeline import evaluate as evaluation

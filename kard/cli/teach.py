@@ -250,7 +250,7 @@ def ground(
     flag_value="hits",
     help="Write the rank of the first needed passage instead, one row per question and retriever.",
 )
-@click.option("--split", help="Split of the answers or hits. [default: test, else dev, else validation]")
+@click.option("--split", help="Split of the answers or hits. [default: test, else dev, validation or valid]")
 @options.store
 def export(task: str, file: Path, teacher: str | None, table: str | None, split: str | None, store: Path) -> None:
     """Write rationales, answers or hits of TASK to FILE.

@@ -6,12 +6,14 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.answers.vote import vote
 from kard.config import METHODS, Method
 from kard.db import execute, now, rows, writing
 from kard.evaluation.condition import Condition, PassagesRead, passages_read
+from kard.evaluation.named import answer_by_name
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import Passage, Prediction, Question, Sample
@@ -30,7 +32,7 @@ SETTLED = 0.05  # seconds without a finished thread, after which all threads of 
 class ConditionRun:
     """The questions that one condition has not answered yet, with what it needs to answer them."""
 
-    student: Student
+    student: Student | None  # None for a rule
     condition: Condition
     questions: Mapping[int, Question]
     passages: PassagesRead
@@ -53,14 +55,15 @@ def unanswered(db: Database, task: str, condition: Condition, limit: int | None)
 def answer(
     db: Database,
     task: Task,
-    conditions: Sequence[tuple[Student, Condition]],
+    conditions: Sequence[tuple[Student | None, Condition]],
     *,
     limit: int | None = None,
     progress: Progress = SILENT,
 ) -> int:
     """Answer what is unanswered under all these conditions at once. Return the number of new predictions.
 
-    Students of one base share batches if each has few questions left. Each prediction is committed when it is made.
+    A rule has no student. Students of one base share batches if each has few questions left. Each prediction is
+    committed when it is made.
     Raises Missing if a condition's passages are not in the store.
     """
     runs = [run for pair in conditions if (run := _plan(db, task, *pair, limit)) is not None]
@@ -77,7 +80,9 @@ def answer(
             questions = {id: question for id, question in run.questions.items() if id not in reused}
             shots = _shots(db, task, run.student, run.condition)
             remaining.append(replace(run, questions=questions, shots=shots))
-        for run, prediction in predictions(task, remaining):
+        by_rule = [run for run in remaining if run.student is None]
+        by_student = [run for run in remaining if run.student is not None]
+        for run, prediction in chain(rule_predictions(by_rule), predictions(task, by_student)):
             _store_prediction(db, run, prediction)
             advance(1)
     return total
@@ -94,7 +99,7 @@ def evaluation_id(db: Database, task: str, condition: Condition) -> int:
 
 
 def _plan(
-    db: Database, task: Task, student: Student, condition: Condition, limit: int | None
+    db: Database, task: Task, student: Student | None, condition: Condition, limit: int | None
 ) -> ConditionRun | None:
     questions = unanswered(db, task.name, condition, limit)
     if not questions:
@@ -103,7 +108,7 @@ def _plan(
     return ConditionRun(student, condition, questions, passages)
 
 
-def _shots(db: Database, task: Task, student: Student, condition: Condition) -> Sequence[Mapping[str, Any]]:
+def _shots(db: Database, task: Task, student: Student | None, condition: Condition) -> Sequence[Mapping[str, Any]]:
     """Return the worked examples that an untrained base is shown before every question."""
     method = METHODS[condition.method]
     if method.trained or not method.shots:
@@ -142,15 +147,25 @@ def reuse_answers(db: Database, evaluation: int, questions: Collection[int], pas
     return reused
 
 
+def rule_predictions(runs: Sequence[ConditionRun]) -> Iterator[tuple[ConditionRun, Prediction]]:
+    """Answer every question of these runs by the rule of their method."""
+    for run in runs:
+        for question_id, question in run.questions.items():
+            yield run, answer_by_name(question_id, question, run.passages.get(question_id, ()))
+
+
 def predictions(task: Task, runs: Sequence[ConditionRun]) -> Iterator[tuple[ConditionRun, Prediction]]:
     """Run the task's own DSPy program on every question, with its student behind a `dspy.LM`.
 
     There are twice as many threads as prompts in a batch, so that the next batch is full when one ends. The longest
     prompts go first: batches then need little padding, and the last batch is the cheapest.
     """
+    students = [run.student for run in runs if run.student is not None]
+    if not students:
+        return
     from kard.student.generation.engine import queue_of
 
-    answerers = [_Answerer(task, run) for run in runs]
+    answerers = [_Answerer(task, run, student) for run, student in zip(runs, students, strict=True)]
     jobs = [(number, question_id) for number, run in enumerate(runs) for question_id in run.questions]
 
     def length(job: tuple[int, int]) -> int:
@@ -159,7 +174,7 @@ def predictions(task: Task, runs: Sequence[ConditionRun]) -> Iterator[tuple[Cond
         return len(run.questions[question_id].text) + sum(len(passage.text) for passage in passages)
 
     pool = ThreadPoolExecutor(max_workers=2 * max(run.condition.decoding.batch for run in runs))
-    with queue_of(runs[0].student.base).answer_here() as answer_batch:
+    with queue_of(students[0].base).answer_here() as answer_batch:
         try:
             futures: dict[Future[Prediction], ConditionRun] = {
                 pool.submit(answerers[number], question_id): runs[number]
@@ -181,14 +196,14 @@ def predictions(task: Task, runs: Sequence[ConditionRun]) -> Iterator[tuple[Cond
 class _Answerer:
     """A condition's program and student, for any number of threads."""
 
-    def __init__(self, task: Task, run: ConditionRun) -> None:
+    def __init__(self, task: Task, run: ConditionRun, student: Student) -> None:
         from kard.student.generation.engine import EngineLM
         from kard.student.prompt import StudentAdapter, signature_for
 
         method: Method = METHODS[run.condition.method]
         self._task, self._run, self._reads = task, run, method.reads
         self._signature = signature_for(task.answer, method)
-        self._lm = EngineLM(run.student, run.condition.decoding)
+        self._lm = EngineLM(student, run.condition.decoding)
         self._adapter = StudentAdapter(shots=not method.trained)
 
     def __call__(self, question_id: int) -> Prediction:
@@ -239,7 +254,7 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
 
 def _store_prediction(db: Database, run: ConditionRun, prediction: Prediction) -> None:
     gold = run.questions[prediction.question_id].answer
-    samples = prediction.samples
+    samples, student = prediction.samples, run.student
     row = {
         "evaluation_id": run.evaluation,
         "question_id": prediction.question_id,
@@ -248,7 +263,7 @@ def _store_prediction(db: Database, run: ConditionRun, prediction: Prediction) -
         "votes": sum(s.answer is not None and s.answer == prediction.answer for s in samples),
         "passages": json.dumps(list(prediction.passages)),
         "milliseconds": sum(s.milliseconds for s in samples),
-        "flops": sum(run.student.flops(s.prompt_tokens, s.completion_tokens) for s in samples),
+        "flops": sum(student.flops(s.prompt_tokens, s.completion_tokens) for s in samples) if student else 0,
         "created": now(),
     }
     with writing(db):

@@ -14,7 +14,7 @@ from itertools import combinations
 from math import lcm
 from statistics import fmean
 
-from kard.config import LEAST_SEEDS, METHODS
+from kard.config import LEAST_SEEDS, METHODS, NO_MODEL
 from kard.errors import Missing
 from kard.evaluation.graded import (
     ConditionKey,
@@ -112,9 +112,9 @@ def _name_parts(key: ConditionKey) -> list[str]:
 
 
 def short_names(names: Mapping[ConditionKey, Sequence[str]]) -> dict[ConditionKey, str]:
-    """Return a name for each condition, without the size if there is only one."""
-    skip = int(len({key[0] for key in names}) == 1)
-    return {key: "/".join(parts[skip:]) for key, parts in names.items()}
+    """Return a name for each condition, without the size if there is only one, or no model."""
+    several = len({key[0] for key in names} - {NO_MODEL}) > 1
+    return {key: "/".join(parts[key[0] == NO_MODEL or not several :]) for key, parts in names.items()}
 
 
 def all_pairs(

@@ -57,6 +57,8 @@ class Condition:
     def row(self, task: str) -> dict[str, object]:
         """Return the condition as a row of `evaluations`. Its hash covers everything that decides the answers."""
         reads = self.retriever != "none"
+        rule = METHODS[self.method].rule
+        decoding = {} if rule else {k: v for k, v in self.decoding.values().items() if k != "batch"}
         decides: dict[str, object] = {
             "task": task,
             "split": self.split,
@@ -68,7 +70,7 @@ class Condition:
             "k": self.k if reads else 0,
             "kappa": self.kappa if self.retriever in CANDIDATES else None,
             "form": "none" if not reads else self.rationale_form if self.retriever == "silver" else self.form,
-            "decoding": canonical({k: v for k, v in self.decoding.values().items() if k != "batch"}),
+            "decoding": canonical(decoding),
         }
         return {**decides, "hash": digest(canonical(decides))}
 

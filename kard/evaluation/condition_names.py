@@ -15,6 +15,7 @@ from itertools import combinations, count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
+from kard.config import NO_MODEL
 from kard.db import rows
 from kard.errors import BadInput
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 # The order of the paper's table: by method, then by the source of the passages.
-METHOD_ORDER = ("zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
+METHOD_ORDER = ("named", "zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft", "rd", "kard")
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
 SHORT = 6  # hex digits of a hash in a label
 IDS: Mapping[str, str] = {"mix": "retriever_id", "reranker": "reranker_id", "student": "student_id"}
@@ -49,7 +50,12 @@ def table_order(size: str, method: str, retriever: str) -> tuple[object, ...]:
 
 
 def size_order(size: str) -> tuple[float, str]:
-    """Return the sort key of a size: the number of parameters in its name, then the name. Others come last."""
+    """Return the sort key of a size: the number of parameters in its name, then the name.
+
+    What has no model comes first, and a name without a number last.
+    """
+    if size == NO_MODEL:
+        return (0.0, size)
     match = _SIZE.search(size)
     return (float(match[1]) * _UNITS[match[2].lower()] if match else float("inf"), size)
 

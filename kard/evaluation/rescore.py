@@ -14,6 +14,7 @@ from sqlite_utils import Database
 
 from kard.answers.parsing import answer_of
 from kard.answers.vote import vote
+from kard.config import METHODS
 from kard.db import now, rows, writing
 from kard.progress import SILENT, Progress
 from kard.records import digest
@@ -97,13 +98,17 @@ def rescore(
 ) -> RescoreResult:
     """Read every stored text of the task (or of one split) again. Update answers, votes and correctness.
 
-    Each condition is one transaction. `steps_log` gets the parser's version and the number of changed texts. A
-    second run changes nothing and writes nothing.
+    A rule's texts are left out: nothing was read from them. Each condition is one transaction. `steps_log` gets the
+    parser's version and the number of changed texts. A second run changes nothing and writes nothing.
     """
     started, begin = now(), monotonic()
     rescored: list[RescoredCondition] = []
     changes: list[VoteChange] = []
-    conditions = [row for row in rows(db, "conditions") if row["task"] == task and split in (None, row["split"])]
+    conditions = [
+        row
+        for row in rows(db, "conditions")
+        if row["task"] == task and split in (None, row["split"]) and not METHODS[row["method"]].rule
+    ]
     with progress.bar("reading again", len(conditions)) as advance:
         for row in conditions:
             condition, changed = _rescore_condition(db, row, dry_run=dry_run)

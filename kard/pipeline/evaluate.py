@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RERANKED, RETRIEVERS, require
+from kard.config import METHODS, NO_MODEL, RERANKED, RETRIEVERS, require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.evaluation.condition import Condition
 from kard.evaluation.condition_names import joined, matching
-from kard.pipeline.run import Run
+from kard.pipeline.run import Run, retrievers_of
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import run_step, run_steps
-from kard.pipeline.students import check_silver, train_student
+from kard.pipeline.students import answering_student, check_silver, train_student
 from kard.retrieval.live import LiveRetriever, fusion_for
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ def choose(
         StudentRef("", size, method.name, shown_seed, run.base_of(size))
         for size in sizes or list(trained_sizes) or run.options.sizes
         for method in METHODS.values()
-        if not method.trained
+        if not method.trained and not method.rule
     ]
-    parts = {student: student.parts for student in [*trained, *bases]}
+    rules = [StudentRef("", NO_MODEL, method.name, shown_seed, "") for method in METHODS.values() if method.rule]
+    parts = {student: student.parts for student in [*trained, *bases, *rules]}
     chosen: dict[StudentRef, None] = {}
     for name in names:
         students = trained if name == ALL else bases if name == PROMPTED else matching(name, parts)
@@ -196,16 +197,18 @@ class Plan:
         return State("answers", len(evaluated_ids(run)) * len(self.pairs) - left, left)
 
     def _answer_all(self, run: Run) -> int:
-        from kard.student.generation.batch import MAX_SHARED_ROWS
-        from kard.student.generation.student import load_student
-
         added, resident = 0, ""
-        waiting: list[tuple[Student, Condition]] = []
+        waiting: list[tuple[Student | None, Condition]] = []
         for of, student, retriever in self._by_base():
             ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
             condition = _condition(of, ref, retriever)
             if not (left := self._left(condition)):
                 continue
+            if METHODS[ref.method].rule:
+                added += self._answer([(None, condition)])
+                continue
+            from kard.student.generation.batch import MAX_SHARED_ROWS  # torch, which a rule does not need
+
             # The base stays in memory from one student to the next, and leaves it before another one comes.
             if (
                 left > MAX_SHARED_ROWS
@@ -213,7 +216,7 @@ class Plan:
                 or any(condition.student_id == c.student_id for _, c in waiting)
             ):
                 added, waiting, resident = added + self._answer(waiting), [], ref.base
-            waiting.append((load_student(run.db, condition.student_id, run.adapters), condition))
+            waiting.append((answering_student(run, condition), condition))
             if left > MAX_SHARED_ROWS:
                 added, waiting = added + self._answer(waiting), []
         return added + self._answer(waiting)
@@ -223,7 +226,7 @@ class Plan:
         bases = list(dict.fromkeys(student.base for _, student, _ in self.pairs))
         return sorted(self.pairs, key=lambda pair: (bases.index(pair[1].base), RETRIEVERS.index(pair[2])))
 
-    def _answer(self, pairs: Sequence[tuple[Student, Condition]]) -> int:
+    def _answer(self, pairs: Sequence[tuple[Student | None, Condition]]) -> int:
         run = self.run
         return answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
 
@@ -255,6 +258,6 @@ def plan(run: Run, students: Sequence[StudentRef], retrievers: Sequence[str], re
         tuple(
             (runs[student.seed], student, retriever)
             for student in by_base
-            for retriever in (dict.fromkeys(retrievers) if METHODS[student.method].reads else ("none",))
+            for retriever in retrievers_of(student.method, retrievers)
         ),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RANKED, RERANKED, Accept, Method, Settings
+from kard.config import METHODS, NO_MODEL, RANKED, RERANKED, Accept, Method, Settings, require
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kard.knowledge.knowledge_base import KnowledgeBase
 
-EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered
+EVALUATION_SPLITS = ("test", "dev", "validation", "valid")  # the first of these that a task has is answered
 
 
 @dataclass
@@ -89,18 +89,24 @@ class Run:
         return self.task.encoder if name is None else encoders[name]
 
     def base_of(self, size: str) -> str:
-        """Return the base model of a size. Raises BadConfig for a size that the task does not declare."""
+        """Return the base model of a size, '' for a rule. Raises BadConfig for a size that the task has not."""
+        if size == NO_MODEL:
+            return ""
         if size not in self.task.students:
             raise BadConfig(f"{self.name} has no size {size!r}; it declares {', '.join(self.task.students)}")
         return self.task.students[size]
 
     def students(self) -> Iterator[tuple[str, str]]:
-        """Yield every size with every method."""
-        return ((size, method) for size in self.options.sizes for method in self.options.methods)
+        """Yield every size with every method; a rule has no size."""
+        for method in self.options.methods:
+            if METHODS[method].rule:
+                yield NO_MODEL, method
+        for size in self.options.sizes:
+            yield from ((size, method) for method in self.options.methods if not METHODS[method].rule)
 
     def retrievers_of(self, method: str) -> tuple[str, ...]:
         """Return the retrievers that a student of that method reads from: the chosen ones, or `none`."""
-        return self.options.retrievers if METHODS[method].reads else ("none",)
+        return retrievers_of(method, self.options.retrievers)
 
     # What the store has of it
 
@@ -170,8 +176,10 @@ class Run:
         settings = self.options.settings
         if METHODS[method].trained:
             return settings_column(settings.student_training)
-        from kard.student.records import prompted_settings
+        from kard.student.records import RULE_SETTINGS, prompted_settings
 
+        if METHODS[method].rule:
+            return RULE_SETTINGS
         return prompted_settings(METHODS[method], settings.prompting, teacher_id, self.accept)
 
     def conditions(self) -> list[Condition]:
@@ -355,6 +363,21 @@ class Resolved:
             settings=run.student_settings(method, self.teacher if METHODS[method].shots else None),
             data=data and data.sha256,
         )
+
+
+def retrievers_of(method: str, retrievers: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the retrievers that a student of that method can answer with.
+
+    `none` alone for a method that reads nothing, and not `none` for a rule. Raises BadConfig for a rule without any
+    other.
+    """
+    if not METHODS[method].reads:
+        return ("none",)
+    retrievers = tuple(dict.fromkeys(retrievers))
+    if METHODS[method].rule:
+        retrievers = tuple(retriever for retriever in retrievers if retriever != "none")
+        require(bool(retrievers), f"{method} answers from passages alone; name another one with --retriever bm25")
+    return retrievers
 
 
 def settings_column(settings: Settings) -> str:

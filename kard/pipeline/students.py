@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kard.config import METHODS
 from kard.db import rows, value
 from kard.errors import Missing
@@ -10,16 +12,24 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.recipes import read_recipe
 
+if TYPE_CHECKING:
+    from kard.evaluation.condition import Condition
+    from kard.student.generation.student import Student
+
 
 def train_student(run: Run, size: str, method: str) -> str:
     """Train a student of that size and method, unless equal data and settings made one; return its id.
 
-    A method without training gets a row for its base as it is prompted.
+    A method without training gets a row for its base as it is prompted, a rule a row without a base.
     """
+    chosen = METHODS[method]
+    if chosen.rule:
+        from kard.student.records import register_rule
+
+        return register_rule(run.db, run.name, chosen)
     from kard.models.bases import resolve
 
     base = resolve(run.base_of(size))
-    chosen = METHODS[method]
     if not chosen.trained:
         from kard.student.records import register_prompted
 
@@ -109,17 +119,23 @@ def _answer_state(run: Run) -> State:
 
 def _answer(run: Run) -> int:
     """Let every student answer what it has not, under each of its conditions."""
-    from kard.student.generation.student import load_student
-
     if run.options.reads_from("silver"):
         check_silver(run)
     added = 0
     for condition in run.conditions():
         if unanswered(run.db, run.name, condition, run.options.limit):
-            student = load_student(run.db, condition.student_id, run.adapters)
-            pairs = [(student, condition)]
+            pairs = [(answering_student(run, condition), condition)]
             added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
     return added
+
+
+def answering_student(run: Run, condition: Condition) -> Student | None:
+    """Return the student of a condition in memory, None for a rule. Raises Missing or NoBase."""
+    if METHODS[condition.method].rule:
+        return None
+    from kard.student.generation.student import load_student
+
+    return load_student(run.db, condition.student_id, run.adapters)
 
 
 def check_silver(run: Run) -> None:

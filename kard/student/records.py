@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, Accept, Lora, Method, Prompting, Settings, StudentTraining
+from kard.config import METHODS, NO_MODEL, Accept, Lora, Method, Prompting, Settings, StudentTraining
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
 from kard.recipes import Recipe, TrainingData, recipe_column, recipe_id, recipe_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kard.models.bases import Base
     from kard.tasks import Task
 
+RULE_SETTINGS = "{}"
 SHOTS, TEACHER, ACCEPT = "shots", "teacher", "accept"  # in the settings of a prompted base
 
 
@@ -103,7 +104,7 @@ def find_student(
 ) -> Mapping[str, Any]:
     """Return the row of a student, the newest of its kind. `student` is an id or the beginning of one.
 
-    Raises Missing if there is none, BadConfig if students of several tasks, sizes or methods could be meant.
+    Raises Missing if there is none, BadConfig for a rule, or if several tasks, sizes or methods could be meant.
     """
     students = rows(db, "internal/find_students", student=student, task=task, size=size, method=method)
     if not students:
@@ -118,6 +119,9 @@ def find_student(
     if len(kinds) > 1 or (student is not None and len(students) > 1):
         listed = "; ".join(f"{row['id']} ({row['task']}, {row['size']}, {row['method']})" for row in students[:6])
         raise BadConfig(f"{len(students)} students could be meant; name one by id, task, size or method: {listed}")
+    if (rule := students[0]["method"]) in METHODS and METHODS[rule].rule:
+        command = f"kard evaluate {students[0]['task']} --student {rule}"
+        raise BadConfig(f"{rule} is a rule and has no model; let it answer with: {command}")
     return students[0]
 
 
@@ -140,6 +144,27 @@ def parse_prompted_settings(text: str) -> tuple[Prompting, str | None, Accept]:
     values: dict[str, Any] = json.loads(text)
     prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
     return prompting, values.get(TEACHER) or None, values.get(ACCEPT, "own")
+
+
+def register_rule(db: Database, task_name: str, method: Method) -> str:
+    """Add a row for a rule, which has no model and no settings; return its id, the same one the next time."""
+    data = TrainingData(hash_texts([]), 0, 0, None, None)
+    recipe = recipe_of("student", data, task=task_name, size=NO_MODEL, method=method.name, settings={})
+    student = StudentRow(
+        id=recipe_id(recipe),
+        task=task_name,
+        method=method.name,
+        size=NO_MODEL,
+        base="",
+        base_sha256="",
+        settings=RULE_SETTINGS,
+        data_sha256=data.sha256,
+        seed=0,
+        examples=0,
+        recipe=recipe_column(recipe),
+    )
+    store_student(db, student)
+    return student.id
 
 
 def register_prompted(

@@ -7,8 +7,8 @@ with shares as (
 ),
 sides as (
     select task, student_id, retriever, k, max(case when split = 'train' then accuracy end) as train,
-           max(case when split in ('dev', 'validation') then accuracy end) as dev,
-           max(case when split not in ('train', 'dev', 'validation') then accuracy end) as test
+           max(case when split in ('dev', 'validation', 'valid') then accuracy end) as dev,
+           max(case when split not in ('train', 'dev', 'validation', 'valid') then accuracy end) as test
     from shares group by task, student_id, retriever, k, decoding
 )
 select x.task, s.size, s.method, s.seed, x.retriever, x.k, s.examples, round(s.loss, 4) as loss,

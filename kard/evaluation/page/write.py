@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kard.config import Prompting
+from kard.config import NO_MODEL, Prompting
 from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.failures import count_failures, evidence_warning, read_failures
@@ -81,6 +81,7 @@ def read_page(
     in_tokens = [{**row, "cost": int(row["prompt_tokens"]) + int(row["completion_tokens"])} for row in paid]
     dollars, tokens = (TeacherCosts.of(costs, split, Prompting().shots) for costs in (paid, in_tokens))
     points = sections.points_of(lines, dollars, tokens)
+    students = [point for point in points if point.size != NO_MODEL] or points  # a rule has no size and no cost
     chance = next((line.shares["all"].value for line in lines if line.method == "chance"), None)
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for answer in graded:
@@ -100,10 +101,10 @@ def read_page(
         _facts(db, task, split, len(outcomes), points),
         [
             sections.accuracy(lines, points, chance),
-            sections.size(points, chance),
+            sections.size(students, chance),
             sections.hits(db, task, split),
             sections.failures(task, wrong, names, evidence_warning(failures)),
-            sections.costs(db, task, points, lines, dollars),
+            sections.costs(db, task, students, lines, dollars),
             sections.rationales(db, task, shots),
         ],
         shown,
