@@ -344,7 +344,9 @@ def test_a_large_base_is_encoded_when_that_is_asked_for(
     search: Any, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "MAX_UNENCODED", 10)
-    refused = search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder))
+    with monkeypatch.context() as patch:
+        patch.setattr("kard.retrieval.dense.named_encoder", None)  # to load one would take many seconds
+        refused = search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder))
     assert refused.exit_code == 1
     assert "40 passages" in refused.output
     assert f"kard encodings fill --encoder {base.folder} --knowledge " in refused.output

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from kard.cli import main
 from kard.cli.knowledge import snippet
+from kard.config import Retrieval
 from kard.errors import Missing
 from kard.knowledge.bm25 import NEVER_COMMON
 from kard.knowledge.indexing import index_documents
@@ -222,3 +224,21 @@ def test_a_snippet_is_one_short_line(text: str) -> None:
     line = snippet(text, 20)
     assert len(line) <= 20
     assert len(line.splitlines()) <= 1
+
+
+def test_a_search_may_drop_other_terms_than_the_default_or_none(
+    kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_in_a_large_one(settings: Retrieval, _passages: int) -> float:
+        return settings.max_df
+
+    monkeypatch.setattr(Retrieval, "max_df_among", as_in_a_large_one)
+
+    def search(*options: str) -> Any:
+        place = ["--knowledge", str(kb.folder), "-n", "300", "--json"]
+        return CliRunner().invoke(main, ["search", "world n7x", *place, *options])
+
+    found = [len(json.loads(search(*o).output)) for o in ((), ("--max-df", "0.5"), ("--max-df", "1"), ("--exact",))]
+    assert found == [1, 1, 300, 300]
+    for wrong in (("--exact", "--max-df", "1"), ("--exact", "--retriever", "dense"), ("--max-df", "0")):
+        assert search(*wrong).exit_code == 2

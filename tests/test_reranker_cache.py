@@ -239,6 +239,23 @@ def test_each_passage_is_encoded_once_however_it_is_asked_for(
     assert {n: vectors[passage(n).id].tolist() for n in distinct} == {n: [float(n)] * 4 for n in distinct}
 
 
+def test_a_stopped_filling_loses_a_few_hundred_passages_at_most(tmp_path: Path) -> None:
+    ids = [passage(n).id for n in range(900)]
+    encoded: list[int] = []
+
+    def encode(passages: Sequence[Passage]) -> list[Vector]:
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        encoded.append(len(passages))
+        return [vector(1.0) for _ in passages]
+
+    encodings = Encodings(tmp_path / "e", SPEC)
+    with pytest.raises(KeyboardInterrupt):
+        encodings.fill(ids, lambda batch: [p for p in map(passage, range(900)) if p.id in set(batch)], encode)
+    assert len(encodings) == sum(encoded) == 3 * vectors.BATCH
+    assert vectors.BATCH <= 256
+
+
 def test_a_full_disk_ends_the_filling_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encodings, reader = Encodings(tmp_path / "e", SPEC), Reader()
     monkeypatch.setattr(vectors, "KEEP_FREE", 1 << 62)

@@ -68,6 +68,12 @@ def index(source: Path, knowledge: Path | None, store: Path, words: int, name: s
     help="Search by words, by vectors, or by both.",
 )
 @click.option("-n", "number", type=click.IntRange(min=1), default=5, show_default=True, help="Passages to show.")
+@click.option(
+    "--max-df",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Drop terms that more of the passages have. [default: 0.05, none below 100,000 passages]",
+)
+@click.option("--exact", is_flag=True, help="Search with every term: --max-df 1.")
 @options.vectors
 @options.knowledge
 @options.store
@@ -76,6 +82,8 @@ def search(
     text: str,
     retriever: str,
     number: int,
+    max_df: float | None,
+    exact: bool,
     encoder: str | None,
     knowledge: Path | None,
     store: Path,
@@ -86,17 +94,27 @@ def search(
     Any text will do: a question, or a whole rationale. `dense` and `hybrid` need a vector of every passage. A small
     knowledge base is encoded at once; encode a large one with `kard encodings fill`.
     """
+    from kard.config import Retrieval
     from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval.live import LiveRetriever, dense_retriever, require_vectors
 
+    if exact and max_df is not None:
+        raise click.UsageError("choose --max-df or --exact, not both")
+    if retriever == "dense" and (exact or max_df is not None):
+        raise click.UsageError("dense search has no terms to drop; leave --max-df and --exact out")
+    share = 1.0 if exact else max_df
+    settings = Retrieval() if share is None else Retrieval(max_df=share, max_df_from=0)
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
-    if retriever == "bm25":
-        hits = kb.search(text, number)
-    else:
+    live = LiveRetriever(kb, None, settings)
+    if retriever != "bm25":
+        from kard.tasks import ENCODER_BASE
+
+        require_vectors(kb, encoder or ENCODER_BASE)
         from kard.retrieval.dense import named_encoder
-        from kard.retrieval.live import dense_retriever
 
         chosen_encoder = named_encoder(encoder, store, adapters_folder(store))
-        hits = dense_retriever(kb, chosen_encoder, hybrid=retriever == "hybrid").search(text, number)
+        live = dense_retriever(kb, chosen_encoder, settings, hybrid=retriever == "hybrid")
+    hits = live.search(text, number)
     if as_json:
         show.as_json([_record(hit) for hit in hits])
     elif hits:

@@ -138,7 +138,10 @@ def reranker(task: str, **chosen: Any) -> None:
     """
     from kard.pipeline.rerank import train_reranker
 
-    reranker_id = train_reranker(choose.run_of(task, **chosen))
+    this = choose.run_of(task, **chosen)
+    reranker_id = train_reranker(this)
+    for note in this.notes:
+        click.echo(note, err=True)
     click.echo(f"reranker {reranker_id}; rank with it: kard evaluate {task} --rank-only --retriever reranker")
 
 

@@ -37,7 +37,7 @@ INDEX, DATA = "index.db", "vectors.f16"
 FORMAT = "1"  # of the files; another format makes other ids
 BUSY_SECONDS = 60.0  # how long a process waits for another one's batch
 KEEP_FREE = 2 << 30  # bytes of disk that are left to others
-BATCH = 1024  # passages a commit: sorted by length they pad by 2%, and a kill loses seconds
+BATCH = 256  # passages a commit: some ten seconds of a busy core that a kill loses, and a step of the progress
 VECTOR_SCORERS = ("pooled", "maxsim")  # scorers that read a passage without its question
 TITLE_AND_TEXT = "{title}. {text}"
 

@@ -34,7 +34,29 @@ def train_reranker(run: Run) -> str:
         progress=run.progress,
     )
     run.refresh()
+    if warning := behind_bm25(run.db, reranker_id):
+        run.notes.append(warning)
     return reranker_id
+
+
+def behind_bm25(db: Database, reranker_id: str) -> str:
+    """Return one line on a reranker that orders held-out questions' passages worse than BM25 does, else ''.
+
+    The mean of Hits@1, 3, 5 and 10 decides, over BM25's own candidates.
+    """
+    metrics = json.loads(db.execute("select metrics from rerankers where id = ?", [reranker_id]).fetchone()[0])
+    ours, untrained, bm25 = (metrics.get(name) for name in ("hits_after", "hits_before", "hits_bm25"))
+    if not ours or not bm25 or sum(ours.values()) >= sum(bm25.values()):
+        return ""
+    figures = ", ".join(
+        f"{name} {'/'.join(f'{hits[k]:.2f}' for k in bm25)}"
+        for name, hits in (("the reranker", ours), ("untrained", untrained), ("BM25", bm25))
+        if hits
+    )
+    return (
+        f"reranker {reranker_id} ranks worse than BM25 on {metrics['held_out']} held-out training questions"
+        f" (Hits@{'/'.join(bm25)}: {figures}); read from both with --retriever fused, or from bm25"
+    )
 
 
 def fusion_of(db: Database, retriever_id: str) -> Fusion:
@@ -91,7 +113,7 @@ def _reranker_state(run: Run) -> State:
     """Tell whether a reranker was trained with these settings on these data; else in what the last one differs."""
     trained = value(run.db, "internal/count_rerankers", task=run.name)
     if run.resolved.reranker is not None:
-        return State("reranker", 1, 0, trained - 1)
+        return State("reranker", 1, 0, trained - 1, behind_bm25(run.db, run.resolved.reranker))
     earlier = rows(run.db, "internal/last_reranker", task=run.name)
     if not earlier:
         return State("reranker", 0, 1, trained)

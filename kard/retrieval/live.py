@@ -106,27 +106,44 @@ class LiveRetriever:
         return scores_of(reranker, [question], [candidates])[0]
 
 
-def dense_retriever(kb: KnowledgeBase, encoder: PassageEncoder, *, hybrid: bool = False) -> LiveRetriever:
+def dense_retriever(
+    kb: KnowledgeBase, encoder: PassageEncoder, settings: Retrieval, *, hybrid: bool = False
+) -> LiveRetriever:
     """Return the retriever by vectors, or by both words and vectors, after missing vectors were made.
 
     Raises Missing when too many passages have no vector yet.
     """
     from kard.retrieval.dense import DenseSearch
     from kard.retrieval.fusion import Fusion
-    from kard.tasks import ENCODER_BASE
 
     dense = DenseSearch(kb, encoder.embedder)
-    unencoded = len(dense.unencoded())
+    if unencoded := len(dense.unencoded()):
+        _require_few(kb, unencoded, encoder.retriever.reranker_id or encoder.retriever.base)
+        dense.fill()
+    return LiveRetriever(kb, None, settings, fusion=Fusion() if hybrid else None, dense=dense)
+
+
+def require_vectors(kb: KnowledgeBase, encoder: str) -> None:
+    """Raise Missing if no encoder at all has encoded enough passages for a search by vectors.
+
+    It takes no time; to load the encoder and ask for its own vectors takes many seconds.
+    """
+    from kard.encoders.vectors import list_encodings
+
+    most = max((stored.passages for stored in list_encodings(kb.folder)), default=0)
+    _require_few(kb, kb.count - most, encoder)
+
+
+def _require_few(kb: KnowledgeBase, unencoded: int, encoder: str) -> None:
+    """Raise Missing if more passages have no vector by this encoder than a search encodes itself."""
+    from kard.tasks import ENCODER_BASE
+
     if unencoded > MAX_UNENCODED:
-        name = encoder.retriever.reranker_id or encoder.retriever.base
-        option = "" if name == ENCODER_BASE else f" --encoder {name}"
+        option = "" if encoder == ENCODER_BASE else f" --encoder {encoder}"
         raise Missing(
-            f"{unencoded:,} passages have no vector by {name} yet; make them once with:"
+            f"{unencoded:,} passages have no vector by {encoder} yet; make them once with:"
             f" kard encodings fill{option} --knowledge {kb.folder}"
         )
-    if unencoded:
-        dense.fill()
-    return LiveRetriever(kb, None, Retrieval(), fusion=Fusion() if hybrid else None, dense=dense)
 
 
 def fusion_for(db: Database, task: str, reranker_id: str, form: QueryForm = "question") -> Fusion:
