@@ -344,6 +344,7 @@ METHODS: Mapping[str, Method] = {
     )
 }
 
+EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered
 RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
 """Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
 RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors

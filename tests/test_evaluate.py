@@ -671,3 +671,62 @@ def test_questions_of_equal_text_read_what_was_found_for_each(folder: Path, tmp_
     texts = dict(database(folder).execute(sql).fetchall())
     assert all(colour in texts["a"] for colour in ("red", "blue"))
     assert all(colour in texts["b"] for colour in ("white", "black"))
+
+
+def ids(folder: Path, table: str, **where: object) -> list[str]:
+    """Return the ids of a table's rows with these values, oldest first."""
+    condition = " and ".join(f"{name} = :{name}" for name in where) or "true"
+    found = database(folder).execute(f"select id from {table} where {condition} order by rowid", where)
+    return [row[0] for row in found]
+
+
+def diff(folder: Path, *words: str, code: int = 0) -> list[str]:
+    return kard(folder, "diff", *words, code=code, task=False).output.splitlines()
+
+
+def test_a_difference_of_two_students_or_rerankers_is_said_in_words(folder: Path) -> None:
+    first, second = ids(folder, "students", method="kard")
+    (ft,) = ids(folder, "students", method="ft")
+    assert diff(folder, first[:9], second[:9]) == ["nothing but the seed"]
+    assert diff(folder, first, first[:8]) == ["nothing"]
+    assert diff(folder, *(i[:9] for i in ids(folder, "rerankers"))) == ["nothing but the seed"]
+    kard(folder, "train", "student", "--method", "kard", "--train-limit", "2", "--set", "student.k=1", "--quiet")
+    third = ids(folder, "students", method="kard")[-1]
+    assert diff(folder, third, first) == ["trained on 2 of 4 questions", "k 1 instead of 2"]
+    assert diff(folder, first, third)[0] == "trained on 4 questions, not 2"
+    words = diff(folder, ft, first)
+    assert "method ft instead of kard" in words
+    assert any(word.startswith("passages of knowledge base none instead of ") for word in words)
+    report = json.loads(kard(folder, "diff", third, second, "--json", task=False).output)
+    assert report["kind"] == "student"
+    assert report["differences"][-1] == "seed 0 instead of 1"
+
+
+def test_a_difference_of_two_conditions_names_what_was_read_and_who_reads(folder: Path) -> None:
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "bm25,reranker", "--quiet")
+    kard(folder, "evaluate", "--student", "kard", "--seed", "1", "--retriever", "bm25", "-k", "1", "--quiet")
+    reranker = ids(folder, "rerankers")[0]
+    assert diff(folder, "reranker", "bm25/k=2") == [
+        "retriever reranker instead of bm25", "kappa 4 instead of none", f"reranker {reranker} instead of none"
+    ]  # fmt: skip
+    assert diff(folder, "bm25/k=1", "bm25/k=2", str(folder / "gates.py")) == ["k 1 instead of 2"]
+    assert diff(folder, "rer", "reranker") == ["nothing"]
+    seeds = [str(number) for number in ids(folder, "evaluations", retriever="reranker")]
+    assert diff(folder, *seeds) == ["nothing but the seed"]
+
+
+def test_words_that_mean_nothing_several_things_or_two_kinds_are_one_line(folder: Path) -> None:
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "bm25,silver", "--quiet")
+    student, reranker = ids(folder, "students")[0], ids(folder, "rerankers")[0]
+    cases = {
+        (student, "gate"): "no student, reranker or condition 'gate'; see them with: kard models and kard query",
+        (student, reranker): f"student {student} and reranker {reranker} are of different kinds",
+        (student, "silver"): f"student {student} and condition tiny/kard/silver are of different kinds",
+        (
+            "tiny",
+            "silver",
+        ): "'tiny' may mean condition tiny/kard/bm25, condition tiny/kard/silver; name one of them",
+    }
+    for words, message in cases.items():
+        (line,) = diff(folder, *words, code=1)
+        assert line.startswith(f"Error: {message}")

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RANKED, RERANKED, Accept, Method, Settings
+from kard.config import EVALUATION_SPLITS, METHODS, RANKED, RERANKED, Accept, Method, Settings
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.knowledge.knowledge_base import KnowledgeBase
-
-EVALUATION_SPLITS = ("test", "dev", "validation")  # the first of these that a task has is answered
 
 
 @dataclass
