@@ -131,22 +131,22 @@ def test_evidence_stands_above_a_rejected_rationale(case: Case) -> None:
     assert verdict(case.db) == "student failure"
 
 
-@pytest.mark.parametrize(("accepted", "expected"), [(True, "retriever failure"), (False, "teacher error")])
-def test_a_search_with_a_rejected_rationale_that_missed_the_evidence_is_the_teachers_error(
-    case: Case, accepted: bool, expected: str
-) -> None:
+def test_a_search_with_a_rationale_that_a_person_judged_bad_is_the_teachers_error(case: Case) -> None:
     q = case.question("q", "d1")
-    case.rationale(q, "s-0", "s-1", "d1-0", accepted=accepted)
+    rationale = case.rationale(q, "s-0", "s-1", "d1-0")
     case.answered(q, "silver", "s-0", "s-1")
-    assert verdict(case.db) == expected
-
-
-def test_silver_passages_are_searched_with_the_first_rationale_whatever_comes_later(case: Case) -> None:
-    q = case.question("q", "d1")
-    case.rationale(q, "s-0", "s-1", accepted=False)
-    case.rationale(q, "d1-0", sample=1)
-    case.answered(q, "silver", "s-0", "s-1")
+    assert verdict(case.db) == "retriever failure"
+    judge(case.db, q, "bad", rationale=rationale)
     assert verdict(case.db) == "teacher error"
+
+
+def test_silver_chooses_from_the_passages_of_the_first_accepted_rationale(case: Case) -> None:
+    q = case.question("q", "d1")
+    case.rationale(q, "d1-0", accepted=False)
+    case.rationale(q, "s-0", "s-1", sample=1)
+    case.rationale(q, "d1-0", sample=2)
+    case.answered(q, "silver", "s-0", "s-1")
+    assert verdict(case.db) == "knowledge gap"
 
 
 def test_without_evidence_or_rationale_the_verdict_is_undetermined(case: Case) -> None:

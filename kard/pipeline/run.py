@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval.fusion import RelevanceLabels
 
 
 @dataclass
@@ -199,6 +200,9 @@ class Run:
             reranker_id=self.resolved.reranker if retriever in RERANKED else None,
             retriever_id=self.resolved.retrievers.get(retriever),
             kappa=settings.retrieval.kappa,
+            max_df=1.0 if retriever == "none" else settings.retrieval.max_df_among(self.kb.count),
+            teacher_id=self.resolved.teacher,
+            accept=self.accept,
         )
 
 
@@ -291,10 +295,13 @@ class Resolved:
     @cached_property
     def retrievers(self) -> Mapping[str, str | None]:
         """The fused, dense and hybrid retrievers."""
-        return {kind: self._retriever(kind) for kind in RANKED}
+        return {kind: self.retriever(kind) for kind in RANKED}
 
-    def _retriever(self, kind: str) -> str | None:
+    def retriever(self, kind: str) -> str | None:
+        """Return the id of the retriever of that kind, None where nobody reads from it."""
         run, encoder = self._run, self._run.options.settings.retrieval.encoder
+        if not run.options.reads_from(*(("dense", "hybrid") if kind == "dense" else (kind,))):
+            return None
         rests_on_reranker = kind == "fused" or run.options.uses_reranker_encoder
         if rests_on_reranker and self.reranker is None:
             return None
@@ -304,9 +311,39 @@ class Resolved:
             kind=kind,
             base=run.encoder if rests_on_reranker or not encoder else encoder,
             reranker=self.reranker if rests_on_reranker else None,
-            task=run.name,
-            form=run.options.settings.retrieval.query,
+            settings=canonical(self.search_settings(kind)),
         )
+
+    def search_settings(self, kind: str) -> dict[str, object]:
+        """Return what such a retriever orders, and what its two orders were mixed for."""
+        run, settings = self._run, self._run.options.settings.retrieval
+        if kind == "dense":
+            return {"query": settings.query}
+        found: dict[str, object] = {
+            "query": settings.query,
+            "kappa": settings.kappa,
+            "max_df": settings.max_df_among(run.kb.count),
+            "index": run.index_id,
+        }
+        if kind == "fused":
+            return found
+        from kard.retrieval.fusion import hash_labels
+
+        chosen_on = "" if run.options.uses_reranker_encoder else hash_labels(self.labels)
+        return {**found, "task": run.name, "dense": self.retriever("dense"), "labels": chosen_on}
+
+    @cached_property
+    def labels(self) -> Sequence[RelevanceLabels]:
+        """What the training questions need by their rationales; none without a teacher. Raises BadConfig."""
+        from kard.retrieval.fusion import read_labels
+
+        run, where = self._run, (self._run.db, self._run.name, self._run.index_id)
+        try:
+            teacher = run.teacher_id
+        except Missing:  # nobody has explained anything: nothing can be chosen
+            return ()
+        settings, limit = run.options.settings.retrieval, run.options.train_limit
+        return read_labels(*where, teacher_id=teacher, accept=run.accept, settings=settings, limit=limit)
 
     @cached_property
     def student_data(self) -> Mapping[str, TrainingData]:

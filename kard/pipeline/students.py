@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kard.acceptance import require_verdicts
 from kard.config import METHODS
 from kard.db import rows, value
 from kard.errors import Missing
@@ -123,17 +124,27 @@ def _answer(run: Run) -> int:
 
 
 def check_silver(run: Run) -> None:
-    """Raise Missing unless every evaluated question has passages that a rationale found.
+    """Raise Missing unless every evaluated question has passages that an accepted rationale found.
 
     A student would answer the others without passages, and an upper bound over some of the questions would be
     compared with rows over all of them.
     """
-    values = {**run.evaluated.parameters, "rationale_form": run.options.settings.retrieval.rationale_query}
-    without = value(run.db, "internal/count_without_silver", **values, index=run.index_id)
+    require_verdicts(run.db, run.evaluated, run.accept, run.resolved.teacher)
+    settings = run.options.settings.retrieval
+    values = {
+        **run.evaluated.parameters,
+        **settings.forms,
+        "max_df": settings.max_df_among(run.kb.count),
+        "index": run.index_id,
+        "teacher": run.resolved.teacher,
+        "accept": run.accept,
+    }
+    without = value(run.db, "internal/count_without_silver", **values)
     if without:
         raise Missing(
-            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
-            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
+            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no accepted rationale"
+            " to find silver passages with; ask for more with:"
+            f" kard teach {run.name} --split {run.split} --samples N"
         )
 
 
