@@ -25,6 +25,7 @@ from kard.errors import BadInput, Missing
 from kard.evaluation import rescore as rescoring
 from kard.pipeline.evaluate import choose as chosen_students
 from kard.records import LETTERS
+from kard.student.examples import ShotSource, shot_pairs
 from kard.student.prompt import render_shot, signature_for, up_to_first_answer
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
@@ -427,6 +428,42 @@ def test_a_base_that_goes_on_with_another_question_has_not_answered_this_one() -
     assert up_to_first_answer("Rationale:", " because\nQuestion: next\nAnswer: no") == " because"
     assert up_to_first_answer("Rationale:", " because") == " because"
     assert up_to_first_answer("Answer:", "\n\n yes\nQuestion: next") == "\n\n yes"
+
+
+def test_a_prompted_base_is_what_it_is_shown(folder: Path) -> None:
+    """Other texts, another acceptance, another query of the rationales: another base with examples of its own."""
+    run = ("run", "--method", "few-shot-cot", "--retriever", "bm25", "--quiet")
+    kard(folder, *run)
+    db = database(folder)
+    with db.atomic():
+        db.execute("update rationales set text = 'It gleams. ' || text")
+    for changes, count in ((), 2), (("--set", "retrieval.rationale_query=question+rationale"), 3), (
+        ("--train-limit", "2"), 4,
+    ):  # fmt: skip
+        kard(folder, *run, *changes)
+        assert len(ids(folder, "students", method="few-shot-cot")) == count, changes
+        assert len(answers(folder)) == 2 * count
+        kard(folder, *run, *changes)
+        assert len(answers(folder)) == 2 * count
+    first, *_, last = ids(folder, "students", method="few-shot-cot")
+    assert diff(folder, last, first) == ["trained on 2 of 3 questions"]
+
+
+def test_examples_have_the_passages_of_the_rationales_own_query(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = ("--set", "retrieval.rationale_query=question+rationale", "--set", "prompting.max_length=2040")
+    kard(folder, "run", "--method", "zero-shot", "--retriever", "silver", "--quiet", *form)
+    db = database(folder)
+    with db.atomic():
+        db.execute("update retrievals set rationale_form = 'rationale' where rationale_id = 1")
+    db.close()
+    source = ShotSource(rationale_form="question+rationale")
+    (index,) = ids(folder, "indexes")
+    pairs = shot_pairs(database(folder), "gates", METHODS["few-shot"], Prompting(shots=4), source)
+    assert len(pairs) == 4
+    with pytest.raises(Missing, match="no passages for some rationales"):
+        shot_pairs(database(folder), "gates", METHODS["few-shot"], Prompting(shots=4), source, index_id=index)
 
 
 def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:

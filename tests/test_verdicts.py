@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from kard.db import open_store
+from kard.db import open_store, rows
 from kard.evaluation.failures import (
     VERDICTS,
     EvidenceRule,
@@ -167,6 +167,15 @@ def test_a_rationale_that_was_trained_on_tells_nothing(case: Case) -> None:
         "undetermined",
         "no evidence, and its rationales may have been trained on",
     )
+
+
+def test_a_rationale_that_its_readers_accept_may_have_been_trained_on_too(case: Case) -> None:
+    q = case.question("q", split="train")
+    rationales = [case.rationale(q, accepted=False, sample=sample) for sample in range(2)]
+    case.write("insert into verifiers values ('v', 'v', 'm', '', '{}', '-')")
+    case.write("insert into verifications values (?, 'v', 'A', 1, '', 0, 0, 0, 0, '-')", rationales[0])
+    stored = rows(case.db, "internal/rationales", task="tiny", split="train", question=None)
+    assert [row["trained"] for row in stored] == [1, 0]
 
 
 def test_candidates_that_the_store_does_not_hold_leave_it_undetermined(case: Case) -> None:

@@ -15,7 +15,8 @@ verdicts that holds:
 A question *needs* its gold evidence if the data name it: a passage of each document, or with `evidence="any"` of
 one of them. Otherwise it needs one of the first SILVER_DEPTH passages of its first accepted rationale that
 nothing was trained on, or one that a person judged good, but none that a person judged bad. A person's judgement
-of a rationale overrides its parsed conclusion. All accepted rationales of the split `train` count as trained on.
+of a rationale overrides its parsed conclusion. Every rationale of the split `train` that some rule of acceptance
+accepts counts as trained on.
 
 The passages to choose from are the list that the condition's retriever ordered: the hits of the question, or for
 `silver` those of the rationale. `shuffled` is held to the question's own list.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kard.acceptance import require_verdicts
 from kard.config import METHODS
 from kard.db import rows, value
@@ -24,17 +26,8 @@ def train_student(run: Run, size: str, method: str) -> str:
     if not chosen.trained:
         from kard.student.records import register_prompted
 
-        teacher = run.teacher_id if chosen.shots else None
-        return register_prompted(
-            run.db,
-            run.task,
-            size,
-            base,
-            chosen,
-            run.options.settings.prompting,
-            teacher_id=teacher,
-            accept=run.accept,
-        )
+        source = replace(run.shot_source, teacher_id=run.teacher_id) if chosen.shots else run.shot_source
+        return register_prompted(run.db, run.task, size, base, chosen, run.options.settings.prompting, source)
     from kard.student.training.train import train_student as train
 
     student_id = train(
