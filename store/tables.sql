@@ -255,6 +255,18 @@ create table verifications (        -- a verifier's opinion on a rationale
 );
 create index verifications_of_verifier on verifications (verifier_id);
 
+-- Nothing that was made from a text outlives the text, whichever program changes it. What was trained on it stays: its
+-- recipe says so.
+create trigger questions_changed after update of text, options, answer on questions begin
+    delete from retrievals where question_id = old.id;
+    delete from rankings where question_id = old.id;
+    delete from predictions where question_id = old.id;
+end;
+create trigger rationales_changed after update of text on rationales begin
+    delete from retrievals where rationale_id = old.id;
+    delete from verifications where rationale_id = old.id;
+end;
+
 create table judgements (           -- what people say of a passage that was found, or of a rationale
     id integer primary key,
     question_id integer not null references questions (id) on delete cascade,

@@ -280,7 +280,7 @@ class HitsGroup(NamedTuple):
 
     gold: str  # see `gold_names`
     index_id: str  # its beginning, '' where a file lacks it
-    query: str  # form of what was searched with, and max_df where several were used; '' where a file lacks it
+    query: str  # form of what was searched with; where several were used, max_df and the depth of the search too
     retriever: str  # see `retriever_names`
 
 
@@ -294,10 +294,14 @@ def hits_groups(first_hits: Sequence[Mapping[str, Any]]) -> dict[HitsGroup, list
     golds = gold_names(_gold(row["gold"], row) for row in first_hits)
     retrievers = retriever_names({row["retriever"] for row in first_hits})
     shares = {row["max_df"] for row in first_hits if row.get("max_df") is not None}
+    depths: dict[str, set[object]] = defaultdict(set)
+    for row in first_hits:
+        depths[row["retriever"]].add(row.get("depth"))
     groups: dict[HitsGroup, list[Mapping[str, Any]]] = defaultdict(list)
     for row in sorted(first_hits, key=lambda row: (row["retriever"] != BM25, row["retriever"])):
         share = f", max_df {row['max_df']:g}" if len(shares) > 1 and row["max_df"] is not None else ""
-        query, index = f"{row.get('form') or ''}{share}", str(row.get("index_id") or "")[:SHORT]
+        first = f", first {row['depth']}" if len(depths[row["retriever"]]) > 1 else ""
+        query, index = f"{row.get('form') or ''}{share}{first}", str(row.get("index_id") or "")[:SHORT]
         groups[HitsGroup(golds[_gold(row["gold"], row)], index, query, retrievers[row["retriever"]])].append(row)
     return dict(sorted(groups.items(), key=lambda item: item[0][:3]))
 

@@ -8,7 +8,7 @@ from kard.acceptance import require_verdicts
 from kard.config import METHODS
 from kard.db import rows, value
 from kard.errors import Missing
-from kard.evaluation.answer import answer, unanswered
+from kard.evaluation.answer import answer, drop_outdated, unanswered
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.recipes import read_recipe
@@ -109,6 +109,7 @@ def _answer(run: Run) -> int:
         check_silver(run)
     added = 0
     for condition in run.conditions():
+        drop_outdated(run.db, run.name, condition)
         if unanswered(run.db, run.name, condition, run.options.limit):
             student = load_student(run.db, condition.student_id, run.adapters)
             pairs = [(student, condition)]
