@@ -37,12 +37,13 @@ def require_verdicts(db: Database, questions: QuestionSet, accept: Accept, teach
         return
     counts = count_accepted(db, questions, accept, teacher_id)
     if counts.unverified:
-        raise Missing(missing_verdicts(questions.task, counts))
+        raise Missing(missing_verdicts(questions.task, counts, questions.split or "train"))
 
 
-def missing_verdicts(task: str, counts: Acceptance) -> str:
+def missing_verdicts(task: str, counts: Acceptance, split: str = "train") -> str:
     """Say how many verdicts are missing and what gives them."""
+    named = task if split == "train" else f"{task} --split {split}"
     return (
         f"{counts.unverified:,} of {counts.rationales:,} rationales of {task} lack a reader's verdict; "
-        f"get them with: kard verify {task} --base BASE, or with --model PROVIDER/MODEL"
+        f"get them with: kard verify {named} --base BASE, or with --model PROVIDER/MODEL"
     )

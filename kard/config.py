@@ -74,9 +74,10 @@ class Retrieval(Settings):
         return self.max_df if passages >= self.max_df_from else 1.0
 
     @property
-    def forms(self) -> dict[str, str]:
-        """Return the parameters :form and :rationale_form of a named query."""
-        return {"form": self.query, "rationale_form": self.rationale_query}
+    def forms(self) -> dict[str, object]:
+        """Return the parameters :form, :rationale_form, :max_df and :max_df_from of a named query."""
+        forms = {"form": self.query, "rationale_form": self.rationale_query}
+        return {**forms, "max_df": self.max_df, "max_df_from": self.max_df_from}
 
 
 Accept = Literal["own", "verified", "both"]
@@ -361,7 +362,7 @@ METHODS: Mapping[str, Method] = {
 }
 
 NO_MODEL = "-"  # the size of a rule
-
+EVALUATION_SPLITS = ("test", "dev", "validation", "valid")  # the first of these that a task has is answered
 RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
 """Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
 RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors

@@ -1,4 +1,4 @@
-"""Recipes: the canonical record of all that went into a student or a reranker, and how two of them differ."""
+"""Recipes: the canonical record of all that went into a student, reranker or condition, and how two differ."""
 
 from __future__ import annotations
 
@@ -48,14 +48,38 @@ def recipe_column(recipe: Recipe) -> str:
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[str]:
-    """Return in what the first recipe differs from the second, in words; [] if they make the same thing."""
-    words = list(_data_differences(recipe.get("data"), other.get("data")))
-    first, second = dict(_flat("", recipe)), dict(_flat("", other))
-    for name in dict.fromkeys([*first, *second]):
-        mine, theirs = first.get(name), second.get(name)
-        if mine != theirs:
-            words.append(f"{name.removeprefix('settings.')} {_shown(mine)} instead of {_shown(theirs)}")
-    return words
+    """Return in what the first recipe differs from the second, in words; [] if they make the same thing.
+
+    A recipe may hold the recipes of its parts: the words for a part begin with the part's name.
+    """
+    return list(_differences("", recipe, other))
+
+
+def without_seeds(recipe: Recipe) -> Recipe:
+    """Return the recipe without its seeds and those of its parts."""
+    return {
+        name: without_seeds(value) if isinstance(value, dict) else value
+        for name, value in recipe.items()
+        if name != "seed"
+    }
+
+
+def _differences(part: str, recipe: Recipe, other: Recipe) -> Iterator[str]:
+    """Yield the differences; `part` is what stands before a name: '', `student.` or `student.lora.`."""
+    for words in _data_differences(recipe.get("data"), other.get("data")):
+        yield f"{part.replace('.', ' ')}{words}"
+    for name in dict.fromkeys([*recipe, *other]):
+        mine, theirs = recipe.get(name), other.get(name)
+        if mine == theirs or name in ("data", "base"):
+            continue
+        if name == "base_sha256":  # the base counts by its weights; its name says the same in fewer letters
+            base, others = recipe.get("base"), other.get("base")
+            same = base == others
+            yield f"{part}base {base} of other weights" if same else f"{part}base {base} instead of {others}"
+        elif isinstance(mine, dict) and isinstance(theirs, dict):
+            yield from _differences(part if name == "settings" else f"{part}{name}.", mine, theirs)
+        else:
+            yield f"{part}{name} {_shown(mine)} instead of {_shown(theirs)}"
 
 
 def _data_differences(data: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Iterator[str]:
@@ -78,14 +102,7 @@ def _data_differences(data: Mapping[str, Any] | None, other: Mapping[str, Any] |
         yield "trained on other texts of the same questions"
 
 
-def _flat(prefix: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if prefix or name != "data":
-                yield from _flat(f"{prefix}.{name}" if prefix else name, inner)
-    else:
-        yield prefix, value
-
-
 def _shown(value: object) -> str:
+    if isinstance(value, dict):  # a part that the other has not
+        return recipe_id(value) if "data" in value else canonical(value)
     return "none" if value is None else str(value)

@@ -80,6 +80,7 @@ COLUMNS: Mapping[str, str] = {
     "source": "evidence: named by the data; silver: found by a rationale",
     "form": "form of the question's query, as the setting retrieval.query names it",
     "rationale_form": "form of the rationale's query, as retrieval.rationale_query names it",
+    "max_df": "share of passages; query terms that occur in more of them were dropped",
     "from_rationale": "1 when the rationale's own search found the passage",
     "hits_at_1": "share of questions with a needed passage first",
     "hits_at_3": "... among the first three",

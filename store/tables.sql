@@ -76,10 +76,11 @@ create table retrievals (           -- BM25 searches: with a question, or with a
     created text not null,
     form text not null default 'question', -- form of the question's query, by the setting retrieval.query
     rationale_form text not null default 'rationale', -- form of a rationale's query, by retrieval.rationale_query
+    max_df real not null default 1, -- share of passages; query terms that occur in more of them were dropped
     check ((query = 'rationale') = (rationale_id is not null))
 );
--- One search of a question or rationale on an index: another form replaces it, as a deeper one does, so that nothing
--- that is counted over searches mixes two forms of one question.
+-- One search of a question or rationale on an index: another form or max_df replaces it, as a deeper one does, so that
+-- nothing that is counted over searches mixes two of one question.
 create unique index retrievals_by_question on retrievals (index_id, question_id) where rationale_id is null;
 create unique index retrievals_by_rationale on retrievals (index_id, rationale_id)
     where rationale_id is not null;
@@ -194,6 +195,9 @@ create table evaluations (          -- conditions: a student, a source of passag
     k integer not null,
     kappa integer,
     form text not null default 'question', -- of the query that found the passages; 'none' where nothing is read
+    max_df real,                    -- share of passages above which query terms were dropped; null where nothing is read
+    teacher_id text references teachers (id), -- whose rationales found silver passages; null for any, or elsewhere
+    accept text,                    -- rule by which these rationales were accepted; null where they are not read
     decoding text not null,         -- JSON; see settings.md
     hash text not null unique,      -- of everything that decides the answers
     created text not null
@@ -251,6 +255,18 @@ create table verifications (        -- a verifier's opinion on a rationale
     primary key (rationale_id, verifier_id)
 );
 create index verifications_of_verifier on verifications (verifier_id);
+
+-- Nothing that was made from a text outlives the text, whichever program changes it. What was trained on it stays: its
+-- recipe says so.
+create trigger questions_changed after update of text, options, answer on questions begin
+    delete from retrievals where question_id = old.id;
+    delete from rankings where question_id = old.id;
+    delete from predictions where question_id = old.id;
+end;
+create trigger rationales_changed after update of text on rationales begin
+    delete from retrievals where rationale_id = old.id;
+    delete from verifications where rationale_id = old.id;
+end;
 
 create table judgements (           -- what people say of a passage that was found, or of a rationale
     id integer primary key,

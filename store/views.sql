@@ -15,66 +15,78 @@ group by e.id, q.kind;
 
 -- The first 3 passages by BM25 of each rationale that was searched with.
 create view rationale_passages as
-select r.question_id, r.index_id, t.teacher_id, t.sample, t.accepted, r.rationale_id, h.rank, h.passage_id
+select r.question_id, r.index_id, t.teacher_id, t.sample, r.rationale_id, r.rationale_form, r.max_df, h.rank, h.passage_id
 from retrievals r
 join rationales t on t.id = r.rationale_id
 -- after its own passages, a rationale's hits are those of the question
 join hits h on h.retrieval_id = r.id and h.rank <= 3 and h.rank <= r.depth
 where r.query = 'rationale';
 
--- The silver passages of a question: on each index those of each teacher's first accepted rationale.
+-- The silver passages of a question: on each index those of each teacher's first rationale that a rule accepts.
 create view silver_passages as
-select s.question_id, s.index_id, s.teacher_id, s.rationale_id, s.rank, s.passage_id
+select s.question_id, s.index_id, s.teacher_id, a.accept, s.rationale_form, s.max_df, s.rationale_id, s.rank, s.passage_id
 from rationale_passages s
-where s.accepted and not exists (
-    select 1 from rationales t join retrievals r on r.rationale_id = t.id
-    where t.question_id = s.question_id and t.teacher_id = s.teacher_id and t.accepted and t.sample < s.sample
-      and r.index_id = s.index_id
+join accepted_rationales a on a.rationale_id = s.rationale_id
+where not exists (
+    select 1 from rationales t
+    join retrievals r on r.rationale_id = t.id
+    join accepted_rationales b on b.rationale_id = t.id and b.accept = a.accept
+    where t.question_id = s.question_id and t.teacher_id = s.teacher_id and t.sample < s.sample
+      and r.index_id = s.index_id and r.rationale_form = s.rationale_form and r.max_df = s.max_df
 );
 
 -- What a question needs: the documents of its evidence, any passage of each, and its silver passages on an index by a
--- teacher. A document without a passage is one that the knowledge base lacks.
+-- teacher under a rule. A document without a passage is one that the knowledge base lacks.
 create view needed_passages as
-select e.question_id, null as index_id, null as teacher_id, 'evidence' as source, e.document as unit,
-       p.id as passage_id
+select e.question_id, null as index_id, null as teacher_id, null as accept, null as rationale_form, null as max_df,
+       'evidence' as source, e.document as unit, p.id as passage_id
 from evidence e left join passages p on p.document = e.document
 union all
-select question_id, index_id, teacher_id, 'silver', passage_id, passage_id from silver_passages;
+select question_id, index_id, teacher_id, accept, rationale_form, max_df, 'silver', passage_id, passage_id
+from silver_passages;
 
--- The best rank of a needed passage, one row per question, index, retriever, kind of gold and teacher.
+-- The best rank of a needed passage, one row per question, index, retriever with its query, and kind of gold with its
+-- teacher, rule and query.
 create view first_hits as
-select q.task, q.split, q.kind, r.question_id, r.index_id, 'bm25' as retriever, n.source as gold, n.teacher_id,
+select q.task, q.split, q.kind, r.question_id, r.index_id, 'bm25' as retriever, r.form, r.max_df,
+       n.source as gold, n.teacher_id, n.accept, n.rationale_form,
        min(h.rank) as rank, count(distinct n.unit) as needed,
        count(distinct case when n.passage_id is not null then n.unit end) as held
 from needed_passages n
 join retrievals r on r.question_id = n.question_id and r.query = 'question' and r.index_id = coalesce(n.index_id, r.index_id)
+  and r.max_df = coalesce(n.max_df, r.max_df)
 join questions q on q.id = r.question_id
 -- by the passage's id: reading every list from its top would read every hit
 left join hits h on h.passage_id = n.passage_id and h.retrieval_id = r.id
 where exists (select 1 from hits where retrieval_id = r.id)
-group by r.id, n.source, n.teacher_id
+group by r.id, n.source, n.teacher_id, n.accept, n.rationale_form
 union all
-select q.task, q.split, q.kind, r.question_id, r.index_id, k.id, n.source, n.teacher_id,
+select q.task, q.split, q.kind, r.question_id, r.index_id, k.id, r.form, r.max_df,
+       n.source, n.teacher_id, n.accept, n.rationale_form,
        min(s.rank), count(distinct n.unit), count(distinct case when n.passage_id is not null then n.unit end)
 from needed_passages n
 join retrievals r on r.question_id = n.question_id and r.index_id = coalesce(n.index_id, r.index_id)
+  and r.max_df = coalesce(n.max_df, r.max_df)
 join questions q on q.id = r.question_id
 join rerankers k on exists (select 1 from rerank_scores where reranker_id = k.id and retrieval_id = r.id)
 left join rerank_scores s on s.passage_id = n.passage_id and s.reranker_id = k.id and s.retrieval_id = r.id
-group by k.id, r.id, n.source, n.teacher_id
+group by k.id, r.id, n.source, n.teacher_id, n.accept, n.rationale_form
 union all
-select q.task, q.split, q.kind, g.question_id, g.index_id, t.kind || ' ' || t.id, n.source, n.teacher_id,
+select q.task, q.split, q.kind, g.question_id, g.index_id, t.kind || ' ' || t.id,
+       coalesce(json_extract(t.settings, '$.query'), 'question'), json_extract(t.settings, '$.max_df'),
+       n.source, n.teacher_id, n.accept, n.rationale_form,
        min(x.rank), count(distinct n.unit), count(distinct case when n.passage_id is not null then n.unit end)
 from needed_passages n
 join rankings g on g.question_id = n.question_id and g.index_id = coalesce(n.index_id, g.index_id)
 join retrievers t on t.id = g.retriever_id
 join questions q on q.id = g.question_id
 left join ranked x on x.passage_id = n.passage_id and x.ranking_id = g.id
-group by g.id, n.source, n.teacher_id;
+group by g.id, n.source, n.teacher_id, n.accept, n.rationale_form;
 
--- Share of questions with a needed passage among the first k, for each index, retriever, kind of gold and teacher.
+-- Share of questions with a needed passage among the first k, for each index, retriever and its query, kind of gold and
+-- its teacher, rule and query.
 create view hits_at_k as
-select task, split, index_id, retriever, gold, teacher_id, count(*) as questions,
+select task, split, index_id, retriever, form, max_df, gold, teacher_id, accept, rationale_form, count(*) as questions,
        round(avg(1.0 * held / needed), 4) as held,
        round(avg(coalesce(rank <= 1, 0)), 4) as hits_at_1,
        round(avg(coalesce(rank <= 3, 0)), 4) as hits_at_3,
@@ -82,7 +94,7 @@ select task, split, index_id, retriever, gold, teacher_id, count(*) as questions
        round(avg(coalesce(rank <= 10, 0)), 4) as hits_at_10,
        round(avg(coalesce(rank <= 100, 0)), 4) as hits_at_100
 from first_hits
-group by task, split, index_id, retriever, gold, teacher_id;
+group by task, split, index_id, retriever, form, max_df, gold, teacher_id, accept, rationale_form;
 
 -- How many of each teacher's rationales were accepted or could not be read, and how long they are.
 create view rationale_quality as

@@ -197,7 +197,9 @@ class Case:
         evaluation = stored[0] if stored else self._put(
             "evaluations", task="tiny", split=split, student_id="s", retriever=retriever,
             index_id=self.INDEX if reads else None, reranker_id=self.RERANKER if reranks else None,
-            k=k if reads else 0, decoding="{}", hash=condition,
+            k=k if reads else 0, decoding="{}", hash=condition, max_df=1.0 if reads else None,
+            form="rationale" if retriever == "silver" else "question" if reads else "none",
+            accept="own" if retriever == "silver" else None,
         )  # fmt: skip
         prediction = self._put(
             "predictions", evaluation_id=evaluation, question_id=question, answer=answer,

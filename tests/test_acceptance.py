@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kard.acceptance import Acceptance, count_accepted
-from kard.config import METHODS, Accept, StudentTraining, TaskSettings
+from kard.config import METHODS, Accept, Decoding, StudentTraining, TaskSettings
+from kard.db import rows, value
 from kard.errors import Missing
+from kard.evaluation.condition import Condition, passages_read
+from kard.evaluation.retriever_metrics import hits_table
 from kard.questions import QuestionSet
 from kard.reranker.dataset import read_dataset
 from kard.retrieval.fusion import read_labels
@@ -48,6 +52,33 @@ def test_students_rerankers_and_fusions_learn_from_the_rationales_of_the_chosen_
     assert count_accepted(judged.db, TRAIN, accept) == Acceptance(4, len(keys), 0)
 
 
+@pytest.mark.parametrize(("accept", "number"), [("own", 0), ("verified", 1), ("both", 2)])
+def test_silver_passages_come_from_the_first_rationale_that_the_rule_accepts(
+    case: Any, accept: Accept, number: int
+) -> None:
+    question = case.question("q")
+    case.hits(question, "d0-0", "d1-0", "d2-0")
+    for sample, (own, read) in enumerate(((True, False), (False, True), (True, True))):
+        verdict(case, case.rationale(question, f"d{sample}-0", accepted=own, sample=sample), read)
+    condition = Condition("test", "s", "kard", "silver", 1, Decoding(), case.INDEX, teacher_id="t", accept=accept)
+    ((passage,),) = passages_read(case.db, "tiny", condition).values()
+    assert passage.document == f"d{number}"
+    ranks = {row["accept"]: row["rank"] for row in rows(case.db, "first_hits", task="tiny", split="test")}
+    assert ranks[accept] == number + 1
+    assert len({replace(condition, accept=rule).row("tiny")["hash"] for rule in ranks}) == 3
+    header, body = hits_table(rows(case.db, "first_hits", task="tiny", split="test"))
+    assert {row[header.index("needed")] for row in body} == {f"silver ({rule})" for rule in ranks}
+    missing = {
+        **QuestionSet("tiny", "test").parameters,
+        "index": case.INDEX,
+        "max_df": 1,
+        "rationale_form": "rationale",
+    }
+    case.write("delete from verifications")
+    for teacher, count in (("t", int(accept != "own")), ("u", 1), (None, int(accept != "own"))):
+        assert value(case.db, "internal/count_without_silver", **missing, accept=accept, teacher=teacher) == count
+
+
 def test_a_missing_verdict_is_an_error_that_names_the_command_and_never_a_refusal(judged: Any) -> None:
     judged.rationale(judged.question("q5", split="train"), "d1-0", "d2-0")
     said = re.escape(
@@ -64,10 +95,10 @@ def test_a_missing_verdict_is_an_error_that_names_the_command_and_never_a_refusa
 
 def test_the_papers_page_names_the_settings_of_its_profile() -> None:
     page = (Path(__file__).parents[1] / "docs" / "paper.md").read_text(encoding="utf-8")
-    rows = re.findall(r"\| `([a-z_.]+)` \| `([^`]*)` \|", page)
-    assert len(rows) > 20
-    for name, value in rows:
+    told = re.findall(r"\| `([a-z_.]+)` \| `([^`]*)` \|", page)
+    assert len(told) > 20
+    for name, expected in told:
         setting: object = TaskSettings.paper()
         for part in name.split("."):
             setting = getattr(setting, part)
-        assert str(setting) == value, name
+        assert str(setting) == expected, name

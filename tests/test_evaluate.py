@@ -25,6 +25,7 @@ from kard.errors import BadInput, Missing
 from kard.evaluation import rescore as rescoring
 from kard.pipeline.evaluate import choose as chosen_students
 from kard.records import LETTERS
+from kard.student.examples import ShotSource, shot_pairs
 from kard.student.prompt import render_shot, signature_for, up_to_first_answer
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
@@ -429,13 +430,49 @@ def test_a_base_that_goes_on_with_another_question_has_not_answered_this_one() -
     assert up_to_first_answer("Answer:", "\n\n yes\nQuestion: next") == "\n\n yes"
 
 
+def test_a_prompted_base_is_what_it_is_shown(folder: Path) -> None:
+    """Other texts, another acceptance, another query of the rationales: another base with examples of its own."""
+    run = ("run", "--method", "few-shot-cot", "--retriever", "bm25", "--quiet")
+    kard(folder, *run)
+    db = database(folder)
+    with db.atomic():
+        db.execute("update rationales set text = 'It gleams. ' || text")
+    for changes, count in ((), 2), (("--set", "retrieval.rationale_query=question+rationale"), 3), (
+        ("--train-limit", "2"), 4,
+    ):  # fmt: skip
+        kard(folder, *run, *changes)
+        assert len(ids(folder, "students", method="few-shot-cot")) == count, changes
+        assert len(answers(folder)) == 2 * count
+        kard(folder, *run, *changes)
+        assert len(answers(folder)) == 2 * count
+    first, *_, last = ids(folder, "students", method="few-shot-cot")
+    assert diff(folder, last, first) == ["trained on 2 of 3 questions"]
+
+
+def test_examples_have_the_passages_of_the_rationales_own_query(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = ("--set", "retrieval.rationale_query=question+rationale", "--set", "prompting.max_length=2040")
+    kard(folder, "run", "--method", "zero-shot", "--retriever", "silver", "--quiet", *form)
+    db = database(folder)
+    with db.atomic():
+        db.execute("update retrievals set rationale_form = 'rationale' where rationale_id = 1")
+    db.close()
+    source = ShotSource(rationale_form="question+rationale")
+    (index,) = ids(folder, "indexes")
+    pairs = shot_pairs(database(folder), "gates", METHODS["few-shot"], Prompting(shots=4), source)
+    assert len(pairs) == 4
+    with pytest.raises(Missing, match="no passages for some rationales"):
+        shot_pairs(database(folder), "gates", METHODS["few-shot"], Prompting(shots=4), source, index_id=index)
+
+
 def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
     db = database(folder)
     with db.atomic():
         db.execute("delete from rationales where question_id in (select id from questions where key = 'Moss')")
     db.close()
     refused = kard(folder, "evaluate", "--retriever", "silver", "--quiet", code=1).output
-    assert "1 of 2 questions of gates/test have no rationale to find silver passages with; ask" in refused
+    assert "1 of 2 questions of gates/test have no accepted rationale to find silver" in refused
     assert len(refused.strip().splitlines()) == 1
     assert answers(folder) == []
 
@@ -671,3 +708,62 @@ def test_questions_of_equal_text_read_what_was_found_for_each(folder: Path, tmp_
     texts = dict(database(folder).execute(sql).fetchall())
     assert all(colour in texts["a"] for colour in ("red", "blue"))
     assert all(colour in texts["b"] for colour in ("white", "black"))
+
+
+def ids(folder: Path, table: str, **where: object) -> list[str]:
+    """Return the ids of a table's rows with these values, oldest first."""
+    condition = " and ".join(f"{name} = :{name}" for name in where) or "true"
+    found = database(folder).execute(f"select id from {table} where {condition} order by rowid", where)
+    return [row[0] for row in found]
+
+
+def diff(folder: Path, *words: str, code: int = 0) -> list[str]:
+    return kard(folder, "diff", *words, code=code, task=False).output.splitlines()
+
+
+def test_a_difference_of_two_students_or_rerankers_is_said_in_words(folder: Path) -> None:
+    first, second = ids(folder, "students", method="kard")
+    (ft,) = ids(folder, "students", method="ft")
+    assert diff(folder, first[:9], second[:9]) == ["nothing but the seed"]
+    assert diff(folder, first, first[:8]) == ["nothing"]
+    assert diff(folder, *(i[:9] for i in ids(folder, "rerankers"))) == ["nothing but the seed"]
+    kard(folder, "train", "student", "--method", "kard", "--train-limit", "2", "--set", "student.k=1", "--quiet")
+    third = ids(folder, "students", method="kard")[-1]
+    assert diff(folder, third, first) == ["trained on 2 of 4 questions", "k 1 instead of 2"]
+    assert diff(folder, first, third)[0] == "trained on 4 questions, not 2"
+    words = diff(folder, ft, first)
+    assert "method ft instead of kard" in words
+    assert any(word.startswith("passages of knowledge base none instead of ") for word in words)
+    report = json.loads(kard(folder, "diff", third, second, "--json", task=False).output)
+    assert report["kind"] == "student"
+    assert report["differences"][-1] == "seed 0 instead of 1"
+
+
+def test_a_difference_of_two_conditions_names_what_was_read_and_who_reads(folder: Path) -> None:
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "bm25,reranker", "--quiet")
+    kard(folder, "evaluate", "--student", "kard", "--seed", "1", "--retriever", "bm25", "-k", "1", "--quiet")
+    reranker = ids(folder, "rerankers")[0]
+    assert diff(folder, "reranker", "bm25/k=2") == [
+        "retriever reranker instead of bm25", "kappa 4 instead of none", f"reranker {reranker} instead of none"
+    ]  # fmt: skip
+    assert diff(folder, "bm25/k=1", "bm25/k=2", str(folder / "gates.py")) == ["k 1 instead of 2"]
+    assert diff(folder, "rer", "reranker") == ["nothing"]
+    seeds = [str(number) for number in ids(folder, "evaluations", retriever="reranker")]
+    assert diff(folder, *seeds) == ["nothing but the seed"]
+
+
+def test_words_that_mean_nothing_several_things_or_two_kinds_are_one_line(folder: Path) -> None:
+    kard(folder, "evaluate", "--student", "kard", "--retriever", "bm25,silver", "--quiet")
+    student, reranker = ids(folder, "students")[0], ids(folder, "rerankers")[0]
+    cases = {
+        (student, "gate"): "no student, reranker or condition 'gate'; see them with: kard models and kard query",
+        (student, reranker): f"student {student} and reranker {reranker} are of different kinds",
+        (student, "silver"): f"student {student} and condition tiny/kard/silver are of different kinds",
+        (
+            "tiny",
+            "silver",
+        ): "'tiny' may mean condition tiny/kard/bm25, condition tiny/kard/silver; name one of them",
+    }
+    for words, message in cases.items():
+        (line,) = diff(folder, *words, code=1)
+        assert line.startswith(f"Error: {message}")

@@ -187,8 +187,8 @@ def test_a_fused_order_is_kept_with_the_reranker_and_goes_with_it(case: Any) -> 
     case.ranked(question, "d3-0", "d2-0", "d1-0")
     case.hits(bare)
     tuned = TunedFusion(Fusion("ranks", 0.9), 30, 0.5, 0.6, 0.7)
-    retriever = write_fusion(case.db, case.RERANKER, tuned, 1.0)
-    assert write_fusion(case.db, case.RERANKER, tuned, 1.0) == retriever
+    retriever = write_fusion(case.db, case.RERANKER, tuned, 1.0, {"query": "question"})
+    assert write_fusion(case.db, case.RERANKER, tuned, 1.0, {"query": "question"}) == retriever
     (settings, metrics) = case.db.execute("select settings, metrics from retrievers").fetchone()
     assert json.loads(settings) == {"kind": "ranks", "query": "question", "unit": 1.0, "weight": 0.9}
     assert json.loads(metrics) == {"bm25": 0.5, "fused": 0.7, "held_out": 30, "second": 0.6}

@@ -18,6 +18,7 @@ from kard import tasks
 from kard.cli import main
 from kard.config import Decoding
 from kard.db import open_store, rows
+from kard.evaluation.page.sections import curves_of
 from kard.evaluation.retriever_metrics import hits_curve, hits_table, read_orders, retriever_rows
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
@@ -213,7 +214,15 @@ def test_silver_is_what_the_first_accepted_rationale_of_a_teacher_finds_on_an_in
     (ranked,) = read_orders(case.db, QuestionSet("tiny", "test"), case.INDEX, kappa=4)
     assert ranked.relevant == {"silver": RelevantPassages({"d3-0": "d3-0"})}
     (needed,) = rows(
-        case.db, "internal/needed_of_questions", task="tiny", split="test", limit=-1, index=case.INDEX, teacher=None
+        case.db,
+        "internal/needed_of_questions",
+        task="tiny",
+        split="test",
+        limit=-1,
+        index=case.INDEX,
+        teacher=None,
+        accept="own",
+        rationale_form="rationale",
     )
     assert needed["passage_id"] == "d3-0"
 
@@ -235,6 +244,31 @@ def test_knowledge_bases_and_teachers_are_counted_apart(case: Any) -> None:
         ("silver by guide", first[:6], 1, "1.000"),
         ("silver by other", "jjjjjj", 1, "0.000"),
     ]
+
+
+def test_searches_with_several_queries_are_counted_apart_and_named(case: Any) -> None:
+    for key, form in (("a", "question"), ("b", "question"), ("c", "options")):
+        question = case.question(key, f"{key}1")
+        case.hits(question, f"{key}1-0" if form == "options" else f"{key}0-0", f"{key}1-0")
+        case.write("update retrievals set form = ? where question_id = ?", form, question)
+        case.ranked(question, f"{key}1-0")
+    first_hits = rows(case.db, "first_hits", task="tiny", split="test")
+    header, body = hits_table(first_hits)
+    told = [dict(zip(header, row, strict=True)) for row in body]
+    assert [(row["query"], row["retriever"], row["questions"], str(row["Hits@1"])[:5]) for row in told] == [
+        ("options", "bm25", 1, "1.000"),
+        ("options", "reranker", 1, "1.000"),
+        ("question", "bm25", 2, "0.000"),
+        ("question", "reranker", 2, "1.000"),
+    ]
+    assert len(curves_of(first_hits, 2)) == 4
+    (asked,) = read_orders(case.db, QuestionSet("tiny", "test"), case.INDEX, kappa=2)  # searched like the last one
+    assert asked.key == "c"
+    case.write("update retrievals set form = 'question', max_df = iif(form = 'options', 0.5, 1)")
+    header, body = hits_table(rows(case.db, "first_hits", task="tiny", split="test"))
+    assert [row[1] for row in body] == ["question, max_df 0.5"] * 2 + ["question, max_df 1"] * 2
+    case.write("update retrievals set max_df = 1")
+    assert "query" not in hits_table(rows(case.db, "first_hits", task="tiny", split="test"))[0]
 
 
 def test_documents_that_the_knowledge_base_lacks_count_as_missing(case: Any) -> None:

@@ -343,3 +343,18 @@ def test_joining_runs_keeps_few_and_each_no_smaller_than_what_follows(sizes: lis
     assert 1 <= runs < min(len(sizes), MAX_SEGMENTS)
     last = sum(sizes[runs - 1 :])
     assert runs == 1 or sizes[runs - 2] > last
+
+
+def test_a_changed_base_scores_like_one_that_was_always_so(tmp_path: Path) -> None:
+    """Tantivy keeps what was deleted in its statistics, so that common words of the past would stay common."""
+    texts = [f"a gate of town {i} is red" for i in range(40)]
+    index_documents([Document(f"d{i}", "", text) for i, text in enumerate(texts)], tmp_path / "changed", source="s")
+    texts[5:] = [f"town {i} has a bridge" for i in range(5, 40)]
+    for folder in ("changed", "new"):
+        documents = [Document(f"d{i}", "", text) for i, text in enumerate(texts)]
+        index_documents(documents, tmp_path / folder, source="s")
+    bases = [KnowledgeBase.open(tmp_path / folder) for folder in ("changed", "new")]
+    assert bases[0].id == bases[1].id
+    found = [{hit.passage.id: hit.bm25 for hit in kb.search("red gate of town 3", 40)} for kb in bases]
+    assert found[0] == found[1]
+    assert [kb.postings.segments for kb in bases] == [1, 1]

@@ -87,7 +87,8 @@ def small(store: Database) -> Database:
         [STAMP],
     )
     db.execute(
-        "insert into retrievals values (1, 'i', 2, null, 'question', 3, 1.0, ?, 'question', 'rationale')", [STAMP]
+        "insert into retrievals values (1, 'i', 2, null, 'question', 3, 1.0, ?, 'question', 'rationale', 1)",
+        [STAMP],
     )
     db.conn.executemany("insert into hits values (1, ?, ?, 1.0, null)", [(1, "p3"), (2, "p1"), (3, "p2")])
     for student in ("one", "two"):
@@ -258,7 +259,7 @@ def test_the_best_rank_of_a_needed_passage_is_the_counted_one(
     for key, order in enumerate(orders, 1):
         question(db, key, "test", f"q {key}")
         db.execute(
-            "insert into retrievals values (?, 'i', ?, null, 'question', 4, 1.0, '', 'question', 'rationale')",
+            "insert into retrievals values (?, 'i', ?, null, 'question', 4, 1.0, '', 'question', 'rationale', 1)",
             [key, key],
         )
         db.conn.executemany("insert into evidence values (?, ?)", [(key, f"d{n}") for n in needed])

@@ -120,6 +120,24 @@ def test_a_search_of_another_form_counts_as_missing_and_is_replaced(asked: Datab
     assert retrieve(asked, kb, TEST, form_of("question")) == 1
 
 
+def test_a_search_that_dropped_other_terms_counts_as_missing_and_is_replaced(
+    asked: Database, kb: KnowledgeBase
+) -> None:
+    every, rare = replace(SETTINGS, max_df=1.0, max_df_from=0), replace(SETTINGS, max_df=0.3, max_df_from=0)
+    for settings in (every, rare):
+        assert retrieve(asked, kb, TEST, settings) == ground(asked, kb, TRAIN, settings) == 1
+        assert retrieve(asked, kb, TEST, settings) == ground(asked, kb, TRAIN, settings) == 0
+        assert asked.execute("select distinct max_df from retrievals").fetchall() == [(settings.max_df,)]
+    alike = replace(rare, max_df_from=10**6)  # too small a knowledge base: every term is kept
+    assert retrieve(asked, kb, TEST, alike) == 1
+    assert retrieve(asked, kb, TEST, every) == 0
+    condition = Condition("test", "s", "kard", "bm25", 2, Decoding(), kb.id, max_df=1.0)
+    other = replace(condition, max_df=0.3)
+    assert condition.row("tiny")["hash"] != other.row("tiny")["hash"]
+    with pytest.raises(Missing):
+        passages_read(asked, "tiny", other)
+
+
 def test_a_rationale_is_grounded_anew_for_another_form_of_either_query(asked: Database, kb: KnowledgeBase) -> None:
     variants = [
         SETTINGS,
@@ -208,7 +226,7 @@ def test_a_reranker_is_trained_on_what_is_searched_with(asked: Database, kb: Kno
 
 def test_a_fusion_belongs_to_the_form_that_it_was_chosen_for(case: Any) -> None:
     tuned = TunedFusion(Fusion("ranks", 0.9), 30)
-    write_fusion(case.db, case.RERANKER, tuned, 1.0, "options")
+    write_fusion(case.db, case.RERANKER, tuned, 1.0, {"query": "options"})
     assert fusion_for(case.db, "tiny", case.RERANKER, "options") == tuned.fusion
     with pytest.raises(Missing):
         fusion_for(case.db, "tiny", case.RERANKER)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from kard.db import open_store
+from kard.db import open_store, rows
 from kard.evaluation.failures import (
     VERDICTS,
     EvidenceRule,
@@ -131,22 +131,22 @@ def test_evidence_stands_above_a_rejected_rationale(case: Case) -> None:
     assert verdict(case.db) == "student failure"
 
 
-@pytest.mark.parametrize(("accepted", "expected"), [(True, "retriever failure"), (False, "teacher error")])
-def test_a_search_with_a_rejected_rationale_that_missed_the_evidence_is_the_teachers_error(
-    case: Case, accepted: bool, expected: str
-) -> None:
+def test_a_search_with_a_rationale_that_a_person_judged_bad_is_the_teachers_error(case: Case) -> None:
     q = case.question("q", "d1")
-    case.rationale(q, "s-0", "s-1", "d1-0", accepted=accepted)
+    rationale = case.rationale(q, "s-0", "s-1", "d1-0")
     case.answered(q, "silver", "s-0", "s-1")
-    assert verdict(case.db) == expected
-
-
-def test_silver_passages_are_searched_with_the_first_rationale_whatever_comes_later(case: Case) -> None:
-    q = case.question("q", "d1")
-    case.rationale(q, "s-0", "s-1", accepted=False)
-    case.rationale(q, "d1-0", sample=1)
-    case.answered(q, "silver", "s-0", "s-1")
+    assert verdict(case.db) == "retriever failure"
+    judge(case.db, q, "bad", rationale=rationale)
     assert verdict(case.db) == "teacher error"
+
+
+def test_silver_chooses_from_the_passages_of_the_first_accepted_rationale(case: Case) -> None:
+    q = case.question("q", "d1")
+    case.rationale(q, "d1-0", accepted=False)
+    case.rationale(q, "s-0", "s-1", sample=1)
+    case.rationale(q, "d1-0", sample=2)
+    case.answered(q, "silver", "s-0", "s-1")
+    assert verdict(case.db) == "knowledge gap"
 
 
 def test_without_evidence_or_rationale_the_verdict_is_undetermined(case: Case) -> None:
@@ -167,6 +167,15 @@ def test_a_rationale_that_was_trained_on_tells_nothing(case: Case) -> None:
         "undetermined",
         "no evidence, and its rationales may have been trained on",
     )
+
+
+def test_a_rationale_that_its_readers_accept_may_have_been_trained_on_too(case: Case) -> None:
+    q = case.question("q", split="train")
+    rationales = [case.rationale(q, accepted=False, sample=sample) for sample in range(2)]
+    case.write("insert into verifiers values ('v', 'v', 'm', '', '{}', '-')")
+    case.write("insert into verifications values (?, 'v', 'A', 1, '', 0, 0, 0, 0, '-')", rationales[0])
+    stored = rows(case.db, "internal/rationales", task="tiny", split="train", question=None)
+    assert [row["trained"] for row in stored] == [1, 0]
 
 
 def test_candidates_that_the_store_does_not_hold_leave_it_undetermined(case: Case) -> None:

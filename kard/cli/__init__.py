@@ -35,6 +35,7 @@ GROUPS = {
         "evaluate": "run:evaluate",
         "report": "report:report",
         "compare": "report:compare",
+        "diff": "diff:diff",
         "hits": "hits:hits",
         "rescore": "failures:rescore",
         "failures": "failures:failures",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kard.answers.vote import vote
 from kard.config import METHODS, Method
 from kard.db import execute, now, rows, writing
+from kard.errors import Missing
 from kard.evaluation.condition import Condition, PassagesRead, passages_read
 from kard.evaluation.named import answer_by_name
 from kard.progress import SILENT, Progress
@@ -43,13 +45,33 @@ class ConditionRun:
 def unanswered(db: Database, task: str, condition: Condition, limit: int | None) -> dict[int, Question]:
     """Return the questions with a gold answer that the condition has not answered yet, by id.
 
-    Only the first `limit` questions of the split count.
+    Only the first `limit` questions of the split count. An answer after other passages than the condition gives now
+    is none.
     """
-    answered = {
-        row["question_id"] for row in rows(db, "internal/answered_questions", hash=condition.row(task)["hash"])
-    }
+    answered = {id for id, current in _answered(db, task, condition).items() if current}
     questions = QuestionSet(task, condition.split, limit).read(db)
     return {id: q for id, q in questions.items() if id not in answered and q.answer is not None}
+
+
+def drop_outdated(db: Database, task: str, condition: Condition) -> None:
+    """Drop the condition's answers after other passages than it gives now: a rationale may have changed, say."""
+    outdated = [id for id, current in _answered(db, task, condition).items() if not current]
+    if outdated:
+        with writing(db):
+            execute(db, "internal/drop_predictions", hash=condition.row(task)["hash"], questions=outdated)
+
+
+def _answered(db: Database, task: str, condition: Condition) -> dict[int, bool]:
+    """Return the questions that the condition has answered, and whether it would read the same passages now."""
+    answers = rows(db, "internal/answered_questions", hash=condition.row(task)["hash"])
+    passages: PassagesRead = {}
+    if answers:
+        with suppress(Missing):  # what it reads is not found yet
+            passages = passages_read(db, task, condition)
+    return {
+        row["question_id"]: json.loads(row["passages"]) == [p.id for p in passages.get(row["question_id"], ())]
+        for row in answers
+    }
 
 
 def answer(

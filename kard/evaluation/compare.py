@@ -98,14 +98,12 @@ class Comparison:
 
 
 def conditions_of(graded: Sequence[GradedAnswer]) -> dict[ConditionKey, list[str]]:
-    """Return the parts of each condition's name, in the order of the table: size, method, retriever, label.
-
-    A method that never reads has no retriever in its name.
-    """
-    return {key: _name_parts(key) for key in by_condition(graded)}
+    """Return the parts of each condition's name, in the order of the table."""
+    return {key: name_parts(key) for key in by_condition(graded)}
 
 
-def _name_parts(key: ConditionKey) -> list[str]:
+def name_parts(key: ConditionKey) -> list[str]:
+    """Return the parts of a condition's name: size, method, retriever (not of a method that never reads), label."""
     size, method, retriever, variant = key
     never_reads = retriever == "none" and not (method in METHODS and METHODS[method].reads)
     return [size, method, *([] if never_reads else [retriever]), *variant.split()]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Decoding, QueryForm, RationaleForm, require
+from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Accept, Decoding, QueryForm, RationaleForm, require
 from kard.db import rows
 from kard.errors import Missing
 from kard.records import Passage, canonical, digest
@@ -34,6 +34,9 @@ class Condition:
     form: QueryForm = "question"  # of the question's query
     rationale_form: RationaleForm = "rationale"  # of the rationale's query, which finds silver passages
     kappa: int | None = None  # passages that a retriever of CANDIDATES orders; it must be set for these
+    max_df: float = 1.0  # share of passages; query terms that occur in more of them were dropped
+    teacher_id: str | None = None  # whose rationales find silver passages; None for any
+    accept: Accept = "own"  # rule that accepts these rationales
 
     def __post_init__(self) -> None:
         require(
@@ -56,7 +59,7 @@ class Condition:
 
     def row(self, task: str) -> dict[str, object]:
         """Return the condition as a row of `evaluations`. Its hash covers everything that decides the answers."""
-        reads = self.retriever != "none"
+        reads, silver = self.retriever != "none", self.retriever == "silver"
         rule = METHODS[self.method].rule
         decoding = {} if rule else {k: v for k, v in self.decoding.values().items() if k != "batch"}
         decides: dict[str, object] = {
@@ -69,7 +72,10 @@ class Condition:
             "retriever_id": self.retriever_id if self.retriever in RANKED else None,
             "k": self.k if reads else 0,
             "kappa": self.kappa if self.retriever in CANDIDATES else None,
-            "form": "none" if not reads else self.rationale_form if self.retriever == "silver" else self.form,
+            "form": "none" if not reads else self.rationale_form if silver else self.form,
+            "max_df": self.max_df if reads else None,
+            "teacher_id": self.teacher_id if silver else None,
+            "accept": self.accept if silver else None,
             "decoding": canonical(decoding),
         }
         return {**decides, "hash": digest(canonical(decides))}
@@ -78,10 +84,10 @@ class Condition:
 def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead:
     """Return the passages that the condition puts into the prompt of each question of its split.
 
-    `bm25` and `reranker` search with the question (section 3.4). `silver` searches with a rationale of it: the
-    upper bound of the paper's tables. `shuffled` gives each question the reranked passages of another question.
-    `fused`, `dense` and `hybrid` read the rankings stored under `retriever_id`. The reranker orders the first
-    `condition.kappa` candidates.
+    `bm25` and `reranker` search with the question (section 3.4). `silver` searches with its first accepted
+    rationale: the upper bound of the paper's tables. `shuffled` gives each question the reranked passages of
+    another question. `fused`, `dense` and `hybrid` read the rankings stored under `retriever_id`. The reranker
+    orders the first `condition.kappa` candidates.
     Raises Missing if a step that the retriever depends on has not been run.
     """
     retriever = condition.retriever
@@ -104,13 +110,16 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
         "index": condition.index_id,
         "reranker": condition.reranker_id,
         "retriever": condition.retriever_id,
+        "max_df": condition.max_df,
+        "teacher": condition.teacher_id,
+        "accept": condition.accept,
     }
     passages: dict[int, list[Passage]] = {}
     for row in rows(db, f"internal/read_{source}", **parameters):
         passage = Passage(row["id"], row["document"], row["part"], row["title"], row["text"])
         passages.setdefault(row["question_id"], []).append(passage)
     if not passages:
-        step = "rationales of this split" if retriever == "silver" else "retrieval"
+        step = "accepted rationales of this split" if retriever == "silver" else "retrieval"
         raise Missing(f"no {step} for {task}/{condition.split} on the current index; run: kard run {task}")
     return shuffled(passages) if retriever == "shuffled" else passages
 

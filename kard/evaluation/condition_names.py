@@ -27,7 +27,7 @@ METHOD_ORDER = ("named", "zero-shot", "few-shot", "few-shot-cot", "ft", "ka-ft",
 RETRIEVER_ORDER = ("none", "shuffled", "bm25", "dense", "hybrid", "reranker", "fused", "silver")
 SHORT = 6  # hex digits of a hash in a label
 IDS: Mapping[str, str] = {"mix": "retriever_id", "reranker": "reranker_id", "student": "student_id"}
-HASHES = ("data", "index", "base", "reranker.data", "reranker.base", "mix.base", *IDS)
+HASHES = ("data", "index", "base", "reranker.data", "reranker.base", "mix.base", "hybrid.labels", *IDS)
 # Settings of a retriever that follow from its reranker, or were chosen for it.
 TUNED = ("kind", "weight", "unit", "dense", "passages", "questions")
 # Columns of `condition_settings` that name a run or hold settings, which are compared one by one.
@@ -217,7 +217,7 @@ def _without_seeds(run: Row) -> dict[str, str]:
         **{f"decoding.{name}" if name in (*columns, "n") else name: value for name, value in decoding.items()},
         **_named("prompt" if "shots" in training else "train", training),
         **_named("reranker", _settings(run["reranker"])),
-        **_named(run["retriever"], mixing),
+        **_named(run["retriever"], {name: value for name, value in mixing.items() if name not in columns}),
         **columns,
     }
     return {name: value for name, value in fields.items() if name.rpartition(".")[2] != "seed"}

@@ -7,7 +7,7 @@ verdicts that holds:
     teacher error      only a rationale could tell what is needed, and none of the question's was accepted
     undetermined       it is not known what the question needs
     student failure    what it needs was read
-    teacher error      (retriever `silver`) the passages were found with a rationale that was not accepted
+    teacher error      (retriever `silver`) the passages were found with a rationale that a person judged bad
     undetermined       the passages to choose from are not in the store
     retriever failure  what it needs was among the passages to choose from, and was not read
     knowledge gap      what it needs was not among them
@@ -15,7 +15,8 @@ verdicts that holds:
 A question *needs* its gold evidence if the data name it: a passage of each document, or with `evidence="any"` of
 one of them. Otherwise it needs one of the first SILVER_DEPTH passages of its first accepted rationale that
 nothing was trained on, or one that a person judged good, but none that a person judged bad. A person's judgement
-of a rationale overrides its parsed conclusion. All accepted rationales of the split `train` count as trained on.
+of a rationale overrides its parsed conclusion. Every rationale of the split `train` that some rule of acceptance
+accepts counts as trained on.
 
 The passages to choose from are the list that the condition's retriever ordered: the hits of the question, or for
 `silver` those of the rationale. `shuffled` is held to the question's own list.
@@ -129,7 +130,7 @@ def verdict_of(
     """Return the verdict on a wrong answer and the reason for it in a few words.
 
     `read` are the ids of the passages in the prompt, `candidates` those to choose from (None if they are not in the
-    store). `misled` says that the passages were found with a rationale that was not accepted.
+    store). `misled` says that the passages were found with a rationale that a person judged bad.
     """
     if retriever == "none":
         return "no lookup", "reads no passages"
@@ -140,7 +141,7 @@ def verdict_of(
     if needed.met_by(read, evidence):
         return "student failure", f"what it needs was read ({needed.why})"
     if misled:
-        return "teacher error", "searched with a rationale that was not accepted"
+        return "teacher error", "searched with a rationale that a person judged bad"
     if candidates is None:
         return "undetermined", f"the store does not hold the passages that {retriever} chose from"
     available = {*candidates, *read}
@@ -187,7 +188,7 @@ class VerdictFacts:
 
     questions: Mapping[int, QuestionFacts]
     candidates: Mapping[tuple[int, str, str], CandidateRanks]  # by question, index and list
-    silver_rationales: Mapping[tuple[int, str], int]  # by question and index: the rationale that `silver` uses
+    silver_rationales: Mapping[tuple[int, str], int]  # by question and list: the rationale that found it
     judged: frozenset[int]  # questions of which a person judged a passage or rationale
 
     def needed(self, question_id: int, index_id: str | None) -> NeededPassages:
@@ -213,7 +214,7 @@ class VerdictFacts:
         """Return the passages that the condition's retriever chose from, None if they are not stored."""
         lists = {
             "bm25": "question",
-            "silver": "rationale",
+            "silver": f"silver {condition.evaluation_id}",
             **dict.fromkeys(REORDERED, condition.reranker_id),
             **dict.fromkeys(RANKED, condition.retriever_id),
         }
@@ -226,7 +227,7 @@ class VerdictFacts:
         return frozenset(p for p, rank in ranks.items() if rank is not None and rank <= condition.kappa)
 
     def _misled(self, condition: ConditionInfo, question_id: int) -> bool:
-        rationale = self.silver_rationales.get((question_id, condition.index_id or ""))
+        rationale = self.silver_rationales.get((question_id, f"silver {condition.evaluation_id}"))
         rationales = self.questions.get(question_id, _UNKNOWN).rationales
         return any(r.id == rationale and not r.accepted for r in rationales)
 
@@ -334,5 +335,5 @@ def read_verdict_facts(db: Database, task: str, split: str, question_id: int | N
         question, index = row["question_id"], row["index_id"]
         candidates[question, index, row["list"]][row["passage_id"]] = row["bm25_rank"]
         if row["rationale_id"] is not None:
-            silver_rationales[question, index] = row["rationale_id"]
+            silver_rationales[question, row["list"]] = row["rationale_id"]
     return VerdictFacts(questions, dict(candidates), silver_rationales, frozenset(judged_passages))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 BM25 = "bm25"
 HITS_CUTOFFS = (*CUTOFFS, 100)  # of the table of first hits
+Gold = tuple[str, str | None, str | None, str | None]
+"""What says what is needed: 'evidence', or 'silver' with its teacher, rule of acceptance and form of the query."""
 PLOT_SUFFIXES = (".svg", ".png")
 PLOT_DEPTH = 20  # ranks that are drawn: no student reads more passages
 PLOT_TICKS = (*CUTOFFS, 15, 20)
@@ -93,8 +95,9 @@ def read_orders(
 ) -> list[RankedQuestion]:
     """Return the questions, or only the one with id `question`, that have been searched with on this index.
 
-    Each order has at most `kappa` passages. A retriever is called by its kind, with its id if several of the kind
-    are in the store. Rerankers of `kard ablate` are included only with `experiments`.
+    Each order has at most `kappa` passages. Only questions that were searched with in the form and with the max_df
+    of the last one count. A retriever is called by its kind, with its id if several of the kind are in the store.
+    Rerankers of `kard ablate` are included only with `experiments`.
     """
     parameters: dict[str, object] = {
         **questions.parameters,
@@ -108,11 +111,11 @@ def read_orders(
         passage = RankedPassage(row["passage_id"], row["rank"], row["score"])
         orders[row["question_id"]][row["retriever"]].append(passage)
     needed = rows(db, "internal/needed_passages", **parameters)
-    sources = gold_names((row["source"], row["teacher"]) for row in needed)
+    sources = gold_names(_gold(row["source"], row) for row in needed)
     units: dict[int, dict[str, dict[str, str]]] = defaultdict(lambda: {name: {} for name in sources.values()})
     missing: Counter[tuple[int, str]] = Counter()
     for row in needed:
-        source = sources[row["source"], row["teacher"]]
+        source = sources[_gold(row["source"], row)]
         if row["passage_id"] is None:
             missing[row["question_id"], source] += 1
         else:
@@ -135,14 +138,23 @@ def read_orders(
     ]
 
 
-def gold_names(golds: Iterable[tuple[str, str | None]]) -> dict[tuple[str, str | None], str]:
-    """Return a name for each pair of gold and teacher: the gold, with its teacher if there are several.
+def gold_names(golds: Iterable[Gold]) -> dict[Gold, str]:
+    """Return a name for each gold: its source, and what differs among golds of that source.
 
-    Evidence has no teacher. Silver passages of several teachers are never mixed.
+    Evidence has no teacher. Silver passages of several teachers, rules or queries are never mixed.
     """
-    pairs = sorted(set(golds), key=lambda pair: (pair[0], pair[1] or ""))
-    counts = Counter(gold for gold, _ in pairs)
-    return {(gold, teacher): gold if counts[gold] == 1 else f"{gold} by {teacher}" for gold, teacher in pairs}
+    names: dict[Gold, str] = {}
+    several: dict[str, list[bool]] = {}
+    golds = sorted(set(golds), key=lambda gold: tuple(str(part or "") for part in gold))
+    for source in {gold[0] for gold in golds}:
+        several[source] = [len(set(parts)) > 1 for parts in zip(*(g for g in golds if g[0] == source), strict=True)]
+    for gold in golds:
+        _, teacher, *rest = [
+            part if differs else None for part, differs in zip(gold, several[gold[0]], strict=True)
+        ]
+        words = ", ".join(part for part in rest if part)
+        names[gold] = gold[0] + (f" by {teacher}" if teacher else "") + (f" ({words})" if words else "")
+    return names
 
 
 def retriever_names(labels: Iterable[str]) -> dict[str, str]:
@@ -244,9 +256,10 @@ def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False)
     groups = hits_groups(first_hits)
     depths = {group: min(row.get("depth", HITS_CUTOFFS[-1]) for row in hits) for group, hits in groups.items()}
     cutoffs = [k for k in HITS_CUTOFFS if k <= max(depths.values(), default=HITS_CUTOFFS[-1])]
-    several = len({group.index_id for group in groups}) > 1
+    several = [len({group[i] for group in groups}) > 1 for i in (1, 2)]
     with_ceiling = bool(first_hits) and all("held" in row for row in first_hits)
-    header = ["needed", *(["index"] if several else []), "retriever", "n" if narrow else "questions"]
+    where = [name for name, shown in zip(("index", "query"), several, strict=True) if shown]
+    header = ["needed", *where, "retriever", "n" if narrow else "questions"]
     header += [*(["ceiling"] if with_ceiling else []), *(f"Hits@{k}" for k in cutoffs)]
     body: list[list[object]] = []
     for group, hits in groups.items():
@@ -256,9 +269,9 @@ def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False)
         if narrow:
             cells[cutoffs[-1]] = f"{shares[cutoffs[-1]].value:.2f}"
         ceiling = [f"{ceiling_of(hits):.{2 if narrow else 3}f}"] if with_ceiling else []
-        index = [group.index_id] if several else []
+        where = [part for part, shown in zip(group[1:3], several, strict=True) if shown]
         found = [cells[k] if k <= depths[group] else "" for k in cutoffs]
-        body.append([group.gold, *index, group.retriever, len(ranks), *ceiling, *found])
+        body.append([group.gold, *where, group.retriever, len(ranks), *ceiling, *found])
     return header, body
 
 
@@ -267,6 +280,7 @@ class HitsGroup(NamedTuple):
 
     gold: str  # see `gold_names`
     index_id: str  # its beginning, '' where a file lacks it
+    query: str  # form of what was searched with; where several were used, max_df and the depth of the search too
     retriever: str  # see `retriever_names`
 
 
@@ -274,15 +288,26 @@ def hits_groups(first_hits: Sequence[Mapping[str, Any]]) -> dict[HitsGroup, list
     """Return the rows of `first_hits` by group, BM25's first.
 
     A row has `gold`, `retriever` (a label, see `retriever_names`) and `rank`, the best rank of a needed passage or
-    None; `index_id`, `teacher`, `depth`, `needed` and `held` are absent from older files.
+    None. Older files lack `index_id`, `form`, `max_df`, `teacher`, `accept`, `rationale_form`, `depth`, `needed`
+    and `held`.
     """
-    golds = gold_names((row["gold"], row.get("teacher")) for row in first_hits)
+    golds = gold_names(_gold(row["gold"], row) for row in first_hits)
     retrievers = retriever_names({row["retriever"] for row in first_hits})
+    shares = {row["max_df"] for row in first_hits if row.get("max_df") is not None}
+    depths: dict[str, set[object]] = defaultdict(set)
+    for row in first_hits:
+        depths[row["retriever"]].add(row.get("depth"))
     groups: dict[HitsGroup, list[Mapping[str, Any]]] = defaultdict(list)
     for row in sorted(first_hits, key=lambda row: (row["retriever"] != BM25, row["retriever"])):
-        gold, index = golds[row["gold"], row.get("teacher")], str(row.get("index_id") or "")[:SHORT]
-        groups[HitsGroup(gold, index, retrievers[row["retriever"]])].append(row)
-    return dict(sorted(groups.items(), key=lambda item: item[0][:2]))
+        share = f", max_df {row['max_df']:g}" if len(shares) > 1 and row["max_df"] is not None else ""
+        first = f", first {row['depth']}" if len(depths[row["retriever"]]) > 1 else ""
+        query, index = f"{row.get('form') or ''}{share}{first}", str(row.get("index_id") or "")[:SHORT]
+        groups[HitsGroup(golds[_gold(row["gold"], row)], index, query, retrievers[row["retriever"]])].append(row)
+    return dict(sorted(groups.items(), key=lambda item: item[0][:3]))
+
+
+def _gold(source: str, row: Mapping[str, Any]) -> Gold:
+    return source, row.get("teacher"), row.get("accept"), row.get("rationale_form")
 
 
 def ceiling_of(first_hits: Sequence[Mapping[str, Any]]) -> float:

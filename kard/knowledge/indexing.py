@@ -93,7 +93,13 @@ def index_documents(
         if indexed.added or indexed.removed:
             postings.commit()
             passages_db.clear_pending(db)
-        _compact(db, postings)
+        if indexed.removed:
+            # Tantivy counts deleted passages in every term's frequency until their segment goes: a base would score
+            # by what it once held.
+            _rewrite(db, postings, 0, progress)
+            passages_db.set_meta(db, runs=json.dumps([0]))
+        else:
+            _compact(db, postings)
         return indexed
 
 

@@ -133,15 +133,19 @@ def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
 
 def _best_ranks(run: Run, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
     """Return each measured question's best rank of a needed passage, by kind of gold; None means BM25."""
-    measured = sample.measured_questions(run.name).parameters
+    measured = {
+        **sample.measured_questions(run.name).parameters,
+        **run.options.settings.retrieval.forms,
+        "index": run.index_id,
+    }
     if reranker_id is None:
-        ranked = rows(run.db, "internal/bm25_ranks", **measured, index=run.index_id)
+        ranked = rows(run.db, "internal/bm25_ranks", **measured)
     else:
-        ranked = rows(run.db, "internal/reranker_ranks", **measured, index=run.index_id, reranker=reranker_id)
+        ranked = rows(run.db, "internal/reranker_ranks", **measured, reranker=reranker_id)
     ranks: dict[tuple[int, str], int] = {(r["question_id"], r["passage_id"]): r["rank"] for r in ranked}
     best_ranks: dict[str, dict[int, int | None]] = {gold: {} for gold in GOLDS}
     for needed in rows(
-        run.db, "internal/needed_of_questions", **measured, index=run.index_id, teacher=run.teacher_id
+        run.db, "internal/needed_of_questions", **measured, teacher=run.teacher_id, accept=run.accept
     ):
         question, of_gold = needed["question_id"], best_ranks[needed["source"]]
         rank, best = ranks.get((question, needed["passage_id"])), of_gold.get(question)

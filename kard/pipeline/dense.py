@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ def _dense(run: Run) -> int:
     searcher = DenseSearch(run.kb, encoder.embedder)
     searcher.fill(run.progress)
     settings = run.options.settings.retrieval
-    described = replace(encoder.retriever, settings={**encoder.retriever.settings, "query": settings.query})
+    search = run.resolved.search_settings("dense")
+    described = replace(encoder.retriever, settings={**encoder.retriever.settings, **search})
     retriever = write_retriever(run.db, described, {}, (monotonic() - started) * 1000)
     return rank_dense(run.db, searcher, retriever, missing, settings.kappa, progress=run.progress)
 
@@ -88,25 +90,18 @@ def _choose(run: Run, nearest: str) -> str:
         searcher = DenseSearch(run.kb, encoder.embedder)
         searcher.fill(run.progress)
         tuned = choose_hybrid(run.kb, searcher, labels, run.options.settings.retrieval)
-    form = run.options.settings.retrieval.query
-    settings = {"task": run.name, "dense": nearest, "query": form, **tuned.fusion.values()}
+    settings = {**run.resolved.search_settings("hybrid"), "dense": nearest, **tuned.fusion.values()}
     retriever = replace(encoder.retriever, kind="hybrid", settings=settings)
     return write_retriever(run.db, retriever, tuned.metrics(), (monotonic() - started) * 1000)
 
 
-def _held_out(run: Run) -> list[RelevanceLabels]:
+def _held_out(run: Run) -> Sequence[RelevanceLabels]:
     """Return training questions with rationales: those that did not teach the reranker, if its encoder is used."""
     from kard.pipeline.rerank import held_out_labels
-    from kard.retrieval.fusion import read_labels
 
     if run.options.uses_reranker_encoder:
         return [] if run.resolved.reranker is None else held_out_labels(run, run.resolved.reranker)
-    try:
-        teacher = run.teacher_id
-    except Missing:  # nobody has explained anything: nothing can be chosen
-        return []
-    retrieval = run.options.settings.retrieval
-    return read_labels(run.db, run.name, run.index_id, teacher_id=teacher, accept=run.accept, settings=retrieval)
+    return run.resolved.labels
 
 
 def _encoder(run: Run) -> PassageEncoder:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kard.config import METHODS, NO_MODEL, RERANKED, RETRIEVERS, require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
-from kard.evaluation.answer import answer, unanswered
+from kard.evaluation.answer import answer, drop_outdated, unanswered
 from kard.evaluation.condition import Condition
 from kard.evaluation.condition_names import joined, matching
 from kard.pipeline.run import Run, retrievers_of
@@ -202,6 +202,7 @@ class Plan:
         for of, student, retriever in self._by_base():
             ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
             condition = _condition(of, ref, retriever)
+            drop_outdated(run.db, run.name, condition)
             if not (left := self._left(condition)):
                 continue
             if METHODS[ref.method].rule:

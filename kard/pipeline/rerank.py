@@ -218,7 +218,9 @@ def _choose_fusion(run: Run, reranker_id: str) -> str:
     if labels := held_out_labels(run, reranker_id):
         model = Reranker.load(run.db, reranker_id, run.adapters)
         tuned = choose_fusion(run.db, run.kb, model, reranker_id, labels, settings, progress=run.progress)
-    return write_fusion(run.db, reranker_id, tuned, (monotonic() - started) * 1000, settings.query)
+    return write_fusion(
+        run.db, reranker_id, tuned, (monotonic() - started) * 1000, run.resolved.search_settings("fused")
+    )
 
 
 RERANKER = Step(

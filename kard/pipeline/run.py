@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, NO_MODEL, RANKED, RERANKED, Accept, Method, Settings, require
+from kard.config import EVALUATION_SPLITS, METHODS, NO_MODEL, RANKED, RERANKED, Accept, Method, Settings, require
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.knowledge.knowledge_base import KnowledgeBase
-
-EVALUATION_SPLITS = ("test", "dev", "validation", "valid")  # the first of these that a task has is answered
+    from kard.retrieval.fusion import RelevanceLabels
+    from kard.student.examples import ShotSource
 
 
 @dataclass
@@ -51,9 +51,8 @@ class Run:
         """The evaluated split. Raises Missing if the task has no questions, or none but those for training."""
         if self.options.split:
             return self.options.split
-        splits = [
-            row[0] for row in self.db.execute("select distinct split from questions where task = ?", [self.name])
-        ]
+        query = "select distinct split from questions where task = ?"
+        splits = [row[0] for row in self.db.execute(query, [self.name])]
         for split in EVALUATION_SPLITS:
             if split in splits:
                 return split
@@ -61,9 +60,8 @@ class Run:
             raise Missing(
                 f"no questions of {self.name} in {self.store}; load them with: kard load {self.name} FILE"
             )
-        raise Missing(
-            f"no question of {self.name} to evaluate on; load some with: kard load {self.name} FILE --split test"
-        )
+        advice = f"load some with: kard load {self.name} FILE --split test"
+        raise Missing(f"no question of {self.name} to evaluate on; {advice}")
 
     @property
     def name(self) -> str:
@@ -171,8 +169,8 @@ class Run:
 
         return no_reranker(self.name, store=self.store)
 
-    def student_settings(self, method: str, teacher_id: str | None = None) -> str:
-        """Return the `settings` column of a student of that method; `teacher_id` wrote the examples it is shown."""
+    def student_settings(self, method: str) -> str:
+        """Return the `settings` column of a student of that method."""
         settings = self.options.settings
         if METHODS[method].trained:
             return settings_column(settings.student_training)
@@ -180,7 +178,15 @@ class Run:
 
         if METHODS[method].rule:
             return RULE_SETTINGS
-        return prompted_settings(METHODS[method], settings.prompting, teacher_id, self.accept)
+        return prompted_settings(METHODS[method], settings.prompting, self.shot_source)
+
+    @property
+    def shot_source(self) -> ShotSource:
+        """Where the worked examples of prompted bases come from."""
+        from kard.student.examples import ShotSource
+
+        form = self.options.settings.retrieval.rationale_query
+        return ShotSource(self.resolved.teacher, self.accept, form, self.options.train_limit)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
@@ -189,8 +195,8 @@ class Run:
             for (_, method), student in self.resolved.students.items()
             if student is not None
             for condition in (self.condition(student, method, r) for r in self.retrievers_of(method))
-            if (condition.reranker_id is not None or not condition.reranked)
-            and (condition.retriever_id is not None or condition.retriever not in RANKED)
+            if (condition.reranker_id or not condition.reranked)
+            and (condition.retriever_id or condition.retriever not in RANKED)
         ]
 
     def condition(self, student_id: str, method: str, retriever: str) -> Condition:
@@ -209,6 +215,9 @@ class Run:
             reranker_id=self.resolved.reranker if retriever in RERANKED else None,
             retriever_id=self.resolved.retrievers.get(retriever),
             kappa=settings.retrieval.kappa,
+            max_df=1.0 if retriever == "none" else settings.retrieval.max_df_among(self.kb.count),
+            teacher_id=self.resolved.teacher,
+            accept=self.accept,
         )
 
 
@@ -301,10 +310,13 @@ class Resolved:
     @cached_property
     def retrievers(self) -> Mapping[str, str | None]:
         """The fused, dense and hybrid retrievers."""
-        return {kind: self._retriever(kind) for kind in RANKED}
+        return {kind: self.retriever(kind) for kind in RANKED}
 
-    def _retriever(self, kind: str) -> str | None:
+    def retriever(self, kind: str) -> str | None:
+        """Return the id of the retriever of that kind, None where nobody reads from it."""
         run, encoder = self._run, self._run.options.settings.retrieval.encoder
+        if not run.options.reads_from(*(("dense", "hybrid") if kind == "dense" else (kind,))):
+            return None
         rests_on_reranker = kind == "fused" or run.options.uses_reranker_encoder
         if rests_on_reranker and self.reranker is None:
             return None
@@ -314,31 +326,55 @@ class Resolved:
             kind=kind,
             base=run.encoder if rests_on_reranker or not encoder else encoder,
             reranker=self.reranker if rests_on_reranker else None,
-            task=run.name,
-            form=run.options.settings.retrieval.query,
+            settings=canonical(self.search_settings(kind)),
         )
+
+    def search_settings(self, kind: str) -> dict[str, object]:
+        """Return what such a retriever orders, and what its two orders were mixed for."""
+        run, settings = self._run, self._run.options.settings.retrieval
+        if kind == "dense":
+            return {"query": settings.query}
+        max_df = settings.max_df_among(run.kb.count)
+        found: dict[str, object] = {"query": settings.query, "kappa": settings.kappa, "max_df": max_df}
+        found["index"] = run.index_id
+        if kind == "fused":
+            return found
+        from kard.retrieval.fusion import hash_labels
+
+        chosen_on = "" if run.options.uses_reranker_encoder else hash_labels(self.labels)
+        return {**found, "task": run.name, "dense": self.retriever("dense"), "labels": chosen_on}
+
+    @cached_property
+    def labels(self) -> Sequence[RelevanceLabels]:
+        """What the training questions need by their rationales; none without a teacher. Raises BadConfig."""
+        from kard.retrieval.fusion import read_labels
+
+        run, where = self._run, (self._run.db, self._run.name, self._run.index_id)
+        if not self.teachers:  # nobody has explained anything: nothing can be chosen
+            return ()
+        settings, limit = run.options.settings.retrieval, run.options.train_limit
+        return read_labels(*where, teacher_id=run.teacher_id, accept=run.accept, settings=settings, limit=limit)
 
     @cached_property
     def student_data(self) -> Mapping[str, TrainingData]:
-        """What a student would be trained on now, by method; without those that there is nothing for."""
-        methods = [METHODS[method] for method in self._run.options.methods if METHODS[method].trained]
-        data = {method.name: self._student_data(method) for method in methods}
+        """What a student would be trained on or shown now, by method; without those that there is nothing for."""
+        methods = [METHODS[method] for method in self._run.options.methods]
+        data = {m.name: self._student_data(m) for m in methods if m.trained or m.shots}
         return {name: found for name, found in data.items() if found is not None}
 
     def _student_data(self, method: Method) -> TrainingData | None:
-        if self.teacher is None or (method.reads and not self.grounded):
+        if self.teacher is None or (method.trained and method.reads and not self.grounded):
             return None
-        from kard.student.examples import student_data
+        from kard.student.examples import shot_data, student_data
 
-        run, index = self._run, self.index if method.reads else None
-        where = (run.db, run.task, run.trained_on, method, run.options.settings.student_training)
+        run, settings = self._run, self._run.options.settings
+        where = (run.db, run.task, run.trained_on, method, settings.student_training)
+        index, form = self.index if method.reads else None, settings.retrieval.rationale_query
         try:
+            if method.shots:
+                return shot_data(run.db, run.name, method, settings.prompting, run.shot_source)
             return student_data(
-                *where,
-                index_id=index,
-                teacher_id=self.teacher,
-                accept=run.accept,
-                rationale_form=run.options.settings.retrieval.rationale_query,
+                *where, index_id=index, teacher_id=self.teacher, accept=run.accept, rationale_form=form
             )[1]
         except Missing:
             return None
@@ -351,7 +387,7 @@ class Resolved:
     def student(self, size: str, method: str) -> str | None:
         """Return the id of the student of that size and method."""
         run, data = self._run, None
-        if METHODS[method].trained and (data := self.student_data.get(method)) is None:
+        if (METHODS[method].trained or METHODS[method].shots) and (data := self.student_data.get(method)) is None:
             return None  # nothing to train on: whatever was trained before was trained on something else
         return value(
             run.db,
@@ -360,7 +396,7 @@ class Resolved:
             size=size,
             base=run.base_of(size),
             method=method,
-            settings=run.student_settings(method, self.teacher if METHODS[method].shots else None),
+            settings=run.student_settings(method),
             data=data and data.sha256,
         )
 

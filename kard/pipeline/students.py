@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kard.acceptance import require_verdicts
 from kard.config import METHODS
 from kard.db import rows, value
 from kard.errors import Missing
-from kard.evaluation.answer import answer, unanswered
+from kard.evaluation.answer import answer, drop_outdated, unanswered
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.recipes import read_recipe
@@ -33,17 +35,8 @@ def train_student(run: Run, size: str, method: str) -> str:
     if not chosen.trained:
         from kard.student.records import register_prompted
 
-        teacher = run.teacher_id if chosen.shots else None
-        return register_prompted(
-            run.db,
-            run.task,
-            size,
-            base,
-            chosen,
-            run.options.settings.prompting,
-            teacher_id=teacher,
-            accept=run.accept,
-        )
+        source = replace(run.shot_source, teacher_id=run.teacher_id) if chosen.shots else run.shot_source
+        return register_prompted(run.db, run.task, size, base, chosen, run.options.settings.prompting, source)
     from kard.student.training.train import train_student as train
 
     student_id = train(
@@ -123,6 +116,7 @@ def _answer(run: Run) -> int:
         check_silver(run)
     added = 0
     for condition in run.conditions():
+        drop_outdated(run.db, run.name, condition)
         if unanswered(run.db, run.name, condition, run.options.limit):
             pairs = [(answering_student(run, condition), condition)]
             added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
@@ -139,17 +133,27 @@ def answering_student(run: Run, condition: Condition) -> Student | None:
 
 
 def check_silver(run: Run) -> None:
-    """Raise Missing unless every evaluated question has passages that a rationale found.
+    """Raise Missing unless every evaluated question has passages that an accepted rationale found.
 
     A student would answer the others without passages, and an upper bound over some of the questions would be
     compared with rows over all of them.
     """
-    values = {**run.evaluated.parameters, "rationale_form": run.options.settings.retrieval.rationale_query}
-    without = value(run.db, "internal/count_without_silver", **values, index=run.index_id)
+    require_verdicts(run.db, run.evaluated, run.accept, run.resolved.teacher)
+    settings = run.options.settings.retrieval
+    values = {
+        **run.evaluated.parameters,
+        **settings.forms,
+        "max_df": settings.max_df_among(run.kb.count),
+        "index": run.index_id,
+        "teacher": run.resolved.teacher,
+        "accept": run.accept,
+    }
+    without = value(run.db, "internal/count_without_silver", **values)
     if without:
         raise Missing(
-            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
-            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
+            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no accepted rationale"
+            " to find silver passages with; ask for more with:"
+            f" kard teach {run.name} --split {run.split} --samples N"
         )
 
 

@@ -23,7 +23,8 @@ from kard.config import SILVER_DEPTH, Accept, QueryForm, Retrieval, Settings, re
 from kard.db import rows
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
-from kard.questions import Query, query_of
+from kard.questions import Query, QuestionSet, query_of
+from kard.records import digest
 from kard.reranker.model import Reranker
 from kard.retrieval.rankings import Ranking, Retriever, write_rankings, write_retriever
 from kard.retrieval.rerank import attach_vectors, scores_of, vectors_of
@@ -170,13 +171,15 @@ def read_labels(
     teacher_id: str | None = None,
     accept: Accept = "own",
     settings: Retrieval = DEFAULT,
+    limit: int | None = None,
 ) -> list[RelevanceLabels]:
-    """Return the labels of every training question with accepted rationales that were searched with."""
+    """Return the labels of the first `limit` training questions: those whose accepted rationales found passages."""
     evidence: dict[str, set[str]] = {}
     for row in rows(db, "internal/evidence_passages", task=task):
         evidence.setdefault(row["key"], set()).add(row["passage_id"])
-    values = {"task": task, "index": index_id, "teacher": teacher_id, "accept": accept, "silver": SILVER_DEPTH}
-    hits = rows(db, "internal/rationale_hits", **values, rationale_form=settings.rationale_query)
+    questions = QuestionSet(task, "train", limit).parameters
+    values = {**questions, "index": index_id, "teacher": teacher_id, "accept": accept, "silver": SILVER_DEPTH}
+    hits = rows(db, "internal/rationale_hits", **values, **settings.forms)
     labels: list[RelevanceLabels] = []
     for (key, text, options), of_question in groupby(
         hits, key=lambda hit: (hit["key"], hit["text"], hit["options"])
@@ -188,6 +191,11 @@ def read_labels(
         ]
         labels.append(RelevanceLabels.of(str(key), query, rationales, frozenset(evidence.get(key, ()))))
     return labels
+
+
+def hash_labels(labels: Sequence[RelevanceLabels]) -> str:
+    """Return a hash of everything that these labels say."""
+    return digest(*(str((x.key, x.query.texts, x.weights, [sorted(judge) for judge in x.judges])) for x in labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +279,11 @@ def choose_fusion(
 
 
 def write_fusion(
-    db: Database, reranker_id: str, tuned: TunedFusion, milliseconds: float, form: QueryForm = "question"
+    db: Database, reranker_id: str, tuned: TunedFusion, milliseconds: float, search: Mapping[str, object]
 ) -> str:
-    """Write a fusion of BM25 by this form of the query with this reranker as a retriever; return its id."""
+    """Write a fusion of BM25 with this reranker as a retriever; return its id. `search` says what it orders."""
     base, sha256 = db.execute("select base, base_sha256 from rerankers where id = ?", [reranker_id]).fetchone()
-    retriever = Retriever("fused", base, sha256, reranker_id, {**tuned.fusion.values(), "query": form})
+    retriever = Retriever("fused", base, sha256, reranker_id, {**search, **tuned.fusion.values()})
     return write_retriever(db, retriever, tuned.metrics(), milliseconds)
 
 

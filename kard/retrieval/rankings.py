@@ -40,7 +40,7 @@ class HitsWriter:
         self._ids: dict[int, str] = {}  # passage ids by rowid, of the passages written or met so far
 
     def write(self, results: Sequence[SearchResult]) -> None:
-        """Write all of these results, or none if that fails. Each replaces a shallower or another form."""
+        """Write all of these results, or none if that fails. Each replaces one of another form or depth."""
         db, index_id, created = self._db, self._kb.id, now()
         with writing(db):
             self._copy({rowid for result in results for rowid, _, _ in result.hits})
@@ -56,6 +56,7 @@ class HitsWriter:
                     "query": "question" if result.rationale is None else "rationale",
                     "form": self._settings.query,
                     "rationale_form": self._settings.rationale_query,
+                    "max_df": self._settings.max_df_among(self._kb.count),
                     "depth": result.depth,
                     "milliseconds": result.milliseconds,
                     "created": created,

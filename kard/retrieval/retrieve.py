@@ -61,8 +61,8 @@ def copy_evidence(db: Database, kb: KnowledgeBase, task: str) -> int:
 
 
 def unsearched(db: Database, index_id: str, questions: QuestionSet, settings: Retrieval) -> list[tuple[int, Query]]:
-    """Return row id and query of the questions without a retrieval of this form and depth kappa on this index."""
-    values = {"index": index_id, "depth": settings.kappa, "form": settings.query, **questions.parameters}
+    """Return row id and query of the questions without a retrieval of this form, max_df and depth on this index."""
+    values = {"index": index_id, "depth": settings.kappa, **settings.forms, **questions.parameters}
     missing = rows(db, "internal/questions_to_search", **values)
     return [(int(row["id"]), query_of_row(row, settings.query)) for row in missing]
 

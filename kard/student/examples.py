@@ -181,36 +181,63 @@ def student_data(
     return pairs, TrainingData(sha256, count, len(pairs), teacher_id, index_id, questions.limit)
 
 
+@dataclass(frozen=True, slots=True)
+class ShotSource:
+    """Where the worked examples of a prompted base come from."""
+
+    teacher_id: str | None = None
+    accept: Accept = "own"
+    rationale_form: RationaleForm = "rationale"  # of the queries that found the examples' passages
+    limit: int | None = None  # only the first so many training questions
+
+
 def shot_pairs(
     db: Database,
     task_name: str,
     method: Method,
     prompting: Prompting,
+    source: ShotSource,
     *,
-    index_id: str | None,
-    teacher_id: str | None,
-    accept: Accept,
+    index_id: str | None = None,
 ) -> list[Pair]:
     """Return the training questions that a base is shown, drawn by the seed, each with its shortest rationale.
 
-    Raises Missing with the command for the missing step.
+    With an index, the same ones have their silver passages. Raises Missing with the command for the missing step.
     """
-    with_rationale = Method(method.name, reads=index_id is not None, reasons=True)
     settings = StudentTraining(k=prompting.k)
-    pairs = training_pairs(
-        db,
-        QuestionSet(task_name, "train"),
-        with_rationale,
-        settings,
-        index_id=index_id,
-        teacher_id=teacher_id,
-        accept=accept,
-    )
+
+    def pairs(index: str | None) -> list[Pair]:
+        return training_pairs(
+            db,
+            QuestionSet(task_name, "train", source.limit),
+            Method(method.name, reads=index is not None, reasons=True),
+            settings,
+            index_id=index,
+            teacher_id=source.teacher_id,
+            accept=source.accept,
+            rationale_form=source.rationale_form,
+        )
+
     shortest: dict[int, Pair] = {}
-    for pair in pairs:
+    for pair in pairs(None):
         shortest.setdefault(pair.question_id, pair)
     draw = random.Random(f"shots {prompting.seed}")
-    return [shortest[question] for question in draw.sample(sorted(shortest), min(prompting.shots, len(shortest)))]
+    drawn = [shortest[i] for i in draw.sample(sorted(shortest), min(prompting.shots, len(shortest)))]
+    if index_id is None:
+        return drawn
+    grounded = {pair.rationale_id: pair for pair in pairs(index_id)}
+    if any(pair.rationale_id not in grounded for pair in drawn):
+        raise Missing(f"no passages for some rationales of {task_name}; find them with: kard ground {task_name}")
+    return [grounded[pair.rationale_id] for pair in drawn]
+
+
+def shot_data(
+    db: Database, task_name: str, method: Method, prompting: Prompting, source: ShotSource
+) -> TrainingData:
+    """Return what says which examples a base is shown; a method without examples has none. Raises Missing."""
+    pairs = shot_pairs(db, task_name, method, prompting, source) if method.shots else []
+    sha256 = hash_texts([pair.question, pair.options, pair.answer, pair.rationale] for pair in pairs)
+    return TrainingData(sha256, len(pairs), len(pairs), source.teacher_id, None, source.limit)
 
 
 def render_pair(

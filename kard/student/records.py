@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, NO_MODEL, Accept, Lora, Method, Prompting, Settings, StudentTraining
+from kard.config import METHODS, NO_MODEL, Lora, Method, Prompting, Settings, StudentTraining
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
-from kard.recipes import Recipe, TrainingData, recipe_column, recipe_id, recipe_of
+from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of
 from kard.records import canonical
-from kard.student.examples import Pair, hash_texts, shot_pairs
+from kard.student.examples import ShotSource, hash_texts, shot_data
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from kard.tasks import Task
 
 RULE_SETTINGS = "{}"
-SHOTS, TEACHER, ACCEPT = "shots", "teacher", "accept"  # in the settings of a prompted base
+SHOTS = "shots"  # in the settings of a prompted base
+SOURCE = ("teacher_id", "accept", "rationale_form")  # there, if it is shown examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +134,18 @@ def parse_settings(text: str) -> StudentTraining:
     return StudentTraining(lora=Lora(**values.pop("lora")), **values)
 
 
-def prompted_settings(method: Method, prompting: Prompting, teacher_id: str | None, accept: Accept) -> str:
+def prompted_settings(method: Method, prompting: Prompting, source: ShotSource) -> str:
     """Return the `settings` column of a prompted base; a method with shots also names which rationales it shows."""
-    more = {TEACHER: teacher_id, ACCEPT: accept} if method.shots else {SHOTS: 0}
+    more = {name: getattr(source, name) for name in SOURCE} if method.shots else {SHOTS: 0}
     return canonical({**prompting.values(), **more})
 
 
-def parse_prompted_settings(text: str) -> tuple[Prompting, str | None, Accept]:
-    """Return how a prompted base is asked, the teacher whose rationales it shows, and which of them."""
-    values: dict[str, Any] = json.loads(text)
+def parse_prompted(row: Mapping[str, Any]) -> tuple[Prompting, ShotSource]:
+    """Return how the prompted base in a row of `students` is asked, and where its examples come from."""
+    values: dict[str, Any] = json.loads(row["settings"])
     prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
-    return prompting, values.get(TEACHER) or None, values.get(ACCEPT, "own")
+    limit = read_recipe(row["recipe"]).get("data", {}).get("limit")
+    return prompting, ShotSource(**{name: values[name] for name in SOURCE if name in values}, limit=limit)
 
 
 def register_rule(db: Database, task_name: str, method: Method) -> str:
@@ -168,27 +170,15 @@ def register_rule(db: Database, task_name: str, method: Method) -> str:
 
 
 def register_prompted(
-    db: Database,
-    task: Task,
-    size: str,
-    base: Base,
-    method: Method,
-    prompting: Prompting,
-    *,
-    teacher_id: str | None,
-    accept: Accept = "own",
+    db: Database, task: Task, size: str, base: Base, method: Method, prompting: Prompting, source: ShotSource
 ) -> str:
     """Add a row for a base that is only prompted; return its id, the same one the next time.
 
     Raises Missing if the method shows rationales and the store has no accepted ones.
     """
-    pairs: list[Pair] = []
-    if method.shots:
-        pairs = shot_pairs(db, task.name, method, prompting, index_id=None, teacher_id=teacher_id, accept=accept)
-    data_sha256 = hash_texts([[[pair.question_id, pair.rationale] for pair in pairs]])
-    settings = prompted_settings(method, prompting, teacher_id, accept)
-    data = TrainingData(data_sha256, len(pairs), len(pairs), teacher_id, None)
-    recipe = student_recipe(task.name, size, base, method, prompting, data)
+    data = shot_data(db, task.name, method, prompting, source)
+    settings = prompted_settings(method, prompting, source)
+    recipe = {**student_recipe(task.name, size, base, method, prompting, data), "settings": json.loads(settings)}
     student = StudentRow(
         id=recipe_id(recipe),
         task=task.name,
@@ -197,9 +187,9 @@ def register_prompted(
         base=base.spec,
         base_sha256=base.sha256,
         settings=settings,
-        data_sha256=data_sha256,
+        data_sha256=data.sha256,
         seed=prompting.seed,
-        examples=len(pairs),
+        examples=data.questions,
         recipe=recipe_column(recipe),
     )
     store_student(db, student)

@@ -185,12 +185,13 @@ def hits(db: Database, task: str, split: str) -> Section:
 def curves_of(first_hits: Sequence[Mapping[str, Any]], depth: int) -> list[Curve]:
     """Return a curve for each of `hits_groups`, to the depth that was searched."""
     groups = hits_groups(first_hits)
-    several = len({group.index_id for group in groups}) > 1
+    several_indexes, several_queries = (len({group[i] for group in groups}) > 1 for i in (1, 2))
     curves: list[Curve] = []
     for group, hits in groups.items():
         ranks = [row["rank"] for row in hits]
         shares = [wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in range(1, depth + 1)]
-        name = f"{group.retriever} on {group.index_id}" if several else group.retriever
+        name = f"{group.retriever} by {group.query}" if several_queries else group.retriever
+        name = f"{name} on {group.index_id}" if several_indexes else name
         curves.append(Curve(name, group.gold, shares))
     return curves
 

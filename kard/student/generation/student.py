@@ -12,18 +12,18 @@ from typing import Any
 import dspy
 from sqlite_utils import Database
 
-from kard.config import Accept, Decoding, Method, Prompting, StudentTraining
+from kard.config import Decoding, Method, Prompting, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.models import bases
 from kard.models.adapters import AdapterSwitcher, verified
 from kard.models.bases import Base
 from kard.models.hardware import keep_memory, load_base
 from kard.records import LETTERS
-from kard.student.examples import shot_pairs
+from kard.student.examples import ShotSource, shot_pairs
 from kard.student.generation.decoder import Decoder
 from kard.student.generation.encoder_decoder import EncoderDecoder
 from kard.student.prompt import ANSWER, Fields, answer_form, render_shot, signature_for, up_to_first_answer
-from kard.student.records import parse_prompted_settings, parse_settings
+from kard.student.records import parse_prompted, parse_settings
 from kard.student.tokens import PROMPT_SHARE, Ids, Tokens
 from kard.tasks import Task
 
@@ -106,13 +106,10 @@ class Student:
 class PromptedStudent(Student):
     """A base without an adapter: the in-context rows of the paper's table (section 4.1)."""
 
-    def __init__(
-        self, base: LoadedBase, prompting: Prompting, teacher_id: str | None, accept: Accept = "own", *, name: str
-    ) -> None:
+    def __init__(self, base: LoadedBase, prompting: Prompting, source: ShotSource, *, name: str) -> None:
         settings = StudentTraining(max_length=prompting.max_length, k=prompting.k, seed=prompting.seed)
         super().__init__(base, None, settings, name=name)
-        self.prompting, self.teacher_id = prompting, teacher_id
-        self.accept: Accept = accept
+        self.prompting, self.source = prompting, source
 
     def trim(self, prompt: str, text: str) -> str:
         """Return the text up to its first answer or next question: a base does not know where an answer ends."""
@@ -120,15 +117,7 @@ class PromptedStudent(Student):
 
     def shots(self, db: Database, task: Task, method: Method, index_id: str | None) -> list[Fields]:
         """Return the worked examples for the prompt; with an index, each with its silver passages."""
-        pairs = shot_pairs(
-            db,
-            task.name,
-            method,
-            self.prompting,
-            index_id=index_id,
-            teacher_id=self.teacher_id,
-            accept=self.accept,
-        )
+        pairs = shot_pairs(db, task.name, method, self.prompting, self.source, index_id=index_id)
         shots = [{**pair.inputs(), **pair.outputs(self.settings)} for pair in pairs]
         return self.fitting(signature_for(task.answer, method), shots)
 
@@ -162,7 +151,7 @@ def load_student(db: Database, student_id: str, adapters: Path) -> Student:
             f"train it again with: kard train student {row['task']}"
         )
     if adapter is None:
-        return PromptedStudent(loaded_base(base), *parse_prompted_settings(row["settings"]), name=student_id)
+        return PromptedStudent(loaded_base(base), *parse_prompted(row), name=student_id)
     settings = parse_settings(row["settings"])
     return Student(loaded_base(base), adapter, settings, name=student_id, target_tokens=row["target_tokens"])
 

@@ -1,5 +1,6 @@
 -- Every condition of a split with all that decides its answers. Each column counts when runs are told apart.
-select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kappa, e.form as query, s.examples,
+select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kappa, e.form as query, e.max_df,
+       e.teacher_id as "silver.teacher", e.accept as "silver.accept", s.examples,
        r.questions as "reranker.questions", s.id as student_id, r.id as reranker_id, t.id as retriever_id,
        json_extract(r.settings, '$.seed') as reranker_seed, e.decoding, s.settings as training,
        r.settings as reranker, t.settings as mixing, s.data_sha256 as data, json_extract(s.recipe, '$.data.teacher') as teacher, e.index_id as "index",

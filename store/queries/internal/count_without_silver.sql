@@ -1,6 +1,12 @@
--- How many of a split's first :limit questions have no passages that a rationale found.
+-- How many of a split's first :limit questions have no passages that a rationale of :teacher (null: of any) found, which
+-- :accept accepts.
 select count(*)
 from (select id from questions where task = :task and split = :split order by id limit :limit) q
 where q.id not in (
-    select question_id from retrievals where query = 'rationale' and index_id = :index and rationale_form = :rationale_form
+    select r.question_id
+    from retrievals r
+    join rationales t on t.id = r.rationale_id
+    join accepted_rationales a on a.rationale_id = t.id and a.accept = :accept
+    where r.index_id = :index and r.rationale_form = :rationale_form and r.max_df = :max_df
+      and (:teacher is null or t.teacher_id = :teacher)
 )

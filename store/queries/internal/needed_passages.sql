@@ -1,5 +1,5 @@
 -- What each question of a split needs on an index: a passage of each unit. A unit without one is not in the knowledge base.
-select n.question_id, n.source, t.name as teacher, n.unit, n.passage_id
+select n.question_id, n.source, t.name as teacher, n.accept, n.rationale_form, n.unit, n.passage_id
 from needed_passages n
 join questions q on q.id = n.question_id
 left join teachers t on t.id = n.teacher_id

@@ -7,7 +7,7 @@ from (
     join rerank_scores s on s.retrieval_id = r.id and s.reranker_id = :reranker
     join hits h on h.retrieval_id = r.id and h.passage_id = s.passage_id and h.rank <= :kappa
     where q.task = :task and q.split = :split and r.index_id = :index and r.query = 'question'
-      and r.form = :form
+      and r.form = :form and r.max_df = :max_df
 ) x
 join passages p on p.id = x.passage_id
 where x.place <= :k

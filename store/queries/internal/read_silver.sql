@@ -1,14 +1,16 @@
--- The first :k passages by BM25 of a question's first rationale, for each question of a split that has one.
+-- The first :k passages by BM25 of each question's first rationale of :teacher (null: of any) that :accept accepts.
 select r.question_id, p.id, p.document, p.part, p.title, p.text
-from retrievals r
-join questions q on q.id = r.question_id
+from (
+    select r.id, r.question_id, row_number() over (partition by r.question_id order by t.sample, t.id) as place
+    from retrievals r
+    join questions q on q.id = r.question_id
+    join rationales t on t.id = r.rationale_id
+    join accepted_rationales a on a.rationale_id = t.id and a.accept = :accept
+    where q.task = :task and q.split = :split and r.index_id = :index
+      and r.rationale_form = :rationale_form and r.max_df = :max_df
+      and (:teacher is null or t.teacher_id = :teacher)
+) r
 join hits h on h.retrieval_id = r.id and h.rank <= :k
 join passages p on p.id = h.passage_id
-where q.task = :task and q.split = :split and r.index_id = :index
-  and r.rationale_form = :rationale_form
-  and r.rationale_id = (
-    select min(x.rationale_id) from retrievals x
-    where x.question_id = r.question_id and x.index_id = :index and x.query = 'rationale'
-      and x.rationale_form = :rationale_form
-  )
+where r.place = 1
 order by r.question_id, h.rank

@@ -1,5 +1,5 @@
--- The newest fused, dense or hybrid retriever of this form of the query; how it mixes was chosen on this task's questions.
-select id from retrievers
-where kind = :kind and base = :base and reranker_id is :reranker and json_extract(settings, '$.query') = :form
-  and coalesce(json_extract(settings, '$.task'), :task) = :task
+-- The newest fused, dense or hybrid retriever among whose settings are these, a JSON object.
+select id from retrievers r
+where kind = :kind and base = :base and reranker_id is :reranker
+  and not exists (select 1 from json_each(:settings) s where json_extract(r.settings, '$.' || s.key) is not s.value)
 order by created desc, rowid desc limit 1
