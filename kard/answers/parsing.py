@@ -13,62 +13,63 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
-from kard.answers.mentions import MARKS, NAMES, NOTHING, Item, ends, folded, options_of
+from kard.answers.mentions import MARKS, NAMES, NOTHING, Item, ends, folded, options_of, word_set
 
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_ANSWER = _set(
-    "answer answers answer's solution verdict antwort lösung respuesta réponse reponse "
-    "risposta resposta ответ 答案 答え 正解 回答 정답"
+_ANSWER = word_set(
+    "answer answers answer's solution verdict antwort lösung respuesta réponse risposta resposta antwoord odpowiedź "
+    "odpověď jawaban cevap svar vastaus válasz răspuns απάντηση відповідь ответ án ans الجواب 答案 答え 正解 回答 정답 답"
 )
-_CHOICE = _set("option choice one conclusion")  # of _RIGHT, the answer
-_CLAIM = _set("statement claim sentence assertion proposition hypothesis")  # is true or false
-_RIGHT = _set("correct right best final accurate appropriate suitable valid logical plausible proper")
-_WRONG = _set("incorrect wrong invalid impossible eliminated excluded mistaken")
-_IS = _set("is are was be being becomes remains seems appears = : > ist es est è é 是 为 為 は 은 는")
-_NOT = _set(
+_CHOICE = word_set("option choice letter one conclusion response")  # of _MINE, the answer
+_CLAIM = word_set("statement claim sentence assertion proposition hypothesis")  # is true or false
+_RIGHT = word_set("correct right best final accurate appropriate suitable valid logical plausible proper")
+_WRONG = word_set("incorrect wrong invalid impossible eliminated excluded mistaken")
+_MINE = _RIGHT | word_set("my our")
+_NOUN = _ANSWER | _CHOICE | _RIGHT
+_THE = word_set("the this that my our a an")
+_KIND = _RIGHT | word_set(
+    "most only short simple likely probable possible closest safest reasonable overall option"
+)
+_OTHER = word_set("of for than from")  # "the opposite of the answer"
+_IS = word_set("is are was be being becomes remains seems appears = : > ist lautet es est è é 是 为 為 は 은 는")
+_NOT = word_set(
     "not never neither nor cannot can't isn't aren't wasn't won't wouldn't couldn't shouldn't don't doesn't didn't"
 )
-_FILLER = _set(
-    "an a the that which here with as it it's more most very quite highly resounding definite definitive clear simple probable strong firm "
-    "cautious option options choice choices letter answer indeed still also thus then so just in fact this case of "
-    "course therefore likely to question would must should will has have correcta correcte corretta , - ( ["
+_IF = word_set("if unless suppose assuming")
+_FILLER = word_set(
+    "a an the that which here with as it it's us more most very quite highly resounding definite definitive clear "
+    "simple probable strong firm cautious option options choice choices letter answer indeed still also thus then so "
+    "just in fact this case of course therefore likely to question would must should will has have correct right best "
+    "final correcta correcte corretta correta la le el opción opção opzione 择 , - ( ["
 )
-_DOUBT = _NOT | _set(
-    "no if unless whether suppose assuming might may could doubt mistake mistaken tempting misconception wrong "
-    "wrongly incorrect false untrue myth trap error unlikely people students someone somebody others many some they "
-    "initial initially previous previously alternative another avoid although"
+_DOUBT = _NOT | word_set(
+    "no if unless whether suppose assuming might may could doubt mistake mistaken tempting misconception wrong wrongly "
+    "incorrect false untrue myth trap error unlikely hardly barely scarcely nearly almost rarely people students "
+    "someone others many some they he she claims claimed says said used first initial initially previous previously "
+    "alternative another avoid although distractor"
 )
-_OF = _set("to of for as on regarding about in")  # "the answer to the question ... is"
-_HINGES = _set("depends depend lies hinges requires needs relies if unless ;")
-_CHOOSE = _set("choose chose choosing select selecting pick picking conclude concluded say with for on 选 選")
-_PARTICLE = {"with": _set("go going went"), "for": _set("opt opting"), "on": _set("settle settling")}
-_ANSWERING = _set("to we i can would should must will could")  # before the verb `answer`
-_MAKE = _set("make makes making made")
-_BOUNDS = _set(", ; : . ! ? - ( ) so therefore thus hence and but")
-_OPENS = _set(
-    "and but therefore thus hence so consequently accordingly overall finally ultimately then in conclusion summary "
-    "short to conclude summarize this case step , . : - ( ) well"
+_OF = word_set("to of for as on regarding about in")  # "the answer to the question ... is"
+_HINGES = word_set("depends depend lies hinges requires needs relies if unless ;")
+_CHOOSE = word_set("choose chose choosing select selecting pick picking conclude concluded say with for on 选 選")
+_PARTICLE = {"with": ("go", "going", "went"), "for": ("opt", "opting"), "on": ("settle", "settling")}
+_ANSWERING = word_set("to we i can would should must will")  # before the verb `answer`
+_MAKE = word_set("make makes making made leads lead leading")
+_BOUNDS = word_set(", ; : . ! ? - ( ) so therefore thus hence and but")
+_OPENS = (_BOUNDS - {"!", "?", ";"}) | word_set(
+    "consequently accordingly overall finally ultimately then in conclusion summary short to conclude this case step "
+    "well"
 )
-_SO = _set("so therefore thus hence must consequently")
-_REASON = _set("because since as for given due based")
-_GLUE = _set(", ; / & and or nor but also maybe perhaps possibly then option options choice answer")
-_LEAD = _set(
-    ", ; : - ( ) > option choice answer only that so therefore thus hence and but while then the to making makes"
-)
-_BACK = _set("wait actually correction oops scratch sorry mistake mistaken reconsider reconsidering")
-_UNDECIDED = _set("neither both either cannot can't unknown unclear uncertain undetermined inconclusive unable")
-_INSTEAD = _set(", but rather instead it is it's option the answer")
-_SPLITS = _set(
-    "is are was isn't aren't wasn't cannot can't or and but nor if unless when would could might may not"
-)
-_LATER = _NOT | _set("than unlike except without over instead eliminates excludes like")
+_SO = word_set("so therefore thus hence must consequently")
+_REASON = word_set("because since as for given due based")
+_GLUE = word_set(", ; / & and or nor but also maybe perhaps possibly then option options choice answer")
+_LEAD = _BOUNDS | _MAKE | word_set("> only that while then the to")
+_BACK = word_set("wait actually correction oops scratch sorry hmm reconsider reconsidering")
+_UNDECIDED = word_set("neither both either cannot can't unknown unclear uncertain undetermined inconclusive unable")
+_INSTEAD = word_set(", but rather instead it is it's option the answer")
+_SPLITS = word_set("is are was isn't aren't wasn't cannot can't or nor if unless when would could might may not")
+_LATER = _NOT | word_set("than unlike except without over instead eliminate eliminates exclude excludes like")
 _REACH = 12  # items that a form may hold between its words
 
 _ANSWER_MARK = re.compile(r"\banswer\b[\s*_]*[:=]", re.I)
@@ -88,8 +89,9 @@ def conclusion(text: str, options: Sequence[str]) -> str | None:
     text = folded(text).rpartition("</think>")[2]
     if text.lstrip().startswith("<think>"):  # cut while thinking
         return None
-    if (field := _json_answer(text)) is not None:
-        return letter_of(field, options)
+    if fields := _json_answers(text):
+        named = {letter_of(field, options) for field in fields}
+        return named.pop() if len(named) == 1 else None
     denied: set[str] = set()
     replies: set[str] = set()
     taken_back = False
@@ -100,7 +102,7 @@ def conclusion(text: str, options: Sequence[str]) -> str | None:
             return None if taken_back or letter in denied or replies - {letter} else letter or None
         if (reply := _reply(items, last=i == len(sentences) - 1)) is not None:
             replies.add(reply)
-        taken_back = taken_back or any(item.word in _BACK for item in items)
+        taken_back = taken_back or _takes_back(items)
     return replies.pop() or None if len(replies) == 1 and not replies & denied and not taken_back else None
 
 
@@ -167,17 +169,16 @@ def _goes_on(line: str, options: Sequence[str]) -> bool:
     return bool(begun) and any(longer)
 
 
-def _json_answer(text: str) -> str | None:
-    """Return the answer of a text that is a JSON object, None for every other text."""
-    body = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```").strip()
-    if not (body.startswith("{") and body.endswith("}")):
-        return None
+def _json_answers(text: str) -> list[str]:
+    """Return the answers of a JSON object in the text, [] if there is none."""
     try:
-        value = json.loads(body)
+        value = json.loads(text[text.find("{") : text.rfind("}") + 1])
     except (ValueError, RecursionError):
-        return None
-    fields = cast("Mapping[str, Any]", value)
-    return next((str(fields[name]) for name in reversed(fields) if "answer" in name.casefold()), None)
+        return []
+    if not isinstance(value, dict):
+        return []
+    fields = cast("dict[str, Any]", value)
+    return [str(field) for name, field in fields.items() if "answer" in name.casefold()]
 
 
 def _statement(items: Sequence[Item], denied: set[str]) -> str | None:
@@ -185,12 +186,12 @@ def _statement(items: Sequence[Item], denied: set[str]) -> str | None:
 
     Letters that it denies are added to `denied`.
     """
-    if items[-1].word == "?" or any(item.word in ("if", "unless", "suppose", "assuming") for item in items[:3]):
+    if items[-1].word == "?" or not _IF.isdisjoint(item.word for item in items[:3]):
         return None
-    field = _field(items)
+    colons = (i for i, item in enumerate(items[:5]) if i and item.word in ":=" and items[i - 1].word in _ANSWER)
+    field = next(colons, 0)  # index of the colon of a sentence that begins with `Answer:`
     committed: dict[str, int] = {}
-    not_this = -1  # index of the option that was denied last
-    far = -1  # index of an `answer to`
+    not_this = far = -1  # indexes of the option that was denied last, and of an `answer to ...`
     for i, item in enumerate(items):
         if item.letter is None:
             if item.word in _ANSWER and i + 1 < len(items) and items[i + 1].word in _OF:
@@ -198,127 +199,112 @@ def _statement(items: Sequence[Item], denied: set[str]) -> str | None:
             far = -1 if item.word in _HINGES else far
             continue
         said = _announced(items, i, far, field)
-        if said is None and not_this >= 0 and _but(items, not_this, i):
-            said = True
-        if said and not _closed(items, i) and not _several(items, i, denied):
-            said = None
-        said = _called(items, i) if said is None else said
-        if said is False:
+        if said is None and not_this >= 0 and i - not_this < _REACH:  # "not tin but lead"
+            said = {other.word for other in items[not_this + 1 : i]} <= _INSTEAD or None
+        several = _several(items, i, denied)
+        if said is None or (said and not several and not _closed(items, i)):
+            said = _called(items, i)
+        if said:
+            committed.setdefault(NOTHING if several else item.letter, i)
+        elif said is not None:
             denied.add(item.letter)
             not_this = i
-        elif said:
-            committed.setdefault(NOTHING if _several(items, i, denied) else item.letter, i)
     if committed:
         letter, i = next(iter(committed.items()))
-        return NOTHING if len(committed) > 1 or _another(items, i, letter, denied) else letter
+        return NOTHING if len(committed) > 1 or _another(items[i + 1 :], {letter, *denied}) else letter
     words = {item.word for item in items if item.letter is None}
-    if words & _ANSWER and words & _UNDECIDED and not denied:
-        return NOTHING
-    return NOTHING if field and any(item.word not in MARKS for item in items[field + 1 :]) else None
-
-
-def _field(items: Sequence[Item]) -> int:
-    """Return the index of the colon of a sentence that begins with `Answer:`, else 0."""
-    marks = (
-        i for i, item in enumerate(items[:5]) if i and item.word in (":", "=") and items[i - 1].word in _ANSWER
-    )
-    return next(marks, 0)
+    undecided = not denied and words & _ANSWER and words & _UNDECIDED
+    return NOTHING if undecided or (field and any(item.word not in MARKS for item in items[field + 1 :])) else None
 
 
 def _announced(items: Sequence[Item], i: int, far: int, field: int) -> bool | None:
     """Return whether the words before mention i say that it is the answer, False if that it is not, else None."""
     seen: set[str] = set()
-    said, it = True, 0
-    j = i - 1
-    while j >= 0 and i - j <= _REACH and items[j].letter is None:
-        word = items[j].word
-        linked = not seen.isdisjoint(_IS)
-        before = items[j - 1].word if j else ""
+    said, it, lead = True, -1, -1
+    for j in range(i - 1, max(i - _REACH, 0) - 1, -1):
+        word, before = items[j].word, items[j - 1].word if j else ""
+        if items[j].letter is not None:
+            break
         if word == r"\boxed":
             return True
-        if word in _ANSWER or (word in _CHOICE and before in _RIGHT) or (word in _CLAIM and items[i].bare):
-            if linked and before != "/":
-                return None if _doubtful(items, j) else said
-            if before in _ANSWERING or before.endswith("ly") or not seen.isdisjoint(("with", "as")) or (word != "answer" and items[i].end - items[i].start > len("cannot be")):
-                return None if _doubtful(items, j) else said
-        elif word in _CHOOSE and (word not in _PARTICLE or before in _PARTICLE[word]):
-            return None if _doubtful(items, j) else said
+        if word in _ANSWER or (word in _CHOICE and before in _MINE) or (word in _CLAIM and items[i].bare):
+            linked = not seen.isdisjoint(_IS) and before != "/"
+            verb = before in _ANSWERING or before.endswith("ly") or not seen.isdisjoint(("with", "as"))
+            if before in _NOT and not linked:
+                return False
+            if linked or verb or items[i].word in _NOT:  # "the answer cannot be determined", which is an option
+                lead = j
+                break
+        elif word in _CHOOSE and before in _PARTICLE.get(word, (before,)):
+            lead = j
+            break
         if word in _MAKE and "answer" in seen:
-            return None if _doubtful(items, j) else said
+            lead = j
+            break
         if word in _NOT:
             said = False
-            if word not in ("not", "never") and word in _NOT - {"neither", "nor"}:
-                seen.add("is")
-        elif word not in _FILLER and word not in _IS and not (word.endswith("ly") and word not in _DOUBT):
+            seen |= {"is"} if word.endswith("t") and word != "not" else set()
+        elif word not in _FILLER and word not in _IS and not _adverb(word):
             break
         it = j if word in ("it", "it's", "that") else it
         seen.add(word)
-        j -= 1
-    if seen.isdisjoint(_IS):
-        return None
-    if far >= 0 and far < j:
-        return None if _doubtful(items, far) else said
-    if it and (field or (not seen.isdisjoint(_SO) and not items[i].bare) or (not said and items[i].explicit)):
-        return said if field or not _doubtful(items, it) else None
-    return None
+    if lead < 0 and not seen.isdisjoint(_IS):
+        if far >= 0:
+            lead = far
+        elif it >= 0 and (field or (items[i].explicit and not said) or (_SO & seen and not items[i].bare)):
+            return said if field or not _doubtful(items, it) else None
+    return None if lead < 0 or _doubtful(items, lead) else said
 
 
 def _called(items: Sequence[Item], i: int) -> bool | None:
     """Return whether the words after mention i call it right, False if wrong, else None."""
-    before = [item.word for item in items[max(i - 4, 0) : i]]
-    while before and before[-1] in NAMES:
-        before.pop()
-    if before and before[-1] not in _LEAD:
-        return None
-    linked = bool(before) and before[-1] in _MAKE
-    right = True
+    lead = next((item.word for item in reversed(items[max(i - 4, 0) : i]) if item.word not in NAMES), ".")
+    linked, right = lead in _MAKE, True
     for j in range(i + 1, min(i + _REACH, len(items))):
         word = items[j].word
-        if items[j].letter is not None:
-            return None
         if word in _RIGHT or word in _WRONG or word in _ANSWER:
-            k = j + 1
-            while k < len(items) and (
-                items[k].word in _ANSWER or items[k].word in _CHOICE or items[k].word in _RIGHT
-            ):
-                k += 1
-            if not linked or items[i].bare or not ends(items, k) or _doubtful(items, i):
+            end = next((k for k in range(j + 1, len(items)) if items[k].word not in _NOUN), len(items))
+            if lead not in _LEAD or not linked or items[i].bare or not ends(items, end) or _doubtful(items, i):
                 return None
             return right if word not in _WRONG else False if right else None
         if word in _NOT:
-            right = False
-            linked = linked or word != "not"
-        elif word in _IS and word not in MARKS and word != "=":
+            linked, right = linked or word != "not", False
+        elif word in _IS and word not in MARKS:
             linked = True
-        elif word not in _FILLER and word not in ("only", ")") and not word.endswith("ly"):
+        elif word == "also" or not (word in _FILLER or word in ("only", ")") or _adverb(word)):
             return None
     return None
 
 
-def _but(items: Sequence[Item], denied: int, i: int) -> bool:
-    """Return whether mention i takes the place of one that was denied: "not tin but lead"."""
-    words = {item.word for item in items[denied + 1 : i]} if i - denied <= _REACH else {"."}
-    return bool(words) and words <= _INSTEAD
+def _adverb(word: str) -> bool:
+    return word.endswith("ly") and word not in _DOUBT
 
 
 def _doubtful(items: Sequence[Item], i: int) -> bool:
-    """Return whether the clause that leads up to item i denies, doubts, supposes, or tells what others say."""
-    for j in range(i - 1, max(i - 4 * _REACH, -1), -1):
-        word = items[j].word
-        if items[j].letter is None and word in _DOUBT:
+    """Return whether the clause that leads up to item i denies, doubts, supposes, or tells what others say.
+
+    An answer must be the, my or the final one, and not the worst.
+    """
+    if items[i].word == "answer":
+        j = i - 1
+        while j > 0 and (items[j].word in _KIND or _adverb(items[j].word)):
+            j -= 1
+        kind = items[j].word if j >= 0 and items[j].word.isascii() and items[j].word.isalpha() else ""
+        if kind and (kind not in _THE | _KIND | _BOUNDS or (j and items[j - 1].word in _OTHER)):
             return True
-        if word in _BOUNDS and items[j + 1].word != "that":
+    for j in range(i - 1, max(i - 4 * _REACH, -1), -1):
+        if items[j].letter is None and items[j].word in _DOUBT:
+            return True
+        if items[j].word in _BOUNDS and items[j + 1].word != "that":
             return False
     return False
 
 
 def _several(items: Sequence[Item], i: int, denied: set[str]) -> bool:
     """Return whether another option is named together with mention i, as in "tin or lead"."""
-    for step in (1, -1):
-        j = i + step
-        while 0 <= j < len(items) and abs(j - i) <= _REACH and items[j].letter is None and items[j].word in _GLUE:
-            j += step
-        if 0 <= j < len(items) and items[j].letter not in (None, items[i].letter, *denied):
+    for near in (items[i + 1 : i + _REACH], items[max(i - _REACH, 0) : i][::-1]):
+        other = next((item.letter for item in near if item.letter is not None or item.word not in _GLUE), None)
+        if other not in (None, items[i].letter, *denied):
             return True
     return False
 
@@ -326,48 +312,57 @@ def _several(items: Sequence[Item], i: int, denied: set[str]) -> bool:
 def _closed(items: Sequence[Item], i: int) -> bool:
     """Return whether the phrase ends with mention i, and nothing takes it back: ", which is wrong"."""
     after = [item.word for item in items[i + 1 : i + 6]]
-    if after[1:2] == ["which"] and not (_NOT | _WRONG).isdisjoint(after):
+    if after[1:2] == ["which"] and after[2:3] != ["means"] and not (_NOT | _WRONG).isdisjoint(after):
         return False
-    if ends(items, i + 1):
+    if ends(items, i + 1) or (
+        after[0] == "or" and items[i].letter in {item.letter for item in items[i + 2 : i + 3]}
+    ):
         return True
-    if items[i].bare:
-        return after[0] in ("and", "but")
     # In "(A) yes it floats" the option is set apart; in "A dog" it may be a word.
-    return items[i].explicit and items[i].end - items[i].start > 2 and after[0] not in _SPLITS
+    apart = items[i].explicit and items[i].end - items[i].start > 2 and after[0] not in _SPLITS
+    return apart or (items[i].bare and after[0] in ("and", "but"))
 
 
-def _another(items: Sequence[Item], i: int, letter: str, denied: set[str]) -> bool:
+def _another(items: Sequence[Item], known: set[str]) -> bool:
     """Return whether the rest of a sentence names another option by its letter, outside its reasons."""
-    for j in range(i + 1, len(items)):
-        if items[j].letter is None:
-            if items[j].word in _REASON:
+    denying = False
+    for item in items:
+        if item.letter is None:
+            if item.word in _REASON:
                 return False
-        elif items[j].explicit and items[j].letter not in (letter, NOTHING) and items[j].letter not in denied:
-            if _LATER.isdisjoint(item.word for item in items[max(j - 4, i) : j]):
-                return True
+            denying = item.word in _LATER or (denying and (item.word in _GLUE or item.word in _FILLER))
+        elif item.explicit and not denying and item.letter and item.letter not in known:
+            return True
     return False
 
 
 def _reply(items: Sequence[Item], *, last: bool) -> str | None:
     """Return the option that a sentence only replies with, NOTHING for two, None if it is no reply."""
-    first = next((i for i, item in enumerate(items[:_REACH]) if item.letter is not None), None)
+    first = next((i for i, item in enumerate(items) if item.letter is not None or not _opens(item.word)), 0)
+    item, rest = items[first], items[first + 1 :]
     if items[-1].word == "?":
         return None
-    if first is not None and all(_opens(item.word) for item in items[:first]):
-        item, rest = items[first], items[first + 1 :]
+    if item.letter is not None:
+        if _several(items, first, set()) or (item.explicit and _another(rest, {item.letter})):
+            return NOTHING
         only = all(other.letter is not None or other.word in MARKS or other.word in _GLUE for other in rest)
-        if only or item.bare or item.explicit:
-            if _several(items, first, set()) or (item.explicit and _another(items, first, item.letter or "", set())):
-                return NOTHING
-            if only or (ends(items, first + 1) and (item.bare or not first or rest[0].word in ".,")):
-                return item.letter
-    end = len(items) - 1 - (items[-1].letter is None and items[-1].word in MARKS)
-    if last and end > 0 and items[end].letter and items[end - 1].word == ":":  # "Putting it together: B."
-        words = {item.word for item in items[:end] if item.letter is None}
-        others = {item.letter for item in items if item.letter} - {items[end].letter}
-        return None if words & (_NOT | _WRONG | _set("except false")) or others else items[end].letter
+        begins = item.bare or (item.explicit and (not first or (bool(rest) and rest[0].word in ".,")))
+        return item.letter if only or (begins and ends(items, first + 1)) else None
+    end = len(items) - 1 - (items[-1].letter is None and items[-1].word in MARKS)  # "Putting it together: B."
+    if last and end > 0 and items[end].letter and items[end - 1].word == ":":
+        plain = {other.word for other in items[:end]}.isdisjoint(_NOT | _WRONG | {"except", "with"})
+        return items[end].letter if plain and all(other.letter is None for other in items[:end]) else None
     return None
 
 
+def _takes_back(items: Sequence[Item]) -> bool:
+    """Return whether a sentence takes back what was said before: "Wait, no.", "No, B.", "That is wrong." """
+    words = {item.word for item in items}
+    if all(item.letter is None for item in items) and len(items) < 8 and words & (_WRONG | {"mistake"}):
+        return True
+    no = items[0].word == "no" and any(item.explicit for item in items)
+    return no or not _BACK.isdisjoint(item.word for item in items[:4])
+
+
 def _opens(word: str) -> bool:
-    return word in _OPENS or word.isdecimal()
+    return word in _OPENS or word in NAMES or word.isdecimal() or _adverb(word)
