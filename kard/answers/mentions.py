@@ -44,8 +44,8 @@ _SIGNS = {
     "'": "\u2018\u2019\u02bc", '"': "\u201c\u201d\xab\xbb", "-": "\u2010\u2011\u2012\u2013\u2212", " - ": "\u2014",
     " ": "\xa0\u3000", ".": "\u3002", ",": "\u3001", "[": "\u3010", "]": "\u3011", "": "\xad",
 }  # fmt: skip
-_FOLD = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full width
-_FOLD |= {ord(sign): plain for plain, signs in _SIGNS.items() for sign in signs}
+_FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_FOLD = _FULL_WIDTH | {ord(sign): plain for plain, signs in _SIGNS.items() for sign in signs}
 
 
 class Item(NamedTuple):

@@ -19,8 +19,9 @@ from typing import Any, cast
 from kard.answers.mentions import MARKS, NAMES, NOTHING, Item, ends, folded, options_of, word_set
 
 _ANSWER = word_set(
-    "answer answers answer's solution verdict antwort lösung respuesta réponse risposta resposta antwoord odpowiedź "
-    "odpověď jawaban cevap svar vastaus válasz răspuns απάντηση відповідь ответ án ans الجواب 答案 答え 正解 回答 정답 답"
+    "answer answers answer's solution verdict antwort lösung respuesta réponse risposta resposta antwoord "
+    "odpowiedź odpověď jawaban cevap svar vastaus válasz răspuns απάντηση відповідь ответ án ans الجواب "
+    "답 答案 答え 正解 回答 정답"
 )
 _CHOICE = word_set("option choice letter one conclusion response")  # of _MINE, the answer
 _CLAIM = word_set("statement claim sentence assertion proposition hypothesis")  # is true or false
@@ -40,15 +41,15 @@ _NOT = word_set(
 _IF = word_set("if unless suppose assuming")
 _FILLER = word_set(
     "a an the that which here with as it it's us more most very quite highly resounding definite definitive clear "
-    "simple probable strong firm cautious option options choice choices letter answer indeed still also thus then so "
-    "just in fact this case of course therefore likely to question would must should will has have correct right best "
-    "final correcta correcte corretta correta la le el opción opção opzione 择 , - ( ["
+    "simple probable strong firm cautious option options choice choices letter answer indeed still also thus then "
+    "so just in fact this case of course therefore likely to question would must should will has have correct "
+    "right best final correcta correcte corretta correta la le el opción opção opzione 择 , - ( ["
 )
 _DOUBT = _NOT | word_set(
-    "no if unless whether suppose assuming might may could doubt mistake mistaken tempting misconception wrong wrongly "
-    "incorrect false untrue myth trap error unlikely hardly barely scarcely nearly almost rarely people students "
-    "someone others many some they he she claims claimed says said used first initial initially previous previously "
-    "alternative another avoid although distractor"
+    "no if unless whether suppose assuming might may could doubt mistake mistaken tempting misconception wrong "
+    "wrongly incorrect false untrue myth trap error unlikely hardly barely scarcely nearly almost rarely people "
+    "students someone others many some they he she claims claimed says said used first initial initially previous "
+    "previously alternative another avoid although distractor"
 )
 _OF = word_set("to of for as on regarding about in")  # "the answer to the question ... is"
 _HINGES = word_set("depends depend lies hinges requires needs relies if unless ;")
@@ -58,8 +59,8 @@ _ANSWERING = word_set("to we i can would should must will")  # before the verb `
 _MAKE = word_set("make makes making made leads lead leading")
 _BOUNDS = word_set(", ; : . ! ? - ( ) so therefore thus hence and but")
 _OPENS = (_BOUNDS - {"!", "?", ";"}) | word_set(
-    "consequently accordingly overall finally ultimately then in conclusion summary short to conclude this case step "
-    "well"
+    "consequently accordingly overall finally ultimately then in conclusion summary short to conclude this case "
+    "step well"
 )
 _SO = word_set("so therefore thus hence must consequently")
 _REASON = word_set("because since as for given due based")
@@ -68,7 +69,9 @@ _LEAD = _BOUNDS | _MAKE | word_set("> only that while then the to")
 _BACK = word_set("wait actually correction oops scratch sorry hmm reconsider reconsidering")
 _UNDECIDED = word_set("neither both either cannot can't unknown unclear uncertain undetermined inconclusive unable")
 _INSTEAD = word_set(", but rather instead it is it's option the answer")
-_SPLITS = word_set("is are was isn't aren't wasn't cannot can't or nor if unless when would could might may not")
+_SPLITS = _WRONG | word_set(
+    "is are was isn't aren't wasn't cannot can't or nor if unless when would could might may not"
+)
 _LATER = _NOT | word_set("than unlike except without over instead eliminate eliminates exclude excludes like")
 _REACH = 12  # items that a form may hold between its words
 
@@ -107,7 +110,7 @@ def conclusion(text: str, options: Sequence[str]) -> str | None:
 
 
 def letter_of(field: str, options: Sequence[str]) -> str | None:
-    """Return the letter of the option that a field holding nothing but an answer names, None for none or several."""
+    """Return the letter of the option that a field of its own names, None for none or several."""
     line = " ".join(field.split())
     return conclusion(f"Answer: {line}", options) if line else None
 
@@ -287,10 +290,10 @@ def _doubtful(items: Sequence[Item], i: int) -> bool:
     """
     if items[i].word == "answer":
         j = i - 1
-        while j > 0 and (items[j].word in _KIND or _adverb(items[j].word)):
+        while j > max(i - _REACH, 0) and (items[j].word in _KIND or _adverb(items[j].word)):
             j -= 1
         kind = items[j].word if j >= 0 and items[j].word.isascii() and items[j].word.isalpha() else ""
-        if kind and (kind not in _THE | _KIND | _BOUNDS or (j and items[j - 1].word in _OTHER)):
+        if kind and (kind not in _THE | _KIND | _BOUNDS | _ANSWERING or (j and items[j - 1].word in _OTHER)):
             return True
     for j in range(i - 1, max(i - 4 * _REACH, -1), -1):
         if items[j].letter is None and items[j].word in _DOUBT:

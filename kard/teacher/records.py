@@ -48,15 +48,17 @@ def store_teacher(db: Database, teacher: TeacherInfo, table: Literal["teachers",
 def rationale_row(question_id: int, question: Question, teacher_id: str, rationale: Rationale) -> dict[str, object]:
     """Return the row of a rationale, with its conclusion and whether that is the gold answer (section 3.1).
 
-    The conclusion is read from the text; if the text has none, the rationale's own `conclusion` counts.
+    The rationale's own `conclusion` counts, '' for none; without one, what its text concludes on.
     """
-    letter = conclusion(rationale.text, question.options) or rationale.conclusion
+    letter = rationale.conclusion
+    if letter is None:
+        letter = conclusion(rationale.text, question.options)
     return {
         "question_id": question_id,
         "teacher_id": teacher_id,
         "sample": rationale.sample,
         "text": rationale.text,
-        "conclusion": letter,
+        "conclusion": letter or None,
         "accepted": int(letter is not None and letter == question.answer),
         "prompt_tokens": rationale.prompt_tokens,
         "completion_tokens": rationale.completion_tokens,
