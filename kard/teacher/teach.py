@@ -49,7 +49,8 @@ def missing_samples(
 ) -> list[MissingSample]:
     """Return the samples that this teacher has not given, all questions' first samples before second ones.
 
-    Samples whose reply was cut, refused, empty or unreadable are among them only with `retry`. Only questions with a known answer count. Raises Missing if the split has none.
+    Samples whose reply was cut, refused, empty or unreadable are among them only with `retry`. Only questions
+    with a known answer count. Raises Missing if the split has none.
     """
     split = replace(questions, limit=None).read(db)
     if not any(question.answer for question in split.values()):
@@ -106,10 +107,11 @@ def teach(
     """Ask `lm` for every missing sample of the questions, and store each rationale as it arrives.
 
     `name` is what the store calls the teacher. `retry` asks again where a reply was cut, refused, empty or
-    unreadable: such replies are kept in `failed_replies` and never train. `max_cost` limits this run, in US dollars: a call starts only if
-    the budget covers it at the highest price seen so far. Raises Missing if there are no questions, BudgetReached
-    if samples remain, TeacherFailed if the provider does not answer, BadConfig after the first call if there is a
-    `max_cost` but no known price. What was paid for by then is kept, after Ctrl-C too; the next run goes on.
+    unreadable: such replies are kept in `failed_replies` and never train. `max_cost` limits this run, in US
+    dollars: a call starts only if the budget covers it at the highest price seen so far. Raises Missing if there
+    are no questions, BudgetReached if samples remain, TeacherFailed if the provider does not answer, BadConfig
+    after the first call if there is a `max_cost` but no known price. What was paid for by then is kept, after
+    Ctrl-C too; the next run goes on.
     """
     teacher = teacher_info(task, lm.model, settings, name)
     highest = value(db, "internal/highest_price", teacher=teacher.id)
