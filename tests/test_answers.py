@@ -178,24 +178,13 @@ def test_an_announced_letter_is_read_behind_any_text(before: str, options: tuple
     assert conclusion(f"{before}\n\nTherefore, the answer is (B).", options) == "B"
 
 
-@pytest.mark.parametrize(
-    "unit",
-    [
-        "answer is ",
-        "the answer is (A), ",
-        "answer to ",
-        "best ",
-        "A ",
-        "(A) ",
-        "B. ",
-        "no ",
-        "not the ",
-        "so it is ",
-        "tin ",
-        "tin, lead, ",
-    ]
-    + ["Answer: ", "<answer>", "{", '"', "(", ". ", ",", "\n", "if ", "that "],
-)
+HOSTILE = (
+    *("answer is ", "the answer is (A), ", "answer to ", "best ", "A ", "(A) ", "B. ", "no ", "not the ", "so it is "),
+    *("tin ", "tin, lead, ", "Answer: ", "<answer>", "{", '"', "(", ". ", ",", "\n", "that ", "if "),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
 def test_the_steps_that_a_hostile_text_takes_grow_with_its_length_alone(unit: str) -> None:
     def steps(size: int) -> int:
         """Return the number of lines that run, which no other process changes."""
@@ -207,13 +196,14 @@ def test_the_steps_that_a_hostile_text_takes_grow_with_its_length_alone(unit: st
             return trace if "kard/answers" in frame.f_code.co_filename else None
 
         text = unit * (size // len(unit))
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             for read in (conclusion, answer_of, without_conclusions):
                 read(text, ("tin", "lead", "no"))
             without_closing(text)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return count
 
     short, long = steps(1000), steps(8000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -174,7 +174,11 @@ def _store(db: Database, task_name: str, recorded: Sequence[RecordedRationale]) 
                 f"load the questions first with: kard load {task_name} FILE",
                 at=row.at,
             )
-        records.append(rationale_row(*questions[key], teachers[row.teacher].id, row.rationale))
+        row_id, question = questions[key]
+        # A recorded text says itself what it concludes on; what came with it counts where it says nothing.
+        letter = conclusion(row.rationale.text, question.options) or row.rationale.conclusion or ""
+        rationale = replace(row.rationale, conclusion=letter)
+        records.append(rationale_row(row_id, question, teachers[row.teacher].id, rationale))
     with writing(db):
         for teacher in teachers.values():
             store_teacher(db, teacher)
