@@ -179,8 +179,8 @@ def test_an_announced_letter_is_read_behind_any_text(before: str, options: tuple
 
 
 HOSTILE = (
-    *("answer is ", "the answer is (A), ", "answer to ", "best ", "A ", "(A) ", "B. ", "no ", "not the ", "so it is "),
-    *("tin ", "tin, lead, ", "Answer: ", "<answer>", "{", '"', "(", ". ", ",", "\n", "that ", "if "),
+    *("answer is ", "the answer is (A), ", "answer to ", "best ", "A ", "(A) ", "B. ", "no ", "not the "),
+    *("so it is ", "tin ", "tin, lead, ", "Answer: ", "<answer>", "{", '"', "(", ". ", ",", "\n", "that ", "if "),
 )  # fmt: skip
 
 
