@@ -29,8 +29,8 @@ from kard.progress import Silent
 from kard.questions import QuestionSet
 from kard.records import Question
 from kard.tasks import Task
-from kard.teacher.calls import teach_inputs, teacher_info, teacher_lm
-from kard.teacher.requests import Budget
+from kard.teacher.calls import Reply, teach_inputs, teacher_info, teacher_lm
+from kard.teacher.requests import Budget, Requests
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 
 QUESTIONS = (
@@ -310,6 +310,27 @@ def test_half_a_character_is_mended_and_the_other_replies_are_kept(
     engine = script(("copper", completion(sent, "B")), ("sink", YES))
     assert teach(db, tiny_task, TRAIN, lm_of(engine), Teaching(samples=1, workers=2), name="wise").added == 2
     assert db.execute("select text from rationales where accepted and text = ?", [stored]).fetchall()
+
+
+def test_a_reply_that_cannot_be_stored_stops_the_run_after_the_others_are() -> None:
+    kept: list[str] = []
+
+    def store(item: str, reply: Reply) -> int:
+        if item == "bad":
+            raise OverflowError("too large")
+        kept.append(item)
+        return 1
+
+    barrier = threading.Barrier(3)
+
+    def ask(item: str) -> Reply:
+        barrier.wait(10)  # all are under way, and paid for
+        return Reply(item, 1, 1, None, 1.0)
+
+    requests = Requests[str]("m", ask, store, Budget(None), 3, "opinion", "opinions", "kard verify")
+    with pytest.raises(OverflowError):
+        requests.run(["bad", "good", "better"], lambda units: None)
+    assert sorted(kept) == ["better", "good"]
 
 
 class Provider:
