@@ -94,7 +94,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """A teacher's text for a question. `conclusion` is the letter of its last sentence, None if it names none."""
+    """A teacher's text for a question.
+
+    `conclusion` is the letter that the teacher gave apart from the text: '' for none that can be read, None if it
+    was not asked for one.
+    """
 
     question_key: str
     sample: int  # 0-based among the teacher's samples for the question

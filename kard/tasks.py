@@ -54,8 +54,9 @@ class Task:
 
     `parse` turns one row of a file into a Question. It returns None for a row that is no question (a header, an
     unused split) and raises ValueError, in words for the user, for a wrong one. `teach` has the inputs question,
-    options and answer (the right option's text) and the output rationale. `answer` has the inputs passages,
-    question and options and the outputs rationale and answer; a method leaves out the fields that it does not use.
+    options and answer (the right option's text) and the outputs rationale and, where the teacher is to give it
+    apart from its prose, letter. `answer` has the inputs passages, question and options and the outputs rationale
+    and answer; a method leaves out the fields that it does not use.
     `program(signature, retrieve)` is the inference module: retrieve, rerank, reason, answer.
     """
 

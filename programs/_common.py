@@ -35,6 +35,7 @@ class Teach(dspy.Signature):
     options: str = dspy.InputField(desc="one a line, each with its letter: (A) ...")
     answer: str = dspy.InputField(desc="the text of the right option")
     rationale: str = dspy.OutputField(desc="facts, then: Therefore, the answer is (letter) option.")
+    letter: str = dspy.OutputField(desc="the letter of the option that the rationale leads to, and nothing else")
 
 
 class Answer(dspy.Signature):
@@ -83,6 +84,7 @@ def shot(question: str, options: Sequence[str], answer: str, because: str) -> Ma
         "options": lettered(options),
         "answer": right,
         "rationale": f"{because} Therefore, the answer is ({answer}) {right}.",
+        "letter": answer,
     }
 
 

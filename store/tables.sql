@@ -65,6 +65,21 @@ create table rationales (           -- explanations of the right answer, one row
     unique (question_id, teacher_id, sample)
 );
 
+create table failed_replies (       -- replies of a teacher that are no rationale; each was paid for, none trains
+    id integer primary key,
+    question_id integer not null references questions (id) on delete cascade,
+    teacher_id text not null references teachers (id),
+    sample integer not null,
+    outcome text not null,          -- cut, refused, empty, unreadable or too long
+    text text not null,             -- what was written
+    prompt_tokens integer not null default 0,
+    completion_tokens integer not null default 0,
+    cost real not null default 0,   -- US dollars
+    milliseconds real not null default 0, -- time of the call
+    created text not null
+);
+create index failed_replies_by_question on failed_replies (question_id, teacher_id, sample);
+
 create table retrievals (           -- BM25 searches: with a question, or with a rationale of it
     id integer primary key,
     index_id text not null references indexes (id),

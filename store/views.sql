@@ -116,12 +116,18 @@ join (select 'own' as accept union all select 'verified' union all select 'both'
   on (a.accept = 'verified' or r.accepted)
  and (a.accept = 'own' or (select min(v.agrees) from verifications v where v.rationale_id = r.id));
 
+-- Everything that teachers wrote and were paid for: rationales (complete = 1) and failed replies.
+create view replies as
+select question_id, teacher_id, prompt_tokens, completion_tokens, cost, milliseconds, 1 as complete from rationales
+union all
+select question_id, teacher_id, prompt_tokens, completion_tokens, cost, milliseconds, 0 from failed_replies;
+
 -- What each teacher cost in US dollars, tokens and seconds.
 create view costs as
-select q.task, t.name as teacher, count(*) as rationales, sum(r.prompt_tokens) as prompt_tokens,
+select q.task, t.name as teacher, sum(r.complete) as rationales, sum(r.prompt_tokens) as prompt_tokens,
        sum(r.completion_tokens) as completion_tokens, round(sum(r.cost), 6) as cost,
        round(sum(r.milliseconds) / 1000, 1) as seconds
-from rationales r
+from replies r
 join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, t.id;
@@ -141,9 +147,9 @@ join teachers t on t.id = r.teacher_id;
 
 -- What each step has made, and the seconds (summed over threads), tokens and US dollars that it took.
 create view step_costs as
-select q.task, 'teach' as step, 'rationales' as unit, count(*) as units, round(sum(r.milliseconds) / 1000, 1) as seconds,
+select q.task, 'teach' as step, 'rationales' as unit, sum(r.complete) as units, round(sum(r.milliseconds) / 1000, 1) as seconds,
        sum(r.prompt_tokens + r.completion_tokens) as tokens, round(sum(r.cost), 6) as cost
-from rationales r join questions q on q.id = r.question_id
+from replies r join questions q on q.id = r.question_id
 group by q.task
 union all
 select q.task, 'verify', 'verifications', count(*), round(sum(v.milliseconds) / 1000, 1),

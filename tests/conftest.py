@@ -24,7 +24,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # tiny models: the processor 
 # The same examples in every run, so that a failure comes from a change; try others with HYPOTHESIS_PROFILE=default.
 settings.register_profile("steady", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
-Reply = str | Exception | tuple[str, str | Exception]
+Ending = dict[str, Any]  # {said, finish}: a text or an lm15 part, and why it ended
+Reply = str | Exception | Ending | tuple[str, str | Exception | Ending]
 
 
 class Script:
@@ -55,14 +56,15 @@ class Script:
                 self.excess.append(prompt)
                 raise AssertionError(f"one call too many: ...{prompt[-300:]}")
             reply = self.replies.pop(index)
-        text = reply[1] if isinstance(reply, tuple) else reply
+        text: Any = reply[1] if isinstance(reply, tuple) else reply
         if isinstance(text, Exception):
             raise text
+        said, finish = (text["said"], text["finish"]) if isinstance(text, dict) else (text, "stop")
         return lm15.Response(
             id="scripted",
             model=request.model,
-            message=lm15.Message.assistant(text),
-            finish_reason="stop",
+            message=lm15.Message.assistant(said),
+            finish_reason=finish,
             usage=lm15.Usage(input_tokens=self.usage[0], output_tokens=self.usage[1]),
         )
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import string
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kard.answers.parsing import answer_of, conclusion, without_closing, without_conclusions
+from kard.answers.parsing import answer_of, conclusion, letter_of, without_closing, without_conclusions
 from kard.records import LETTERS
 
 YES_NO = ("yes", "no")
@@ -85,7 +89,7 @@ def test_the_last_concluding_statement_wins() -> None:
         ("So the answer is TARSK, MINOR.", METALS, "C"),
         ("The answer is not Tarsk but Velm.", METALS, "B"),
         ("The answer is Tarsk, not Velm.", METALS, "A"),
-        ("Tarsk sinks. Therefore, Velm floats.", METALS, "B"),
+        ("Tarsk sinks. Therefore, Velm floats.", METALS, None),  # a conclusion, but not of which is the answer
         (r"\boxed{B}", METALS, "B"),
         ("**Final answer:** (d) Orin", METALS, "D"),
         ("Velm or Tarsk? The answer is 'Velm'", METALS, "B"),
@@ -174,9 +178,140 @@ def test_an_announced_letter_is_read_behind_any_text(before: str, options: tuple
     assert conclusion(f"{before}\n\nTherefore, the answer is (B).", options) == "B"
 
 
-def test_long_babble_is_read_in_no_time() -> None:
-    for babble in ("no " * 1000, "(A) " * 500, "the answer is " * 500, '"' * 3000, "not the " * 1000):
-        conclusion(babble, YES_NO)  # a pattern that backtracks would take minutes
+HOSTILE = (
+    *("answer is ", "the answer is (A), ", "answer to ", "best ", "A ", "(A) ", "B. ", "no ", "not the "),
+    *("so it is ", "tin ", "tin, lead, ", "Answer: ", "<answer>", "{", '"', "(", ". ", ",", "\n", "that ", "if "),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_the_steps_that_a_hostile_text_takes_grow_with_its_length_alone(unit: str) -> None:
+    def steps(size: int) -> int:
+        """Return the number of lines that run, which no other process changes."""
+        count = 0
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal count
+            count += event == "line"
+            return trace if "kard/answers" in frame.f_code.co_filename else None
+
+        text = unit * (size // len(unit))
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for read in (conclusion, answer_of, without_conclusions):
+                read(text, ("tin", "lead", "no"))
+            without_closing(text)
+        finally:
+            sys.settrace(before)
+        return count
+
+    short, long = steps(1000), steps(8000)
+    assert long < 16 * max(short, 100)  # 8 times as long; a quadratic reader takes 64 times as many
+
+
+def test_text_of_a_megabyte_is_read() -> None:
+    assert conclusion("answer is " * 100_000 + "\nThe answer is (B).", YES_NO) == "B"
+
+
+def _cases(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("read", [conclusion, answer_of])
+@pytest.mark.parametrize(
+    "case", _cases(Path(__file__).parent / "answer_cases.jsonl"), ids=lambda case: case["text"][:40]
+)
+def test_a_plain_form_is_read_and_nothing_else(
+    case: dict[str, Any], read: Callable[[str, Sequence[str]], str | None]
+) -> None:
+    assert read(case["text"], case["options"]) in case["right"]
+
+
+def test_no_public_shape_of_answer_is_read_wrongly_and_few_are_missed(shared_data: Path) -> None:
+    path = shared_data.parent / "cases" / "answers.jsonl"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    cases = _cases(path)
+    for read in (conclusion, answer_of):
+        letters = [(case, read(case["text"], case["options"])) for case in cases]
+        wrong = [case["text"] for case, letter in letters if letter is not None and letter not in case["right"]]
+        missed = [case["text"] for case, letter in letters if letter is None and None not in case["right"]]
+        assert not wrong
+        assert len(missed) <= 0.1 * sum(None not in case["right"] for case in cases)
+
+
+MARKED = ("{}", "**{}**", "`{}`", "${}$", '"{}"', "\\boxed{{{}}}", "\\text{{{}}}")
+DENIALS = (
+    "The answer is not {}.",
+    "The answer cannot be {}.",
+    "The answer is certainly not {}.",
+    "I would never choose {}.",
+    "Answer: not {}",
+    "I doubt that the answer is {}.",
+    "Many people say that the answer is {}.",
+    "A common mistake is to say that the answer is {}.",
+    "If it were cold, the answer would be {}.",
+    "The answer might be {}.",
+    "Is the answer {}?",
+    "The worst answer is {}.",
+    "The answer is {}, which is wrong.",
+    "The answer is {}. Wait, that is wrong.",
+)
+PAIRS = (
+    "{} or {}",
+    "{} and {}",
+    "{}, {}",
+    "{}/{}",
+    "{} & {}",
+    "both {} and {}",
+    "either {} or {}",
+    "neither {} nor {}",
+)
+
+
+@given(option_texts, st.data())
+def test_what_is_denied_doubted_told_asked_or_taken_back_is_no_answer(
+    options: list[str], data: st.DataObject
+) -> None:
+    assume(len(set(options)) == len(options))
+    i = data.draw(st.integers(0, len(options) - 1))
+    named = data.draw(st.sampled_from((f"({LETTERS[i]})", LETTERS[i], options[i])))
+    text = data.draw(st.sampled_from(DENIALS)).format(named)
+    assert conclusion(text, options) is None
+    assert answer_of(text, options) is None
+
+
+@given(option_texts, st.data())
+def test_two_options_at_once_are_no_answer(options: list[str], data: st.DataObject) -> None:
+    assume(len(set(options)) == len(options))
+    i, j = data.draw(st.lists(st.integers(0, len(options) - 1), min_size=2, max_size=2, unique=True))
+    names = data.draw(st.sampled_from(([f"({LETTERS[i]})", f"({LETTERS[j]})"], [options[i], options[j]])))
+    pair = data.draw(st.sampled_from(PAIRS)).format(*names)
+    for text in (f"The answer is {pair}.", f"Answer: {pair}", pair):
+        assert conclusion(text, options) is None
+        assert answer_of(text, options) is None
+
+
+@given(option_texts, st.data())
+def test_a_letter_beside_another_options_text_is_no_answer(options: list[str], data: st.DataObject) -> None:
+    assume(len(set(options)) == len(options))
+    i, j = data.draw(st.lists(st.integers(0, len(options) - 1), min_size=2, max_size=2, unique=True))
+    for text in (f"({LETTERS[i]}) {options[j]}", f"{options[j]} ({LETTERS[i]})"):
+        assert conclusion(f"The answer is {text}.", options) is None
+        assert answer_of(f"Answer: {text}", options) is None
+
+
+@given(option_texts, st.data(), st.sampled_from(MARKED))
+def test_markup_around_an_answer_changes_nothing(options: list[str], data: st.DataObject, marked: str) -> None:
+    letter = LETTERS[data.draw(st.integers(0, len(options) - 1))]
+    for text in (
+        f"Answer: {marked.format(letter)}",
+        f"**Answer:** {marked.format(letter)}.",
+        marked.format(letter),
+    ):
+        assert answer_of(text, [*map(str, options)]) == letter
+        assert letter_of(marked.format(letter), options) == letter
 
 
 def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: Path) -> None:
@@ -189,7 +324,7 @@ def test_recorded_rationales_agree_with_the_answer_they_were_given(shared_data: 
     unread = sum(letter is None for letter, _ in read) / len(read)
     agree = sum(letter == answer for letter, answer in read) / (len(read) * (1 - unread))
     assert agree > 0.975
-    assert unread < 0.06  # read by hand: these argue without ever stating an answer
+    assert unread < 0.07  # read by hand: these argue, suppose or take back without ever stating an answer
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 import dspy
 import pytest
 from click.testing import CliRunner
+from dspy import lm15
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Database
@@ -28,8 +29,8 @@ from kard.progress import Silent
 from kard.questions import QuestionSet
 from kard.records import Question
 from kard.tasks import Task
-from kard.teacher.calls import teach_inputs, teacher_info, teacher_lm
-from kard.teacher.requests import Budget
+from kard.teacher.calls import Reply, teach_inputs, teacher_info, teacher_lm
+from kard.teacher.requests import Budget, Requests
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 
 QUESTIONS = (
@@ -42,11 +43,12 @@ ONE = Teaching(samples=1, workers=1)
 TRAIN = QuestionSet("tiny", "train")
 
 
-def completion(text: str) -> str:
-    return f"[[ ## rationale ## ]]\n{text}\n\n[[ ## completed ## ]]"
+def completion(text: str, letter: str) -> str:
+    return f"[[ ## rationale ## ]]\n{text}\n\n[[ ## letter ## ]]\n{letter}\n\n[[ ## completed ## ]]"
 
 
-YES, NO = completion("It is heavy. So the answer is (A) yes."), completion("It is noble. So the answer is (B) no.")
+YES = completion("It is heavy. So the answer is (A) yes.", "A")
+NO = completion("It is noble. So the answer is (B) no.", "(B)")
 
 
 def lm_of(engine: Any, model: str = "scripted") -> dspy.LM:
@@ -147,7 +149,7 @@ def test_an_unreadable_reply_is_asked_for_once_more_and_its_tokens_count_in_the_
 def test_a_sample_that_stays_unreadable_is_skipped_and_counted(
     db: Database, tiny_task: Task, script: Callable[..., Any]
 ) -> None:
-    engine = script("no form", completion("  "), ("sink", YES))
+    engine = script("no form", completion("  ", "A"), ("sink", YES))
     summary = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
     assert (summary.added, summary.skipped, summary.prompt_tokens) == (1, 1, 30)
     assert stored_rationales(db) == [("q2", 0, "A", 1)]
@@ -249,6 +251,88 @@ def test_until_a_price_is_known_calls_go_out_one_at_a_time() -> None:
     assert Budget(None).allows(10_000)
 
 
+@pytest.mark.parametrize(
+    ("letter", "conclusion"), [("A", "A"), ("**(b)**", "B"), ("no", "B"), ("A or B", None), ("C", None), ("", None)]
+)
+def test_the_letter_that_a_teacher_gives_apart_counts_and_not_its_prose(
+    db: Database, tiny_task: Task, script: Callable[..., Any], letter: str, conclusion: str | None
+) -> None:
+    engine = script(completion("It is heavy. So the answer is (A) yes.", letter))
+    teach(db, tiny_task, replace(TRAIN, limit=1), lm_of(engine), ONE, name="wise")
+    assert stored_rationales(db) == [("q1", 0, conclusion, int(conclusion == "B"))]
+
+
+def failed_replies(db: Database) -> list[tuple[Any, ...]]:
+    return db.execute(
+        "select q.key, f.outcome, f.text, f.prompt_tokens from failed_replies f"
+        " join questions q on q.id = f.question_id order by f.id"
+    ).fetchall()
+
+
+CUT = "[[ ## rationale ## ]]\nIt is noble. So the answer is (B)\n\n[[ ## letter ## ]]\nB"
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "outcome", "calls"),
+    [
+        (NO, "length", "cut", 1),
+        (CUT, "length", "cut", 1),
+        (NO, "content_filter", "refused", 1),
+        (lm15.RefusalPart(text="I will not."), "stop", "refused", 1),
+        ("", "stop", "empty", 2),
+        (completion("", "B"), "stop", "empty", 2),
+        ("I know, but without the form.", "stop", "unreadable", 2),
+    ],
+)
+def test_a_reply_that_is_no_rationale_is_kept_as_what_it_is_and_asked_for_again_only_when_told_to(
+    db: Database, tiny_task: Task, script: Callable[..., Any], reply: Any, finish: str, outcome: str, calls: int
+) -> None:
+    engine = script(*[("copper", {"said": reply, "finish": finish})] * calls, ("sink", YES))
+    summary = teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise")
+    assert (summary.added, summary.accepted, summary.skipped) == (1, 1, 1)
+    text = reply if isinstance(reply, str) else reply.text
+    assert failed_replies(db) == [("q1", outcome, text, 10 * calls)]
+    assert db.execute("select prompt_tokens, rationales from costs").fetchall() == [(10 * calls + 10, 1)]
+    assert teach(db, tiny_task, TRAIN, lm_of(script()), ONE, name="wise").added == 0
+    again = script(("copper", NO))
+    assert teach(db, tiny_task, TRAIN, lm_of(again), ONE, name="wise", retry=True).added == 1
+    assert stored_rationales(db) == [("q1", 0, "B", 1), ("q2", 0, "A", 1)]
+    assert teach(db, tiny_task, TRAIN, lm_of(script()), ONE, name="wise", retry=True).added == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [("It is \ud83d\ude00 hot.", "It is \U0001f600 hot."), ("half \ud800.", "half \ufffd."), ("a\0b", "a\ufffdb")],
+)
+def test_half_a_character_is_mended_and_the_other_replies_are_kept(
+    db: Database, tiny_task: Task, script: Callable[..., Any], sent: str, stored: str
+) -> None:
+    engine = script(("copper", completion(sent, "B")), ("sink", YES))
+    assert teach(db, tiny_task, TRAIN, lm_of(engine), Teaching(samples=1, workers=2), name="wise").added == 2
+    assert db.execute("select text from rationales where accepted and text = ?", [stored]).fetchall()
+
+
+def test_a_reply_that_cannot_be_stored_stops_the_run_after_the_others_are() -> None:
+    kept: list[str] = []
+
+    def store(item: str, reply: Reply) -> int:
+        if item == "bad":
+            raise OverflowError("too large")
+        kept.append(item)
+        return 1
+
+    barrier = threading.Barrier(3)
+
+    def ask(item: str) -> Reply:
+        barrier.wait(10)  # all are under way, and paid for
+        return Reply(item, 1, 1, None, 1.0)
+
+    requests = Requests[str]("m", ask, store, Budget(None), 3, "opinion", "opinions", "kard verify")
+    with pytest.raises(OverflowError):
+        requests.run(["bad", "good", "better"], lambda units: None)
+    assert sorted(kept) == ["better", "good"]
+
+
 class Provider:
     """A local server that speaks OpenAI's protocol. It gives the scripted replies and no more."""
 
@@ -258,6 +342,7 @@ class Provider:
         self.keys: list[str | None] = []
         self.excess = 0
         self.tokens = (1000, 500)
+        self.usages: list[Any] = []  # of the first replies, in place of `tokens`
         lock = threading.Lock()
         provider = self
 
@@ -278,7 +363,9 @@ class Provider:
                     "choices": [
                         {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
                     ],
-                    "usage": {**used, "total_tokens": sum(provider.tokens)},
+                    "usage": provider.usages.pop(0)
+                    if provider.usages
+                    else {**used, "total_tokens": sum(provider.tokens)},
                 }
                 if isinstance(reply, int):
                     answer = {"error": {"message": "the key is not valid", "type": "auth", "code": "bad_key"}}
@@ -345,6 +432,29 @@ def test_a_run_stops_before_its_budget_is_passed_and_the_next_run_goes_on(
     provider.replies = [YES] * 6
     assert teach(db, tiny_task, TRAIN, lm_at(provider), settings, name="wise", max_cost=0.0028).added == 6
     assert len(stored_rationales(db)) == 10
+
+
+@pytest.mark.parametrize(
+    ("usage", "added"),
+    [
+        ({"prompt_tokens": 10**30, "completion_tokens": 5, "total_tokens": 5}, 4),
+        ({"prompt_tokens": 1.5e300, "completion_tokens": 5, "total_tokens": 5}, 4),
+        (None, 4),
+        ({"prompt_tokens": -5, "completion_tokens": 5, "total_tokens": 5}, 4),
+        ({"prompt_tokens": "many", "completion_tokens": 5, "total_tokens": 5}, 4),
+        ([1, 2], 4),
+    ],
+)
+def test_nonsense_in_place_of_numbers_of_tokens_loses_no_reply_and_no_budget(
+    db: Database, tiny_task: Task, provider: Provider, usage: Any, added: int
+) -> None:
+    read = usage is None or (isinstance(usage, dict) and usage["prompt_tokens"] not in (-5, "many"))
+    provider.usages = [{"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}, usage]
+    provider.replies = [NO] * (4 if read else 5)
+    settings = Teaching(samples=2, workers=1)
+    assert teach(db, tiny_task, TRAIN, lm_at(provider), settings, name="wise", max_cost=1).added == added
+    assert len(stored_rationales(db)) == added
+    assert db.execute("select max(prompt_tokens), sum(cost) < 1 from rationales").fetchone() == (1000, 1)
 
 
 @pytest.fixture

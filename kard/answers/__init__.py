@@ -1,7 +1,7 @@
 """Which option a text concludes on, and the vote over several texts. Nothing here knows a store or a model.
 
-    parsing   the answer of a text: after `Answer:`, else by its last statement, else by its hints
-    mentions  where a sentence names an option, by letter or by text
+    parsing   the answer of a text, in one plain form that nothing contradicts; that of a field of its own
+    mentions  the sentences of a text, and where they name an option, by letter or by text
     vote      the commonest answer of several texts
 
 `parsing` reads what students write (`answer_of`) and what teachers write (`conclusion`). What cannot be read is

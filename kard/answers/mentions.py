@@ -1,116 +1,188 @@
-"""Find where a sentence names an option: by its letter in brackets, its bare letter, or its text."""
+"""Cut a text into sentences of words, marks and mentions: places that name an option by letter or by text.
+
+Every step looks a bounded number of items ahead or back, so that the time grows with the text's length alone.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from kard.records import LETTERS
 
-_EITHER = re.compile(r"\b(?:yes|true)(?: or |/|-)(?:no|false) (?=(?:question|answer|problem|statement)\b)", re.I)
-_FOLD = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-", 0x2212: "-", 0xA0: " "}
+
+def word_set(words: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(words.split())
+
+
 NOTHING = ""  # in place of a letter: no option of the question, or two at once
-
-# Options that are ordinary words of any sentence. They count only where an answer is announced.
-WORDS = frozenset({"yes", "no", "true", "false", "none", "both", "all", "neither", "maybe", "unknown"})
-
-# A sentence may contain a question: the answer to "Is it?" is no.
-_SENTENCE_END = re.compile(r"""(?<=[.!])["')\]*]*\s+|(?<=\?)["')\]*]*\s+(?![a-z])|\n+""")
-_BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]|(?<![\w(])([A-Z])\)")
-_NAMED = re.compile(r"\b(?i:options?|choices?|letter)\s+[\"'*_]*([A-Z])\b(?![']\w)()")
-_BARE = re.compile(  # A before punctuation or a conjunction is a letter; in "A dog" it is an article
-    r"(?<![\w'.-])([A-Z])(?=[\"'*_]*(?:\s*[.,;:\]](?!\w)|\s+-|\s*$"
-    r"|\s*\(|\s+(?:because|since|as|and|or|is|would|must|the (?:correct|right|best))\b))()"
+KEY = 48  # words of an option's text that count: two options that differ later are not told apart by text
+NAMES = word_set("option options choice choices letter answer")
+MARKS = frozenset(".,;:!?)][(<>|-\n")
+_WORDS = word_set("yes no true false none both all neither maybe unknown")  # options that any sentence holds
+_JOINS = word_set("and or but nor")
+_AFTER = word_set(  # follow a bare letter; in "a dog" A is an article
+    "and or nor but is are was would must cannot can't isn't because since as for given has seems the rather"
 )
-_LETTER_BEFORE = re.compile(r"(?<![\w'])([A-Z])[\s:.,-]+$")
-_OPENS, _CLOSES = re.compile(r"""["']$"""), re.compile(r"""[.,!]?["'](?!\w)""")
-ENDS = re.compile(  # follows a "no" that is the answer, unlike the "no" of "no dog"
-    r"""^["')\]*_]*(?:\s*[.,;:!?](?!\w)|\s+-|\s*$|\s+(?:because|since|as|for|and|but|if|given|due|based|with|at|to)\b)""",
+_ENDS = word_set(  # follow an option that ends a phrase
+    "because since as for given due based with at to in on while which who by from so therefore thus not "
+    "rather で 입"
+)
+_NOISE = frozenset("*_`$\"'{}~\\")  # markup and quotes
+_TOUCHING = MARKS.union(_NOISE, "=!") - {"-"}  # may touch an option; other marks are part of a longer word
+_ALONE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts without spaces: each character is a word
+_ITEM = re.compile(
+    rf"答案|答え|正解|回答|정답|(?:(?<![\w)])[-+])?\d+(?:[.,:/]\d+)*|[{_ALONE}]"
+    rf"|[^\W_\d{_ALONE}][^\W_{_ALONE}]*(?:'[^\W_{_ALONE}]+)*|\\[a-z]+|\n|\S",
     re.I,
 )
+_SIGNS = {
+    "'": "\u2018\u2019\u02bc", '"': "\u201c\u201d\xab\xbb", "-": "\u2010\u2011\u2012\u2013\u2212", " - ": "\u2014",
+    " ": "\xa0\u3000", ".": "\u3002", ",": "\u3001", "[": "\u3010", "]": "\u3011", "": "\xad",
+}  # fmt: skip
+_FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_FOLD = _FULL_WIDTH | {ord(sign): plain for plain, signs in _SIGNS.items() for sign in signs}
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """A place in a sentence that names an option."""
+class Item(NamedTuple):
+    """A word, a mark, or a mention of an option."""
 
+    word: str  # casefolded; of a mention, its first
     start: int
     end: int
-    letter: str  # NOTHING if it is no option of the question, or two at once
-    explicit: bool  # named by its letter
-    word: bool = False  # named by an ordinary word that is not in quotes
+    letter: str | None = None  # of the option that a mention names, NOTHING for none or two; None for no mention
+    explicit: bool = False  # named by its letter
+
+    @property
+    def bare(self) -> bool:
+        """Return whether this is an ordinary word that is also an option's text."""
+        return self.letter is not None and not self.explicit and self.word in _WORDS
+
+
+def folded(text: str) -> str:
+    """Return the text composed, with the quotes, dashes, spaces and full-width signs of a typewriter."""
+    return unicodedata.normalize("NFC", text).translate(_FOLD)
+
+
+def _items(text: str) -> list[Item]:
+    """Return the words and marks of a folded text, without markup."""
+    items: list[Item] = []
+    for match in _ITEM.finditer(text):
+        word = match[0]
+        if word not in _NOISE and (word[0] != "\\" or word == r"\boxed"):
+            items.append(Item(word.casefold(), match.start(), match.end()))
+    return items
 
 
 class Options:
     """The options of one question, to be found in texts."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        texts = [text.translate(_FOLD) for text in texts]
         self.letters = LETTERS[: len(texts)]
-        plain = [_plain(text) for text in texts]
-        same = [" ".join(text.split()).casefold() for text in texts]
-        self.words = {letter for letter, norm in zip(self.letters, plain, strict=False) if norm in WORDS}
-        forms: list[tuple[int, str, str]] = []
-        for letter, text, norm in zip(self.letters, texts, plain, strict=False):
-            if text.strip() and same.count(" ".join(text.split()).casefold()) == 1:
-                # Punctuation counts only where nothing else tells two options apart ("C" and "C++").
-                alone = bool(norm) and plain.count(norm) == 1
-                forms.append((len(norm if alone else text), letter, _loose(norm) if alone else _literal(text)))
-        forms.sort(key=lambda form: (-form[0], form[1]))
-        self._letter_of = {f"o{i}": letter for i, (_, letter, _) in enumerate(forms)}
-        pattern = "|".join(f"(?P<o{i}>{form})" for i, (_, _, form) in enumerate(forms))
-        self._texts = re.compile(pattern or r"(?!)", re.I)
+        exact = [tuple(item.word for item in _items(folded(text)))[:KEY] for text in texts]
+        # Words alone name an option where they tell it from the others: "C" and "C++" differ in marks.
+        plain = [tuple(filter(_is_word, key)) for key in exact]
+        self._keys: dict[str, list[tuple[tuple[str, ...], str]]] = {}  # by their first word, the longest first
+        for letter, *keys in zip(self.letters, exact, plain, strict=False):
+            for key, others in zip(dict.fromkeys(keys), (exact, plain), strict=False):
+                if key and others.count(key) == 1:
+                    self._keys.setdefault(key[0], []).append((key, letter))
+        for keys in self._keys.values():
+            keys.sort(key=lambda pair: -len(pair[0]))
 
-    def texts_in(self, text: str) -> list[tuple[int, int, str]]:
-        """Return start, end and letter of each option text. The longest counts where several could stand."""
-        return [(m.start(), m.end(), self._letter_of[str(m.lastgroup)]) for m in self._texts.finditer(text)]
+    def sentences(self, text: str) -> Iterator[list[Item]]:
+        """Yield the sentences of a folded text. An option's own full stop ("St. Paul") does not end a sentence."""
+        items, sentence, i = _items(text), list[Item](), 0
+        while i < len(items):
+            item, i = self._mention(text, items, i)
+            after = items[i] if i < len(items) else None
+            lower = after is not None and text[after.start].islower() and len(after.word) > 1
+            if item.letter is not None or item.word not in ".!?\n":
+                sentence.append(item)
+            elif item.word != "\n":
+                sentence.append(item)
+                if after is not None and (
+                    after.start == item.end or (item.word == "?" and (lower or after.word in ")]"))
+                ):
+                    continue
+                yield sentence
+                sentence = []
+            elif sentence and not (sentence[-1].word in (":", "=") or (lower and sentence[-1].word not in MARKS)):
+                yield sentence
+                sentence = []
+        if sentence:
+            yield sentence
 
-    def sentences(self, text: str) -> Iterator[str]:
-        """Yield the sentences in order. An option's own full stop ("St. Paul") does not end a sentence."""
-        spans = self.texts_in(text)
-        start = 0
-        for end in _SENTENCE_END.finditer(text):
-            if any(a < end.start() and end.end() < b for a, b, _ in spans):
+    def _mention(self, text: str, items: list[Item], i: int) -> tuple[Item, int]:
+        """Return the mention that begins at item i, else the item itself, and the index of what comes after it."""
+        (option, end), (letter, after) = self._text_at(text, items, i), self._letter_at(text, items, i)
+        if option is not None and end > after:
+            # "nickel (C)": a text with another option's letter names nothing.
+            named, beyond = self._letter_at(text, items, end)
+            bracketed = named is not None and items[end].word in "(["
+            if bracketed:
+                option, end = option if named == option else NOTHING, beyond
+            return Item(items[i].word, items[i].start, items[end - 1].end, option, bracketed), end
+        if letter is None:
+            return items[i], i + 1
+        letter = letter if option in (None, letter) else NOTHING  # B is the text of option A
+        start = after
+        while start < min(after + 3, len(items)) and items[start].word in (".", ")", ":", ",", "-", "(", "="):
+            start += 1
+        option, end = self._text_at(text, items, start, letter)
+        # "C. A pretty girl" is one mention; in "(A): tin, however, ..." tin begins a sentence.
+        apart = any(item.word in ".:,-=" for item in items[after:start])
+        if option is not None and (not apart or ends(items, end)):
+            letter, after = letter if letter == option else NOTHING, end
+        return Item(items[i].word, items[i].start, items[after - 1].end, letter, explicit=True), after
+
+    def _text_at(self, text: str, items: list[Item], i: int, named: str | None = None) -> tuple[str | None, int]:
+        """Return the letter of the longest option text at item i and the index after it, (None, i) for none.
+
+        An ordinary word counts only where a phrase ends with it, or where its letter was `named` before it.
+        """
+        if i >= len(items) or (i and _touches(text, items[i].start - 1)):
+            return None, i
+        for key, letter in self._keys.get(items[i].word, ()):
+            end = _match(items, i, key)
+            if end is None or _touches(text, items[end - 1].end):
                 continue
-            if text[start : end.start()].strip():
-                yield text[start : end.start()]
-            start = end.end()
-        if text[start:].strip():
-            yield text[start:]
+            word = len(key) == 1 and key[0] in _WORDS and letter != named
+            if not word or ends(items, end) or items[end].word in _JOINS:
+                return letter, end
+        return None, i
 
-    def mentions(self, sentence: str) -> list[Mention]:
-        """Return every mention of an option in the sentence, in order."""
-        texts = self.texts_in(sentence)
-        mentions: dict[int, Mention] = {}  # by the start of the letter or text
-        covered: set[int] = set()  # starts of texts that belong to a letter before them
-        for pattern in (_BRACKETED, _NAMED, _BARE):
-            for match in pattern.finditer(sentence):
-                group = 1 if match[1] else 2
-                at = match.start(group)
-                if at in mentions or any(a <= at < b and (a, b) != (at, at + 1) for a, b, _ in texts):
-                    continue  # the A of "vitamin A" is part of an option's text
-                letter = match[group].upper()
-                letter, end = letter if letter in self.letters else NOTHING, match.end()
-                if pattern is not _BRACKETED and any(a == at and of_text != letter for a, _, of_text in texts):
-                    letter = NOTHING  # B is the text of option A
-                for a, b, of_text in texts:
-                    if a >= end and not sentence[end:a].strip(" \t:.,;-*_\"'(="):
-                        if of_text == letter or of_text not in self.words or ENDS.match(sentence[b:]):
-                            covered.add(a)  # "(B) no": a letter with another option's text names nothing
-                            letter, end = letter if of_text == letter else NOTHING, b
-                        break
-                mentions[at] = Mention(match.start(), end, letter, explicit=True)
-        for a, b, letter in texts:
-            if a in covered or any(m.start <= a < m.end for m in mentions.values()):
-                continue
-            before = _LETTER_BEFORE.search(sentence[:a])
-            explicit = before is not None and before[1] == letter  # "A tin", where A is tin
-            start = before.start() if before and explicit else a
-            quoted = _OPENS.search(sentence[:a]) and _CLOSES.match(sentence[b:])
-            mentions[a] = Mention(start, b, letter, explicit, letter in self.words and not quoted)
-        return sorted(mentions.values(), key=lambda m: m.start)
+    def _letter_at(self, text: str, items: list[Item], i: int) -> tuple[str | None, int]:
+        """Return the letter that is named at item i and the index after it, (None, i) for none."""
+        if i >= len(items) or (i and _touches(text, items[i].start - 1)):
+            return None, i
+        word, start, stop, *_ = items[i]
+        before, after, last = (items[k].word if 0 <= k < len(items) else "\n" for k in (i - 1, i + 1, i + 2))
+        if word in "([" and last in (")", "]") and len(after) == 1 and after.isalpha():
+            return self._of(after), i + 3
+        if len(word) != 1 or not "a" <= word <= "z" or _touches(text, stop):
+            return None, i
+        upper, letter = text[start].isupper(), self._of(word)
+        following = text[stop : stop + 3]
+        if following[:1] == "." and (following[1:2].isalpha() or (not letter and following[2:].isupper())):
+            return None, i  # initials and abbreviations: P. Woods, U.S.
+        if after == ")" and before != "(" and (upper or before == "\n"):
+            return letter, i + 2
+        if upper:
+            alone = after in MARKS or (
+                word != "i"
+                and (after in _AFTER or len(after) == 1 or self._text_at(text, items, i + 1)[0] == letter)
+            )
+        else:  # "Answer: b" and "b. 4"
+            alone = before in ("\n", ":", "is", ">") and after in ".,\n<"
+        return (letter, i + 1) if alone or (before in NAMES and (upper or word not in "ai")) else (None, i)
+
+    def _of(self, letter: str) -> str:
+        return letter.upper() if letter.upper() in self.letters else NOTHING
 
 
 @lru_cache(maxsize=4096)
@@ -119,32 +191,30 @@ def options_of(texts: tuple[str, ...]) -> Options:
     return Options(texts)
 
 
-def folded(text: str) -> str:
-    """Return the text with typewriter quotes, dashes and spaces, without the options of "a yes or no question"."""
-    return _EITHER.sub("", text.translate(_FOLD))
+def ends(items: Sequence[Item], i: int) -> bool:
+    """Return whether nothing at item i makes the mention before it part of a longer phrase."""
+    return i >= len(items) or (items[i].letter is None and (items[i].word in MARKS or items[i].word in _ENDS))
 
 
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", text)).casefold()
+def _is_word(word: str) -> bool:
+    return any(character.isalnum() for character in word)
 
 
-def _loose(norm: str) -> str:
-    return _edged(r"[\W_]+".join(re.escape(word) for word in norm.split()), norm)
+def _match(items: Sequence[Item], i: int, key: tuple[str, ...]) -> int | None:
+    """Return the index after the key's words at item i; marks between words are passed over, sentence ends not."""
+    for part in key:
+        skipped = 0
+        while i < len(items) and items[i].word != part:
+            if _is_word(items[i].word) or items[i].word in ".!?;:\n" or skipped == 2:
+                return None
+            i, skipped = i + 1, skipped + 1
+        if i == len(items):
+            return None
+        i += 1
+    return i
 
 
-def _literal(text: str) -> str:
-    text = text.strip()
-    return _edged(r"\s+".join(re.escape(part) for part in text.split()), text)
-
-
-def _edged(pattern: str, text: str) -> str:
-    """Return the pattern for a text that stands alone: not part of a word, of a number, or of `no one`."""
-    before = r"(?<!\w)" if text[0].isalnum() else ""
-    after = r"(?!\w)" if text[-1].isalnum() else ""
-    if text[0].isdigit():  # 12 is not in -12, 3.12 or 1,120
-        before += r"(?<![\s(]-)(?<!^-)(?<!\d[.,:/])"
-    if text[-1].isdigit():
-        after += r"(?![.,:/]\d)"
-    if text == "no":
-        after += r"(?!\s+(?:one|longer|doubt|way|matter|known)\b)"
-    return before + pattern + after
+def _touches(text: str, at: int) -> bool:
+    """Return whether the character at `at` joins the word beside it to a longer one: B-flat, C++, 12 %, 2x."""
+    sign = text[at : at + 1]
+    return bool(sign.strip()) and sign not in _TOUCHING and not "\u3040" <= sign <= "\ud7af"

@@ -27,6 +27,7 @@ from kard.questions import QuestionSet
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time. [default: the task's]")
 @options.accept
 @options.max_cost
+@click.option("--retry-failed", is_flag=True, help="Ask again where a reply was cut, refused, empty or unreadable.")
 @options.whose
 @options.limit
 @options.dry_run
@@ -43,6 +44,7 @@ def teach(
     workers: int | None,
     accept: Accept | None,
     max_cost: float | None,
+    retry_failed: bool,
     split: str,
     limit: int | None,
     dry_run: bool,
@@ -74,7 +76,7 @@ def teach(
     db = open_store(store, create=False)
     questions = QuestionSet(loaded.name, split, limit)
     if dry_run:
-        missing = len(teacher.missing_samples(db, loaded, questions, lm, settings))
+        missing = len(teacher.missing_samples(db, loaded, questions, lm, settings, retry=retry_failed))
         price = teacher.expected_cost(db, loaded, lm, settings)
         cost = "" if price is None else f", about ${price * missing:.2f}"
         click.echo(f"{missing} requests to {model}{cost}")
@@ -87,6 +89,7 @@ def teach(
         settings,
         name=name or model,
         max_cost=max_cost,
+        retry=retry_failed,
         progress=show.progress(quiet),
     )
     click.echo(
@@ -98,7 +101,9 @@ def teach(
         click.echo(missing_verdicts(loaded.name, counts))
     if summary.skipped:
         click.echo(
-            f"{summary.skipped} samples could not be read and were left out; run again to ask for them", err=True
+            f"{summary.skipped} replies were cut, refused, empty or unreadable and are kept apart; "
+            "ask again with --retry-failed",
+            err=True,
         )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kard.config import Teaching
 from kard.errors import BadConfig
@@ -19,17 +20,23 @@ if TYPE_CHECKING:
 
 RETRIES = 3  # of a request that failed for a passing reason; DSPy waits longer each time
 ATTEMPTS = 2  # a reply that cannot be read is asked for once more
+MOST_TOKENS = 1e9  # of one call; more, or what is no number, is a provider's mistake
+LETTER = "letter"  # a signature's output that gives the option apart from the prose
+Outcome = Literal["complete", "cut", "refused", "empty", "unreadable", "too long"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The result of one sample, with the tokens, dollars and milliseconds of all its attempts."""
 
-    text: str | None  # None if no attempt could be read
+    text: str | None  # None if no attempt is complete
     prompt_tokens: int
     completion_tokens: int
     cost: float | None  # US dollars; None if the model's price is not known
     milliseconds: float
+    letter: str | None = None  # what the signature's field `letter` holds, None if it has none
+    outcome: Outcome = "complete"
+    written: str = ""  # by the last attempt, in the form of the adapter
 
 
 def teacher_lm(model: str, *, temperature: float, max_tokens: int, api_base: str | None = None) -> dspy.LM:
@@ -129,7 +136,7 @@ def call(
     Thread-safe. Raises DSPy's LMError if the provider fails or refuses.
     """
     import dspy
-    from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
+    from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMUnexpectedError
 
     # A copy has a history of its own, which holds this call's entries only. Without the cache every sample is
     # drawn anew; the store is what remembers.
@@ -141,24 +148,73 @@ def call(
     config = dict(limits)
     if "max_completion_tokens" in lm.kwargs:
         del config["max_tokens"]
-    text: str | None = None
+    text = letter = None
+    outcome: Outcome = "empty"
+    attempts = cast("list[dict[str, Any]]", lm.history)
     start = time.monotonic()
     with dspy.context(lm=lm, adapter=adapter, disable_history=False, max_history_size=ATTEMPTS, trace=None):
         for _ in range(ATTEMPTS):
             try:
-                text = str(predict(**inputs, config=dict(config)).get(output) or "").strip() or None
+                prediction = predict(**inputs, config=dict(config))
+                text = _whole(str(prediction.get(output) or "")).strip() or None
+                letter = _whole(str(prediction[LETTER])) if LETTER in signature.output_fields else None
+                outcome = "complete" if text else "empty"
             except AdapterParseError:
-                text = None
+                outcome = "unreadable" if _written(attempts) else "empty"
+            except LMUnexpectedError:  # a reply that is not of the protocol's form
+                outcome = "unreadable"
+                continue
             except ContextWindowExceededError:
+                outcome = "too long"
                 break
-            if text is not None:
+            outcome = _ended(attempts) or outcome
+            if outcome in ("complete", "cut", "refused"):
                 break
-    attempts = cast("list[dict[str, Any]]", lm.history)
-    costs = [attempt["cost"] for attempt in attempts]
+    costs = [_cost(attempt) for attempt in attempts]
     return Reply(
-        text,
-        sum(int(attempt["usage"].get("prompt_tokens") or 0) for attempt in attempts),
-        sum(int(attempt["usage"].get("completion_tokens") or 0) for attempt in attempts),
-        sum(costs) if all(cost is not None for cost in costs) else None,
+        text if outcome == "complete" else None,
+        sum(_tokens(attempt, "prompt_tokens") for attempt in attempts),
+        sum(_tokens(attempt, "completion_tokens") for attempt in attempts),
+        sum(cost for cost in costs if cost is not None) if None not in costs else None,
         (time.monotonic() - start) * 1000,
+        letter,
+        outcome,
+        _written(attempts),
     )
+
+
+def _whole(text: str) -> str:
+    """Return the text with the halves of surrogate pairs joined; a lone half, or a NUL, becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def _ended(attempts: Sequence[Mapping[str, Any]]) -> Outcome | None:
+    """Return how the last attempt ended if its writer did not end it: cut or refused."""
+    response = attempts[-1]["response"] if attempts else None
+    reason = getattr(response, "finish_reason", None)
+    parts = getattr(getattr(response, "message", None), "parts", ())
+    if reason == "content_filter" or any(getattr(part, "type", "") == "refusal" for part in parts):
+        return "refused"
+    return "cut" if reason == "length" else None
+
+
+def _written(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the last attempt, or its refusal."""
+    response = attempts[-1]["response"] if attempts else None
+    parts = getattr(getattr(response, "message", None), "parts", ())
+    return _whole("".join(str(getattr(part, "text", None) or "") for part in parts)).strip()
+
+
+def _tokens(attempt: Mapping[str, Any], name: str) -> int:
+    """Return a number of tokens that a reply names, 0 for nonsense."""
+    usage = attempt["usage"]
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return int(value) if isinstance(value, int | float) and 0 <= value <= MOST_TOKENS else 0
+
+
+def _cost(attempt: Mapping[str, Any]) -> float | None:
+    """Return the price of an attempt, None if it is not known or follows from nonsense."""
+    cost = attempt["cost"]
+    usage = attempt["usage"] if isinstance(attempt["usage"], Mapping) else {}
+    sane = all(_tokens(attempt, name) == (usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+    return float(cost) if isinstance(cost, int | float) and math.isfinite(cost) and cost >= 0 and sane else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,15 +48,17 @@ def store_teacher(db: Database, teacher: TeacherInfo, table: Literal["teachers",
 def rationale_row(question_id: int, question: Question, teacher_id: str, rationale: Rationale) -> dict[str, object]:
     """Return the row of a rationale, with its conclusion and whether that is the gold answer (section 3.1).
 
-    The conclusion is read from the text; if the text has none, the rationale's own `conclusion` counts.
+    The rationale's own `conclusion` counts, '' for none; without one, what its text concludes on.
     """
-    letter = conclusion(rationale.text, question.options) or rationale.conclusion
+    letter = rationale.conclusion
+    if letter is None:
+        letter = conclusion(rationale.text, question.options)
     return {
         "question_id": question_id,
         "teacher_id": teacher_id,
         "sample": rationale.sample,
         "text": rationale.text,
-        "conclusion": letter,
+        "conclusion": letter or None,
         "accepted": int(letter is not None and letter == question.answer),
         "prompt_tokens": rationale.prompt_tokens,
         "completion_tokens": rationale.completion_tokens,
@@ -172,7 +174,11 @@ def _store(db: Database, task_name: str, recorded: Sequence[RecordedRationale]) 
                 f"load the questions first with: kard load {task_name} FILE",
                 at=row.at,
             )
-        records.append(rationale_row(*questions[key], teachers[row.teacher].id, row.rationale))
+        row_id, question = questions[key]
+        # A recorded text says itself what it concludes on; what came with it counts where it says nothing.
+        letter = conclusion(row.rationale.text, question.options) or row.rationale.conclusion or ""
+        rationale = replace(row.rationale, conclusion=letter)
+        records.append(rationale_row(row_id, question, teachers[row.teacher].id, rationale))
     with writing(db):
         for teacher in teachers.values():
             store_teacher(db, teacher)

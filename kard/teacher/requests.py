@@ -112,8 +112,11 @@ class Requests(Generic[Item]):
         for future in done:
             error = future.exception()
             if error is None:
-                self._store(self.pending[future], future.result())
-            elif self.failure is None:
+                try:
+                    self._store(self.pending[future], future.result())
+                except Exception as problem:  # the others are paid for too
+                    error = problem
+            if error is not None and self.failure is None:
                 self.failure = self._failed(error) if isinstance(error, LMError | ImportError) else error
             del self.pending[future]  # only now: an interrupted write is done again
             advance(1)
@@ -126,6 +129,8 @@ class Requests(Generic[Item]):
         self.completion_tokens += reply.completion_tokens
         if reply.cost is not None:
             self.budget.pay(reply.cost)
+        elif self.budget.limit is not None and self.budget.highest_price is not None:
+            self.budget.pay(self.budget.highest_price)  # one reply without a price among others that have one
         elif self.budget.limit is not None and self.failure is None:
             self.failure = BadConfig(
                 f"the price of {self.model} is not known, so --max-cost cannot be kept; run again without it"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from sqlite_utils import Database
 
+from kard.answers.parsing import letter_of
 from kard.config import Teaching
-from kard.db import insert_ignoring, rows, writing
+from kard.db import insert_ignoring, now, rows, value, writing
 from kard.errors import Missing
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
@@ -28,7 +29,7 @@ class TeachSummary:
 
     added: int
     accepted: int  # of those added: the conclusion is the gold answer
-    skipped: int  # samples that could not be read, twice each
+    skipped: int  # samples whose reply was cut, refused, empty or unreadable
     cost: float  # US dollars; 0 where no price is known
     prompt_tokens: int
     completion_tokens: int
@@ -44,11 +45,12 @@ class MissingSample:
 
 
 def missing_samples(
-    db: Database, task: Task, questions: QuestionSet, lm: dspy.LM, settings: Teaching
+    db: Database, task: Task, questions: QuestionSet, lm: dspy.LM, settings: Teaching, *, retry: bool = False
 ) -> list[MissingSample]:
     """Return the samples that this teacher has not given, all questions' first samples before second ones.
 
-    Only questions with a known answer count. Raises Missing if the split has none.
+    Samples whose reply was cut, refused, empty or unreadable are among them only with `retry`. Only questions
+    with a known answer count. Raises Missing if the split has none.
     """
     split = replace(questions, limit=None).read(db)
     if not any(question.answer for question in split.values()):
@@ -62,8 +64,25 @@ def missing_samples(
         **questions.parameters,
         teacher=teacher_info(task, lm.model, settings, lm.model).id,
         samples=settings.samples,
+        retry=retry,
     )
     return [MissingSample(row["question_id"], split[row["question_id"]], row["sample"]) for row in missing]
+
+
+def failed_row(missing: MissingSample, teacher_id: str, reply: Reply) -> dict[str, object]:
+    """Return the row of a reply that is no rationale: what was written, and what it cost."""
+    return {
+        "question_id": missing.question_id,
+        "teacher_id": teacher_id,
+        "sample": missing.sample,
+        "outcome": reply.outcome,
+        "text": reply.written,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "cost": reply.cost or 0.0,
+        "milliseconds": reply.milliseconds,
+        "created": now(),
+    }
 
 
 def expected_cost(db: Database, task: Task, lm: dspy.LM, settings: Teaching) -> float | None:
@@ -82,29 +101,34 @@ def teach(
     *,
     name: str,
     max_cost: float | None = None,
+    retry: bool = False,
     progress: Progress = SILENT,
 ) -> TeachSummary:
     """Ask `lm` for every missing sample of the questions, and store each rationale as it arrives.
 
-    `name` is what the store calls the teacher. `max_cost` limits this run, in US dollars: a call starts only if
-    the budget covers it at the highest price seen so far. Raises Missing if there are no questions, BudgetReached
-    if samples remain, TeacherFailed if the provider does not answer, BadConfig after the first call if there is a
-    `max_cost` but no known price. What was paid for by then is kept, after Ctrl-C too; the next run goes on.
+    `name` is what the store calls the teacher. `retry` asks again where a reply was cut, refused, empty or
+    unreadable: such replies are kept in `failed_replies` and never train. `max_cost` limits this run, in US
+    dollars: a call starts only if the budget covers it at the highest price seen so far. Raises Missing if there
+    are no questions, BudgetReached if samples remain, TeacherFailed if the provider does not answer, BadConfig
+    after the first call if there is a `max_cost` but no known price. What was paid for by then is kept, after
+    Ctrl-C too; the next run goes on.
     """
     teacher = teacher_info(task, lm.model, settings, name)
-    highest = db.execute("select max(cost) from rationales where teacher_id = ?", [teacher.id]).fetchone()[0]
+    highest = value(db, "internal/highest_price", teacher=teacher.id)
     budget = Budget(max_cost, highest or None)  # 0 where no price is known
-    missing = missing_samples(db, task, questions, lm, settings)
+    missing = missing_samples(db, task, questions, lm, settings, retry=retry)
     accepted = 0
 
     def store(missing: MissingSample, reply: Reply) -> int:
         nonlocal accepted
         if reply.text is None:
+            insert_ignoring(db, "failed_replies", [failed_row(missing, teacher.id, reply)])
             return 0
         rationale = Rationale(
             missing.question.key,
             missing.sample,
             reply.text,
+            conclusion=None if reply.letter is None else letter_of(reply.letter, missing.question.options) or "",
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             cost=reply.cost or 0.0,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kard.answers.parsing import conclusion, without_conclusions
+from kard.answers.parsing import letter_of, without_conclusions
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import Missing
 from kard.progress import SILENT, Progress
@@ -105,7 +105,7 @@ def verify(
 
     def store(rationale: UnverifiedRationale, reply: Reply) -> int:
         nonlocal agreed
-        answer = conclusion(f"The answer is {reply.text}", rationale.options) if reply.text else None
+        answer = letter_of(reply.text or "", rationale.options)
         added = store_opinion(db, rationale, verifier.id, answer, reply)
         agreed += added * (answer == rationale.gold)
         return added
@@ -146,7 +146,7 @@ def store_opinion(
         "verifier_id": verifier_id,
         "answer": answer,
         "agrees": int(answer == rationale.gold),
-        "reply": reply.text or "",
+        "reply": reply.text or reply.written,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
         "cost": reply.cost or 0.0,

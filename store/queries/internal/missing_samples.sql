@@ -13,4 +13,8 @@ from wanted w
 cross join numbers n
 left join rationales r on r.question_id = w.id and r.teacher_id = :teacher and r.sample = n.sample
 where r.id is null
+  and (:retry or not exists (
+      select 1 from failed_replies f
+      where f.question_id = w.id and f.teacher_id = :teacher and f.sample = n.sample
+  ))
 order by n.sample, w.id
