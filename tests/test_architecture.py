@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
         "db",
         "errors",
         "files",
+        "outgoing",
         "passages",
         "progress",
         "questions",

@@ -27,7 +27,7 @@ from kard.db import now, open_store, read_store
 from kard.errors import NoStore
 from kard.schema import COLUMNS, queries, relations
 from kard.ui.database import Store, parse_parameters, parse_value
-from kard.ui.guard import inert
+from kard.outgoing import inert
 from kard.ui.server import application
 
 HURT = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 from kard.errors import KardError
+from kard.outgoing import guard_streams
 
 # By group and in the order of the work; `kard --help` keeps both. Each is `module:command` below kard.cli.
 GROUPS = {
@@ -75,12 +77,17 @@ class Commands(click.Group):
                     [(name, command.get_short_help_str(200)) for name, command in helps.items() if command]
                 )
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run as a program, whose output is clean whatever texts it shows."""
+        guard_streams()
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a KardError ends it with exit code 1 and its message."""
         try:
             return super().invoke(ctx)
         except KardError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(" ".join(str(error).splitlines())) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
