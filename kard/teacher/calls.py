@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import Teaching
 from kard.errors import BadConfig
+from kard.outgoing import without_keys
 from kard.records import LETTERS, Question, canonical, digest
 from kard.tasks import Task
 from kard.teacher.records import TeacherInfo
@@ -146,7 +147,8 @@ def call(
     with dspy.context(lm=lm, adapter=adapter, disable_history=False, max_history_size=ATTEMPTS, trace=None):
         for _ in range(ATTEMPTS):
             try:
-                text = str(predict(**inputs, config=dict(config)).get(output) or "").strip() or None
+                reply = predict(**inputs, config=dict(config))
+                text = without_keys(str(reply.get(output) or "").strip()) or None  # a server may repeat what it got
             except AdapterParseError:
                 text = None
             except ContextWindowExceededError:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from textwrap import shorten
+from traceback import format_exception
 from typing import Generic, TypeVar
 
 from kard.errors import BadConfig, BudgetReached, TeacherFailed
+from kard.outgoing import without_keys
 from kard.progress import Advance
 from kard.teacher.calls import Reply
 
@@ -138,11 +140,13 @@ class Requests(Generic[Item]):
 
     def _failed(self, error: BaseException) -> TeacherFailed:
         # Only the first paragraph: a library's own advice follows, and some providers answer with whole pages.
-        text = str(getattr(error, "message", "") or error).strip().partition("\n\n")[0]
+        # Keys are replaced before the text is cut: half a key would not be known as one.
+        text = without_keys(str(getattr(error, "message", "") or error)).strip().partition("\n\n")[0]
         message = shorten(text, 200, placeholder=" ...") or type(error).__name__
         failure = TeacherFailed(
             f"{self.model} does not answer ({message}); {self.added} {self.plural} were kept; "
             f"go on with: {self.command}"
         )
-        failure.__cause__ = error
+        trace = "".join(format_exception(error))
+        failure.__cause__ = error if without_keys(trace) == trace else None
         return failure
