@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kard.errors import NoStore
+from kard.reading import open_reader
 
 if TYPE_CHECKING:
     from sqlite_utils import Database, Migrations
@@ -68,12 +69,10 @@ def open_store(path: Path, *, create: bool = True) -> Database:
     return db
 
 
-def read_store(path: Path) -> sqlite3.Connection:
+def read_store(path: Path, *, threads: bool = False) -> sqlite3.Connection:
     """Open an existing store for reading only, for queries that people write. Raises NoStore."""
     _require_store(path)
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.Row
-    return connection
+    return open_reader(path, threads=threads)
 
 
 def _require_store(path: Path) -> None:

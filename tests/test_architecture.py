@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
         "passages",
         "progress",
         "questions",
+        "reading",
         "recipes",
         "records",
         "schema",

@@ -409,7 +409,8 @@ def test_a_key_that_a_server_repeats_is_neither_printed_nor_stored(
     command = [*files, "--model", "openai/fake", "--api-base", provider.url, "--workers", "1", "--limit", "1"]
     provider.replies = [completion(f"You sent Bearer {key}. So the answer is (B) no.")]
     assert CliRunner().invoke(main, ["teach", *command, "--samples", "1"]).exit_code == 0
-    provider.replies, provider.refusal = [401], "x" * before + " wrong key: {key}"
+    provider.replies = [401]
+    provider.refusal = "x" * before + " wrong key: {key}"
     samples = ["--samples", "2"] if word == "teach" else []
     refused = CliRunner().invoke(main, [word, *command, *samples])
     assert refused.exit_code == 1
