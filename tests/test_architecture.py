@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
     ("answers", "metrics"),
     (
         "acceptance",
+        "claims",
         "config",
         "db",
         "errors",

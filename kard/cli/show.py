@@ -52,6 +52,10 @@ class Bars:
             bar = rich.add_task(clean(label), total=total)
             yield lambda units: rich.advance(bar, units)
 
+    def note(self, text: str) -> None:
+        """Print the text above the bars."""
+        click.echo(text, err=True)
+
 
 class Lines:
     """Progress in a log: a line on stderr when work begins, every half minute, and when a step has ended."""
@@ -94,6 +98,10 @@ class Lines:
                 click.echo(f"{label}: {done:,}{of} after {last - begin:.0f} s", err=True)
 
         yield advance
+
+    def note(self, text: str) -> None:
+        """Print the text."""
+        click.echo(text, err=True)
 
 
 def progress(quiet: bool) -> Progress:

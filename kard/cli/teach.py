@@ -27,6 +27,7 @@ from kard.questions import QuestionSet
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time. [default: the task's]")
 @options.accept
 @options.max_cost
+@options.timeout
 @options.whose
 @options.limit
 @options.dry_run
@@ -43,6 +44,7 @@ def teach(
     workers: int | None,
     accept: Accept | None,
     max_cost: float | None,
+    timeout: float,
     split: str,
     limit: int | None,
     dry_run: bool,
@@ -70,7 +72,13 @@ def teach(
     settings = replace(
         loaded.settings.teaching, **cast(Any, {key: to for key, to in chosen.items() if to is not None})
     )
-    lm = teacher_lm(model, temperature=settings.temperature, max_tokens=settings.max_tokens, api_base=api_base)
+    lm = teacher_lm(
+        model,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        api_base=api_base,
+        timeout=timeout,
+    )
     db = open_store(store, create=False)
     questions = QuestionSet(loaded.name, split, limit)
     if dry_run:
@@ -111,6 +119,7 @@ def teach(
 @click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
 @options.max_cost
+@options.timeout
 @options.whose
 @options.limit
 @options.dry_run
@@ -125,6 +134,7 @@ def verify(
     teacher: str | None,
     workers: int,
     max_cost: float | None,
+    timeout: float,
     split: str,
     limit: int | None,
     dry_run: bool,
@@ -164,6 +174,7 @@ def verify(
         temperature=verifier.LIMITS["temperature"],
         max_tokens=int(verifier.LIMITS["max_tokens"]),
         api_base=api_base,
+        timeout=timeout,
     )
     db = open_store(store, create=False)
     if dry_run:

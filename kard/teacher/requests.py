@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from textwrap import shorten
+from threading import Thread
+from time import monotonic
 from traceback import format_exception
 from typing import Generic, TypeVar
 
@@ -14,8 +15,11 @@ from kard.errors import BadConfig, BudgetReached, TeacherFailed
 from kard.outgoing import without_keys
 from kard.progress import Advance
 from kard.teacher.calls import Reply
+from kard.teacher.patience import TIMEOUT, Patience, Voice, cause
 
 UNREADABLE = 20  # unreadable replies in a row after which the model counts as unable to keep the form
+TICK = 0.5  # seconds between two looks at the time of the requests under way
+LEAVE = 1.5  # seconds after Ctrl-C in which replies under way may still arrive
 Item = TypeVar("Item")
 
 
@@ -54,7 +58,7 @@ class Requests(Generic[Item]):
     """One run of calls, a call for each item."""
 
     model: str
-    ask: Callable[[Item], Reply]  # runs in a worker
+    ask: Callable[[Item, Patience], Reply]  # runs in a worker
     store: Callable[[Item, Reply], int]  # runs in the calling thread; returns the number of new rows
     budget: Budget
     workers: int
@@ -66,7 +70,12 @@ class Requests(Generic[Item]):
     unreadable: int = 0  # of them, in a row
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    pending: dict[Future[Reply], Item] = field(default_factory=dict[Future[Reply], Item])
+    retries: int = 0  # of a request that failed for a passing reason
+    timeout: float = TIMEOUT  # seconds of one request
+    voice: Voice = field(default_factory=Voice)
+    pending: dict[Future[Reply], tuple[Item, Patience]] = field(
+        default_factory=dict[Future[Reply], tuple[Item, Patience]]
+    )
     failure: BaseException | None = None
 
     def run(self, items: Sequence[Item], advance: Advance) -> None:
@@ -74,20 +83,21 @@ class Requests(Generic[Item]):
 
         Raises what stopped it, after every call under way has been paid and stored: BudgetReached if items
         remain, TeacherFailed if the provider fails or the replies are unreadable, BadConfig if there is a
-        limit but no known price.
+        limit but no known price. After Ctrl-C, calls under way have a moment to arrive; what has arrived is stored,
+        however often Ctrl-C is pressed.
         """
         waiting = deque(items)
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="teacher") as pool:
-            try:
-                while waiting or self.pending:
-                    self._start(pool, waiting)
-                    if not self.pending:
-                        break
-                    self._store_arrived(advance)
-            except KeyboardInterrupt:
-                while self.pending:  # they are paid for; a second Ctrl-C leaves them
-                    self._store_arrived(advance)
-                raise
+        try:
+            while waiting or self.pending:
+                self._start(waiting)
+                if not self.pending:
+                    break
+                self._store_arrived(advance)
+        except KeyboardInterrupt:
+            self._leave(advance)
+            raise
+        finally:
+            self.voice.ended.set()
         if self.failure is not None:
             raise self.failure
         if waiting:
@@ -97,7 +107,19 @@ class Requests(Generic[Item]):
                 f"{len(waiting)} are missing; go on with: {self.command}"
             )
 
-    def _start(self, pool: ThreadPoolExecutor, waiting: deque[Item]) -> None:
+    def _leave(self, advance: Advance) -> None:
+        """Store what has arrived, and what arrives within a moment."""
+        self.voice.ended.set()
+        end = monotonic() + LEAVE
+        while self.pending:
+            left = end - monotonic()
+            try:
+                if not self._store_arrived(advance, min(max(left, 0), TICK)) and left <= 0:
+                    return
+            except KeyboardInterrupt:
+                continue  # an interrupted write is done again
+
+    def _start(self, waiting: deque[Item]) -> None:
         while (
             waiting
             and self.failure is None
@@ -105,20 +127,38 @@ class Requests(Generic[Item]):
             and self.budget.allows(len(self.pending))
         ):
             item = waiting.popleft()
-            self.pending[pool.submit(self.ask, item)] = item
+            patience = Patience(self.retries, self.timeout, self.voice, self.model)
+            future: Future[Reply] = Future()
+            self.pending[future] = item, patience
+            # A thread that does not keep the program from ending: it may wait for a server that never answers.
+            Thread(target=self._work, args=(item, patience, future), name="teacher", daemon=True).start()
 
-    def _store_arrived(self, advance: Advance) -> None:
+    def _work(self, item: Item, patience: Patience, future: Future[Reply]) -> None:
+        try:
+            future.set_result(self.ask(item, patience))
+        except BaseException as error:
+            future.set_exception(error)
+
+    def _store_arrived(self, advance: Advance, seconds: float = TICK) -> bool:
+        """Store what arrives within these seconds; return whether anything did."""
         from dspy.utils.exceptions import LMError
 
-        done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
+        done, _ = wait(self.pending, seconds, return_when=FIRST_COMPLETED)
         for future in done:
             error = future.exception()
             if error is None:
-                self._store(self.pending[future], future.result())
+                self._store(self.pending[future][0], future.result())
             elif self.failure is None:
                 self.failure = self._failed(error) if isinstance(error, LMError | ImportError) else error
             del self.pending[future]  # only now: an interrupted write is done again
             advance(1)
+        for future in [f for f, (_, patience) in self.pending.items() if patience.exhausted and not f.done()]:
+            del self.pending[future]
+            if self.failure is None:
+                self.failure = self._failed(TimeoutError(f"no whole reply within {self.timeout:g} s"))
+        if self.failure is not None:
+            self.voice.ended.set()  # those who wait to ask again need not
+        return bool(done)
 
     def _store(self, item: Item, reply: Reply) -> None:
         self.added += self.store(item, reply)
@@ -139,12 +179,8 @@ class Requests(Generic[Item]):
             )
 
     def _failed(self, error: BaseException) -> TeacherFailed:
-        # Only the first paragraph: a library's own advice follows, and some providers answer with whole pages.
-        # Keys are replaced before the text is cut: half a key would not be known as one.
-        text = without_keys(str(getattr(error, "message", "") or error)).strip().partition("\n\n")[0]
-        message = shorten(text, 200, placeholder=" ...") or type(error).__name__
         failure = TeacherFailed(
-            f"{self.model} does not answer ({message}); {self.added} {self.plural} were kept; "
+            f"{self.model} does not answer ({cause(error)}); {self.added} {self.plural} were kept; "
             f"go on with: {self.command}"
         )
         trace = "".join(format_exception(error))

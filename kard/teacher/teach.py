@@ -15,6 +15,7 @@ from kard.questions import QuestionSet
 from kard.records import Question, Rationale
 from kard.tasks import Task
 from kard.teacher.calls import Reply, ask, teacher_info
+from kard.teacher.patience import TIMEOUT, Voice
 from kard.teacher.records import rationale_row, store_teacher
 from kard.teacher.requests import Budget, Requests
 
@@ -117,13 +118,16 @@ def teach(
 
     requests = Requests[MissingSample](
         lm.model,
-        ask=lambda missing: ask(lm, task, settings, missing.question),
+        ask=lambda missing, patience: ask(lm, task, settings, missing.question, patience),
         store=store,
         budget=budget,
         workers=settings.workers,
         singular="rationale",
         plural="rationales",
         command=f"kard teach {task.name} --model {lm.model}",
+        retries=lm.num_retries,
+        timeout=lm.kwargs.get("timeout") or TIMEOUT,
+        voice=Voice(progress.note),
     )
     if missing:
         with writing(db):

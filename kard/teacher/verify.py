@@ -18,6 +18,7 @@ from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import canonical, digest
 from kard.teacher.calls import Reply, call, lettered
+from kard.teacher.patience import TIMEOUT, Patience, Voice
 from kard.teacher.records import TeacherInfo, store_teacher
 from kard.teacher.requests import Budget, Requests
 
@@ -112,13 +113,16 @@ def verify(
 
     requests = Requests[UnverifiedRationale](
         lm.model,
-        ask=lambda rationale: _ask(lm, rationale),
+        ask=lambda rationale, patience: _ask(lm, rationale, patience),
         store=store,
         budget=budget,
         workers=workers,
         singular="opinion",
         plural="opinions",
         command=f"kard verify {task} --model {lm.model}",
+        retries=lm.num_retries,
+        timeout=lm.kwargs.get("timeout") or TIMEOUT,
+        voice=Voice(progress.note),
     )
     if missing:
         with writing(db):
@@ -156,13 +160,13 @@ def store_opinion(
     return insert_ignoring(db, "verifications", [row])
 
 
-def _ask(lm: dspy.LM, rationale: UnverifiedRationale) -> Reply:
+def _ask(lm: dspy.LM, rationale: UnverifiedRationale, patience: Patience) -> Reply:
     inputs = {
         "question": rationale.question,
         "options": lettered(rationale.options),
         "explanation": without_conclusions(rationale.rationale, rationale.options),
     }
-    return call(lm, _signature(), inputs, "answer", LIMITS)
+    return call(lm, _signature(), inputs, "answer", LIMITS, patience=patience)
 
 
 @cache

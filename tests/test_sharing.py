@@ -1,0 +1,211 @@
+"""What is paid for is paid once and kept: slow servers, Ctrl-C, kills, and several processes at one store."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kard.db import open_store
+from kard.pipeline.load import store_questions
+from kard.records import Question
+
+COUNT = 24  # questions
+REPLY = "[[ ## rationale ## ]]\nIt is so. So the answer is (A) yes.\n\n[[ ## completed ## ]]"
+
+
+class Server:
+    """A local teacher that counts how often each question was asked, and does what a test tells it."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.answered = 0
+        self.delay = 0.0  # seconds before a reply
+        self.silent_after = 10**6  # replies, after which it never answers
+        self.refuse: list[tuple[int, dict[str, str]]] = []  # status and headers of the next replies
+        self.dribbles = False  # sends a reply byte by byte
+        self._lock = threading.Lock()
+        self.closed = threading.Event()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                question = re.findall(r"Is metal (\d+) hard", str(body["messages"][-1]))[-1]
+                with server._lock:
+                    server.asked[question] += 1
+                    silent = sum(server.asked.values()) > server.silent_after
+                    status, headers = server.refuse.pop(0) if server.refuse else (200, {})
+                server.closed.wait(60 if silent else server.delay)
+                usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+                message = {"role": "assistant", "content": REPLY}
+                answer: dict[str, Any] = {
+                    "id": "c", "object": "chat.completion", "created": 1, "model": body["model"], "usage": usage,
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                }  # fmt: skip
+                if status != 200:
+                    answer = {"error": {"message": "too many requests", "type": "rate", "code": "rate"}}
+                raw = json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(raw))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                for start in range(0, len(raw), 1 if server.dribbles else len(raw)):
+                    self.wfile.write(raw[start : start + (1 if server.dribbles else len(raw))])
+                    if server.dribbles and server.closed.wait(0.2):
+                        return
+                with server._lock:
+                    server.answered += status == 200
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # a client that was killed
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/v1"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.closed.set()
+    server.http.shutdown()
+    server.http.server_close()
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, server: Server) -> Iterator[Start]:
+    """Return what starts `kard teach` in a process of its own, on a store with questions."""
+    task = tmp_path / "tiny.py"
+    task.write_text(
+        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
+        "from kard.tasks import Task\n"
+        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
+        " program=RetrieveThenAnswer)\n"
+    )
+    db = open_store(tmp_path / "kard.db")
+    questions = [Question(f"q{i}", "train", f"Is metal {i} hard?", ("yes", "no"), "A") for i in range(COUNT)]
+    store_questions(db, "tiny", questions)
+    db.conn.close()
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, samples: int = 1) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "kard", "teach", str(task), "--model", "openai/fake", "--api-base"]
+        command += [server.url, "--samples", str(samples), "--store", str(tmp_path / "kard.db"), *words]
+        environment = {**os.environ, "OPENAI_API_KEY": "none"}
+        pipe = subprocess.PIPE
+        processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def stored(tmp_path: Path) -> int:
+    db = open_store(tmp_path / "kard.db")
+    count = db.execute("select count(*) from rationales").fetchone()[0]
+    db.conn.close()
+    return int(count)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("presses", [1, 5])
+def test_ctrl_c_ends_within_two_seconds_and_keeps_every_reply_that_arrived(
+    start: Start, server: Server, tmp_path: Path, presses: int
+) -> None:
+    server.silent_after = 8
+    process = start("--workers", "8")
+    wait_for(lambda: server.answered == 8 and sum(server.asked.values()) == 16)
+    begin = time.monotonic()
+    for _ in range(presses):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    _, errors = process.communicate(timeout=10)
+    assert time.monotonic() - begin < 3  # two seconds, and the end of a process on a busy machine
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert stored(tmp_path) == 8
+
+
+def test_a_server_that_never_answers_ends_in_one_line(start: Start, server: Server, tmp_path: Path) -> None:
+    server.silent_after = 3
+    process = start("--workers", "2", "--timeout", "0.2")
+    _, errors = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert re.search(r"openai/fake: .*; waiting 1 s\n", errors)
+    assert "Error: openai/fake does not answer (" in errors.splitlines()[-1]
+    assert "3 rationales were kept; go on with: kard teach tiny --model openai/fake" in errors.splitlines()[-1]
+    assert stored(tmp_path) == 3
+
+
+def test_a_reply_that_never_ends_is_given_up(start: Start, server: Server) -> None:
+    server.dribbles = True
+    process = start("--workers", "1", "--timeout", "1")
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, server.answered) == (1, 0)
+    assert "does not answer (no whole reply within 1 s)" in errors.splitlines()[-1]
+
+
+def test_a_wait_that_a_server_asks_for_is_said_and_kept(start: Start, server: Server, tmp_path: Path) -> None:
+    server.refuse = [(429, {"Retry-After": "2"})]
+    process = start("--workers", "1", "--limit", "2")
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert time.monotonic() - begin > 2
+    assert "openai/fake: too many requests (rate); waiting 2 s, as it asks\n" in errors
+    assert stored(tmp_path) == 2
+
+
+def test_a_wait_of_a_day_ends_the_run_and_says_how_long_it_is(start: Start, server: Server, tmp_path: Path) -> None:
+    server.refuse = [(200, {}), (429, {"Retry-After": "86400"})]
+    process = start("--workers", "1")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "does not answer (too many requests (rate); it asks to wait 86,400 s); 1 rationales were kept" in errors
+    assert stored(tmp_path) == 1
+
+
+def test_ctrl_c_ends_a_wait(start: Start, server: Server) -> None:
+    server.refuse = [(429, {"Retry-After": "60"})]
+    process = start("--workers", "1")
+    wait_for(lambda: sum(server.asked.values()) == 1)
+    time.sleep(0.3)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert time.monotonic() - begin < 3
