@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from kard import claims
+from kard.claims import Claims, claimed
 from kard.db import open_store
 from kard.pipeline.load import store_questions
 from kard.records import Question
@@ -209,3 +211,83 @@ def test_ctrl_c_ends_a_wait(start: Start, server: Server) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert time.monotonic() - begin < 3
+
+
+def test_two_processes_share_the_questions_and_pay_for_each_once(
+    start: Start, server: Server, tmp_path: Path
+) -> None:
+    server.delay = 0.3
+    processes = [start("--workers", "2") for _ in range(2)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    added = [int(out.split()[0]) for out, _ in outputs]
+    assert sum(added) == COUNT == stored(tmp_path)
+    assert min(added) > 0
+    assert set(server.asked.values()) == {1}
+    assert sum(server.asked.values()) == COUNT
+
+
+def test_both_processes_end_when_all_is_there(start: Start, server: Server, tmp_path: Path) -> None:
+    server.delay = 1.0
+    first = start("--workers", "24")
+    wait_for(lambda: sum(server.asked.values()) == COUNT)
+    out, errors = start("--workers", "24").communicate(timeout=60)
+    assert out.startswith("0 rationales added")
+    assert "waiting for" in errors
+    assert stored(tmp_path) == COUNT == sum(server.asked.values())
+    first.communicate(timeout=60)
+
+
+def test_the_claims_of_a_killed_process_end_at_once(start: Start, server: Server, tmp_path: Path) -> None:
+    server.silent_after = 4
+    process = start("--workers", "4")
+    wait_for(lambda: sum(server.asked.values()) == 8 and stored(tmp_path) == 4)
+    process.kill()
+    process.communicate()
+    server.silent_after = 10**6
+    out, _ = start("--workers", "4").communicate(timeout=30)
+    assert out.startswith("20 rationales added")
+    assert stored(tmp_path) == COUNT
+
+
+def test_a_claim_ends_unless_it_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = open_store(tmp_path / "kard.db"), open_store(tmp_path / "kard.db")
+    monkeypatch.setattr(claims, "LEASE", 0.6)
+    monkeypatch.setattr(claims, "RENEWED", 0.1)
+    with Claims(second, "work") as other:
+        with Claims(first, "work") as own:
+            assert own.take(["a", "b"]) == {"a", "b"}
+            assert own.take(["a"]) == {"a"}
+            time.sleep(1)
+            assert other.take(["a", "b", "c"]) == {"c"}
+            monkeypatch.setattr(claims, "RENEWED", 60)
+            time.sleep(1)
+            assert other.take(["a", "c"]) == {"a", "c"}
+            assert own.take(["a", "b"]) == {"b"}
+        assert other.take(["b"]) == {"b"}
+    assert second.execute("select count(*) from claims").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("kind", ["student", "reranker"])
+def test_a_second_training_waits_and_finds_what_the_first_made(tmp_path: Path, kind: str) -> None:
+    db = open_store(tmp_path / "kard.db")
+    said: list[str] = []
+    made: list[str] = []
+    began = threading.Event()
+
+    def train(name: str) -> None:
+        store = open_store(tmp_path / "kard.db")
+        with claimed(store, kind, "recipe", lambda: said.append(name)) as waited:
+            began.set()
+            if not made:
+                time.sleep(0.5)
+                made.append(name)
+            assert waited == (name == "second")
+
+    first = threading.Thread(target=train, args=("first",))
+    first.start()
+    began.wait()
+    train("second")
+    first.join()
+    assert (made, said) == (["first"], ["second"])
+    assert db.execute("select count(*) from claims").fetchone() == (0,)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from threading import Thread
@@ -11,6 +12,7 @@ from time import monotonic
 from traceback import format_exception
 from typing import Generic, TypeVar
 
+from kard.claims import POLL, Claims
 from kard.errors import BadConfig, BudgetReached, TeacherFailed
 from kard.outgoing import without_keys
 from kard.progress import Advance
@@ -53,6 +55,26 @@ class Budget:
         self.highest_price = max(cost, self.highest_price or 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed(Generic[Item]):
+    """Items that this process may ask for, and those that another one asks for. What the store has is neither."""
+
+    own: list[Item]
+    others: list[Item]
+
+
+def claiming(
+    claims: Claims, key_of: Callable[[Item], str], stored: Callable[[Sequence[Item]], Collection[str]]
+) -> Callable[[Sequence[Item]], Claimed[Item]]:
+    """Return what claims items, by their keys; `stored` gives the keys of those that the store has by now."""
+
+    def claim(items: Sequence[Item]) -> Claimed[Item]:
+        own, others = claims.take_missing(list(map(key_of, items)), lambda: stored(items))
+        return Claimed([i for i in items if key_of(i) in own], [i for i in items if key_of(i) in others])
+
+    return claim
+
+
 @dataclass(slots=True)
 class Requests(Generic[Item]):
     """One run of calls, a call for each item."""
@@ -73,6 +95,9 @@ class Requests(Generic[Item]):
     retries: int = 0  # of a request that failed for a passing reason
     timeout: float = TIMEOUT  # seconds of one request
     voice: Voice = field(default_factory=Voice)
+    claim: Callable[[Sequence[Item]], Claimed[Item]] = lambda items: Claimed(list(items), [])  # of what is missing
+    others: list[Item] = field(default_factory=list[Item])  # claimed by other processes
+    ready: deque[Item] = field(default_factory=deque[Item])  # claimed, not asked for
     pending: dict[Future[Reply], tuple[Item, Patience]] = field(
         default_factory=dict[Future[Reply], tuple[Item, Patience]]
     )
@@ -88,11 +113,16 @@ class Requests(Generic[Item]):
         """
         waiting = deque(items)
         try:
-            while waiting or self.pending:
+            while waiting or self.ready or self.pending or self.others:
                 self._start(waiting)
-                if not self.pending:
+                if self.pending:
+                    self._store_arrived(advance)
+                elif waiting or self.ready or self.failure is not None:
                     break
-                self._store_arrived(advance)
+                elif self.others:
+                    self.voice.say(f"waiting for {len(self.others)} {self.plural} that another process asks for")
+                    time.sleep(POLL)
+                    waiting, self.others = deque(self.others), []
         except KeyboardInterrupt:
             self._leave(advance)
             raise
@@ -100,11 +130,12 @@ class Requests(Generic[Item]):
             self.voice.ended.set()
         if self.failure is not None:
             raise self.failure
-        if waiting:
+        missing = len(waiting) + len(self.ready) + len(self.others)
+        if missing:
             raise BudgetReached(
                 f"stopped after ${self.budget.spent:.4f}: one {self.singular} more can cost "
                 f"${self.budget.highest_price or 0:.4f} and pass --max-cost {self.budget.limit:g}; "
-                f"{len(waiting)} are missing; go on with: {self.command}"
+                f"{missing} are missing; go on with: {self.command}"
             )
 
     def _leave(self, advance: Advance) -> None:
@@ -121,17 +152,25 @@ class Requests(Generic[Item]):
 
     def _start(self, waiting: deque[Item]) -> None:
         while (
-            waiting
-            and self.failure is None
+            self.failure is None
             and len(self.pending) < self.workers
             and self.budget.allows(len(self.pending))
+            and (self.ready or self._claim(waiting))
         ):
-            item = waiting.popleft()
+            item = self.ready.popleft()
             patience = Patience(self.retries, self.timeout, self.voice, self.model)
             future: Future[Reply] = Future()
             self.pending[future] = item, patience
             # A thread that does not keep the program from ending: it may wait for a server that never answers.
             Thread(target=self._work, args=(item, patience, future), name="teacher", daemon=True).start()
+
+    def _claim(self, waiting: deque[Item]) -> bool:
+        """Claim the next items, as many as there are workers; return whether any are ready to be asked for."""
+        while waiting and not self.ready:
+            claimed = self.claim([waiting.popleft() for _ in range(min(self.workers, len(waiting)))])
+            self.ready.extend(claimed.own)
+            self.others.extend(claimed.others)
+        return bool(self.ready)
 
     def _work(self, item: Item, patience: Patience, future: Future[Reply]) -> None:
         try:

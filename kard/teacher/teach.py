@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from sqlite_utils import Database
 
+from kard.claims import Claims
 from kard.config import Teaching
 from kard.db import insert_ignoring, rows, writing
 from kard.errors import Missing
@@ -17,7 +19,7 @@ from kard.tasks import Task
 from kard.teacher.calls import Reply, ask, teacher_info
 from kard.teacher.patience import TIMEOUT, Voice
 from kard.teacher.records import rationale_row, store_teacher
-from kard.teacher.requests import Budget, Requests
+from kard.teacher.requests import Budget, Requests, claiming
 
 if TYPE_CHECKING:
     import dspy
@@ -116,6 +118,11 @@ def teach(
         accepted += added * cast(int, row["accepted"])
         return added
 
+    def stored(samples: Sequence[MissingSample]) -> set[str]:
+        questions = [sample.question_id for sample in samples]
+        found = rows(db, "internal/stored_samples", teacher=teacher.id, questions=questions)
+        return {f"{row['question_id']} {row['sample']}" for row in found}
+
     requests = Requests[MissingSample](
         lm.model,
         ask=lambda missing, patience: ask(lm, task, settings, missing.question, patience),
@@ -132,7 +139,11 @@ def teach(
     if missing:
         with writing(db):
             store_teacher(db, teacher)
-        with progress.bar(f"teaching {questions.split}", len(missing)) as advance:
+        with (
+            Claims(db, f"rationale of {teacher.id}") as claims,
+            progress.bar(f"teaching {questions.split}", len(missing)) as advance,
+        ):
+            requests.claim = claiming(claims, lambda sample: f"{sample.question_id} {sample.sample}", stored)
             requests.run(missing, advance)
     tokens = requests.prompt_tokens, requests.completion_tokens
     return TeachSummary(requests.added, accepted, requests.skipped, budget.spent, *tokens)

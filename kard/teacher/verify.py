@@ -7,11 +7,13 @@ sentence alone, 8,326 of 14,989 recorded rationales still said it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from kard.answers.parsing import conclusion, without_conclusions
+from kard.claims import Claims
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import Missing
 from kard.progress import SILENT, Progress
@@ -20,7 +22,7 @@ from kard.records import canonical, digest
 from kard.teacher.calls import Reply, call, lettered
 from kard.teacher.patience import TIMEOUT, Patience, Voice
 from kard.teacher.records import TeacherInfo, store_teacher
-from kard.teacher.requests import Budget, Requests
+from kard.teacher.requests import Budget, Requests, claiming
 
 if TYPE_CHECKING:
     import dspy
@@ -111,6 +113,11 @@ def verify(
         agreed += added * (answer == rationale.gold)
         return added
 
+    def stored(rationales: Sequence[UnverifiedRationale]) -> set[str]:
+        ids = [rationale.rationale_id for rationale in rationales]
+        found = rows(db, "internal/stored_opinions", verifier=verifier.id, rationales=ids)
+        return {str(row["rationale_id"]) for row in found}
+
     requests = Requests[UnverifiedRationale](
         lm.model,
         ask=lambda rationale, patience: _ask(lm, rationale, patience),
@@ -127,7 +134,11 @@ def verify(
     if missing:
         with writing(db):
             store_teacher(db, verifier, "verifiers")
-        with progress.bar(f"verifying {split}", len(missing)) as advance:
+        with (
+            Claims(db, f"opinion of {verifier.id}") as claims,
+            progress.bar(f"verifying {split}", len(missing)) as advance,
+        ):
+            requests.claim = claiming(claims, lambda rationale: str(rationale.rationale_id), stored)
             requests.run(missing, advance)
     tokens = requests.prompt_tokens, requests.completion_tokens
     return VerifySummary(requests.added, agreed, budget.spent, *tokens)
