@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from sys import getsizeof
 from typing import Any
@@ -67,9 +68,14 @@ class Reader(sqlite3.Connection):
         return (factory or _Cursor)(self)
 
 
-def open_reader(path: Path, *, threads: bool = False) -> Reader:
-    """Open the database at `path` for reading alone; with `threads`, several may use the connection in turn."""
+def open_reader(path: Path, *, threads: bool = False, statements: Sequence[str] = ()) -> Reader:
+    """Open the database at `path` for reading alone, after these statements.
+
+    With `threads`, several may use the connection in turn.
+    """
     connection = sqlite3.connect(address(path), uri=True, check_same_thread=not threads, factory=Reader)
+    for statement in statements:
+        connection.execute(statement)
     connection.restrict()
     return connection
 

@@ -15,8 +15,7 @@ from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
 from markupsafe import Markup, escape
 
-from kard.db import rows
-from kard.reading import open_reader
+from kard.db import read_store, rows
 from kard.schema import Query, Relation
 
 Value = TypeVar("Value")
@@ -73,7 +72,7 @@ class Store(Database):
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
         """Return a connection that cannot write, even if `write` is true."""
-        connection = open_reader(self.file, threads=True)
+        connection = read_store(self.file, threads=True)
         connection.result = RESULT
         self._all_file_connections.append(connection)
         return connection

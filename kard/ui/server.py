@@ -82,8 +82,7 @@ def _prepare(path: Path) -> bool:
     """Open the store once, to bring it up to date, and return whether it can be written. Raises NoStore."""
     if not path.exists():
         raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
-    if writable(path):
-        open_store(path, create=False).close()
+    open_store(path, create=False).close()  # a store that cannot be written is left as it is
     return writable(path)
 
 
