@@ -19,7 +19,7 @@ from kard.claims import claimed
 from kard.config import CUTOFFS, RerankerTraining
 from kard.db import now, writing
 from kard.encoders.encoder import CrossEncoder, Encoder
-from kard.models.adapters import WEIGHTS, hash_of
+from kard.models.adapters import WEIGHTS, changed_file
 from kard.models.lora import learning_rate, trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.recipes import recipe_column, recipe_id
@@ -60,7 +60,7 @@ def train_reranker(
     waiting = f"waiting for another process that trains the reranker {reranker_id}"
     with claimed(db, "reranker", reranker_id, lambda: progress.note(waiting)):
         row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
-        if row is not None and (folder / WEIGHTS).is_file() and hash_of(folder / WEIGHTS) == row[0]:
+        if row is not None and (folder / WEIGHTS).is_file() and not changed_file(folder, row[0]):
             return reranker_id
         started = monotonic()
         model = untrained_model(
