@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ LONGEST_STATEMENT = 200_000  # bytes
 LONGEST_PATTERN = 1_000  # bytes of a LIKE or GLOB
 RESULT = 1_000_000_000  # bytes that the rows of one statement may take in memory
 
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?")  # at most 18 digits: what SQLite's integers hold
 _ACTIONS = {
     *(sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE),
     sqlite3.SQLITE_SAVEPOINT,  # sqlite-utils puts one around each query
@@ -94,6 +96,13 @@ def address(path: Path) -> str:
 def writable(path: Path) -> bool:
     """Return whether the database at `path` can be written, and files beside it too."""
     return os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
+
+
+def value_of(text: str) -> int | float | str:
+    """Return a parameter's value as SQL compares it: a number if it is written as one, so that 007 stays a text."""
+    if not _NUMBER.fullmatch(text):
+        return text
+    return float(text) if "." in text else int(text)
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:

@@ -111,3 +111,36 @@ def test_an_operation_that_heeds_no_clock_ends_with_the_time(path: Path, monkeyp
     result = CliRunner().invoke(main, ["query", "select sleep(5)", "--timeout", "0.1", "--store", str(path)])
     assert result.output == "Error: the query took more than 0.1 s; give it longer with --timeout\n"
     assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [("007", "007,text"), ("7", "7,integer"), ("-0.5", "-0.5,real"), ("1e30", "1e30,text"),
+     ("9" * 30, f"{'9' * 30},text"),
+     ("nan", "nan,text"), ("\u0667", "\u0667,text"), ("", ",text")],
+)  # fmt: skip
+def test_a_parameter_is_a_number_only_if_it_is_written_as_one(path: Path, value: str, printed: str) -> None:
+    words = ["query", "select :x, typeof(:x)", "-p", "x", value, "--csv", "--store", str(path)]
+    assert CliRunner().invoke(main, words).output.splitlines()[1] == printed
+
+
+@pytest.mark.parametrize("form", ["--nl", "--json", "--csv", "--table"])
+def test_a_blob_is_printed_in_every_form(path: Path, form: str) -> None:
+    result = CliRunner().invoke(main, ["query", "select x'00ff1b'", form, "--store", str(path)])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "words", [("query", "select :x", "-p", "x", "a\udcff"), ("query", "select '\udcff'"), ("explain", "\udcff")]
+)
+def test_an_argument_that_is_no_utf8_is_said_in_one_line(path: Path, words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, [*words, "--store", str(path)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+
+
+def test_a_name_of_three_hundred_characters_is_said_in_one_line(path: Path) -> None:
+    for words in (["load", "choice", "x" * 300 + ".csv"], ["query", "select 1", "--store", "y" * 300]):
+        result = CliRunner().invoke(main, [*words, *([] if "--store" in words else ["--store", str(path)])])
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output

@@ -109,6 +109,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KardError as error:
             problem, cause = str(error), error
+        except UnicodeEncodeError as error:
+            wrong, cause = ascii(error.object[error.start : error.end]), error
+            problem = f"a name or text holds {wrong}, which is no character of UTF-8; write it in UTF-8"
         except (OSError, sqlite3.Error) as error:
             if not (problem := _refused(error)):
                 raise

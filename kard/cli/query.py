@@ -17,6 +17,7 @@ from kard.cli import options
 from kard.cli.rows import print_rows
 from kard.db import about, parameters, query_names, read_store, required, sql
 from kard.errors import BadInput
+from kard.reading import value_of
 
 STEP = 10_000  # virtual machine instructions between two looks at the clock
 GRACE = 1.0  # seconds that one operation may take after the time is over
@@ -67,7 +68,7 @@ def _fetch(
 ) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return header and rows of a read-only statement. Raises BadInput for SQL that fails or takes too long."""
     connection = read_store(store, threads=True)
-    values = {name: None if value is None else _number(value) for name, value in params.items()}
+    values = {name: None if value is None else value_of(value) for name, value in params.items()}
     end = monotonic() + timeout
     connection.set_progress_handler(lambda: monotonic() > end, STEP)
 
@@ -140,13 +141,3 @@ def _print_queries(form: str) -> None:
 def _parameter_names(name: str) -> str:
     needed = required(name)
     return " ".join([*needed, *(f"[{p}]" for p in parameters(name) if p not in needed)])
-
-
-def _number(value: str) -> int | float | str:
-    """Return the value as SQL compares it: a number if it looks like one."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value

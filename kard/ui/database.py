@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from datasette.utils import sqlite_timelimit
 from markupsafe import Markup, escape
 
 from kard.db import read_store, rows
+from kard.reading import value_of
 from kard.schema import Query, Relation
 
 Value = TypeVar("Value")
@@ -23,7 +23,6 @@ Metadata = dict[str, Any]
 
 RESULT = 100_000_000  # bytes that the rows of one page may take in memory
 
-NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.\d+)?")  # at most 18 digits: what SQLite's integers hold
 FACETS: Mapping[str, tuple[str, ...]] = {
     "questions": ("task", "split", "kind"),
     "rationales": ("teacher_id", "accepted"),
@@ -115,11 +114,7 @@ def store_of(datasette: Datasette) -> Store:
 
 def parse_value(text: str) -> int | float | str | None:
     """Return the value of a form's field: null if it is empty, a number if it reads as one."""
-    if not text:
-        return None
-    if not NUMBER.fullmatch(text):
-        return text
-    return float(text) if "." in text else int(text)
+    return value_of(text) if text else None
 
 
 def parse_parameters(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, int | float | str | None]:
