@@ -40,6 +40,8 @@ class Server:
         self.dribbles = False  # sends a reply byte by byte
         self._lock = threading.Lock()
         self.closed = threading.Event()
+        self.free = threading.Event()  # cleared by a test that holds every reply back
+        self.free.set()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,6 +53,7 @@ class Server:
                     silent = sum(server.asked.values()) > server.silent_after
                     status, headers = server.refuse.pop(0) if server.refuse else (200, {})
                 server.closed.wait(60 if silent else server.delay)
+                server.free.wait(60)
                 usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
                 message = {"role": "assistant", "content": REPLY}
                 answer: dict[str, Any] = {
@@ -93,6 +96,7 @@ def server() -> Iterator[Server]:
     server = Server()
     yield server
     server.closed.set()
+    server.free.set()
     server.http.shutdown()
     server.http.server_close()
 
@@ -228,12 +232,17 @@ def test_two_processes_share_the_questions_and_pay_for_each_once(
 
 
 def test_both_processes_end_when_all_is_there(start: Start, server: Server, tmp_path: Path) -> None:
-    server.delay = 1.0
+    server.free.clear()
     first = start("--workers", "24")
     wait_for(lambda: sum(server.asked.values()) == COUNT)
-    out, errors = start("--workers", "24").communicate(timeout=60)
+    second = start("--workers", "24")
+    assert second.stderr is not None
+    for line in second.stderr:
+        if line == "waiting for 24 rationales that another process asks for\n":
+            break
+    server.free.set()
+    out, _ = second.communicate(timeout=60)
     assert out.startswith("0 rationales added")
-    assert "waiting for" in errors
     assert stored(tmp_path) == COUNT == sum(server.asked.values())
     first.communicate(timeout=60)
 
