@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kard.errors import NoStore
+from kard.reading import Reader, address, open_reader, writable
+from kard.version import __version__ as VERSION
 
 if TYPE_CHECKING:
     from sqlite_utils import Database, Migrations
@@ -36,8 +38,9 @@ def _text(name: str) -> str:
 def open_store(path: Path, *, create: bool = True) -> Database:
     """Open the store at `path`, with every table and view of this version.
 
-    Raises NoStore if the file is missing and `create` is false, if it is no kard store, or if another version of
-    kard made it.
+    A store of a newer version, or one that cannot be written, is opened for reading alone: whoever writes gets a
+    NoStore that says why. Raises NoStore if the file is missing and `create` is false, if it is no kard store, or
+    if another version of kard made tables that this one does not know.
     """
     if not create:
         _require_store(path)
@@ -46,18 +49,28 @@ def open_store(path: Path, *, create: bool = True) -> Database:
     connection: sqlite3.Connection | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
+        reason = _reason_not_to_write(path)
+        if reason:
+            connection = sqlite3.connect(address(path), uri=True, check_same_thread=False, factory=_ReadOnly)
+            connection.reason = reason
+        else:
+            connection = sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
         db = Database(connection)
-        _check_version(db, path)
+        _check_tables(db, path)
         db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
+        if reason:
+            for statement in () if _views_are_current(db) else _view_statements("create temp view"):
+                db.execute(statement)  # they hide the file's own
+            return db
         db.execute("pragma journal_mode = wal")
         db.execute("pragma synchronous = normal")
         db.execute("pragma foreign_keys = on")
-        if _migrations().pending(db) or not _views_are_current(db):
+        if _migrations().pending(db) or not _views_are_current(db) or _version_of(connection) != _number(VERSION):
             # The lock comes first: of several commands that create one store at once, one does it.
             connection.execute("begin immediate")
             _migrations().apply(db)
             _renew_views(db)
+            connection.execute(f"pragma user_version = {_number(VERSION)}")
             connection.commit()
     except (sqlite3.DatabaseError, OSError, NoStore) as error:
         if connection is not None:
@@ -68,12 +81,65 @@ def open_store(path: Path, *, create: bool = True) -> Database:
     return db
 
 
-def read_store(path: Path) -> sqlite3.Connection:
-    """Open an existing store for reading only, for queries that people write. Raises NoStore."""
+class _ReadOnly(sqlite3.Connection):
+    """A connection to a store that must not or cannot be written. Whoever writes gets a NoStore with the reason."""
+
+    reason = ""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute a statement that reads."""
+        with self._explained():
+            return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        """Refuse, since only what writes is executed many times."""
+        with self._explained():
+            return super().executemany(sql, parameters)
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "readonly" in str(error):
+                raise NoStore(self.reason) from error
+            raise
+
+
+def _reason_not_to_write(path: Path) -> str:
+    """Return why this store is opened for reading alone, '' if it can be written."""
+    if not path.exists():
+        return ""
+    if not writable(path):
+        return f"{path} or its folder cannot be written; copy the store to a folder of your own"
+    with closing(sqlite3.connect(address(path), uri=True)) as connection:
+        version = _version_of(connection)
+    if version <= _number(VERSION):
+        return ""
+    newer = ".".join(str(version // 1000**i % 1000) for i in (2, 1, 0))
+    return f"{path} was written by kard {newer}; this is kard {VERSION}, which only reads it: update kard to write"
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of kard that wrote the store last, as a number."""
+    return int(connection.execute("pragma user_version").fetchone()[0])
+
+
+def _number(version: str) -> int:
+    """Return a version as a number: 1002003 for 1.2.3."""
+    major, minor, patch = [*re.findall(r"\d+", version), "0", "0"][:3]
+    return (int(major) * 1000 + int(minor)) * 1000 + int(patch)
+
+
+def read_store(path: Path, *, threads: bool = False) -> Reader:
+    """Open an existing store for reading only, for queries that people write. Raises NoStore.
+
+    Views are those of this version, whatever the file has. With `threads`, several may use it in turn.
+    """
     _require_store(path)
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.Row
-    return connection
+    with closing(sqlite3.connect(address(path), uri=True)) as connection:
+        current = _views_are_current(connection)
+    return open_reader(path, threads=threads, statements=() if current else _view_statements("create temp view"))
 
 
 def _require_store(path: Path) -> None:
@@ -81,7 +147,7 @@ def _require_store(path: Path) -> None:
         raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
 
 
-def _check_version(db: Database, path: Path) -> None:
+def _check_tables(db: Database, path: Path) -> None:
     """Raise NoStore if the tables of the file are not those of this version."""
     from sqlite_utils import Database
 
@@ -96,7 +162,7 @@ def _check_version(db: Database, path: Path) -> None:
         )
 
 
-def _views_are_current(db: Database) -> bool:
+def _views_are_current(db: Database | sqlite3.Connection) -> bool:
     """Return whether the store's views have the text that this version gives them."""
     views = db.execute("select sql from sqlite_master where type = 'view' order by rowid")
     return [_normal(row[0]) for row in views] == [_normal(s) for s in _statements(_text("views.sql"))]
@@ -106,8 +172,13 @@ def _renew_views(db: Database) -> None:
     """Drop every view and create those of this version."""
     for name in db.view_names():
         db.execute(f'drop view "{name}"')
-    for statement in _statements(_text("views.sql")):
+    for statement in _view_statements("create view"):
         db.execute(statement)
+
+
+def _view_statements(create: str) -> list[str]:
+    statements = _statements(_text("views.sql"))
+    return [re.sub(r"create view", create, statement, count=1, flags=re.I) for statement in statements]
 
 
 def _normal(statement: str) -> str:

@@ -122,6 +122,8 @@ def open_text(path: Path) -> IO[str]:
         raise BadInput("no such file; check the path", at=str(path))
     if path.is_dir():
         raise BadInput("is a folder, not a file", at=str(path))
+    if not path.is_file():  # a pipe without a writer would be waited for for ever
+        raise BadInput("is a pipe or device, not a file; write its contents to a file first", at=str(path))
     return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
 
 
@@ -177,7 +179,7 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> BadInput:
 
 
 def _undecodable_line(path: Path) -> int:
-    with _open_bytes(path) as raw:
+    with _open_bytes(path) as raw, suppress(EOFError, OSError, zlib.error):  # the archive may be broken too
         for number, line in enumerate(raw, 1):
             try:
                 line.decode("utf-8")
@@ -192,6 +194,23 @@ def _object(value: object, position: FilePosition) -> tuple[FilePosition, Row]:
     return position, cast("Row", value)
 
 
+def _parsed(text: str, position: FilePosition) -> object:
+    """Return the value of a JSON text. Raises JSONDecodeError, and BadInput for what nothing could store."""
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise BadInput("lists or objects inside each other, too deep to be read", at=str(position)) from None
+    except UnicodeEncodeError:
+        raise BadInput("half of a surrogate pair (\\ud800 to \\udfff), no character", at=str(position)) from None
+    except ValueError:
+        raise BadInput("a number of more than 4,300 digits", at=str(position)) from None
+    return value
+
+
 def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     with open_text(path) as stream:
         for number, line in enumerate(stream, 1):
@@ -199,7 +218,7 @@ def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
                 continue
             position = FilePosition(path, number)
             try:
-                value = json.loads(line)
+                value = _parsed(line, position)
             except json.JSONDecodeError as error:
                 raise BadInput(f"not JSON ({error.msg}); expected one object per line", at=str(position)) from error
             yield _object(value, position)
@@ -211,7 +230,7 @@ def _json(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     if not text.strip():
         return
     try:
-        value = json.loads(text)
+        value = _parsed(text, FilePosition(path, 1))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # data sets publish JSON lines under this name too
             yield from _jsonl(path)
@@ -231,6 +250,9 @@ def _csv(path: Path) -> Iterator[tuple[FilePosition, Row]]:
     with open_text(path) as stream:
         reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
         try:
+            names = list(reader.fieldnames or [])
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise BadInput(f"two columns are named {twice[0]!r}; rename one", at=f"{path}:1")
             for row in reader:
                 position = FilePosition(path, reader.line_num)
                 if None in row:

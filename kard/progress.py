@@ -21,6 +21,10 @@ class Progress(Protocol):
         """Show a bar for `total` units (None when unknown); the context's value is called with units done."""
         ...
 
+    def note(self, text: str) -> None:
+        """Say why nothing moves."""
+        ...
+
 
 class Silent:
     """Progress that nobody sees: that of tests and of `--quiet`."""
@@ -36,6 +40,10 @@ class Silent:
         """Show nothing."""
         del label, total
         yield lambda _units: None
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+        del text
 
 
 SILENT: Progress = Silent()

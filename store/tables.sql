@@ -325,6 +325,14 @@ create trigger overlap_checks_delete after delete on overlap_checks begin
     delete from overlaps where question_id = old.question_id;
 end;
 
+create table claims (               -- work that a process has begun: others leave it alone until it is done
+    kind text not null,             -- kind of work, and whose
+    key text not null,              -- which piece of it
+    owner text not null,            -- the process: machine, number and a random part
+    expires real not null,          -- when the claim ends unless it is renewed, in seconds since 1970
+    primary key (kind, key)
+) without rowid;
+
 create table steps_log (            -- what each step added, and when
     id integer primary key,
     task text not null,

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,33 @@ def test_text_loses_carriage_returns_and_byte_order_mark_and_names_a_bad_line(tm
     path.write_bytes(b"one\ntw\xf6\n")
     with pytest.raises(BadInput, match=r"a\.txt:2: byte 0xf6 is not UTF-8"):
         read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "problem"),
+    [
+        ("a.jsonl", b"{}\n" + b"[" * 100_000, "a.jsonl:2: lists or objects inside each other, too deep"),
+        ("a.json", b"[" * 100_000, "a.json:1: lists or objects inside each other, too deep"),
+        ("a.jsonl", b'{"a": ' + b"9" * 5000 + b"}", "a.jsonl:1: a number of more than 4,300 digits"),
+        ("a.jsonl", b'{"a": "x\\ud800y"}', "a.jsonl:1: half of a surrogate pair"),
+        ("a.jsonl.gz", gzip.compress(b"\xff\n" * 100_000)[:-20], "a.jsonl.gz:1: byte 0xff is not UTF-8"),
+        ("a.csv", b"a,b,a\n1,2,3\n", "a.csv:1: two columns are named 'a'"),
+    ],
+)
+def test_what_nothing_can_store_is_refused_in_one_line(tmp_path: Path, name: str, raw: bytes, problem: str) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(BadInput) as caught:
+        list(read_rows(tmp_path / name))
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": "\\ud83d\\ude00"}')
+    assert [row for _, row in read_rows(tmp_path / "a.jsonl")] == [{"a": "\N{GRINNING FACE}"}]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(BadInput, match="is a pipe or device, not a file"):
+        list(read_rows(tmp_path / "a.csv"))

@@ -6,6 +6,8 @@ import json
 import pkgutil
 import re
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -402,6 +404,55 @@ def test_a_run_that_is_cut_off_anywhere_ends_like_one_that_was_not(
     whole, cut_off = (open_store(world / store) for store in ("whole.db", "cut.db"))
     for table in set(whole.table_names()) - {"steps_log"}:
         assert whole.table(table).count == cut_off.table(table).count, table
+
+
+# A run that writes a line for each training that begins.
+COUNTING = """
+import sys
+import kard.reranker.training, kard.student.training.train
+from kard.cli import main
+
+def count(module, name):
+    real = getattr(module, name)
+    def counted(*args, **settings):
+        with open(sys.argv[1], "a") as file:
+            file.write(name + "\\n")
+        return real(*args, **settings)
+    setattr(module, name, counted)
+
+count(kard.reranker.training, "train_model")
+count(kard.student.training.train, "fit")
+main(sys.argv[2:])
+"""
+
+
+def test_two_equal_runs_at_once_make_everything_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task, docs, rationales = (str(world / name) for name in ("gates.py", "docs", "rationales.jsonl"))
+    for store in ("whole.db", "both.db"):
+        kard(world, "index", docs, "--quiet", store=store)
+        kard(world, "load", task, str(world / "questions.csv"), "--rationales", rationales, store=store)
+    kard(world, *RUN, task, store="whole.db")
+    command = [
+        sys.executable,
+        "-c",
+        COUNTING,
+        str(world / "trainings"),
+        *RUN,
+        task,
+        "--store",
+        str(world / "both.db"),
+    ]
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert answers(world, "both.db") == answers(world, "whole.db")
+    whole, shared = (open_store(world / store) for store in ("whole.db", "both.db"))
+    for table in set(whole.table_names()) - {"steps_log"}:
+        assert whole.table(table).count == shared.table(table).count, table
+    trained = shared.execute("select count(*) from students").fetchone()[0]
+    assert sorted((world / "trainings").read_text().split()) == ["fit"] * trained + ["train_model"]
 
 
 def test_a_step_names_what_it_lacks_and_the_command_that_makes_it(world: Path) -> None:

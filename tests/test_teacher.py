@@ -338,6 +338,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.replies: list[str | int] = []
+        self.refusal = "the key is not valid"  # {key}: the key that was sent
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.excess = 0
@@ -368,7 +369,8 @@ class Provider:
                     else {**used, "total_tokens": sum(provider.tokens)},
                 }
                 if isinstance(reply, int):
-                    answer = {"error": {"message": "the key is not valid", "type": "auth", "code": "bad_key"}}
+                    message = provider.refusal.format(key=str(self.headers["Authorization"]).split()[-1])
+                    answer = {"error": {"message": message, "type": "auth", "code": "bad_key"}}
                 raw = json.dumps(answer).encode()
                 self.send_response(reply if isinstance(reply, int) else 200)
                 self.send_header("Content-Type", "application/json")
@@ -505,6 +507,32 @@ def test_the_command_asks_a_server_of_ones_own_and_stores_no_key(
     assert refused.output.count("\n") == 1
     assert provider.keys[-1] == "Bearer sk-secret-42"
     assert all(b"sk-secret-42" not in path.read_bytes() for path in tmp_path.glob("kard.db*"))
+
+
+@pytest.mark.parametrize("before", [0, 150])  # the message is cut in the middle of the key
+@pytest.mark.parametrize("word", ["teach", "verify"])
+def test_a_key_that_a_server_repeats_is_neither_printed_nor_stored(
+    files: list[str], provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, before: int, word: str
+) -> None:
+    key = "sk-" + "Secret42" * 20
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    command = [*files, "--model", "openai/fake", "--api-base", provider.url, "--workers", "1", "--limit", "1"]
+    provider.replies = [completion(f"You sent Bearer {key}. So the answer is (B) no.")]
+    assert CliRunner().invoke(main, ["teach", *command, "--samples", "1"]).exit_code == 0
+    provider.replies = [401]
+    provider.refusal = "x" * before + " wrong key: {key}"
+    samples = ["--samples", "2"] if word == "teach" else []
+    refused = CliRunner().invoke(main, [word, *command, *samples])
+    assert refused.exit_code == 1
+    assert provider.keys[-1] == f"Bearer {key}"
+    assert "Secret42" not in refused.output
+    assert "[OPENAI_API_KEY]" in refused.output
+    assert isinstance(refused.exception, SystemExit)
+    error: BaseException | None = refused.exception
+    while error is not None:
+        assert "Secret42" not in str(error)
+        error = error.__cause__ or error.__context__
+    assert all(b"Secret42" not in path.read_bytes() for path in tmp_path.glob("kard.db*"))
 
 
 def test_a_dry_run_estimates_the_rest_once_a_price_is_known(files: list[str], provider: Provider) -> None:

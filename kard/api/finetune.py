@@ -21,7 +21,7 @@ from kard.db import open_store
 from kard.errors import BadConfig, BadInput
 from kard.files import adapters_folder
 from kard.models import bases
-from kard.models.adapters import WEIGHTS, hash_of, write_adapter_files
+from kard.models.adapters import WEIGHTS, changed_file, write_adapter_files
 from kard.models.bases import Base
 from kard.models.lora import config_of, state_of
 from kard.progress import SILENT, Progress
@@ -176,8 +176,8 @@ def _check_folder(folder: Path, student_id: str) -> dict[str, Any]:
         raise BadInput("holds something else than this student; name another folder", at=str(folder)) from None
     if held != student_id:
         raise BadInput(f"holds student {held}, trained on other data or settings; name another", at=str(folder))
-    if hash_of(folder / WEIGHTS) != facts["adapter_sha256"]:
-        raise BadInput("its weights are not what was trained; delete the folder and train again", at=str(folder))
+    if changed_file(folder, facts["adapter_sha256"]):
+        raise BadInput("its adapter is not what was trained; delete the folder and train again", at=str(folder))
     return facts
 
 

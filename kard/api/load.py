@@ -18,7 +18,7 @@ from kard.db import open_store, value
 from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
 from kard.files import adapters_folder
 from kard.models import bases
-from kard.models.adapters import WEIGHTS, hash_of
+from kard.models.adapters import changed_file
 from kard.publish.folder import FACTS
 from kard.records import Passage
 from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
@@ -151,8 +151,8 @@ def _load_folder(folder: Path, base: str | None, decoding: Decoding | None) -> S
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"cannot be read ({error!r}); export the student again", at=str(folder / FACTS)) from error
-    if not merged and hash_of(folder / WEIGHTS) != info.sha256:
-        raise Missing(f"{folder / WEIGHTS} is not what was trained (its hash differs); export the student again")
+    if not merged and (changed := changed_file(folder, info.sha256)):
+        raise Missing(f"{changed} is not what was trained (its hash differs); export the student again")
     resolved = bases.resolve(str(folder) if merged else base or info.base)
     if resolved.sha256 != (facts.get("weights_sha256") if merged else info.base_sha256):
         raise NoBase(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from importlib import import_module
+from typing import Any
 
 import click
 
+from kard.db import BUSY_MILLISECONDS
 from kard.errors import KardError
+from kard.outgoing import guard_streams
 
 # By group and in the order of the work; `kard --help` keeps both. Each is `module:command` below kard.cli.
 GROUPS = {
@@ -53,6 +58,21 @@ GROUPS = {
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
+KEPT = "what was done until then is kept: run it again when that is mended"
+REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+}
+STORE_REFUSALS = {
+    "locked": f"another command has been writing to it for {BUSY_MILLISECONDS // 1000} s; run it again",
+    "is full": f"make room on its disk; {KEPT}",
+    "disk I/O": f"its disk cannot be read or written; {KEPT}",
+    "readonly": "it cannot be written; copy it to a folder of your own",
+    "unable to open": f"it, or a file beside it, cannot be opened; {KEPT}",
+    "malformed": "it is damaged; take what can be read with: sqlite3 STORE .recover",
+}
+
+
 class Commands(click.Group):
     """A group that imports a command's file when it is asked for, and shows every KardError once, in one line."""
 
@@ -76,12 +96,37 @@ class Commands(click.Group):
                     [(name, command.get_short_help_str(200)) for name, command in helps.items() if command]
                 )
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run as a program, whose output is clean whatever texts it shows."""
+        guard_streams()
+        return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a KardError ends it with exit code 1 and its message."""
+        """Run the command; a KardError ends it with exit code 1 and its message.
+
+        So does what the system refuses: disks, permissions, and stores that another command holds.
+        """
         try:
             return super().invoke(ctx)
         except KardError as error:
-            raise click.ClickException(str(error)) from error
+            problem, cause = str(error), error
+        except UnicodeEncodeError as error:
+            wrong, cause = ascii(error.object[error.start : error.end]), error
+            problem = f"a name or text holds {wrong}, which is no character of UTF-8; write it in UTF-8"
+        except (OSError, sqlite3.Error) as error:
+            if not (problem := _refused(error)):
+                raise
+            cause = error
+        raise click.ClickException(" ".join(problem.splitlines())) from cause
+
+
+def _refused(error: Exception) -> str:
+    """Say in one line what the system refused, with what to do; '' for errors of the program."""
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{(error.strerror or '').lower()}; {KEPT}" if error.errno in REFUSALS else ""
+    advice = next((advice for words, advice in STORE_REFUSALS.items() if words in str(error)), "")
+    return advice and f"the store: {error}; {advice}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -116,10 +116,10 @@ def _print_passages(hits: list[RankedHit], number: int) -> None:
         if ranked.score is not None:
             ranks = f"reranker {ranked.reranked} ({ranked.score:.3f}), {ranks}"
         if ranked.read:
-            click.echo(show.clean(f"[{ranked.place}] {passage.title or passage.document}: {ranks}"))
-            click.echo(f"{click.wrap_text(show.clean(passage.text), WIDTH, INDENT, INDENT)}\n")
+            click.echo(f"[{ranked.place}] {passage.title or passage.document}: {ranks}")
+            click.echo(f"{click.wrap_text(passage.text, WIDTH, INDENT, INDENT)}\n")
         else:
-            click.echo(show.clean(f"not read: {snippet(passage.title or passage.text, SHORT)}: {ranks}"))
+            click.echo(f"not read: {snippet(passage.title or passage.text, SHORT)}: {ranks}")
     click.echo(f"{number} of {len(hits)} passages; see more with --passages\n" if len(hits) > number else "")
 
 
@@ -130,12 +130,12 @@ def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> No
         forced = f", {FORCED[text.sample.forced]}" if text.sample.forced else ""
         end = f"  [{text.answer or 'no answer'}{forced}]" if several else ""
         if text.rationale or several:
-            click.echo(show.clean(f"{start}{text.rationale}{end}"))
+            click.echo(f"{start}{text.rationale}{end}")
     if several:
         votes = ", ".join(f"{answer} {count}" for answer, count in reply.votes)
-        click.echo(show.clean(f"Votes: {votes or 'none'}"))
+        click.echo(f"Votes: {votes or 'none'}")
     if reply.answer:
-        click.echo(show.clean(f"Answer: {f'({reply.letter}) ' if reply.letter else ''}{reply.answer}"))
+        click.echo(f"Answer: {f'({reply.letter}) ' if reply.letter else ''}{reply.answer}")
     else:
         click.echo("The student wrote no answer. With --option TEXT, once for each, it always chooses one.")
     prompt = sum(text.sample.prompt_tokens for text in reply.texts)

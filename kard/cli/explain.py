@@ -16,6 +16,7 @@ import click
 
 from kard.cli import choose, options, show
 from kard.db import open_store
+from kard.outgoing import clean
 from kard.records import FORCED
 
 if TYPE_CHECKING:
@@ -118,11 +119,9 @@ def _need(need: NeededPassages) -> dict[str, object]:
 
 def _print_trace(trace: Trace, answers: Sequence[TracedAnswer], *, top: int, full: bool) -> None:
     """Print the trace with these answers, the first `top` passages of each list, and whole texts if `full`."""
-    from rich.console import Console
-
     # As wide as the terminal, or as COLUMNS says.
     has_width = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(width=None if has_width else PIPE, highlight=False)
+    console = show.console(width=None if has_width else PIPE)
     lists = _rankings_shown(trace, answers)
     passages = _passages_shown(trace, lists, answers, top)
     for part in (
@@ -216,7 +215,7 @@ def _lists(
     table.add_column("passage", no_wrap=True)
     table.add_column("title", overflow="fold", max_width=24)
     for ranking in lists:
-        table.add_column(_column_name(ranking), justify="right", no_wrap=True)
+        table.add_column(show.plain(_column_name(ranking)), justify="right", no_wrap=True)
     table.add_column("read by", overflow="fold")
     for passage in passages:
         title = trace.passages[passage].title if passage in trace.passages else ""
@@ -224,7 +223,7 @@ def _lists(
         cells = [_place(place, r, len(lists) <= WITH_SCORES) for place, r in zip(places, lists, strict=True)]
         readers = [str(a.condition.evaluation_id) for a in answers if passage in a.passages]
         mark = MARK if passage in trace.needed else ""
-        table.add_row(mark, passage[:SHORT], _plain(_line(title)), *cells, ",".join(readers))
+        table.add_row(mark, show.plain(passage[:SHORT]), show.plain(_line(title)), *cells, ",".join(readers))
     yield table
 
 
@@ -296,19 +295,13 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _plain(text: str) -> RenderableType:
-    from rich.text import Text
-
-    return Text(show.clean(text))
-
-
 def _heading(bold: str, rest: str) -> RenderableType:
     from rich.text import Text
 
-    return Text.assemble((show.clean(bold), "bold"), show.clean(rest))
+    return Text.assemble((clean(bold), "bold"), clean(rest))
 
 
 def _indented(text: str, columns: int = 2) -> RenderableType:
     from rich.padding import Padding
 
-    return Padding(_plain(text), (0, 0, 0, columns), expand=False)
+    return Padding(show.plain(text), (0, 0, 0, columns), expand=False)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kard.cli import choose, options, show
+from kard.cli import choose, options
 from kard.cli.rows import MACHINE_FORMS, print_records, print_rows
 from kard.errors import Missing
+from kard.outgoing import clean
 
 if TYPE_CHECKING:
     from kard.evaluation.retriever_metrics import OrderRow, RankedQuestion, RetrieverRow
@@ -205,7 +206,7 @@ def _half(row: OrderRow | None, passages: Mapping[str, Passage]) -> list[object]
 
 def _markdown(cell: object) -> str:
     """Escape a cell of passage text, so that it holds no control character, table or HTML."""
-    text = show.clean("" if cell is None else str(cell)).replace("\n", " ")
+    text = clean("" if cell is None else str(cell)).replace("\n", " ")
     for special in "\\|<>[]*_`&":
         text = text.replace(special, f"\\{special}" if special not in "<>&" else f"&#{ord(special)};")
     return text

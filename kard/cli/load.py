@@ -97,7 +97,7 @@ def tasks(name: str | None, as_json: bool) -> None:
     if name is not None:
         task = load_task(name)
         about = inspect.getdoc(inspect.getmodule(task.parse)) or task.about
-        click.echo(show.clean(about))
+        click.echo(about)
         return
     loaded = [load_task(each) for each in names()]
     if as_json:

@@ -95,6 +95,44 @@ def fetch(spec: str, as_json: bool) -> None:
 
 
 @models.command()
+@options.store
+@options.as_json
+def verify(store: Path, as_json: bool) -> None:
+    """Read every base and adapter again, and compare it with its hash.
+
+    The bases are those that were used on this machine, the adapters those of the store's students and rerankers.
+    Exit code 1 if one differs or is gone.
+    """
+    from kard.errors import BadInput, NoBase
+    from kard.models.adapters import changed_file
+    from kard.models.bases import recorded_bases
+    from kard.models.weights import measure
+
+    rows: list[tuple[str, str, str]] = []
+    for base in recorded_bases():
+        try:
+            state = "as it was" if measure(base.folder)[0] == base.sha256 else "changed"
+        except NoBase:
+            state = "gone"
+        rows.append(("base", f"{base.spec} ({base.folder})", state))
+    for kind in ("student", "reranker"):
+        for row in _stored(store, f"select id, path, sha256 from {kind}s where path <> '' order by created"):
+            folder = adapters_folder(store) / Path(str(row["path"])).name
+            try:
+                changed = changed_file(folder, row["sha256"])
+                state = f"changed: {changed.name}" if changed else "as it was"
+            except OSError:
+                state = "gone"
+            rows.append((kind, str(row["id"]), state))
+    if as_json:
+        show.as_json([dict(zip(("kind", "name", "state"), row, strict=True)) for row in rows])
+    else:
+        show.table("", ("kind", "name", "state"), rows)
+    if wrong := sum(state != "as it was" for _, _, state in rows):
+        raise BadInput(f"{wrong} of {len(rows)} are not what they were; fetch or train them again")
+
+
+@models.command()
 @click.argument("model")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--merge", is_flag=True, help="Write the whole model, with the adapter merged into the base.")

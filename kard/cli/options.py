@@ -34,6 +34,14 @@ max_cost = click.option(
     metavar="DOLLARS",
     help="Stop before this run costs more; refused where no price is known.",
 )
+timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=300.0,
+    show_default=True,
+    help="Time for one request to the model.",
+)
 accept = click.option(
     "--accept",
     type=click.Choice(["own", "verified", "both"]),

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from time import monotonic
+from typing import TypeVar
 
 import click
 
@@ -12,8 +17,11 @@ from kard.cli import options
 from kard.cli.rows import print_rows
 from kard.db import about, parameters, query_names, read_store, required, sql
 from kard.errors import BadInput
+from kard.reading import value_of
 
 STEP = 10_000  # virtual machine instructions between two looks at the clock
+GRACE = 1.0  # seconds that one operation may take after the time is over
+Value = TypeVar("Value")
 
 
 @click.command()
@@ -59,21 +67,48 @@ def _fetch(
     store: Path, statement: str, params: dict[str, str | None], timeout: float
 ) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return header and rows of a read-only statement. Raises BadInput for SQL that fails or takes too long."""
-    connection = read_store(store)
+    connection = read_store(store, threads=True)
+    values = {name: None if value is None else value_of(value) for name, value in params.items()}
+    end = monotonic() + timeout
+    connection.set_progress_handler(lambda: monotonic() > end, STEP)
+
+    def fetch() -> tuple[list[str], list[tuple[object, ...]]]:
+        with closing(connection):
+            cursor = connection.execute(statement, values)
+            return [column[0] for column in cursor.description or ()], [tuple(row) for row in cursor]
+
+    too_long = BadInput(f"the query took more than {timeout:g} s; give it longer with --timeout")
     try:
-        end = monotonic() + timeout
-        connection.set_progress_handler(lambda: monotonic() > end, STEP)
-        values = {name: None if value is None else _number(value) for name, value in params.items()}
-        cursor = connection.execute(statement, values)
-        return [column[0] for column in cursor.description or ()], [tuple(row) for row in cursor.fetchall()]
+        return _in_time(fetch, timeout + GRACE)
+    except TimeoutError as error:
+        raise too_long from error
     except sqlite3.OperationalError as error:
         if str(error) == "interrupted":
-            raise BadInput(f"the query took more than {timeout:g} s; give it longer with --timeout") from error
+            raise too_long from error
         raise BadInput(f"SQL: {error}; `sqlite3 {store} .schema` shows tables and columns") from error
+    except sqlite3.DatabaseError as error:
+        if "not authorized" in str(error) or "prohibited" in str(error):
+            raise BadInput(f"SQL: {error}: kard query only reads the tables of {store}") from error
+        raise BadInput(f"SQL: {error}") from error
     except sqlite3.Error as error:
         raise BadInput(f"SQL: {error}; name a missing parameter with -p NAME VALUE") from error
-    finally:
-        connection.close()
+
+
+def _in_time(function: Callable[[], Value], seconds: float) -> Value:
+    """Return what the function returns. Raises what it raises, or TimeoutError.
+
+    It runs in a thread that ends with the program: one operation of SQLite heeds neither the clock nor Ctrl-C.
+    """
+    future: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result(seconds)
 
 
 def _parameter_values(name: str, params: dict[str, str | None]) -> dict[str, str | None]:
@@ -106,13 +141,3 @@ def _print_queries(form: str) -> None:
 def _parameter_names(name: str) -> str:
     needed = required(name)
     return " ".join([*needed, *(f"[{p}]" for p in parameters(name) if p not in needed)])
-
-
-def _number(value: str) -> int | float | str:
-    """Return the value as SQL compares it: a number if it looks like one."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value

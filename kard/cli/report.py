@@ -188,7 +188,7 @@ def compare(
     elif form == "markdown":
         print_rows(form, *pairs_table(comparisons))
     elif len(comparisons) == 1:
-        click.echo(show.clean(_sentences(comparisons[0])))
+        click.echo(_sentences(comparisons[0]))
     else:
         counts = {c.questions for c in comparisons if c.kind == "all"}
         questions = f"{counts.pop()} questions" if len(counts) == 1 else "the questions that both answered"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 import click
 
 from kard.cli import show
+from kard.outgoing import undoored
 
 MACHINE_FORMS = ("json", "nl", "csv")  # for programs: full precision, texts whole
 
@@ -21,10 +22,10 @@ def print_rows(form: str, header: Sequence[str], rows: Sequence[Sequence[object]
     elif form == "markdown":
         from kard.evaluation.report import as_markdown
 
-        text = show.clean(as_markdown(header, rows))
+        text = as_markdown(header, rows)
         click.echo(f"{title}\n\n{text}\n" if title else text)
     elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(_csv_stream(), lineterminator="\n")
         writer.writerows([header, *rows])
     else:
         print_records(form, [dict(zip(header, row, strict=True)) for row in rows])
@@ -36,8 +37,13 @@ def print_records(form: str, records: Sequence[Mapping[str, object]]) -> None:
         show.as_json(records)
     elif form == "nl":
         for record in records:
-            click.echo(json.dumps(record, ensure_ascii=False))
+            show.as_json(record, indent=None)
     elif records:
-        writer = csv.DictWriter(sys.stdout, list(records[0]), lineterminator="\n")
+        writer = csv.DictWriter(_csv_stream(), list(records[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
+
+
+def _csv_stream() -> TextIO:
+    """Return where CSV goes. It has no escapes: a file or pipe gets texts as they are, a terminal clean ones."""
+    return sys.stdout if sys.stdout.isatty() else undoored(sys.stdout)

@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 @click.option("--model", help="Teacher to ask for missing rationales, as PROVIDER/MODEL.")
 @options.api_base
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Stop the teacher before this many US dollars.")
+@options.timeout
 @options.dry_run
 def run(
-    task: str, model: str | None, api_base: str | None, max_cost: float | None, dry_run: bool, **chosen: Any
+    task: str,
+    model: str | None,
+    api_base: str | None,
+    max_cost: float | None,
+    timeout: float,
+    dry_run: bool,
+    **chosen: Any,
 ) -> None:
     """Do every missing step of TASK and print the report.
 
@@ -33,7 +40,7 @@ def run(
     from kard.cli.report import print_report
     from kard.pipeline.steps import run_steps
 
-    chosen["teacher"] = _teacher(task, model, api_base, max_cost, chosen["teacher"])
+    chosen["teacher"] = _teacher(task, model, api_base, max_cost, timeout, chosen["teacher"])
     this = choose.run_of(task, **chosen)
     if dry_run:
         _print_states(this)
@@ -47,7 +54,7 @@ def run(
 
 
 def _teacher(
-    task: str, model: str | None, api_base: str | None, max_cost: float | None, name: str | None
+    task: str, model: str | None, api_base: str | None, max_cost: float | None, timeout: float, name: str | None
 ) -> Teacher | str | None:
     if model is None:
         return name
@@ -59,7 +66,11 @@ def _teacher(
     return Teacher(
         name or model,
         lambda: teacher_lm(
-            model, api_base=api_base, temperature=teaching.temperature, max_tokens=teaching.max_tokens
+            model,
+            api_base=api_base,
+            temperature=teaching.temperature,
+            max_tokens=teaching.max_tokens,
+            timeout=timeout,
         ),
         max_cost,
     )

@@ -7,10 +7,16 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import click
 
+from kard.outgoing import clean, guard_streams, undoored
 from kard.progress import SILENT, Advance, Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 
 class Bars:
@@ -25,7 +31,6 @@ class Bars:
     @contextmanager
     def bar(self, label: str, total: int | None) -> Generator[Advance]:
         """Show a bar with count and time left, or a spinner while the total is unknown."""
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -36,15 +41,20 @@ class Bars:
         from rich.progress import Progress as Rich
 
         columns = (
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<34}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Rich(*columns, console=Console(stderr=True)) as rich:
-            bar = rich.add_task(label, total=total)
+        with Rich(*columns, console=console(stderr=True)) as rich:
+            guard_streams()  # rich has put streams of its own before the doors, and takes them away at the end
+            bar = rich.add_task(clean(label), total=total)
             yield lambda units: rich.advance(bar, units)
+
+    def note(self, text: str) -> None:
+        """Print the text above the bars."""
+        click.echo(text, err=True)
 
 
 class Lines:
@@ -89,37 +99,49 @@ class Lines:
 
         yield advance
 
+    def note(self, text: str) -> None:
+        """Print the text."""
+        click.echo(text, err=True)
+
 
 def progress(quiet: bool) -> Progress:
     """Return bars where a person looks at stderr, lines where a log does, nothing if `quiet`."""
     return SILENT if quiet else Bars() if sys.stderr.isatty() else Lines()
 
 
-def clean(text: str) -> str:
-    """The text without control characters: passages and rationales are not to be trusted with a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+def console(*, width: int | None = None, stderr: bool = False) -> Console:
+    """Return rich's console, which draws around the door: give it clean texts. It reads no markup."""
+    from rich.console import Console
+
+    stream = undoored(sys.stderr if stderr else sys.stdout)
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def plain(text: str) -> Text:
+    """Return a clean text for rich."""
+    from rich.text import Text
+
+    return Text(clean(text))
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a header; numbers to the right."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    out = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    out = Table(title=plain(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(header):
         numeric = bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
-        out.add_column(Text(clean(name)), justify="right" if numeric else "left", overflow="fold")
+        out.add_column(plain(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        out.add_row(*(Text(clean("" if cell is None else str(cell))) for cell in row))
+        out.add_row(*(plain("" if cell is None else str(cell)) for cell in row))
     # A pipe has no width of its own: 80 columns would fold what a file or a pager can hold.
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False).print(out)
+    console(width=width).print(out)
 
 
-def as_json(value: object) -> None:
+def as_json(value: object, *, indent: int | None = 2) -> None:
     """Print the value as JSON, indented, as sqlite-utils and llm do; control characters as escapes."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
     # JSON itself escapes those below U+0020 only: U+009B begins a command on some terminals.
     click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

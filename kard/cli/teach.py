@@ -28,6 +28,7 @@ from kard.questions import QuestionSet
 @options.accept
 @options.max_cost
 @click.option("--retry-failed", is_flag=True, help="Ask again where a reply was cut, refused, empty or unreadable.")
+@options.timeout
 @options.whose
 @options.limit
 @options.dry_run
@@ -45,6 +46,7 @@ def teach(
     accept: Accept | None,
     max_cost: float | None,
     retry_failed: bool,
+    timeout: float,
     split: str,
     limit: int | None,
     dry_run: bool,
@@ -72,7 +74,13 @@ def teach(
     settings = replace(
         loaded.settings.teaching, **cast(Any, {key: to for key, to in chosen.items() if to is not None})
     )
-    lm = teacher_lm(model, temperature=settings.temperature, max_tokens=settings.max_tokens, api_base=api_base)
+    lm = teacher_lm(
+        model,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        api_base=api_base,
+        timeout=timeout,
+    )
     db = open_store(store, create=False)
     questions = QuestionSet(loaded.name, split, limit)
     if dry_run:
@@ -116,6 +124,7 @@ def teach(
 @click.option("--teacher", metavar="NAME", help="Only this teacher's rationales.")
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Requests at a time.")
 @options.max_cost
+@options.timeout
 @options.whose
 @options.limit
 @options.dry_run
@@ -130,6 +139,7 @@ def verify(
     teacher: str | None,
     workers: int,
     max_cost: float | None,
+    timeout: float,
     split: str,
     limit: int | None,
     dry_run: bool,
@@ -169,6 +179,7 @@ def verify(
         temperature=verifier.LIMITS["temperature"],
         max_tokens=int(verifier.LIMITS["max_tokens"]),
         api_base=api_base,
+        timeout=timeout,
     )
     db = open_store(store, create=False)
     if dry_run:

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.answers.vote import vote
+from kard.claims import Claims
 from kard.config import METHODS, Method
 from kard.db import execute, now, rows, writing
 from kard.errors import Missing
@@ -88,6 +89,26 @@ def answer(
     committed when it is made.
     Raises Missing if a condition's passages are not in the store.
     """
+    added = 0
+    waiting = {str(pair[1].row(task.name)["hash"]): pair for pair in conditions}
+    with Claims(db, "answers") as claims:
+        own = claims.take(list(waiting))
+        while waiting:
+            added += _answer(db, task, [waiting.pop(key) for key in list(waiting) if key in own], limit, progress)
+            if waiting and not (own := claims.take(list(waiting))):
+                progress.note(f"waiting for another process that answers under {len(waiting)} of the conditions")
+                own = claims.wait(list(waiting))
+    return added
+
+
+def _answer(
+    db: Database,
+    task: Task,
+    conditions: Sequence[tuple[Student | None, Condition]],
+    limit: int | None,
+    progress: Progress,
+) -> int:
+    """Answer what is unanswered under these conditions, which this process has claimed."""
     runs = [run for pair in conditions if (run := _plan(db, task, *pair, limit)) is not None]
     if not runs:
         return 0

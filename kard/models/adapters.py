@@ -14,14 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kard.errors import Missing
 from kard.files import atomic
+from kard.records import canonical
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
 PREFIX = "base_model.model."  # peft's, before the name of a module
+CONFIG_SHA256 = "config_sha256"  # in the metadata of the weights' file, which the weights' own hash covers
+NAMING = (  # parts of a configuration that change no answer
+    *("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"),
+)
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,31 @@ def verified(folder: Path, sha256: str, task: str) -> Path:
     file = folder / WEIGHTS
     if not file.exists() or not (folder / CONFIG).exists():
         raise Missing(f"no adapter in {folder}; train it again with: kard train student {task}")
-    if hash_of(file) != sha256:
+    if changed := changed_file(folder, sha256):
         raise Missing(
-            f"{file} is not what was trained (its hash differs); train it again with: kard train student {task}"
+            f"{changed} is not what was trained (its hash differs); train it again with: kard train student {task}"
         )
     return folder
+
+
+def changed_file(folder: Path, sha256: str) -> Path | None:
+    """Return the file of an adapter that is not what was trained with this sha256, None if both are."""
+    if hash_of(folder / WEIGHTS) != sha256:
+        return folder / WEIGHTS
+    with safe_open(folder / WEIGHTS, "pt") as stored:
+        recorded = (stored.metadata() or {}).get(CONFIG_SHA256)
+    return folder / CONFIG if recorded is not None and recorded != _hash_of_config(folder) else None
+
+
+def _hash_of_config(folder: Path) -> str:
+    """Return the hash of all in an adapter's configuration that changes what it does; '' if it cannot be read."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
+        kept = {name: value for name, value in config.items() if name not in NAMING}
+    except (OSError, ValueError, AttributeError):
+        return ""
+    lists = {name: sorted(value, key=str) for name, value in kept.items() if isinstance(value, list)}
+    return hashlib.sha256(canonical({**kept, **lists}).encode()).hexdigest()
 
 
 def write_adapter(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
@@ -103,8 +129,9 @@ def write_adapter(folder: Path, weights: Mapping[str, Tensor], config: Any) -> s
 
 def write_adapter_files(folder: Path, weights: Mapping[str, Tensor], config: Any) -> str:
     """Write an adapter's files into an existing folder; return the sha256 of its weights."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
     config.save_pretrained(str(folder))
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(tensors, folder / WEIGHTS, {CONFIG_SHA256: _hash_of_config(folder)})
     return hash_of(folder / WEIGHTS)
 
 

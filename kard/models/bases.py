@@ -86,6 +86,15 @@ def used_bases(cache: Path | None = None) -> list[Base]:
     return sorted(bases, key=lambda base: (base.spec, str(base.folder)))
 
 
+def recorded_bases(cache: Path | None = None) -> list[Base]:
+    """Return the bases that were used on this machine, changed or gone since or not, in order of spec."""
+    bases: list[Base] = []
+    for file in ((cache or cache_folder()) / "known").glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            bases.append(_read_record(file)[0])
+    return sorted(bases, key=lambda base: (base.spec, str(base.folder)))
+
+
 def embedded(wheels: Mapping[str, Wheel] = WHEELS) -> list[str]:
     """Return the specs of the bases that need no model hub."""
     return [f"pypi:{name}" for name in wheels]
@@ -108,10 +117,13 @@ def _describe(spec: str, folder: Path, record: Path) -> Base:
 
 
 def _stamp(folder: Path) -> dict[str, list[int]]:
-    """Return size and time of every file that a description depends on. Raises NoBase."""
+    """Return size, times and inode of every file that a description depends on. Raises NoBase.
+
+    Whoever sets the time of a file's contents back cannot set back that of its last change of any kind.
+    """
     kind_of(folder)  # raises NoBase when there is no config.json
     files = [folder / "config.json", *weight_files(folder)]
-    return {f.name: [(s := f.stat()).st_size, s.st_mtime_ns] for f in files}
+    return {f.name: [(s := f.stat()).st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for f in files}
 
 
 def _read_record(record: Path) -> tuple[Base, object]:

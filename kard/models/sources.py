@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, redirect_stderr, suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ from typing import Any, cast
 from kard.errors import NoBase
 from kard.files import PART, atomic
 from kard.models.weights import kind_of, no_progress_bars, weight_files
+from kard.outgoing import undoored
 from kard.records import digest
 
 Download = Callable[[str, Path], Path]
@@ -168,7 +169,7 @@ def gguf_to_folder(gguf: Path, into: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # The GGUF reader draws a progress bar of its own on any stderr, terminal or not.
-    with no_progress_bars(), nullcontext() if sys.stderr.isatty() else redirect_stderr(StringIO()):
+    with no_progress_bars(), redirect_stderr(undoored(sys.stderr) if sys.stderr.isatty() else StringIO()):
         model = cast(
             "Any",
             AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
+from kard.claims import claimed
 from kard.db import execute, now, writing
 from kard.errors import KardError
 from kard.pipeline.contamination import SCREEN
@@ -48,13 +50,29 @@ def run_steps(run: Run, *kinds: Kind) -> dict[str, int]:
 def run_step(run: Run, step: Step) -> int:
     """Run one step and return the units that it added; where it added any, `steps_log` gets a row."""
     started, begin = now(), monotonic()
-    with run.progress.step(step.name, step.about) as report:
+    with run.progress.step(step.name, step.about) as report, _alone(run, step):
         added = step.run(run)
         report(added)
     if added:
         run.refresh()
         log_step(run, step.name, started, begin, added)
     return added
+
+
+@contextmanager
+def _alone(run: Run, step: Step) -> Generator[None]:
+    """Claim the step: another process that shares the store waits, and then does what is still missing.
+
+    Rationales, trainings and answers are claimed one by one where they are made.
+    """
+    if step.kind in ("teach", "train", "answer"):
+        yield
+        return
+    waiting = f"waiting for another process that does the step {step.name}"
+    with claimed(run.db, "step", f"{run.name} {step.name}", lambda: run.progress.note(waiting)) as waited:
+        if waited:
+            run.refresh()
+        yield
 
 
 def log_step(run: Run, name: str, started: str, begin: float, added: int, note: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kard.errors import BadConfig, Missing
 from kard.metrics.intervals import wilson
-from kard.models.adapters import WEIGHTS, hash_of, is_whole
+from kard.models.adapters import WEIGHTS, changed_file, is_whole
 from kard.publish.card import PAPER, Card, Result, made_with
 from kard.publish.folder import (
     copy_adapter,
@@ -44,7 +44,7 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
     if row is None:
         raise Missing(f"no reranker {reranker} in the store; see them with: kard models")
     source = adapters / Path(row["path"]).name
-    if not (source / WEIGHTS).is_file() or hash_of(source / WEIGHTS) != row["sha256"]:
+    if not (source / WEIGHTS).is_file() or changed_file(source, row["sha256"]):
         again = f"train it again with: kard train reranker {row['task']}"
         raise Missing(f"{source / WEIGHTS} is not what was trained as {reranker}; {again}")
     settings = cast("dict[str, Any]", json.loads(row["settings"]))

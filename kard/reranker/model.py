@@ -17,7 +17,7 @@ from kard.config import RerankerTraining, Scorer
 from kard.encoders.encoder import CrossEncoder, Encoder, passage_text
 from kard.encoders.vectors import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
-from kard.models.adapters import WEIGHTS, AdapterSwitcher, hash_of, write_adapter
+from kard.models.adapters import WEIGHTS, AdapterSwitcher, changed_file, write_adapter
 from kard.models.lora import adapt_encoder, config_of, state_of
 from kard.records import Passage
 
@@ -92,10 +92,8 @@ class Reranker:
         again = f"train it again with: kard train reranker {row['task']}"
         if not (folder / WEIGHTS).is_file():
             raise Missing(f"no adapter of reranker {reranker_id} in {folder}; {again}")
-        if hash_of(folder / WEIGHTS) != row["sha256"]:
-            raise NoBase(
-                f"{folder / WEIGHTS} is not what was trained as {reranker_id}; delete the folder and {again}"
-            )
+        if changed := changed_file(folder, row["sha256"]):
+            raise NoBase(f"{changed} is not what was trained as {reranker_id}; delete the folder and {again}")
         base = resolve(str(row["base"]))
         if base.sha256 != row["base_sha256"]:
             raise NoBase(f"{base.spec} now has other weights than reranker {reranker_id} was trained on; {again}")

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 from torch import Tensor
 
+from kard.claims import claimed
 from kard.config import CUTOFFS, RerankerTraining
 from kard.db import now, writing
 from kard.encoders.encoder import CrossEncoder, Encoder
-from kard.models.adapters import WEIGHTS, hash_of
+from kard.models.adapters import WEIGHTS, changed_file
 from kard.models.lora import learning_rate, trainable
 from kard.progress import SILENT, Advance, Progress
 from kard.recipes import recipe_column, recipe_id
@@ -56,42 +57,44 @@ def train_reranker(
     recipe = dataset.recipe(base, settings, experiment)
     reranker_id = recipe_id(recipe)
     folder = adapters / reranker_id
-    row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
-    if row is not None and (folder / WEIGHTS).is_file() and hash_of(folder / WEIGHTS) == row[0]:
+    waiting = f"waiting for another process that trains the reranker {reranker_id}"
+    with claimed(db, "reranker", reranker_id, lambda: progress.note(waiting)):
+        row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
+        if row is not None and (folder / WEIGHTS).is_file() and not changed_file(folder, row[0]):
+            return reranker_id
+        started = monotonic()
+        model = untrained_model(
+            base,
+            settings.scorer,
+            max_length=settings.max_length,
+            projection=settings.projection,
+            seed=settings.seed,
+        )
+        vectors_of = None if knowledge is None else stored_vectors(db, dataset, base, knowledge, progress)
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            metrics = train_model(model, base, dataset, settings, progress, vectors_of)
+        sha256 = save_adapter(folder, model, base)
+        record = {
+            "id": reranker_id,
+            "task": dataset.task,
+            "base": base.spec,
+            "base_sha256": base.sha256,
+            "index_id": dataset.data.index,
+            "settings": canonical(settings.values()),
+            "data_sha256": dataset.data.sha256,
+            "recipe": recipe_column(recipe),
+            "questions": len(dataset.questions),
+            "metrics": canonical(metrics),
+            "path": f"{adapters.name}/{reranker_id}",
+            "sha256": sha256,
+            "milliseconds": round((monotonic() - started) * 1000, 1),
+            "created": now(),
+            "experiment": experiment,
+        }
+        with writing(db):  # an upsert keeps the scores of a reranker whose lost adapter was made again
+            db.table("rerankers").upsert(record, pk="id")
         return reranker_id
-    started = monotonic()
-    model = untrained_model(
-        base,
-        settings.scorer,
-        max_length=settings.max_length,
-        projection=settings.projection,
-        seed=settings.seed,
-    )
-    vectors_of = None if knowledge is None else stored_vectors(db, dataset, base, knowledge, progress)
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        metrics = train_model(model, base, dataset, settings, progress, vectors_of)
-    sha256 = save_adapter(folder, model, base)
-    record = {
-        "id": reranker_id,
-        "task": dataset.task,
-        "base": base.spec,
-        "base_sha256": base.sha256,
-        "index_id": dataset.data.index,
-        "settings": canonical(settings.values()),
-        "data_sha256": dataset.data.sha256,
-        "recipe": recipe_column(recipe),
-        "questions": len(dataset.questions),
-        "metrics": canonical(metrics),
-        "path": f"{adapters.name}/{reranker_id}",
-        "sha256": sha256,
-        "milliseconds": round((monotonic() - started) * 1000, 1),
-        "created": now(),
-        "experiment": experiment,
-    }
-    with writing(db):  # an upsert keeps the scores of a reranker whose lost adapter was made again
-        db.table("rerankers").upsert(record, pk="id")
-    return reranker_id
 
 
 def train_model(

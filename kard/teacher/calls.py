@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kard.config import Teaching
 from kard.errors import BadConfig
+from kard.outgoing import without_keys
 from kard.records import LETTERS, Question, canonical, digest
 from kard.tasks import Task
+from kard.teacher.patience import TIMEOUT, Patience
 from kard.teacher.records import TeacherInfo
 
 if TYPE_CHECKING:
     import dspy
 
-RETRIES = 3  # of a request that failed for a passing reason; DSPy waits longer each time
+RETRIES = 3  # of a request that failed for a passing reason, after waiting longer each time
 ATTEMPTS = 2  # a reply that cannot be read is asked for once more
 MOST_TOKENS = 1e9  # of one call; more, or what is no number, is a provider's mistake
 LETTER = "letter"  # a signature's output that gives the option apart from the prose
@@ -39,12 +41,19 @@ class Reply:
     written: str = ""  # by the last attempt, in the form of the adapter
 
 
-def teacher_lm(model: str, *, temperature: float, max_tokens: int, api_base: str | None = None) -> dspy.LM:
+def teacher_lm(
+    model: str,
+    *,
+    temperature: float,
+    max_tokens: int,
+    api_base: str | None = None,
+    timeout: float = TIMEOUT,
+) -> dspy.LM:
     """Return the `dspy.LM` of `provider/model`: any provider that DSPy knows, or a server of one's own.
 
     `api_base` is the address of a server that speaks OpenAI's protocol. The key is read from the environment
-    (`OPENAI_API_KEY` for `openai/...`) and never stored. Raises BadConfig for a name without a provider, or for
-    settings that the model refuses.
+    (`OPENAI_API_KEY` for `openai/...`) and never stored. `timeout` is for one request, in seconds. Raises BadConfig
+    for a name without a provider, or for settings that the model refuses.
     """
     # For providers that DSPy leaves to LiteLLM: with its own price list it fetches none from the network.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -55,6 +64,7 @@ def teacher_lm(model: str, *, temperature: float, max_tokens: int, api_base: str
     if not (provider and separator and name):
         raise BadConfig(f"name the teacher as PROVIDER/MODEL, such as openai/gpt-4o-mini, not {model!r}")
     settings: dict[str, Any] = {"temperature": temperature, "cache": False, "num_retries": RETRIES}
+    settings["timeout"] = timeout
     if api_base is not None:
         settings["api_base"] = api_base
         if f"{provider.upper()}_API_KEY" not in os.environ:
@@ -117,10 +127,10 @@ def teach_inputs(task: Task, question: Question) -> Mapping[str, object]:
     return {name: value for name, value in values.items() if name in task.teach.input_fields}
 
 
-def ask(lm: dspy.LM, task: Task, settings: Teaching, question: Question) -> Reply:
+def ask(lm: dspy.LM, task: Task, settings: Teaching, question: Question, patience: Patience | None = None) -> Reply:
     """Ask for one rationale. Thread-safe. Raises DSPy's LMError if the provider fails or refuses."""
     limits = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
-    return call(lm, task.teach, teach_inputs(task, question), "rationale", limits, task.shots)
+    return call(lm, task.teach, teach_inputs(task, question), "rationale", limits, task.shots, patience)
 
 
 def call(
@@ -130,6 +140,7 @@ def call(
     output: str,
     limits: Mapping[str, float],
     shots: Sequence[Mapping[str, str]] = (),
+    patience: Patience | None = None,
 ) -> Reply:
     """Return the signature's field `output` for the inputs. `limits` are temperature and max_tokens.
 
@@ -140,7 +151,9 @@ def call(
 
     # A copy has a history of its own, which holds this call's entries only. Without the cache every sample is
     # drawn anew; the store is what remembers.
-    lm = lm.copy(cache=False)
+    # Waiting between repetitions is for `patience`, which says so and can be interrupted.
+    patience = patience or Patience(lm.num_retries)
+    lm = lm.copy(cache=False, num_retries=0)
     predict = dspy.Predict(signature)
     predict.demos = [dspy.Example(**shot) for shot in shots]
     # DSPy's fallback would pay for a second call in JSON without saying so.
@@ -155,8 +168,9 @@ def call(
     with dspy.context(lm=lm, adapter=adapter, disable_history=False, max_history_size=ATTEMPTS, trace=None):
         for _ in range(ATTEMPTS):
             try:
-                prediction = predict(**inputs, config=dict(config))
-                text = _whole(str(prediction.get(output) or "")).strip() or None
+                prediction = patience.request(lambda: predict(**inputs, config=dict(config)))
+                # A server may repeat the key that it got.
+                text = without_keys(_whole(str(prediction.get(output) or ""))).strip() or None
                 letter = _whole(str(prediction[LETTER])) if LETTER in signature.output_fields else None
                 outcome = "complete" if text else "empty"
             except AdapterParseError:
@@ -179,7 +193,7 @@ def call(
         (time.monotonic() - start) * 1000,
         letter,
         outcome,
-        _written(attempts),
+        without_keys(_written(attempts)),
     )
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from textwrap import shorten
+from threading import Thread
+from time import monotonic
+from traceback import format_exception
 from typing import Generic, TypeVar
 
+from kard.claims import POLL, Claims
 from kard.errors import BadConfig, BudgetReached, TeacherFailed
+from kard.outgoing import without_keys
 from kard.progress import Advance
 from kard.teacher.calls import Reply
+from kard.teacher.patience import TIMEOUT, Patience, Voice, cause
 
 UNREADABLE = 20  # unreadable replies in a row after which the model counts as unable to keep the form
+TICK = 0.5  # seconds between two looks at the time of the requests under way
+LEAVE = 1.5  # seconds after Ctrl-C in which replies under way may still arrive
 Item = TypeVar("Item")
 
 
@@ -47,12 +55,32 @@ class Budget:
         self.highest_price = max(cost, self.highest_price or 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed(Generic[Item]):
+    """Items that this process may ask for, and those that another one asks for. What the store has is neither."""
+
+    own: list[Item]
+    others: list[Item]
+
+
+def claiming(
+    claims: Claims, key_of: Callable[[Item], str], stored: Callable[[Sequence[Item]], Collection[str]]
+) -> Callable[[Sequence[Item]], Claimed[Item]]:
+    """Return what claims items, by their keys; `stored` gives the keys of those that the store has by now."""
+
+    def claim(items: Sequence[Item]) -> Claimed[Item]:
+        own, others = claims.take_missing(list(map(key_of, items)), lambda: stored(items))
+        return Claimed([i for i in items if key_of(i) in own], [i for i in items if key_of(i) in others])
+
+    return claim
+
+
 @dataclass(slots=True)
 class Requests(Generic[Item]):
     """One run of calls, a call for each item."""
 
     model: str
-    ask: Callable[[Item], Reply]  # runs in a worker
+    ask: Callable[[Item, Patience], Reply]  # runs in a worker
     store: Callable[[Item, Reply], int]  # runs in the calling thread; returns the number of new rows
     budget: Budget
     workers: int
@@ -64,7 +92,15 @@ class Requests(Generic[Item]):
     unreadable: int = 0  # of them, in a row
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    pending: dict[Future[Reply], Item] = field(default_factory=dict[Future[Reply], Item])
+    retries: int = 0  # of a request that failed for a passing reason
+    timeout: float = TIMEOUT  # seconds of one request
+    voice: Voice = field(default_factory=Voice)
+    claim: Callable[[Sequence[Item]], Claimed[Item]] = lambda items: Claimed(list(items), [])  # of what is missing
+    others: list[Item] = field(default_factory=list[Item])  # claimed by other processes
+    ready: deque[Item] = field(default_factory=deque[Item])  # claimed, not asked for
+    pending: dict[Future[Reply], tuple[Item, Patience]] = field(
+        default_factory=dict[Future[Reply], tuple[Item, Patience]]
+    )
     failure: BaseException | None = None
 
     def run(self, items: Sequence[Item], advance: Advance) -> None:
@@ -72,54 +108,99 @@ class Requests(Generic[Item]):
 
         Raises what stopped it, after every call under way has been paid and stored: BudgetReached if items
         remain, TeacherFailed if the provider fails or the replies are unreadable, BadConfig if there is a
-        limit but no known price.
+        limit but no known price. After Ctrl-C, calls under way have a moment to arrive; what has arrived is stored,
+        however often Ctrl-C is pressed.
         """
         waiting = deque(items)
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="teacher") as pool:
-            try:
-                while waiting or self.pending:
-                    self._start(pool, waiting)
-                    if not self.pending:
-                        break
+        try:
+            while waiting or self.ready or self.pending or self.others:
+                self._start(waiting)
+                if self.pending:
                     self._store_arrived(advance)
-            except KeyboardInterrupt:
-                while self.pending:  # they are paid for; a second Ctrl-C leaves them
-                    self._store_arrived(advance)
-                raise
+                elif waiting or self.ready or self.failure is not None:
+                    break
+                elif self.others:
+                    self.voice.say(f"waiting for {len(self.others)} {self.plural} that another process asks for")
+                    time.sleep(POLL)
+                    waiting, self.others = deque(self.others), []
+        except KeyboardInterrupt:
+            self._leave(advance)
+            raise
+        finally:
+            self.voice.ended.set()
         if self.failure is not None:
             raise self.failure
-        if waiting:
+        missing = len(waiting) + len(self.ready) + len(self.others)
+        if missing:
             raise BudgetReached(
                 f"stopped after ${self.budget.spent:.4f}: one {self.singular} more can cost "
                 f"${self.budget.highest_price or 0:.4f} and pass --max-cost {self.budget.limit:g}; "
-                f"{len(waiting)} are missing; go on with: {self.command}"
+                f"{missing} are missing; go on with: {self.command}"
             )
 
-    def _start(self, pool: ThreadPoolExecutor, waiting: deque[Item]) -> None:
+    def _leave(self, advance: Advance) -> None:
+        """Store what has arrived, and what arrives within a moment."""
+        self.voice.ended.set()
+        end = monotonic() + LEAVE
+        while self.pending:
+            left = end - monotonic()
+            try:
+                if not self._store_arrived(advance, min(max(left, 0), TICK)) and left <= 0:
+                    return
+            except KeyboardInterrupt:
+                continue  # an interrupted write is done again
+
+    def _start(self, waiting: deque[Item]) -> None:
         while (
-            waiting
-            and self.failure is None
+            self.failure is None
             and len(self.pending) < self.workers
             and self.budget.allows(len(self.pending))
+            and (self.ready or self._claim(waiting))
         ):
-            item = waiting.popleft()
-            self.pending[pool.submit(self.ask, item)] = item
+            item = self.ready.popleft()
+            patience = Patience(self.retries, self.timeout, self.voice, self.model)
+            future: Future[Reply] = Future()
+            self.pending[future] = item, patience
+            # A thread that does not keep the program from ending: it may wait for a server that never answers.
+            Thread(target=self._work, args=(item, patience, future), name="teacher", daemon=True).start()
 
-    def _store_arrived(self, advance: Advance) -> None:
+    def _claim(self, waiting: deque[Item]) -> bool:
+        """Claim the next items, as many as there are workers; return whether any are ready to be asked for."""
+        while waiting and not self.ready:
+            claimed = self.claim([waiting.popleft() for _ in range(min(self.workers, len(waiting)))])
+            self.ready.extend(claimed.own)
+            self.others.extend(claimed.others)
+        return bool(self.ready)
+
+    def _work(self, item: Item, patience: Patience, future: Future[Reply]) -> None:
+        try:
+            future.set_result(self.ask(item, patience))
+        except BaseException as error:
+            future.set_exception(error)
+
+    def _store_arrived(self, advance: Advance, seconds: float = TICK) -> bool:
+        """Store what arrives within these seconds; return whether anything did."""
         from dspy.utils.exceptions import LMError
 
-        done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
+        done, _ = wait(self.pending, seconds, return_when=FIRST_COMPLETED)
         for future in done:
             error = future.exception()
             if error is None:
                 try:
-                    self._store(self.pending[future], future.result())
+                    self._store(self.pending[future][0], future.result())
                 except Exception as problem:  # the others are paid for too
                     error = problem
             if error is not None and self.failure is None:
                 self.failure = self._failed(error) if isinstance(error, LMError | ImportError) else error
             del self.pending[future]  # only now: an interrupted write is done again
             advance(1)
+        for future in [f for f, (_, patience) in self.pending.items() if patience.exhausted and not f.done()]:
+            del self.pending[future]
+            if self.failure is None:
+                self.failure = self._failed(TimeoutError(f"no whole reply within {self.timeout:g} s"))
+        if self.failure is not None:
+            self.voice.ended.set()  # those who wait to ask again need not
+        return bool(done)
 
     def _store(self, item: Item, reply: Reply) -> None:
         self.added += self.store(item, reply)
@@ -142,12 +223,10 @@ class Requests(Generic[Item]):
             )
 
     def _failed(self, error: BaseException) -> TeacherFailed:
-        # Only the first paragraph: a library's own advice follows, and some providers answer with whole pages.
-        text = str(getattr(error, "message", "") or error).strip().partition("\n\n")[0]
-        message = shorten(text, 200, placeholder=" ...") or type(error).__name__
         failure = TeacherFailed(
-            f"{self.model} does not answer ({message}); {self.added} {self.plural} were kept; "
+            f"{self.model} does not answer ({cause(error)}); {self.added} {self.plural} were kept; "
             f"go on with: {self.command}"
         )
-        failure.__cause__ = error
+        trace = "".join(format_exception(error))
+        failure.__cause__ = error if without_keys(trace) == trace else None
         return failure

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from sqlite_utils import Database
 
 from kard.answers.parsing import letter_of
+from kard.claims import Claims
 from kard.config import Teaching
 from kard.db import insert_ignoring, now, rows, value, writing
 from kard.errors import Missing
@@ -16,8 +18,9 @@ from kard.questions import QuestionSet
 from kard.records import Question, Rationale
 from kard.tasks import Task
 from kard.teacher.calls import Reply, ask, teacher_info
+from kard.teacher.patience import TIMEOUT, Voice
 from kard.teacher.records import rationale_row, store_teacher
-from kard.teacher.requests import Budget, Requests
+from kard.teacher.requests import Budget, Requests, claiming
 
 if TYPE_CHECKING:
     import dspy
@@ -139,20 +142,32 @@ def teach(
         accepted += added * cast(int, row["accepted"])
         return added
 
+    def stored(samples: Sequence[MissingSample]) -> set[str]:
+        questions = [sample.question_id for sample in samples]
+        found = rows(db, "internal/stored_samples", teacher=teacher.id, questions=questions)
+        return {f"{row['question_id']} {row['sample']}" for row in found}
+
     requests = Requests[MissingSample](
         lm.model,
-        ask=lambda missing: ask(lm, task, settings, missing.question),
+        ask=lambda missing, patience: ask(lm, task, settings, missing.question, patience),
         store=store,
         budget=budget,
         workers=settings.workers,
         singular="rationale",
         plural="rationales",
         command=f"kard teach {task.name} --model {lm.model}",
+        retries=lm.num_retries,
+        timeout=lm.kwargs.get("timeout") or TIMEOUT,
+        voice=Voice(progress.note),
     )
     if missing:
         with writing(db):
             store_teacher(db, teacher)
-        with progress.bar(f"teaching {questions.split}", len(missing)) as advance:
+        with (
+            Claims(db, f"rationale of {teacher.id}") as claims,
+            progress.bar(f"teaching {questions.split}", len(missing)) as advance,
+        ):
+            requests.claim = claiming(claims, lambda sample: f"{sample.question_id} {sample.sample}", stored)
             requests.run(missing, advance)
     tokens = requests.prompt_tokens, requests.completion_tokens
     return TeachSummary(requests.added, accepted, requests.skipped, budget.spent, *tokens)

@@ -7,19 +7,22 @@ sentence alone, 8,326 of 14,989 recorded rationales still said it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from kard.answers.parsing import letter_of, without_conclusions
+from kard.claims import Claims
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import Missing
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import canonical, digest
 from kard.teacher.calls import Reply, call, lettered
+from kard.teacher.patience import TIMEOUT, Patience, Voice
 from kard.teacher.records import TeacherInfo, store_teacher
-from kard.teacher.requests import Budget, Requests
+from kard.teacher.requests import Budget, Requests, claiming
 
 if TYPE_CHECKING:
     import dspy
@@ -110,20 +113,32 @@ def verify(
         agreed += added * (answer == rationale.gold)
         return added
 
+    def stored(rationales: Sequence[UnverifiedRationale]) -> set[str]:
+        ids = [rationale.rationale_id for rationale in rationales]
+        found = rows(db, "internal/stored_opinions", verifier=verifier.id, rationales=ids)
+        return {str(row["rationale_id"]) for row in found}
+
     requests = Requests[UnverifiedRationale](
         lm.model,
-        ask=lambda rationale: _ask(lm, rationale),
+        ask=lambda rationale, patience: _ask(lm, rationale, patience),
         store=store,
         budget=budget,
         workers=workers,
         singular="opinion",
         plural="opinions",
         command=f"kard verify {task} --model {lm.model}",
+        retries=lm.num_retries,
+        timeout=lm.kwargs.get("timeout") or TIMEOUT,
+        voice=Voice(progress.note),
     )
     if missing:
         with writing(db):
             store_teacher(db, verifier, "verifiers")
-        with progress.bar(f"verifying {split}", len(missing)) as advance:
+        with (
+            Claims(db, f"opinion of {verifier.id}") as claims,
+            progress.bar(f"verifying {split}", len(missing)) as advance,
+        ):
+            requests.claim = claiming(claims, lambda rationale: str(rationale.rationale_id), stored)
             requests.run(missing, advance)
     tokens = requests.prompt_tokens, requests.completion_tokens
     return VerifySummary(requests.added, agreed, budget.spent, *tokens)
@@ -156,13 +171,13 @@ def store_opinion(
     return insert_ignoring(db, "verifications", [row])
 
 
-def _ask(lm: dspy.LM, rationale: UnverifiedRationale) -> Reply:
+def _ask(lm: dspy.LM, rationale: UnverifiedRationale, patience: Patience) -> Reply:
     inputs = {
         "question": rationale.question,
         "options": lettered(rationale.options),
         "explanation": without_conclusions(rationale.rationale, rationale.options),
     }
-    return call(lm, _signature(), inputs, "answer", LIMITS)
+    return call(lm, _signature(), inputs, "answer", LIMITS, patience=patience)
 
 
 @cache

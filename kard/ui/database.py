@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -14,13 +14,15 @@ from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
 from markupsafe import Markup, escape
 
-from kard.db import rows
+from kard.db import read_store, rows
+from kard.reading import value_of
 from kard.schema import Query, Relation
 
 Value = TypeVar("Value")
 Metadata = dict[str, Any]
 
-NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.\d+)?")  # at most 18 digits: what SQLite's integers hold
+RESULT = 100_000_000  # bytes that the rows of one page may take in memory
+
 FACETS: Mapping[str, tuple[str, ...]] = {
     "questions": ("task", "split", "kind"),
     "rationales": ("teacher_id", "accepted"),
@@ -63,13 +65,15 @@ class Store(Database):
 
     def __init__(self, application: Datasette, path: str, queries: tuple[Query, ...], *, is_mutable: bool) -> None:
         super().__init__(application, path=path, is_mutable=is_mutable)
+        self.file = Path(path)
         self.queries = {q.name: q for q in queries}
         self._by_sql = {q.sql: q for q in queries}
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
         """Return a connection that cannot write, even if `write` is true."""
-        connection = cast(sqlite3.Connection, super().connect(write=False))
-        connection.execute("pragma query_only = 1")
+        connection = read_store(self.file, threads=True)
+        connection.result = RESULT
+        self._all_file_connections.append(connection)
         return connection
 
     async def execute(self, sql: str, params: Any = None, *args: Any, **settings: Any) -> Any:
@@ -91,7 +95,7 @@ class Store(Database):
         def read_in_time(connection: sqlite3.Connection) -> Value:
             try:
                 with sqlite_timelimit(connection, self.ds.sql_time_limit_ms):
-                    return function(sqlite_utils.Database(connection))
+                    return function(sqlite_utils.Database(connection, recursive_triggers=False))
             except sqlite3.OperationalError as error:
                 if error.args == ("interrupted",):
                     raise QueryInterrupted(error, "", {}) from error
@@ -110,11 +114,7 @@ def store_of(datasette: Datasette) -> Store:
 
 def parse_value(text: str) -> int | float | str | None:
     """Return the value of a form's field: null if it is empty, a number if it reads as one."""
-    if not text:
-        return None
-    if not NUMBER.fullmatch(text):
-        return text
-    return float(text) if "." in text else int(text)
+    return value_of(text) if text else None
 
 
 def parse_parameters(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, int | float | str | None]:

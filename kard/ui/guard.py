@@ -8,9 +8,10 @@ if their Host is not loopback's. A policy forbids pages to load or send anything
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from kard.outgoing import inert
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,17 +29,6 @@ POLICY = (
 )
 WITH_SCRIPTS = "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 WITHOUT = "; script-src 'none'; style-src 'self'"
-
-# Changes of writing direction could make a link or a statement look like another one. The marks of one letter's
-# direction (U+200E, U+200F, U+061C) cannot, and Hebrew and Arabic need them.
-BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-CONTROLS = [c for c in map(chr, range(0xA0)) if unicodedata.category(c) == "Cc" and c not in "\n\r\t"]
-INERT = str.maketrans(dict.fromkeys([*CONTROLS, *BIDI, "\u2028", "\u2029", "\ufeff"], "\N{REPLACEMENT CHARACTER}"))
-
-
-def inert(text: str) -> str:
-    """Return the text with every control character and change of writing direction replaced by U+FFFD."""
-    return text.translate(INERT)
 
 
 def is_loopback(host: str) -> bool:

@@ -14,8 +14,9 @@ from datasette.utils.asgi import Base400, Request
 from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
+from kard.outgoing import inert
 from kard.ui.database import Store, canned, example_parameters, store_of
-from kard.ui.guard import ROOT, Application, guarded, inert
+from kard.ui.guard import ROOT, Application, guarded
 from kard.ui.pages import find_page, question_page
 
 

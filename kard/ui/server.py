@@ -17,6 +17,7 @@ from datasette.plugins import pm
 
 from kard.db import open_store
 from kard.errors import BadInput, NoStore
+from kard.reading import address, writable
 from kard.schema import queries, relations
 from kard.ui import plugin
 from kard.ui.database import Store, metadata
@@ -40,15 +41,13 @@ def application(path: Path) -> Datasette:
 
     A store that can be written gets this version's views first. Raises NoStore.
     """
-    writable = _prepare(path)
+    is_mutable = _prepare(path)
     if not pm.is_registered(plugin):
         pm.register(plugin, "kard")
         pm.unregister(name="datasette.handle_exception")  # the plugin has its own
     canned = tuple(queries())
     name = path.stem if path.stem.isascii() and path.stem[:1].isalnum() else "store"
-    # A folder that cannot be written has no place for the file that WAL needs; nobody else writes there either.
-    mode = "mode=ro" if writable else "immutable=1"
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as connection:
+    with closing(sqlite3.connect(address(path), uri=True)) as connection:
         if not connection.execute("select 1 from sqlite_master where name = '_sqlite_migrations'").fetchone():
             raise NoStore(f"{path} is a database but not a kard store; name another with --store")
         meanings = metadata(name, path.name, relations(connection), canned)
@@ -61,7 +60,7 @@ def application(path: Path) -> Datasette:
         static_mounts=[(STATIC, str(folder / "static"))],
     )
     datasette.remove_database("_memory")
-    datasette.add_database(Store(datasette, str(path.resolve()), canned, is_mutable=writable), name=name)
+    datasette.add_database(Store(datasette, str(path.resolve()), canned, is_mutable=is_mutable), name=name)
     return datasette
 
 
@@ -83,10 +82,8 @@ def _prepare(path: Path) -> bool:
     """Open the store once, to bring it up to date, and return whether it can be written. Raises NoStore."""
     if not path.exists():
         raise NoStore(f"no store at {path}; make one with: kard load TASK FILE --store {path}")
-    writable = os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
-    if writable:
-        open_store(path, create=False).close()
-    return writable
+    open_store(path, create=False).close()  # a store that cannot be written is left as it is
+    return writable(path)
 
 
 def _listen(port: int) -> socket.socket:

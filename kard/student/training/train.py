@@ -14,6 +14,7 @@ import torch
 from sqlite_utils import Database
 from torch import Tensor, nn
 
+from kard.claims import claimed
 from kard.config import Accept, Method, RationaleForm, StudentTraining
 from kard.errors import BadConfig
 from kard.models.adapters import write_adapter
@@ -87,53 +88,55 @@ def train_student(
     epochs = pairs_by_epoch(pairs, settings)
     recipe = student_recipe(task.name, size, base, method, settings, data)
     student_id = recipe_id(recipe)
-    if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
-        return student_id
-    start = time.perf_counter()
-    devices = Devices()
-    examples: dict[Pair, Example] = {}
-    for pair in (pair for epoch in epochs for pair in epoch):
-        if pair not in examples:
-            prompt, pieces = render_pair(signature, pair, settings)
-            examples[pair] = tokenize_example(tokens, len(examples), prompt, pieces, settings)
-    lists = [[examples[pair] for pair in epoch] for epoch in epochs]
-    question_of = {example.key: pair.question_id for pair, example in examples.items()}
-    lists, held_out = hold_out(lists, question_of, settings)
-    checkpoint = Checkpoint(adapters / f".{student_id}.checkpoint")
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        model, loss = prepare_model(base, tokens, settings)
-        with progress.bar(f"train {method.name} {size}", sum(map(len, lists))) as advance:
-            trained = fit(
-                model, loss, lists, settings, advance, held_out=held_out, devices=devices, checkpoint=checkpoint
-            )
-    if not devices.leads:
+    waiting = f"waiting for another process that trains the student {student_id}"
+    with claimed(db, "student", student_id, lambda: progress.note(waiting)):
+        if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
+            return student_id
+        start = time.perf_counter()
+        devices = Devices()
+        examples: dict[Pair, Example] = {}
+        for pair in (pair for epoch in epochs for pair in epoch):
+            if pair not in examples:
+                prompt, pieces = render_pair(signature, pair, settings)
+                examples[pair] = tokenize_example(tokens, len(examples), prompt, pieces, settings)
+        lists = [[examples[pair] for pair in epoch] for epoch in epochs]
+        question_of = {example.key: pair.question_id for pair, example in examples.items()}
+        lists, held_out = hold_out(lists, question_of, settings)
+        checkpoint = Checkpoint(adapters / f".{student_id}.checkpoint")
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            model, loss = prepare_model(base, tokens, settings)
+            with progress.bar(f"train {method.name} {size}", sum(map(len, lists))) as advance:
+                trained = fit(
+                    model, loss, lists, settings, advance, held_out=held_out, devices=devices, checkpoint=checkpoint
+                )
+        if not devices.leads:
+            devices.wait()
+            return student_id
+        sha256 = write_adapter(adapters / student_id, state_of(model), config_of(model, base.spec))
+        row = StudentRow(
+            student_id,
+            task.name,
+            method.name,
+            size,
+            base.spec,
+            base.sha256,
+            settings=canonical(settings.values()),
+            data_sha256=data.sha256,
+            recipe=recipe_column(recipe),
+            seed=settings.seed,
+            examples=trained.examples,
+            tokens=trained.tokens,
+            loss=trained.loss,
+            path=f"{adapters.name}/{student_id}",
+            sha256=sha256,
+            milliseconds=1000 * (time.perf_counter() - start),
+            **measure_fit(list(examples.values()), settings),
+        )
+        store_student(db, row)
+        checkpoint.discard()
         devices.wait()
         return student_id
-    sha256 = write_adapter(adapters / student_id, state_of(model), config_of(model, base.spec))
-    row = StudentRow(
-        student_id,
-        task.name,
-        method.name,
-        size,
-        base.spec,
-        base.sha256,
-        settings=canonical(settings.values()),
-        data_sha256=data.sha256,
-        recipe=recipe_column(recipe),
-        seed=settings.seed,
-        examples=trained.examples,
-        tokens=trained.tokens,
-        loss=trained.loss,
-        path=f"{adapters.name}/{student_id}",
-        sha256=sha256,
-        milliseconds=1000 * (time.perf_counter() - start),
-        **measure_fit(list(examples.values()), settings),
-    )
-    store_student(db, row)
-    checkpoint.discard()
-    devices.wait()
-    return student_id
 
 
 def hold_out(
