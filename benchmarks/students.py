@@ -28,7 +28,8 @@ from transformers import Trainer, TrainingArguments
 
 from kard import tasks
 from kard.cli import choose
-from kard.config import METHODS, Decoding, Lora, StudentTraining
+from kard.config import Decoding, Lora, StudentTraining
+from kard.methods import METHODS
 from kard.models import adapters, bases
 from kard.models.hardware import device, dtype, load_model
 from kard.models.lora import adapt_language_model, state_of

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
@@ -331,42 +330,7 @@ class Prompting(Settings):
         require(self.max_length >= 128, f"max_length must be at least 128, not {self.max_length}")
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A row of the paper's table: what the prompt and what the target contain (section 4.1).
-
-    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing. A
-    `rule` has no model: it answers from the passages' words alone.
-    """
-
-    name: str
-    reads: bool  # the prompt contains passages
-    reasons: bool  # a rationale precedes the answer
-    trained: bool = True  # an adapter is trained for it
-    shots: bool = False  # the prompt contains worked examples
-    rule: bool = False  # no model answers
-
-
-METHODS: Mapping[str, Method] = {
-    m.name: m
-    for m in (
-        Method("named", reads=True, reasons=False, trained=False, rule=True),
-        Method("zero-shot", reads=True, reasons=False, trained=False),
-        Method("few-shot", reads=True, reasons=False, trained=False, shots=True),
-        Method("few-shot-cot", reads=True, reasons=True, trained=False, shots=True),
-        Method("ft", reads=False, reasons=False),
-        Method("ka-ft", reads=True, reasons=False),
-        Method("rd", reads=False, reasons=True),
-        Method("kard", reads=True, reasons=True),
-    )
-}
-
-NO_MODEL = "-"  # the size of a rule
 EVALUATION_SPLITS = ("test", "dev", "validation", "valid")  # the first of these that a task has is answered
-RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
-"""Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
-RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors
-RERANKED = ("reranker", "fused", "shuffled")  # retrievers that need the reranker's scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from kard.acceptance import Acceptance, count_accepted
-from kard.config import METHODS, Accept, Decoding, StudentTraining, TaskSettings
+from kard.config import Accept, Decoding, StudentTraining, TaskSettings
 from kard.db import rows, value
 from kard.errors import Missing
 from kard.evaluation.condition import Condition, passages_read
 from kard.evaluation.retriever_metrics import hits_table
+from kard.methods import METHODS
 from kard.questions import QuestionSet
 from kard.reranker.dataset import read_dataset
 from kard.retrieval.fusion import read_labels

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
         "acceptance",
         "claims",
         "config",
+        "methods",
         "db",
         "errors",
         "files",

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard.cli import main
-from kard.config import RERANKED
 from kard.db import open_store
 from kard.errors import BadInput, Missing
 from kard.evaluation.compare import Comparison, all_pairs, compare, conditions_of, short_names
@@ -32,6 +31,7 @@ from kard.evaluation.report import (
     report_rows,
     summary_table,
 )
+from kard.methods import RERANKED
 from kard.metrics.intervals import wilson
 from kard.metrics.significance import holm, mcnemar, sign_flips
 

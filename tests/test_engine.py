@@ -25,9 +25,10 @@ import kard
 from kard.api import finetune as finetuning
 from kard.api.demonstrations import predictor_calls
 from kard.api.lm import StudentLM, StudentPredict
-from kard.config import METHODS, Decoding, Lora, StudentTraining
+from kard.config import Decoding, Lora, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing
+from kard.methods import METHODS
 from kard.models import bases
 from kard.models import hardware as loading
 from kard.models.bases import Base

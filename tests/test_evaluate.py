@@ -19,10 +19,11 @@ from sqlite_utils import Database
 from kard import tasks
 from kard.api.load import load_program
 from kard.cli import choose, main
-from kard.config import METHODS, Prompting
+from kard.config import Prompting
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
 from kard.evaluation import rescore as rescoring
+from kard.methods import METHODS
 from kard.pipeline.evaluate import choose as chosen_students
 from kard.records import LETTERS
 from kard.student.examples import ShotSource, shot_pairs

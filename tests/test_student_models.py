@@ -25,8 +25,9 @@ from transformers import Gemma3TextConfig, MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
 from kard import tasks
-from kard.config import METHODS, Decide, Decoding, Lora, Method, StudentTraining
+from kard.config import Decide, Decoding, Lora, StudentTraining
 from kard.errors import Missing, NoBase
+from kard.methods import METHODS, Method
 from kard.models import hardware as loading
 from kard.models.adapters import WEIGHTS, write_adapter
 from kard.models.bases import Base

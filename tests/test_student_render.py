@@ -11,7 +11,7 @@ from dspy.lm15 import Message, Request, Response, Usage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kard.config import METHODS, Method
+from kard.methods import METHODS, Method
 from kard.student.prompt import (
     StudentAdapter,
     before_answer,

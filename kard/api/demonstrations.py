@@ -12,8 +12,9 @@ from typing import Any, Literal, Union, cast, get_args, get_origin
 import dspy
 
 from kard.api.lm import predict_signature
-from kard.config import Method, StudentTraining
+from kard.config import StudentTraining
 from kard.errors import BadInput
+from kard.methods import Method
 from kard.records import LETTERS
 from kard.student.prompt import answer_form, render_prompt, signature_for, target_pieces
 

@@ -16,10 +16,11 @@ import torch
 from kard.api.demonstrations import Metric, PredictorCall, predictor_calls
 from kard.api.lm import StudentLM, with_student
 from kard.api.load import longest_target
-from kard.config import METHODS, Decoding, Method, StudentTraining
+from kard.config import Decoding, StudentTraining
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput
 from kard.files import adapters_folder
+from kard.methods import METHODS, Method
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, changed_file, write_adapter_files
 from kard.models.bases import Base

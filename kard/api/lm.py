@@ -10,8 +10,9 @@ from dspy.adapters.utils import parse_value
 from dspy.utils.exceptions import AdapterParseError
 
 from kard.answers.parsing import answer_of
-from kard.config import METHODS, Decoding
+from kard.config import Decoding
 from kard.errors import BadInput
+from kard.methods import METHODS
 from kard.records import LETTERS
 from kard.student.generation.engine import EngineLM
 from kard.student.generation.student import Student

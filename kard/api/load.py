@@ -13,10 +13,11 @@ import dspy
 
 from kard import tasks
 from kard.api.lm import StudentLM, with_student
-from kard.config import METHODS, Decoding, Retrieval
+from kard.config import Decoding, Retrieval
 from kard.db import open_store, value
 from kard.errors import BadConfig, BadInput, Missing, NoBase, NoTask
 from kard.files import adapters_folder
+from kard.methods import METHODS
 from kard.models import bases
 from kard.models.adapters import changed_file
 from kard.publish.folder import FACTS

@@ -10,7 +10,7 @@ import click
 
 from kard.cli import choose, options, show
 from kard.cli.knowledge import snippet
-from kard.config import RERANKED
+from kard.methods import RERANKED
 from kard.records import FORCED
 
 if TYPE_CHECKING:

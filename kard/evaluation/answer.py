@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kard.answers.vote import vote
 from kard.claims import Claims
-from kard.config import METHODS, Method
 from kard.db import execute, now, rows, writing
 from kard.errors import Missing
 from kard.evaluation.condition import Condition, PassagesRead, passages_read
 from kard.evaluation.named import answer_by_name
+from kard.methods import METHODS, Method
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import Passage, Prediction, Question, Sample

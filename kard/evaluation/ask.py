@@ -9,9 +9,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from kard.answers.vote import vote
-from kard.config import METHODS, Decoding
+from kard.config import Decoding
 from kard.errors import BadInput
 from kard.evaluation.answer import samples_of
+from kard.methods import METHODS
 from kard.records import LETTERS, Passage, Sample
 from kard.retrieval.live import LiveRetriever, RankedHit
 from kard.tasks import Task

@@ -14,7 +14,7 @@ from itertools import combinations
 from math import lcm
 from statistics import fmean
 
-from kard.config import LEAST_SEEDS, METHODS, NO_MODEL
+from kard.config import LEAST_SEEDS
 from kard.errors import Missing
 from kard.evaluation.graded import (
     ConditionKey,
@@ -26,6 +26,7 @@ from kard.evaluation.graded import (
 )
 from kard.evaluation.over_seeds import rights_matrix, share_over_seeds
 from kard.evaluation.report import TableCells
+from kard.methods import METHODS, NO_MODEL
 from kard.metrics.bootstrap import Difference, bootstrap, bootstrap_over_seeds
 from kard.metrics.intervals import Share, wilson
 from kard.metrics.significance import ALPHA, NOT_DISTINGUISHABLE, holm, p_text, sign_flips

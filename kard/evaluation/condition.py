@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, RANKED, RERANKED, RETRIEVERS, Accept, Decoding, QueryForm, RationaleForm, require
+from kard.config import Accept, Decoding, QueryForm, RationaleForm, require
 from kard.db import rows
 from kard.errors import Missing
+from kard.methods import METHODS, RANKED, RERANKED, RETRIEVERS
 from kard.records import Passage, canonical, digest
 
 if TYPE_CHECKING:

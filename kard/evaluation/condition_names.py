@@ -15,9 +15,9 @@ from itertools import combinations, count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
-from kard.config import NO_MODEL
 from kard.db import rows
 from kard.errors import BadInput
+from kard.methods import NO_MODEL
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

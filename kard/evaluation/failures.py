@@ -30,9 +30,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from kard.config import RANKED, SILVER_DEPTH
+from kard.config import SILVER_DEPTH
 from kard.db import rows
 from kard.evaluation.condition_names import ConditionInfo, read_labels
+from kard.methods import RANKED
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

@@ -12,7 +12,7 @@ from statistics import fmean
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from kard.config import LEAST_SEEDS, METHODS, RERANKED, Method
+from kard.config import LEAST_SEEDS
 from kard.evaluation.graded import (
     GradedAnswer,
     by_condition,
@@ -21,6 +21,7 @@ from kard.evaluation.graded import (
     rights_by_seed,
 )
 from kard.evaluation.over_seeds import share_over_seeds
+from kard.methods import METHODS, RERANKED, Method
 from kard.metrics.intervals import Bias, Share, Spread, bias_of, spread, wilson
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from sqlite_utils import Database
 
 from kard.answers.parsing import answer_of
 from kard.answers.vote import vote
-from kard.config import METHODS
 from kard.db import now, rows, writing
+from kard.methods import METHODS
 from kard.progress import SILENT, Progress
 from kard.records import digest
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import METHODS, NO_MODEL, RERANKED, RETRIEVERS, require
+from kard.config import require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
 from kard.evaluation.answer import answer, drop_outdated, unanswered
 from kard.evaluation.condition import Condition
 from kard.evaluation.condition_names import joined, matching
-from kard.pipeline.run import Run, retrievers_of
+from kard.methods import METHODS, NO_MODEL, RERANKED, RETRIEVERS, retrievers_of
+from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import run_step, run_steps
 from kard.pipeline.students import answering_student, check_silver, train_student

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, RERANKED, RETRIEVERS, TaskSettings, require
+from kard.config import TaskSettings, require
+from kard.methods import METHODS, RERANKED, RETRIEVERS
 
 if TYPE_CHECKING:
     pass

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import EVALUATION_SPLITS, METHODS, NO_MODEL, RANKED, RERANKED, Accept, Method, Settings, require
+from kard.config import EVALUATION_SPLITS, Accept
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import Condition
+from kard.methods import METHODS, NO_MODEL, RANKED, RERANKED, Method, retrievers_of
 from kard.pipeline.options import RunOptions
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
@@ -102,10 +103,6 @@ class Run:
         for size in self.options.sizes:
             yield from ((size, method) for method in self.options.methods if not METHODS[method].rule)
 
-    def retrievers_of(self, method: str) -> tuple[str, ...]:
-        """Return the retrievers that a student of that method reads from: the chosen ones, or `none`."""
-        return retrievers_of(method, self.options.retrievers)
-
     # What the store has of it
 
     @cached_property
@@ -173,7 +170,7 @@ class Run:
         """Return the `settings` column of a student of that method."""
         settings = self.options.settings
         if METHODS[method].trained:
-            return settings_column(settings.student_training)
+            return canonical(settings.student_training.values())
         from kard.student.records import RULE_SETTINGS, prompted_settings
 
         if METHODS[method].rule:
@@ -194,7 +191,9 @@ class Run:
             condition
             for (_, method), student in self.resolved.students.items()
             if student is not None
-            for condition in (self.condition(student, method, r) for r in self.retrievers_of(method))
+            for condition in (
+                self.condition(student, method, r) for r in retrievers_of(method, self.options.retrievers)
+            )
             if (condition.reranker_id or not condition.reranked)
             and (condition.retriever_id or condition.retriever not in RANKED)
         ]
@@ -299,7 +298,7 @@ class Resolved:
                 task=run.name,
                 base=run.encoder,
                 index=self.index,
-                settings=settings_column(options.settings.reranker),
+                settings=canonical(options.settings.reranker.values()),
                 data=data and data.sha256,
             )
         if trained is None and options.any_reranker:
@@ -399,23 +398,3 @@ class Resolved:
             settings=run.student_settings(method),
             data=data and data.sha256,
         )
-
-
-def retrievers_of(method: str, retrievers: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the retrievers that a student of that method can answer with.
-
-    `none` alone for a method that reads nothing, and not `none` for a rule. Raises BadConfig for a rule without any
-    other.
-    """
-    if not METHODS[method].reads:
-        return ("none",)
-    retrievers = tuple(dict.fromkeys(retrievers))
-    if METHODS[method].rule:
-        retrievers = tuple(retriever for retriever in retrievers if retriever != "none")
-        require(bool(retrievers), f"{method} answers from passages alone; name another one with --retriever bm25")
-    return retrievers
-
-
-def settings_column(settings: Settings) -> str:
-    """Return settings in the form of a `settings` column."""
-    return canonical(settings.values())

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kard.acceptance import require_verdicts
-from kard.config import METHODS
 from kard.db import rows, value
 from kard.errors import Missing
 from kard.evaluation.answer import answer, drop_outdated, unanswered
+from kard.methods import METHODS, retrievers_of
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.recipes import read_recipe
@@ -103,7 +103,7 @@ def _student(run: Run) -> int:
 def _answer_state(run: Run) -> State:
     """Count answers given and to come; those of students that are not trained yet are among the latter."""
     evaluated = len(evaluated_ids(run))
-    total = evaluated * sum(len(run.retrievers_of(method)) for _, method in run.students())
+    total = evaluated * sum(len(retrievers_of(method, run.options.retrievers)) for _, method in run.students())
     conditions = run.conditions()
     missing = total - evaluated * len(conditions)
     missing += sum(len(unanswered(run.db, run.name, c, run.options.limit)) for c in conditions)

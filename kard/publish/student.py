@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast, get_origin
 import dspy
 
 from kard import tasks
-from kard.config import METHODS, Method, StudentTraining
+from kard.config import StudentTraining
 from kard.db import rows
 from kard.errors import BadConfig, BadInput, NoTask
+from kard.methods import METHODS, Method
 from kard.metrics.intervals import wilson
 from kard.models.adapters import is_whole, verified
 from kard.models.hardware import load_model

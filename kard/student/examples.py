@@ -14,9 +14,10 @@ from sqlite_utils import Database
 
 from kard.acceptance import require_verdicts
 from kard.answers.parsing import without_closing
-from kard.config import Accept, Method, Prompting, RationaleForm, StudentTraining, require
+from kard.config import Accept, Prompting, RationaleForm, StudentTraining, require
 from kard.db import rows
 from kard.errors import Missing
+from kard.methods import Method
 from kard.questions import QuestionSet
 from kard.recipes import TrainingData
 from kard.records import LETTERS, digest

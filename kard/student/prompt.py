@@ -37,7 +37,8 @@ import dspy
 from dspy.lm15 import Config, Message, Request, Response
 
 from kard.answers.parsing import answer_of
-from kard.config import Method, StudentTraining
+from kard.config import StudentTraining
+from kard.methods import Method
 from kard.records import LETTERS
 
 ANSWER = "Answer:"

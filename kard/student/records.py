@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import METHODS, NO_MODEL, Lora, Method, Prompting, Settings, StudentTraining
+from kard.config import Lora, Prompting, Settings, StudentTraining
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
+from kard.methods import METHODS, NO_MODEL, Method
 from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of
 from kard.records import canonical
 from kard.student.examples import ShotSource, hash_texts, shot_data

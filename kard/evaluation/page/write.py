@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kard.config import NO_MODEL, Prompting
+from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.failures import count_failures, evidence_warning, read_failures
@@ -26,6 +26,7 @@ from kard.evaluation.page.text import visible, with_interval
 from kard.evaluation.report import TeacherCosts, report_rows
 from kard.evaluation.trace import trace
 from kard.files import output
+from kard.methods import NO_MODEL
 from kard.version import __version__
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import Any
 import dspy
 from sqlite_utils import Database
 
-from kard.config import Decoding, Method, Prompting, StudentTraining
+from kard.config import Decoding, Prompting, StudentTraining
 from kard.errors import Missing, NoBase
+from kard.methods import Method
 from kard.models import bases
 from kard.models.adapters import AdapterSwitcher, verified
 from kard.models.bases import Base

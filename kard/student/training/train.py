@@ -15,8 +15,9 @@ from sqlite_utils import Database
 from torch import Tensor, nn
 
 from kard.claims import claimed
-from kard.config import Accept, Method, RationaleForm, StudentTraining
+from kard.config import Accept, RationaleForm, StudentTraining
 from kard.errors import BadConfig
+from kard.methods import Method
 from kard.models.adapters import write_adapter
 from kard.models.bases import Base
 from kard.models.hardware import Devices, keep_memory, load_base

@@ -1,0 +1,60 @@
+"""The methods of the paper's table, and where the passages of a prompt come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kard.config import require
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A row of the paper's table: what the prompt and what the target contain (section 4.1).
+
+    A method that is not `trained` prompts the base model itself; with the retriever `none` it reads nothing. A
+    `rule` has no model: it answers from the passages' words alone.
+    """
+
+    name: str
+    reads: bool  # the prompt contains passages
+    reasons: bool  # a rationale precedes the answer
+    trained: bool = True  # an adapter is trained for it
+    shots: bool = False  # the prompt contains worked examples
+    rule: bool = False  # no model answers
+
+
+METHODS: Mapping[str, Method] = {
+    m.name: m
+    for m in (
+        Method("named", reads=True, reasons=False, trained=False, rule=True),
+        Method("zero-shot", reads=True, reasons=False, trained=False),
+        Method("few-shot", reads=True, reasons=False, trained=False, shots=True),
+        Method("few-shot-cot", reads=True, reasons=True, trained=False, shots=True),
+        Method("ft", reads=False, reasons=False),
+        Method("ka-ft", reads=True, reasons=False),
+        Method("rd", reads=False, reasons=True),
+        Method("kard", reads=True, reasons=True),
+    )
+}
+
+NO_MODEL = "-"  # the size of a rule
+RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
+"""Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
+RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors
+RERANKED = ("reranker", "fused", "shuffled")  # retrievers that need the reranker's scores
+
+
+def retrievers_of(method: str, retrievers: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the retrievers that a student of that method can answer with.
+
+    `none` alone for a method that reads nothing, and not `none` for a rule. Raises BadConfig for a rule without any
+    other.
+    """
+    if not METHODS[method].reads:
+        return ("none",)
+    retrievers = tuple(dict.fromkeys(retrievers))
+    if METHODS[method].rule:
+        retrievers = tuple(retriever for retriever in retrievers if retriever != "none")
+        require(bool(retrievers), f"{method} answers from passages alone; name another one with --retriever bm25")
+    return retrievers
