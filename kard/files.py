@@ -205,7 +205,9 @@ def _parsed(text: str, position: FilePosition) -> object:
     except RecursionError:
         raise BadInput("lists or objects inside each other, too deep to be read", at=str(position)) from None
     except UnicodeEncodeError:
-        raise BadInput("half of a surrogate pair (\\ud800 to \\udfff), no character", at=str(position)) from None
+        raise BadInput(
+            "half a character (a half of a surrogate pair, \\ud800 to \\udfff)", at=str(position)
+        ) from None
     except ValueError:
         raise BadInput("a number of more than 4,300 digits", at=str(position)) from None
     return value

@@ -102,6 +102,7 @@ COLUMNS: Mapping[str, str] = {
     "rationale_verdicts.bad": "number of people who judged it bad",
     "step_costs.unit": "what the step makes",
     "step_costs.units": "number of them",
+    "replies.complete": "1 for a rationale, 0 for a failed reply",
 }
 """The meaning of a column by its name. A comment in store/tables.sql goes first, and `table.column` before both."""
 

@@ -152,7 +152,7 @@ BAD = {
         b'{"id": "a", "text": "x"}\n{"id": "b", "text": "x"}\n{"id": "a", "text": "y"}\n',
         3,
     ),
-    "half a surrogate pair": (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\\ud800"}\n', 2),
+    "half a character": (b'{"id": "a", "text": "x"}\n{"id": "b", "text": "\\ud800"}\n', 2),
     "holds no rows": (b"", None),
     "holds no document with any text": (b'{"id": "a", "text": " "}\n', None),
 }

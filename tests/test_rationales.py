@@ -73,7 +73,8 @@ def kard(store: Database, tmp_path: Path) -> Run:
         (3, "new", 2, 4, "p2"),
     ):
         store.execute(
-            "insert into retrievals values (?, ?, ?, ?, 'rationale', 1, 1.0, ?, 'question', 'rationale')",
+            "insert into retrievals (id, index_id, question_id, rationale_id, query, depth, milliseconds, created)"
+            " values (?, ?, ?, ?, 'rationale', 1, 1.0, ?)",
             [retrieval, index, question, rationale, STAMP],
         )
         store.execute("insert into hits values (?, 1, ?, 1.0, null)", [retrieval, passage])

@@ -25,7 +25,7 @@ from kard.pipeline.load import store_questions
 from kard.records import Question
 
 COUNT = 24  # questions
-REPLY = "[[ ## rationale ## ]]\nIt is so. So the answer is (A) yes.\n\n[[ ## completed ## ]]"
+REPLY = "[[ ## rationale ## ]]\nIt is so.\n\n[[ ## letter ## ]]\nA\n\n[[ ## completed ## ]]"
 
 
 class Server:

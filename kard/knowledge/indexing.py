@@ -109,7 +109,7 @@ def _passages(documents: Iterable[Document], words: int) -> Iterator[Passage]:
             for part, text in enumerate(split(document.text, words)):
                 yield Passage.of(document.key, part, document.title, text)
         except UnicodeEncodeError as error:
-            problem = f"document {document.key!r} holds half a surrogate pair, which is no character; remove it"
+            problem = f"document {document.key!r} holds half a character (a half of a surrogate pair); remove it"
             raise DocumentClash(document.key, problem) from error
 
 
