@@ -477,7 +477,7 @@ def test_queries_cannot_change_the_store_and_say_what_is_wrong(world: Path) -> N
     task, store = str(world / "gates.py"), str(world / "kard.db")
     kard(world, "load", task, str(world / "questions.csv"))
     for statement, word in (
-        ("delete from questions", "readonly"),
+        ("delete from questions", "not authorized"),
         ("select colour from questions", "no such column"),
         ("nonsense", "no canned query"),
     ):

@@ -30,6 +30,7 @@ from kard.questions import QuestionSet
 from kard.records import Question
 from kard.tasks import Task
 from kard.teacher.calls import Reply, teach_inputs, teacher_info, teacher_lm
+from kard.teacher.patience import Patience
 from kard.teacher.requests import Budget, Requests
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 
@@ -323,7 +324,7 @@ def test_a_reply_that_cannot_be_stored_stops_the_run_after_the_others_are() -> N
 
     barrier = threading.Barrier(3)
 
-    def ask(item: str) -> Reply:
+    def ask(item: str, _: Patience) -> Reply:
         barrier.wait(10)  # all are under way, and paid for
         return Reply(item, 1, 1, None, 1.0)
 
@@ -517,7 +518,7 @@ def test_a_key_that_a_server_repeats_is_neither_printed_nor_stored(
     key = "sk-" + "Secret42" * 20
     monkeypatch.setenv("OPENAI_API_KEY", key)
     command = [*files, "--model", "openai/fake", "--api-base", provider.url, "--workers", "1", "--limit", "1"]
-    provider.replies = [completion(f"You sent Bearer {key}. So the answer is (B) no.")]
+    provider.replies = [completion(f"You sent Bearer {key}.", "B")]
     assert CliRunner().invoke(main, ["teach", *command, "--samples", "1"]).exit_code == 0
     provider.replies = [401]
     provider.refusal = "x" * before + " wrong key: {key}"
