@@ -778,9 +778,10 @@ def test_layers_give_the_gradients_of_the_model_itself(every_base: dict[str, Bas
 @pytest.mark.parametrize("length", [1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
 def test_attention_by_blocks_is_causal_attention(length: int) -> None:
     torch.manual_seed(length)
-    heads = [torch.randn(2, count, length, 8, dtype=torch.float64, requires_grad=True) for count in (6, 2, 2)]
-    blocks = CausalAttention.apply(heads[0] * 8**-0.5, *heads[1:])
-    whole = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True)
+    q, k, v = (torch.randn(2, count, length, 8, dtype=torch.float64, requires_grad=True) for count in (6, 2, 2))
+    heads = [q, k, v]
+    blocks = cast(torch.Tensor, CausalAttention.apply(q * 8**-0.5, k, v))
+    whole = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     torch.testing.assert_close(blocks, whole)
     outside = torch.randn_like(whole)
     torch.testing.assert_close(
@@ -1268,7 +1269,7 @@ def test_an_encoder_decoder_has_its_own_generator(every_base: dict[str, Base]) -
 
 def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
     """Return what each of three epochs teaches a student under these settings."""
-    settings = StudentTraining(**{"k": 2, "epochs": 3, **changes})
+    settings = replace(StudentTraining(k=2, epochs=3), **changes)
     return pairs_by_epoch(
         training_pairs(store, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix"), settings
     )
