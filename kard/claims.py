@@ -57,6 +57,11 @@ class Claims:
             own = self.take(sorted(missing))
         return own, missing - own
 
+    def release(self) -> None:
+        """Give up every claim of this owner."""
+        with writing(self._db):
+            self._db.execute("delete from claims where kind = ? and owner = ?", [self._kind, self._owner])
+
     def __enter__(self) -> Claims:
         file = next(row[2] for row in self._db.execute("pragma database_list").fetchall() if row[1] == "main")
         if file:  # a database in memory belongs to one process
@@ -65,8 +70,8 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        with suppress(sqlite3.Error), writing(self._db):  # they end by themselves
-            self._db.execute("delete from claims where kind = ? and owner = ?", [self._kind, self._owner])
+        with suppress(sqlite3.Error):  # they end by themselves
+            self.release()
 
     def _renew(self, file: str) -> None:
         while not self._ended.wait(RENEWED):

@@ -90,9 +90,10 @@ def load_program(
 
     It retrieves from the knowledge base beside the store, reranks, lets the student reason and answer. `task` is a
     name, the path of a task's file, or a `Task`. `retriever` is `bm25`, `reranker`, `fused` or `none`. It defaults
-    to the newest reranker for this knowledge base, preferring the student's seed; else BM25. A method that reads
-    nothing retrieves nothing. The program is an ordinary dspy.Module; see `with_student` for what it saves. Raises
-    what `load_student` raises, BadConfig for a retriever that does not fit, Missing without a knowledge base.
+    to `fused`, where that was chosen, with the newest reranker for this knowledge base, preferring the student's
+    seed; else to that reranker; else to BM25. A method that reads nothing retrieves nothing. The program is an
+    ordinary dspy.Module; see `with_student` for what it saves. Raises what `load_student` raises, BadConfig for a
+    retriever that does not fit, Missing without a knowledge base.
     """
     path = Path(store)
     task = task if isinstance(task, Task) else tasks.load(task)
@@ -204,7 +205,10 @@ def _live_retriever(
     seed: int,
     adapters: Path,
 ) -> LiveRetriever:
-    """Return the retriever of that name; for None the newest reranker, else BM25. Raises Missing."""
+    """Return the retriever of that name. Raises Missing.
+
+    For None it is `fused` where that was chosen, else the newest reranker, else BM25.
+    """
     reranker_id = None
     if retriever != "bm25":
         reranker_id = value(db, "internal/newest_reranker", task=task, index=kb.id, seed=seed)
@@ -214,7 +218,9 @@ def _live_retriever(
         return LiveRetriever(kb, None, settings)
     from kard.reranker.model import Reranker
 
-    fusion = fusion_for(db, task, reranker_id, settings.query) if retriever == "fused" else None
+    fusion = None
+    if retriever in (None, "fused"):
+        fusion = fusion_for(db, task, reranker_id, settings.query, required=retriever is not None)
     return LiveRetriever(kb, Reranker.load(db, reranker_id, adapters), settings, fusion=fusion)
 
 

@@ -31,7 +31,7 @@ SHORT = 60  # characters of a title
 @click.option(
     "--retriever",
     type=click.Choice(["none", "bm25", "reranker", "fused"]),
-    help="What finds the passages. [default: reranker if there is one, else bm25]",
+    help="What finds the passages. [default: fused if it was chosen, else reranker, else bm25]",
 )
 @click.option("-k", type=click.IntRange(min=1), help="Passages that the student reads. [default: the task's]")
 @click.option(

@@ -55,7 +55,10 @@ def unanswered(db: Database, task: str, condition: Condition, limit: int | None)
 
 
 def drop_outdated(db: Database, task: str, condition: Condition) -> None:
-    """Drop the condition's answers after other passages than it gives now: a rationale may have changed, say."""
+    """Drop the condition's answers after other passages than it gives now: a rationale may have changed, say.
+
+    Only who has claimed the condition may: another process may be answering under it.
+    """
     outdated = [id for id, current in _answered(db, task, condition).items() if not current]
     if outdated:
         with writing(db):
@@ -63,14 +66,18 @@ def drop_outdated(db: Database, task: str, condition: Condition) -> None:
 
 
 def _answered(db: Database, task: str, condition: Condition) -> dict[int, bool]:
-    """Return the questions that the condition has answered, and whether it would read the same passages now."""
+    """Return the questions that the condition has answered, and whether it would read the same passages now.
+
+    A question that is not searched with at present keeps its answer: nothing says that it would read others.
+    """
     answers = rows(db, "internal/answered_questions", hash=condition.row(task)["hash"])
     passages: PassagesRead = {}
     if answers:
         with suppress(Missing):  # what it reads is not found yet
             passages = passages_read(db, task, condition)
     return {
-        row["question_id"]: json.loads(row["passages"]) == [p.id for p in passages.get(row["question_id"], ())]
+        row["question_id"]: row["question_id"] not in passages
+        or json.loads(row["passages"]) == [passage.id for passage in passages[row["question_id"]]]
         for row in answers
     }
 
@@ -95,6 +102,7 @@ def answer(
         own = claims.take(list(waiting))
         while waiting:
             added += _answer(db, task, [waiting.pop(key) for key in list(waiting) if key in own], limit, progress)
+            claims.release()  # who waits for several conditions must not keep from others what is done
             if waiting and not (own := claims.take(list(waiting))):
                 progress.note(f"waiting for another process that answers under {len(waiting)} of the conditions")
                 own = claims.wait(list(waiting))
@@ -109,6 +117,8 @@ def _answer(
     progress: Progress,
 ) -> int:
     """Answer what is unanswered under these conditions, which this process has claimed."""
+    for _, condition in conditions:
+        drop_outdated(db, task.name, condition)
     runs = [run for pair in conditions if (run := _plan(db, task, *pair, limit)) is not None]
     if not runs:
         return 0

@@ -119,7 +119,8 @@ def _vote(
     return StudentReply(
         tuple(hits),
         tuple(texts),
-        answer=first_wording.get(winner, ""),
+        # With shares the winner may be an option that no single text answers.
+        answer=options[LETTERS.index(winner)] if options and winner else first_wording.get(winner, ""),
         letter=winner if options else None,
         votes=tuple((first_wording[key], count) for key, count in counts.most_common()),
         milliseconds=milliseconds,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kard.config import require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
-from kard.evaluation.answer import answer, drop_outdated, unanswered
+from kard.evaluation.answer import answer, unanswered
 from kard.evaluation.condition import Condition
 from kard.evaluation.condition_names import joined, matching
 from kard.methods import METHODS, NO_MODEL, RERANKED, RETRIEVERS, retrievers_of
@@ -119,8 +119,8 @@ def only_task(store: Path) -> str:
 def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetriever | None:
     """Return what finds passages of a new question for a student of that method, None for one that reads nothing.
 
-    Defaults to the reranker if there is one, else BM25. Raises BadConfig for a method that reads nothing, Missing
-    without the knowledge base, the reranker or the fusion that was asked for.
+    Defaults to `fused` where that was chosen, else the reranker if there is one, else BM25. Raises BadConfig for a
+    method that reads nothing, Missing without the knowledge base, the reranker or the fusion that was asked for.
     """
     reads = METHODS[method].reads
     require(
@@ -137,7 +137,9 @@ def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetrieve
     from kard.reranker.model import Reranker
     from kard.retrieval.rerank import vectors_of
 
-    fusion = fusion_for(run.db, run.name, reranker_id, settings.query) if retriever == "fused" else None
+    fusion = None
+    if retriever in (None, "fused"):
+        fusion = fusion_for(run.db, run.name, reranker_id, settings.query, required=retriever is not None)
     reranker = Reranker.load(run.db, reranker_id, run.adapters)
     # The token vectors of a question's candidates would take megabytes.
     vectors = vectors_of(run.db, reranker, reranker_id, run.knowledge) if reranker.scorer == "pooled" else None
@@ -203,7 +205,6 @@ class Plan:
         for of, student, retriever in self._by_base():
             ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
             condition = _condition(of, ref, retriever)
-            drop_outdated(run.db, run.name, condition)
             if not (left := self._left(condition)):
                 continue
             if METHODS[ref.method].rule:

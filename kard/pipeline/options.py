@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 DEFAULT_METHODS = ("ft", "rd", "kard")
 
 
-DEFAULT_RETRIEVERS = ("bm25", "reranker")  # `silver` needs a rationale of each evaluated question
+# A reranker may order worse than BM25; `fused` then falls back to BM25 (docs/decisions.md). `silver` needs a
+# rationale of each evaluated question.
+DEFAULT_RETRIEVERS = ("bm25", "fused")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kard.acceptance import require_verdicts
 from kard.db import rows, value
 from kard.errors import Missing
-from kard.evaluation.answer import answer, drop_outdated, unanswered
+from kard.evaluation.answer import answer, unanswered
 from kard.methods import METHODS, retrievers_of
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
@@ -116,7 +116,6 @@ def _answer(run: Run) -> int:
         check_silver(run)
     added = 0
     for condition in run.conditions():
-        drop_outdated(run.db, run.name, condition)
         if unanswered(run.db, run.name, condition, run.options.limit):
             pairs = [(answering_student(run, condition), condition)]
             added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)

@@ -146,17 +146,22 @@ def _require_few(kb: KnowledgeBase, unencoded: int, encoder: str) -> None:
         )
 
 
-def fusion_for(db: Database, task: str, reranker_id: str, form: QueryForm = "question") -> Fusion:
-    """Return how BM25 and the reranker become one order for the task. Raises Missing where that was not chosen."""
+def fusion_for(
+    db: Database, task: str, reranker_id: str, form: QueryForm = "question", *, required: bool = True
+) -> Fusion | None:
+    """Return how BM25 and the reranker become one order for the task.
+
+    Where that was not chosen it is None, or raises Missing if it is `required`.
+    """
     from kard.retrieval.fusion import Fusion
 
     fusions = rows(db, "internal/newest_fusion", reranker=reranker_id, form=form)
-    if not fusions:
+    if not fusions and required:
         raise Missing(
             f"no fusion of BM25 and reranker {reranker_id} was chosen for {task}; "
             f"choose it with: kard evaluate {task} --retriever fused"
         )
-    return Fusion.of(json.loads(str(fusions[0]["settings"])))
+    return Fusion.of(json.loads(str(fusions[0]["settings"]))) if fusions else None
 
 
 def no_reranker(task: str, *, store: Path | None = None) -> Missing:

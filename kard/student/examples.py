@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,8 @@ from kard.recipes import TrainingData
 from kard.records import LETTERS, digest
 from kard.student.prompt import answer_form, render_prompt, signature_for, target_pieces
 from kard.tasks import Task
+
+_NAMES_A_LETTER = re.compile(r"\([A-Z]\)|\b(?:[Oo]ption|[Aa]nswer|[Cc]hoice) [A-Z]\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +135,12 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
 def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
     """Return the pair as an epoch shows it: options and passages in another order, or the answer alone.
 
-    The draws depend on the seed and on texts: row ids follow the order in which a teacher's answers arrived.
+    Options keep their order where the rationale names one by its letter. The draws depend on the seed and on texts:
+    row ids follow the order in which a teacher's answers arrived.
     """
     draw = random.Random(digest(str(settings.seed), str(epoch), pair.question, pair.rationale))
     options, passages = list(pair.options), list(pair.passages)
-    if settings.permute:
+    if settings.permute and not _NAMES_A_LETTER.search(pair.rationale):
         draw.shuffle(options)
     if settings.shuffle:
         draw.shuffle(passages)

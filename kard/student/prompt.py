@@ -275,8 +275,11 @@ class StudentAdapter(dspy.Adapter):
     ) -> dict[str, Any]:
         text = with_answer_cue(prompt, response.text or "")
         extra = cast("Mapping[str, Any]", response.provider_data or {})
+        outputs = self.parse(signature, text)
+        if extra.get(SHARES):  # likelihood has decided, whatever the text says
+            outputs["answer"] = options[LETTERS.index(extra[LETTER])]
         return {
-            **self.parse(signature, text),
+            **outputs,
             "text": text,
             "letter": extra[LETTER]
             if LETTER in extra

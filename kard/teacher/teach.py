@@ -119,6 +119,8 @@ def teach(
     teacher = teacher_info(task, lm.model, settings, name)
     highest = value(db, "internal/highest_price", teacher=teacher.id)
     budget = Budget(max_cost, highest or None)  # 0 where no price is known
+    # What fails from now on is done, whoever asked; with `retry` what has failed before is not.
+    failed = db.execute("select coalesce(max(id), 0) from failed_replies").fetchone()[0] if retry else 0
     missing = missing_samples(db, task, questions, lm, settings, retry=retry)
     accepted = 0
 
@@ -144,7 +146,7 @@ def teach(
 
     def stored(samples: Sequence[MissingSample]) -> set[str]:
         questions = [sample.question_id for sample in samples]
-        found = rows(db, "internal/stored_samples", teacher=teacher.id, questions=questions)
+        found = rows(db, "internal/stored_samples", teacher=teacher.id, questions=questions, failed=failed)
         return {f"{row['question_id']} {row['sample']}" for row in found}
 
     requests = Requests[MissingSample](
