@@ -272,15 +272,30 @@ create table verifications (        -- a verifier's opinion on a rationale
 create index verifications_of_verifier on verifications (verifier_id);
 
 -- Nothing that was made from a text outlives the text, whichever program changes it. What was trained on it stays: its
--- recipe says so.
-create trigger questions_changed after update of text, options, answer on questions begin
+-- recipe says so. What was paid for is judged again where only the right answer is another.
+create trigger questions_changed after update of text, options, answer on questions
+when old.text is not new.text or old.options is not new.options or old.answer is not new.answer begin
     delete from retrievals where question_id = old.id;
     delete from rankings where question_id = old.id;
     delete from predictions where question_id = old.id;
+    update rationales set accepted = coalesce(conclusion = new.answer, 0) where question_id = old.id;
+    update verifications set agrees = coalesce(answer = new.answer, 0)
+    where rationale_id in (select id from rationales where question_id = old.id);
 end;
-create trigger rationales_changed after update of text on rationales begin
+create trigger rationales_changed after update of text on rationales when old.text is not new.text begin
     delete from retrievals where rationale_id = old.id;
     delete from verifications where rationale_id = old.id;
+end;
+-- Many programs leave foreign keys off, and ids of deleted rows are given again: no row outlives the one it belongs to.
+create trigger retrievals_delete after delete on retrievals begin
+    delete from hits where retrieval_id = old.id;
+    delete from rerank_scores where retrieval_id = old.id;
+end;
+create trigger rankings_delete after delete on rankings begin
+    delete from ranked where ranking_id = old.id;
+end;
+create trigger predictions_delete after delete on predictions begin
+    delete from samples where prediction_id = old.id;
 end;
 
 create table judgements (           -- what people say of a passage that was found, or of a rationale
