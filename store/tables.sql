@@ -186,7 +186,7 @@ create table students (             -- trained students, prompted bases and rule
     data_sha256 text not null,      -- hash of the training examples
     recipe text not null default '{}', -- JSON: all that went into it; its hash is the id
     seed integer not null,
-    examples integer not null,      -- number of training examples
+    examples integer not null,      -- number of training examples; one that is shown in several orders counts once
     tokens integer not null,        -- tokens of prompts and targets in training
     loss real not null,             -- mean of the last epoch
     path text not null,             -- folder of the adapter, relative to the store's own folder
