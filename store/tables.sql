@@ -287,6 +287,25 @@ create trigger rationales_changed after update of text on rationales when old.te
     delete from verifications where rationale_id = old.id;
 end;
 -- Many programs leave foreign keys off, and ids of deleted rows are given again: no row outlives the one it belongs to.
+create trigger questions_delete after delete on questions begin
+    delete from evidence where question_id = old.id;
+    delete from rationales where question_id = old.id;
+    delete from failed_replies where question_id = old.id;
+    delete from retrievals where question_id = old.id;
+    delete from rankings where question_id = old.id;
+    delete from predictions where question_id = old.id;
+    delete from judgements where question_id = old.id;
+    delete from overlaps where old.id in (question_id, other_question_id);
+    delete from overlap_checks where question_id = old.id;
+end;
+create trigger rationales_delete after delete on rationales begin
+    delete from retrievals where rationale_id = old.id;
+    delete from verifications where rationale_id = old.id;
+    delete from judgements where rationale_id = old.id;
+end;
+create trigger evaluations_delete after delete on evaluations begin
+    delete from predictions where evaluation_id = old.id;
+end;
 create trigger retrievals_delete after delete on retrievals begin
     delete from hits where retrieval_id = old.id;
     delete from rerank_scores where retrieval_id = old.id;
