@@ -66,16 +66,19 @@ def without_seeds(recipe: Recipe) -> Recipe:
 
 def _differences(part: str, recipe: Recipe, other: Recipe) -> Iterator[str]:
     """Yield the differences; `part` is what stands before a name: '', `student.` or `student.lora.`."""
+    if "method" in recipe and ("base" in recipe) != ("base" in other):  # a rule has nothing else that a student has
+        yield f"{part}method {_shown(recipe['method'])} instead of {_shown(other.get('method'))}"
+        return
     for words in _data_differences(recipe.get("data"), other.get("data")):
         yield f"{part.replace('.', ' ')}{words}"
     for name in dict.fromkeys([*recipe, *other]):
         mine, theirs = recipe.get(name), other.get(name)
-        if mine == theirs or name in ("data", "base"):
-            continue
+        if mine == theirs or name in ("data", "base") or (name == "decoding" and {} in (mine, theirs)):
+            continue  # only a rule decodes nothing
         if name == "base_sha256":  # the base counts by its weights; its name says the same in fewer letters
             base, others = recipe.get("base"), other.get("base")
             same = base == others
-            yield f"{part}base {base} of other weights" if same else f"{part}base {base} instead of {others}"
+            yield f"{part}base {_shown(base)} {'of other weights' if same else f'instead of {_shown(others)}'}"
         elif isinstance(mine, dict) and isinstance(theirs, dict):
             yield from _differences(part if name == "settings" else f"{part}{name}.", mine, theirs)
         else:

@@ -186,7 +186,7 @@ create table students (             -- trained students, prompted bases and rule
     data_sha256 text not null,      -- hash of the training examples
     recipe text not null default '{}', -- JSON: all that went into it; its hash is the id
     seed integer not null,
-    examples integer not null,      -- number of training examples
+    examples integer not null,      -- number of training examples; one that is shown in several orders counts once
     tokens integer not null,        -- tokens of prompts and targets in training
     loss real not null,             -- mean of the last epoch
     path text not null,             -- folder of the adapter, relative to the store's own folder
@@ -272,15 +272,49 @@ create table verifications (        -- a verifier's opinion on a rationale
 create index verifications_of_verifier on verifications (verifier_id);
 
 -- Nothing that was made from a text outlives the text, whichever program changes it. What was trained on it stays: its
--- recipe says so.
-create trigger questions_changed after update of text, options, answer on questions begin
+-- recipe says so. What was paid for is judged again where only the right answer is another.
+create trigger questions_changed after update of text, options, answer on questions
+when old.text is not new.text or old.options is not new.options or old.answer is not new.answer begin
     delete from retrievals where question_id = old.id;
     delete from rankings where question_id = old.id;
     delete from predictions where question_id = old.id;
+    update rationales set accepted = coalesce(conclusion = new.answer, 0) where question_id = old.id;
+    update verifications set agrees = coalesce(answer = new.answer, 0)
+    where rationale_id in (select id from rationales where question_id = old.id);
 end;
-create trigger rationales_changed after update of text on rationales begin
+create trigger rationales_changed after update of text on rationales when old.text is not new.text begin
     delete from retrievals where rationale_id = old.id;
     delete from verifications where rationale_id = old.id;
+end;
+-- Many programs leave foreign keys off, and ids of deleted rows are given again: no row outlives the one it belongs to.
+create trigger questions_delete after delete on questions begin
+    delete from evidence where question_id = old.id;
+    delete from rationales where question_id = old.id;
+    delete from failed_replies where question_id = old.id;
+    delete from retrievals where question_id = old.id;
+    delete from rankings where question_id = old.id;
+    delete from predictions where question_id = old.id;
+    delete from judgements where question_id = old.id;
+    delete from overlaps where old.id in (question_id, other_question_id);
+    delete from overlap_checks where question_id = old.id;
+end;
+create trigger rationales_delete after delete on rationales begin
+    delete from retrievals where rationale_id = old.id;
+    delete from verifications where rationale_id = old.id;
+    delete from judgements where rationale_id = old.id;
+end;
+create trigger evaluations_delete after delete on evaluations begin
+    delete from predictions where evaluation_id = old.id;
+end;
+create trigger retrievals_delete after delete on retrievals begin
+    delete from hits where retrieval_id = old.id;
+    delete from rerank_scores where retrieval_id = old.id;
+end;
+create trigger rankings_delete after delete on rankings begin
+    delete from ranked where ranking_id = old.id;
+end;
+create trigger predictions_delete after delete on predictions begin
+    delete from samples where prediction_id = old.id;
 end;
 
 create table judgements (           -- what people say of a passage that was found, or of a rationale

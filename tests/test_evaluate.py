@@ -25,6 +25,7 @@ from kard.errors import BadInput, Missing
 from kard.evaluation import rescore as rescoring
 from kard.methods import METHODS
 from kard.pipeline.evaluate import choose as chosen_students
+from kard.recipes import differences
 from kard.records import LETTERS
 from kard.student.examples import ShotSource, shot_pairs
 from kard.student.prompt import render_shot, signature_for, up_to_first_answer
@@ -751,6 +752,17 @@ def test_a_difference_of_two_conditions_names_what_was_read_and_who_reads(folder
     assert diff(folder, "rer", "reranker") == ["nothing"]
     seeds = [str(number) for number in ids(folder, "evaluations", retriever="reranker")]
     assert diff(folder, *seeds) == ["nothing but the seed"]
+
+
+def test_a_rule_differs_from_a_student_in_its_method_alone(folder: Path) -> None:
+    kard(folder, "evaluate", "--student", "kard/seed=0,named", "--retriever", "bm25", "--quiet")
+    (rule,) = ids(folder, "students", method="named")
+    student = ids(folder, "students", method="kard")[0]
+    assert diff(folder, rule, student) == ["method named instead of kard"]
+    assert diff(folder, student, rule) == ["method kard instead of named"]
+    assert diff(folder, "named/bm25", "kard/bm25") == ["student.method named instead of kard"]
+    assert diff(folder, "kard/bm25", "named/bm25") == ["student.method kard instead of named"]
+    assert differences({"base": "b", "base_sha256": "1"}, {}) == ["base b instead of none"]
 
 
 def test_words_that_mean_nothing_several_things_or_two_kinds_are_one_line(folder: Path) -> None:

@@ -116,17 +116,17 @@ def train_students(
     return ids
 
 
-def store_evaluation(store: Path, student: str, right: int, of: int) -> None:
+def store_evaluation(store: Path, student: str, right: int, of: int, *, hash: str = "h", **more: str) -> None:
     """Add an evaluation of the student to the store."""
     db = open_store(store)
     evaluation = db.table("evaluations").insert(
         {
             "task": "choice", "split": "test", "student_id": student, "retriever": "none", "k": 0,
-            "decoding": json.dumps({"samples": 3}), "hash": "h", "created": "n",
+            "decoding": json.dumps({"samples": 3, **more}), "hash": hash, "created": "n",
         }
     ).last_pk  # fmt: skip
     for i in range(of):
-        row = {"task": "choice", "key": str(i), "split": "test", "text": "?", "options": "[]", "hash": "h"}
+        row = {"task": "choice", "key": f"{hash}{i}", "split": "test", "text": "?", "options": "[]", "hash": "h"}
         question = db.table("questions").insert({**row, "created": "n"}).last_pk
         db.table("predictions").insert(
             {
@@ -265,6 +265,21 @@ def test_the_hub_can_read_the_card_and_the_card_states_what_the_store_holds(tmp_
     assert (tmp_path / "out" / "adapter_model.safetensors").read_bytes() == (
         tmp_path / "kard.adapters" / student / "adapter_model.safetensors"
     ).read_bytes()
+
+
+def test_the_card_says_what_decides_the_answers(tmp_path: Path) -> None:
+    store = tmp_path / "kard.db"
+    student = train_students(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
+    for decide in ("written", "likelihood", "both"):
+        store_evaluation(store, student, right=7, of=9, hash=decide, decide=decide)
+    assert export(store, student, str(tmp_path / "out")).exit_code == 0
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    read = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| test | no passages")]
+    assert read == [
+        "no passages, vote of 3",
+        "no passages, vote of 3, by likelihood",
+        "no passages, vote of 3, by both",
+    ]
 
 
 def test_existing_files_are_kept_and_a_partial_folder_never_appears(

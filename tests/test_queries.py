@@ -115,6 +115,103 @@ def small(store: Database) -> Database:
     return db
 
 
+@pytest.fixture
+def plain(small: Database, tmp_path: Path) -> Iterator[Database]:
+    """Return the small store, with an opinion, a reranker's order and a fused one, as any program opens it."""
+    small.execute("insert into verifiers values ('v', 'judge', 'judge', '', '{}', ?)", [STAMP])
+    small.execute("insert into verifications values (1, 'v', 'A', 1, 'It says (A).', 5, 5, 0.25, 1.0, ?)", [STAMP])
+    small.execute(
+        "insert into retrievals values (2, 'i', 2, 1, 'rationale', 3, 1.0, ?, 'question', 'rationale', 1)", [STAMP]
+    )
+    small.execute("insert into hits values (2, 1, 'p1', 1.0, null)")
+    small.execute(
+        "insert into rerankers (id, task, base, base_sha256, index_id, settings, data_sha256, questions, metrics,"
+        " path, sha256, milliseconds, created) values ('r', 'tiny', 'b', '', 'i', '{}', '', 1, '{}', '', '', 1, ?)",
+        [STAMP],
+    )
+    small.execute("insert into rerank_scores values ('r', 1, 1, 'p1', 1.0)")
+    small.execute(
+        "insert into retrievers (id, kind, base, base_sha256, settings, milliseconds, created)"
+        " values ('f', 'fused', 'b', '', '{}', 1.0, ?)",
+        [STAMP],
+    )
+    small.execute("insert into rankings values (1, 'f', 'i', 2, 3, 1.0, ?)", [STAMP])
+    small.execute("insert into ranked values (1, 1, 'p1', 1.0)")
+    small.execute("insert into evidence values (2, 'd')")
+    small.execute("insert into overlap_checks values (2, 'x', ?)", [STAMP])
+    small.execute(
+        "insert into overlaps (question_id, other_question_id, kind, share, created) values (2, 1, 'text', 1, ?)",
+        [STAMP],
+    )
+    small.execute(
+        "insert into failed_replies (question_id, teacher_id, sample, outcome, text, created)"
+        " values (2, 't', 1, 'empty', '', ?)",
+        [STAMP],
+    )
+    small.execute(
+        "insert into samples (prediction_id, sample, text, answer, prompt_tokens, completion_tokens)"
+        " select id, 0, 'so', 'A', 1, 1 from predictions"
+    )
+    small.conn.commit()
+    db = Database(tmp_path / "kard.db")
+    assert db.execute("pragma foreign_keys").fetchone() == (0,)
+    yield db
+    db.close()
+
+
+PARTS = ("hits", "rerank_scores", "ranked", "samples")
+WHOLES = ("retrievals", "rankings", "predictions", "verifications")
+
+
+@pytest.mark.parametrize(
+    "same",
+    ["rationales set text = text", "questions set text = text, options = options, answer = answer"],
+)
+def test_an_update_that_changes_nothing_deletes_nothing(plain: Database, same: str) -> None:
+    before = {name: list(plain.query(f"select * from {name}")) for name in (*WHOLES, *PARTS)}
+    assert all(before.values())
+    plain.execute(f"update {same}")
+    assert {name: list(plain.query(f"select * from {name}")) for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ("update questions set text = 'Does iron gleam?' where id = 2", (0, 0, 5, 1)),
+        ('update questions set options = \'["no", "yes"]\' where id = 2', (0, 0, 5, 1)),
+        ("update questions set answer = 'B' where id = 2", (0, 0, 5, 1)),
+        ("update questions set answer = null where id = 2", (0, 0, 5, 1)),
+        ("update rationales set text = 'It gleams.'", (1, 1, 7, 0)),
+        ("delete from retrievals", (0, 1, 7, 1)),
+        ("delete from rationales", (1, 1, 7, 0)),
+        ("delete from evaluations", (2, 1, 0, 1)),
+        ("delete from questions", (0, 0, 0, 0)),
+    ],
+)
+def test_what_belonged_to_a_deleted_row_is_gone_whichever_program_deleted_it(
+    plain: Database, change: str, left: tuple[int, ...]
+) -> None:
+    plain.execute(change)
+    assert tuple(plain.table(name).count for name in WHOLES) == left
+    assert plain.execute("pragma foreign_key_check").fetchall() == []
+
+
+@pytest.mark.parametrize(("answer", "right"), [("B", 0), (None, 0), ("A", 1)])
+def test_another_right_answer_judges_paid_texts_again_and_loses_none(
+    plain: Database, answer: str | None, right: int
+) -> None:
+    plain.execute("update questions set answer = 'B' where id = 2")
+    plain.execute("update questions set answer = ? where id = 2", [answer])
+    rationales = plain.execute("select text, conclusion, accepted, cost from rationales").fetchall()
+    assert rationales == [("Iron rusts. So the answer is yes.", "A", right, 0.5)]
+    assert plain.execute("select answer, agrees, cost from verifications").fetchall() == [("A", right, 0.25)]
+    plain.execute("update rationales set conclusion = null")
+    plain.execute("update verifications set answer = null")
+    plain.execute("update questions set answer = ? where id = 2", ["B" if answer != "B" else None])
+    assert plain.execute("select accepted from rationales").fetchall() == [(0,)]  # none is never the right one
+    assert plain.execute("select agrees from verifications").fetchall() == [(0,)]
+
+
 def run_query(db: Database, name: str, **given: object) -> list[dict[str, Any]]:
     return rows(db, name, **{**dict.fromkeys(parameters(name)), **given})
 

@@ -27,6 +27,7 @@ from transformers.cache_utils import DynamicLayer
 from kard import tasks
 from kard.config import Decide, Decoding, Lora, StudentTraining
 from kard.errors import Missing, NoBase
+from kard.evaluation.condition_names import read_labels
 from kard.methods import METHODS, Method
 from kard.models import hardware as loading
 from kard.models.adapters import WEIGHTS, write_adapter
@@ -1273,6 +1274,32 @@ def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
     return pairs_by_epoch(
         training_pairs(store, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix"), settings
     )
+
+
+@pytest.mark.parametrize("varied", [{"permute": True}, {"shuffle": True}, {"answers": 0.5}], ids=str)
+def test_seeds_of_varied_lessons_have_one_number_of_examples_and_are_one_condition(
+    every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, varied: dict[str, Any]
+) -> None:
+    shown = {s: len({pair for e in lessons(taught, seed=s, **varied) for pair in e}) for s in range(20)}
+    fewest, most = min(shown, key=shown.__getitem__), max(shown, key=shown.__getitem__)
+    assert shown[fewest] < shown[most]
+    for seed in (fewest, most):
+        made = train(taught, task, every_base["decoder"], tmp_path, k=2, epochs=3, seed=seed, **varied)
+        evaluation = taught.table("evaluations").insert(
+            {
+                "task": task.name, "split": "test", "student_id": made, "retriever": "bm25", "k": 2,
+                "decoding": "{}", "hash": made, "created": "n",
+            }
+        ).last_pk  # fmt: skip
+        taught.table("predictions").insert(
+            {
+                "evaluation_id": evaluation, "question_id": 1, "correct": 0, "votes": 1, "passages": "[]",
+                "milliseconds": 1, "flops": 1, "created": "n",
+            }
+        )  # fmt: skip
+    rationales = {pair.rationale_id for epoch in lessons(taught) for pair in epoch}
+    assert {row["examples"] for row in taught.query("select examples from students")} == {len(rationales)}
+    assert set(read_labels(taught, task.name, "test").values()) == {""}
 
 
 def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Database) -> None:

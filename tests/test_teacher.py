@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from kard.cli import main
-from kard.config import Teaching
+from kard.config import TaskSettings, Teaching
 from kard.db import open_store
 from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
 from kard.pipeline.load import store_questions
+from kard.pipeline.options import RunOptions
+from kard.pipeline.run import Run
+from kard.pipeline.steps import rebuild
 from kard.progress import Silent
 from kard.questions import QuestionSet
 from kard.records import Question
@@ -299,6 +302,23 @@ def test_a_reply_that_is_no_rationale_is_kept_as_what_it_is_and_asked_for_again_
     assert teach(db, tiny_task, TRAIN, lm_of(again), ONE, name="wise", retry=True).added == 1
     assert stored_rationales(db) == [("q1", 0, "B", 1), ("q2", 0, "A", 1)]
     assert teach(db, tiny_task, TRAIN, lm_of(script()), ONE, name="wise", retry=True).added == 0
+
+
+def test_a_rebuild_asks_again_for_what_failed(
+    db: Database, tiny_task: Task, script: Callable[..., Any], tmp_path: Path
+) -> None:
+    choices = RunOptions(settings=TaskSettings(), sizes=("135m",), methods=("ft",))
+    run = Run(db, tiny_task, choices, tmp_path / "kard.db", tmp_path / "kb", tmp_path / "adapters")
+    engine = script(("copper", {"said": NO, "finish": "length"}), ("sink", YES))
+    assert teach(db, tiny_task, TRAIN, lm_of(engine), ONE, name="wise").skipped == 1
+    assert rebuild(run, "teach") == []
+    assert len(failed_replies(db)) == 1
+    assert rebuild(run, "teach", including_paid=True) == ["teach"]
+    assert (failed_replies(db), stored_rationales(db)) == ([], [])
+    again = script(("copper", {"said": NO, "finish": "length"}), ("sink", YES))
+    assert teach(db, tiny_task, TRAIN, lm_of(again), ONE, name="wise").skipped == 1
+    db.execute("delete from rationales")
+    assert rebuild(run, "teach", including_paid=True) == ["teach"]  # a failed reply is something, too
 
 
 @pytest.mark.parametrize(

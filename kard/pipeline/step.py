@@ -32,7 +32,7 @@ class Step:
     """One step of the pipeline. It commits each unit when it is done and adds nothing on a second run.
 
     `run` does what is missing and returns the number of units that it added. `drop` names the statement that
-    deletes what the step made; its only parameter is :task.
+    deletes what the step made, `drop_rest` what it left besides; their only parameter is :task.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Step:
     state: Callable[[Run], State]
     run: Callable[[Run], int]
     drop: str
+    drop_rest: tuple[str, ...] = ()
     needed: Callable[[Run], bool] = lambda run: True
     reads: tuple[str, ...] = ()  # names of the steps whose results it uses
 

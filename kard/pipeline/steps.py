@@ -107,7 +107,9 @@ def rebuild(run: Run, name: str, *, including_paid: bool = False) -> list[str]:
     dropped: list[str] = []
     with writing(run.db):
         for step in resting_on(name):
-            if (including_paid or not step.paid) and execute(run.db, step.drop, task=run.name) > 0:
+            if step.paid and not including_paid:
+                continue
+            if sum(execute(run.db, drop, task=run.name) for drop in (step.drop, *step.drop_rest)) > 0:
                 dropped.append(step.name)
     run.refresh()
     _remove_unnamed_adapters(run)

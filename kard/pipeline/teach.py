@@ -78,4 +78,12 @@ def _teach(run: Run) -> int:
     return added
 
 
-TEACH = Step("teach", "teach", "ask the teacher for rationales", _state, _teach, drop="internal/drop_teach")
+TEACH = Step(
+    name="teach",
+    kind="teach",
+    about="ask the teacher for rationales",
+    state=_state,
+    run=_teach,
+    drop="internal/drop_teach",
+    drop_rest=("internal/drop_failed",),  # the samples that failed are asked for again, too
+)

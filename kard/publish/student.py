@@ -177,7 +177,10 @@ def _behaviour(method: Method) -> str:
 
 
 def _condition(row: Mapping[str, Any]) -> str:
-    samples = json.loads(row["decoding"]).get("samples", 1)
+    stored = json.loads(row["decoding"])
+    samples, decide = stored.get("samples", 1), stored.get("decide", "written")
     decoding = "greedy" if samples == 1 else f"vote of {samples}"
+    if decide != "written":
+        decoding += f", by {decide}"
     reading = "no passages" if row["retriever"] == "none" else f"{row['retriever']}, first {row['k']}"
     return f"{reading}, {decoding}"

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ LEAST_SCALE = 2.0**-10  # below, the gradients are not finite at any scale
 class Trained:
     """What a training run saw and reached."""
 
-    examples: int  # distinct sequences
+    examples: int  # distinct sequences, as the settings vary them
     tokens: int  # seen, prompt and target
     loss: float  # mean over the target tokens of the last epoch
 
@@ -102,6 +103,7 @@ def train_student(
                 examples[pair] = tokenize_example(tokens, len(examples), prompt, pieces, settings)
         lists = [[examples[pair] for pair in epoch] for epoch in epochs]
         question_of = {example.key: pair.question_id for pair, example in examples.items()}
+        rationale_of = {example.key: pair.rationale_id for pair, example in examples.items()}
         lists, held_out = hold_out(lists, question_of, settings)
         checkpoint = Checkpoint(adapters / f".{student_id}.checkpoint")
         with torch.random.fork_rng():
@@ -126,7 +128,7 @@ def train_student(
             data_sha256=data.sha256,
             recipe=recipe_column(recipe),
             seed=settings.seed,
-            examples=trained.examples,
+            examples=len({rationale_of[e.key] for e in chain(*lists)}),  # draws vary what is seen, not this number
             tokens=trained.tokens,
             loss=trained.loss,
             path=f"{adapters.name}/{student_id}",
