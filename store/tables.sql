@@ -278,9 +278,10 @@ when old.text is not new.text or old.options is not new.options or old.answer is
     delete from retrievals where question_id = old.id;
     delete from rankings where question_id = old.id;
     delete from predictions where question_id = old.id;
-    update rationales set accepted = coalesce(conclusion = new.answer, 0) where question_id = old.id;
+    update rationales set accepted = coalesce(conclusion = new.answer, 0)
+    where question_id = old.id and old.answer is not new.answer;
     update verifications set agrees = coalesce(answer = new.answer, 0)
-    where rationale_id in (select id from rationales where question_id = old.id);
+    where old.answer is not new.answer and rationale_id in (select id from rationales where question_id = old.id);
 end;
 create trigger rationales_changed after update of text on rationales when old.text is not new.text begin
     delete from retrievals where rationale_id = old.id;
