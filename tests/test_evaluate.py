@@ -474,7 +474,7 @@ def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
         db.execute("delete from rationales where question_id in (select id from questions where key = 'Moss')")
     db.close()
     refused = kard(folder, "evaluate", "--retriever", "silver", "--quiet", code=1).output
-    assert "1 of 2 questions of gates/test have no accepted rationale to find silver" in refused
+    assert "1 of 2 questions of gates/test have no rationale to find silver" in refused
     assert len(refused.strip().splitlines()) == 1
     assert answers(folder) == []
 

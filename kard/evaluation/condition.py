@@ -86,9 +86,9 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
     """Return the passages that the condition puts into the prompt of each question of its split.
 
     `bm25` and `reranker` search with the question (section 3.4). `silver` searches with its first accepted
-    rationale: the upper bound of the paper's tables. `shuffled` gives each question the reranked passages of
-    another question. `fused`, `dense` and `hybrid` read the rankings stored under `retriever_id`. The reranker
-    orders the first `condition.kappa` candidates.
+    rationale, or its first where none is: the upper bound of the paper's tables. `shuffled` gives each question the
+    reranked passages of another question. `fused`, `dense` and `hybrid` read the rankings stored under
+    `retriever_id`. The reranker orders the first `condition.kappa` candidates.
     Raises Missing if a step that the retriever depends on has not been run.
     """
     retriever = condition.retriever

@@ -132,7 +132,7 @@ def answering_student(run: Run, condition: Condition) -> Student | None:
 
 
 def check_silver(run: Run) -> None:
-    """Raise Missing unless every evaluated question has passages that an accepted rationale found.
+    """Raise Missing unless every evaluated question has passages that a rationale found.
 
     A student would answer the others without passages, and an upper bound over some of the questions would be
     compared with rows over all of them.
@@ -150,9 +150,8 @@ def check_silver(run: Run) -> None:
     without = value(run.db, "internal/count_without_silver", **values)
     if without:
         raise Missing(
-            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no accepted rationale"
-            " to find silver passages with; ask for more with:"
-            f" kard teach {run.name} --split {run.split} --samples N"
+            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
+            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
         )
 
 
