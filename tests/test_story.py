@@ -335,7 +335,7 @@ def test_a_silver_row_over_some_of_the_questions_is_refused_by_a_run_too(
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 1
     assert "1 of 4 questions of gates/test have no rationale to find silver" in refused.output
-    assert "kard teach gates --split test --samples N" in refused.output
+    assert "kard teach gates --split test --samples 1" in refused.output
     assert counts(world)["predictions"] == 0
 
 
