@@ -35,9 +35,8 @@ from kard.models.hardware import device, dtype, load_model
 from kard.models.lora import adapt_language_model, state_of
 from kard.pipeline import demo, steps
 from kard.pipeline.options import Teacher
-from kard.questions import QuestionSet
 from kard.records import Sample
-from kard.student.examples import pairs_by_epoch, render_pair, training_pairs
+from kard.student.examples import RationaleSource, pairs_by_epoch, render_pair, training_pairs
 from kard.student.generation.batch import generate_rows
 from kard.student.generation.sampling import Sampling
 from kard.student.generation.student import LoadedBase, Row, Student
@@ -84,8 +83,7 @@ def prepare(folder: Path, count: int) -> tuple[bases.Base, Tokens, list[Example]
             steps.run_step(run, step)
     method = METHODS["kard"]
     signature = signature_for(task.answer, method)
-    train = QuestionSet(name, "train")
-    pairs = training_pairs(run.db, train, method, SETTINGS, index_id=run.index_id)
+    pairs = training_pairs(run.db, name, method, SETTINGS, RationaleSource(), index_id=run.index_id)
     pairs = pairs_by_epoch(pairs, SETTINGS)[0]
     base = bases.resolve(next(iter(task.students.values())))
     tokens = Tokens.load(base.folder, decoder=True)

@@ -265,6 +265,19 @@ def write_encoder() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    """Return the file of a task `tiny` of yes/no questions in the plain form."""
+    file = tmp_path / "tiny.py"
+    file.write_text(
+        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
+        "from kard.tasks import Task\n"
+        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
+        " program=RetrieveThenAnswer)\n"
+    )
+    return file
+
+
+@pytest.fixture
 def tiny_task() -> Task:
     """Return a task of yes/no questions in the plain form, with one example for the teacher."""
     parts = import_module("kard.programs._common")

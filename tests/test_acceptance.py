@@ -19,7 +19,7 @@ from kard.methods import METHODS
 from kard.questions import QuestionSet
 from kard.reranker.dataset import read_dataset
 from kard.retrieval.fusion import read_labels
-from kard.student.examples import training_pairs
+from kard.student.examples import RationaleSource, training_pairs
 
 TRAIN = QuestionSet("tiny", "train")
 
@@ -43,7 +43,12 @@ def test_students_rerankers_and_fusions_learn_from_the_rationales_of_the_chosen_
     judged: Any, accept: Accept, keys: list[int]
 ) -> None:
     pairs = training_pairs(
-        judged.db, TRAIN, METHODS["kard"], StudentTraining(k=1), index_id="i" * 16, accept=accept
+        judged.db,
+        "tiny",
+        METHODS["kard"],
+        StudentTraining(k=1),
+        RationaleSource(accept=accept),
+        index_id="i" * 16,
     )
     assert [pair.question_id for pair in pairs] == keys
     dataset = read_dataset(judged.db, TRAIN, "i" * 16, accept=accept)
@@ -89,12 +94,13 @@ def test_a_missing_verdict_is_an_error_that_names_the_command_and_never_a_refusa
         "1 of 5 rationales of tiny lack a reader's verdict; get them with: kard verify tiny --base BASE"
     )
     for accept in ("verified", "both"):
+        source = RationaleSource(accept=accept)
         with pytest.raises(Missing, match=said):
-            training_pairs(judged.db, TRAIN, METHODS["rd"], StudentTraining(k=1), index_id=None, accept=accept)
+            training_pairs(judged.db, "tiny", METHODS["rd"], StudentTraining(k=1), source, index_id=None)
         with pytest.raises(Missing, match=said):
             read_dataset(judged.db, TRAIN, "i" * 16, accept=accept)
-    first_four = QuestionSet("tiny", "train", 4)
-    assert training_pairs(judged.db, first_four, METHODS["rd"], StudentTraining(k=1), index_id=None, accept="both")
+    first_four = RationaleSource(accept="both", limit=4)
+    assert training_pairs(judged.db, "tiny", METHODS["rd"], StudentTraining(k=1), first_four, index_id=None)
 
 
 def test_the_papers_page_names_the_settings_of_its_profile() -> None:

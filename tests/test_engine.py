@@ -33,7 +33,7 @@ from kard.models import bases
 from kard.models import hardware as loading
 from kard.models.bases import Base
 from kard.records import Passage, Sample
-from kard.student.examples import ShotSource
+from kard.student.examples import RationaleSource
 from kard.student.generation import engine as engines
 from kard.student.generation.engine import Queue, StudentEngine
 from kard.student.generation.student import Row
@@ -609,7 +609,7 @@ def test_a_prompted_base_reads_the_instruction_and_examples(
     db = open_store(tmp_path / "kard.db")
     told = Question("q", "train", "Where was Q born?", tuple(TOWNS), "C", rationale="Q was born in Sarn.")
     store_questions(db, "choice", [told])
-    register_prompted(db, task, "tiny", base, METHODS["few-shot-cot"], Prompting(max_length=900), ShotSource())
+    register_prompted(db, task, "tiny", base, METHODS["few-shot-cot"], Prompting(max_length=900), RationaleSource())
     db.close()
     program: Any = kard.load_program(
         tmp_path / "kard.db", "choice", method="few-shot-cot", retriever="none", decoding=FEW

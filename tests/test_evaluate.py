@@ -27,7 +27,7 @@ from kard.methods import METHODS
 from kard.pipeline.evaluate import choose as chosen_students
 from kard.recipes import differences
 from kard.records import LETTERS
-from kard.student.examples import ShotSource, shot_pairs
+from kard.student.examples import RationaleSource, shot_pairs
 from kard.student.prompt import render_shot, signature_for, up_to_first_answer
 
 TOWNS = {"Quill": "red", "Brack": "blue", "Tarsk": "green", "Vell": "white", "Moss": "black", "Fenn": "brown"}
@@ -460,7 +460,7 @@ def test_examples_have_the_passages_of_the_rationales_own_query(
     with db.atomic():
         db.execute("update retrievals set rationale_form = 'rationale' where rationale_id = 1")
     db.close()
-    source = ShotSource(rationale_form="question+rationale")
+    source = RationaleSource(rationale_form="question+rationale")
     (index,) = ids(folder, "indexes")
     pairs = shot_pairs(database(folder), "gates", METHODS["few-shot"], Prompting(shots=4), source)
     assert len(pairs) == 4

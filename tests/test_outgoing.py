@@ -32,7 +32,7 @@ Kard = Callable[..., Result]
 
 
 @pytest.fixture
-def kard(case: Any, tmp_path: Path) -> Kard:
+def kard(case: Any, tmp_path: Path, tiny_file: Path) -> Kard:
     """Return what runs a command on a store whose every text is hostile."""
     question = case.question(f"key {ESCAPES}", "d1", split="test")
     # Before what is made of it: a changed question drops that.
@@ -44,16 +44,9 @@ def kard(case: Any, tmp_path: Path) -> Kard:
     case.write("update rationales set text = ?", ESCAPES)
     case.write("update teachers set name = ?, model = ?", ESCAPES, ESCAPES)
     case.write("update rerankers set base = ?", ESCAPES)
-    task = tmp_path / "tiny.py"
-    task.write_text(
-        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
-        "from kard.tasks import Task\n"
-        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
-        " program=RetrieveThenAnswer)\n"
-    )
 
     def run(*words: str) -> Result:
-        words = tuple(str(task) if word == "TASK" else word for word in words)
+        words = tuple(str(tiny_file) if word == "TASK" else word for word in words)
         return CliRunner().invoke(main, [*words, "--store", str(tmp_path / "kard.db")])
 
     return run

@@ -218,22 +218,15 @@ def test_recorded_rationales_of_a_published_teacher_load_and_export_unchanged(
     assert first == second
 
 
-def test_export_is_a_command(tmp_path: Path) -> None:
-    task = tmp_path / "tiny.py"
-    task.write_text(
-        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
-        "from kard.tasks import Task\n"
-        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
-        " program=RetrieveThenAnswer)\n"
-    )
+def test_export_is_a_command(tmp_path: Path, tiny_file: Path) -> None:
     store = tmp_path / "kard.db"
     db = open_store(store)
     store_questions(db, "tiny", QUESTIONS)
     store_rationales(db, "tiny", "notes", [Rationale("q1", 0, "The answer is yes.")])
     db.conn.close()
     out = tmp_path / "out.jsonl"
-    result = CliRunner().invoke(main, ["export", str(task), str(out), "--store", str(store)])
+    result = CliRunner().invoke(main, ["export", str(tiny_file), str(out), "--store", str(store)])
     assert (result.exit_code, result.output) == (0, f"1 rationales written to {out}\n")
-    result = CliRunner().invoke(main, ["export", str(task), str(out), "--store", str(store), "--teacher", "x"])
+    result = CliRunner().invoke(main, ["export", str(tiny_file), str(out), "--store", str(store), "--teacher", "x"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: no rationales of x for tiny")

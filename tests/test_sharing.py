@@ -105,15 +105,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(tmp_path: Path, server: Server) -> Iterator[Start]:
+def start(tmp_path: Path, tiny_file: Path, server: Server) -> Iterator[Start]:
     """Return what starts `kard teach` in a process of its own, on a store with questions."""
-    task = tmp_path / "tiny.py"
-    task.write_text(
-        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
-        "from kard.tasks import Task\n"
-        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
-        " program=RetrieveThenAnswer)\n"
-    )
     db = open_store(tmp_path / "kard.db")
     questions = [Question(f"q{i}", "train", f"Is metal {i} hard?", ("yes", "no"), "A") for i in range(COUNT)]
     store_questions(db, "tiny", questions)
@@ -121,7 +114,7 @@ def start(tmp_path: Path, server: Server) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(*words: str, samples: int = 1) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "kard", "teach", str(task), "--model", "openai/fake", "--api-base"]
+        command = [sys.executable, "-m", "kard", "teach", str(tiny_file), "--model", "openai/fake", "--api-base"]
         command += [server.url, "--samples", str(samples), "--store", str(tmp_path / "kard.db"), *words]
         environment = {**os.environ, "OPENAI_API_KEY": "none"}
         pipe = subprocess.PIPE

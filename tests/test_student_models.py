@@ -35,9 +35,8 @@ from kard.models.bases import Base
 from kard.models.hardware import load_model
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
 from kard.pipeline.load import store_questions
-from kard.questions import QuestionSet
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student.examples import Pair, pairs_by_epoch, render_pair, training_pairs, within_budget
+from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, render_pair, training_pairs, within_budget
 from kard.student.generation.batch import generate_batches, generate_rows
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
@@ -251,7 +250,9 @@ def taught(store: Database) -> Database:
 
 def train(db: Database, task: Task, base: Base, folder: Path, method: str = "kard", **changed: Any) -> str:
     settings = replace(SETTINGS, **changed)
-    return train_student(db, task, "tiny", base, METHODS[method], folder, settings, index_id="ix")
+    return train_student(
+        db, task, "tiny", base, METHODS[method], folder, settings, RationaleSource(), index_id="ix"
+    )
 
 
 # Tokens
@@ -1030,8 +1031,8 @@ def test_the_learning_rate_rises_over_a_twentieth_of_the_steps_and_falls_to_noth
 def pairs_of(
     db: Database, method: str, *, k: int = 1, index_id: str | None = "ix", limit: int | None = None, **more: Any
 ) -> list[Pair]:
-    questions = QuestionSet("towns", "train", limit)
-    return training_pairs(db, questions, METHODS[method], StudentTraining(k=k), index_id=index_id, **more)
+    source = RationaleSource(limit=limit, **more)
+    return training_pairs(db, "towns", METHODS[method], StudentTraining(k=k), source, index_id=index_id)
 
 
 def test_every_method_learns_from_the_same_questions_shortest_rationale_first(taught: Database) -> None:
@@ -1272,7 +1273,7 @@ def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
     """Return what each of three epochs teaches a student under these settings."""
     settings = replace(StudentTraining(k=2, epochs=3), **changes)
     return pairs_by_epoch(
-        training_pairs(store, QuestionSet("towns", "train"), METHODS["kard"], settings, index_id="ix"), settings
+        training_pairs(store, "towns", METHODS["kard"], settings, RationaleSource(), index_id="ix"), settings
     )
 
 

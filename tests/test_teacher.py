@@ -481,19 +481,12 @@ def test_nonsense_in_place_of_numbers_of_tokens_loses_no_reply_and_no_budget(
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[str]:
+def files(tmp_path: Path, tiny_file: Path) -> list[str]:
     """Return the arguments TASK and --store of a store with the questions."""
-    task = tmp_path / "tiny.py"
-    task.write_text(
-        "from kard.programs._common import Teach, Answer, RetrieveThenAnswer, plain, YES_NO\n"
-        "from kard.tasks import Task\n"
-        "TASK = Task(name='tiny', about='', parse=lambda row: plain(row, YES_NO), teach=Teach, answer=Answer,"
-        " program=RetrieveThenAnswer)\n"
-    )
     db = open_store(tmp_path / "kard.db")
     store_questions(db, "tiny", QUESTIONS)
     db.conn.close()
-    return [str(task), "--store", str(tmp_path / "kard.db")]
+    return [str(tiny_file), "--store", str(tmp_path / "kard.db")]
 
 
 def test_the_command_asks_a_server_of_ones_own_and_stores_no_key(

@@ -140,6 +140,13 @@ def test_a_search_with_a_rationale_that_a_person_judged_bad_is_the_teachers_erro
     assert verdict(case.db) == "teacher error"
 
 
+def test_a_search_with_a_rejected_rationale_is_the_teachers_error(case: Case) -> None:
+    q = case.question("q", "d1")
+    case.rationale(q, "s-0", "s-1", "d1-0", accepted=False)  # the first one is read where none is accepted
+    case.answered(q, "silver", "s-0", "s-1")
+    assert verdict(case.db) == "teacher error"
+
+
 def test_silver_chooses_from_the_passages_of_the_first_accepted_rationale(case: Case) -> None:
     q = case.question("q", "d1")
     case.rationale(q, "d1-0", accepted=False)

@@ -7,7 +7,7 @@ verdicts that holds:
     teacher error      only a rationale could tell what is needed, and none of the question's was accepted
     undetermined       it is not known what the question needs
     student failure    what it needs was read
-    teacher error      (retriever `silver`) the passages were found with a rationale that a person judged bad
+    teacher error      (retriever `silver`) the passages were found with a rationale that was not accepted
     undetermined       the passages to choose from are not in the store
     retriever failure  what it needs was among the passages to choose from, and was not read
     knowledge gap      what it needs was not among them
@@ -131,7 +131,8 @@ def verdict_of(
     """Return the verdict on a wrong answer and the reason for it in a few words.
 
     `read` are the ids of the passages in the prompt, `candidates` those to choose from (None if they are not in the
-    store). `misled` says that the passages were found with a rationale that a person judged bad.
+    store). `misled` says that the passages were found with a rationale that was not accepted, or that a
+    person judged bad.
     """
     if retriever == "none":
         return "no lookup", "reads no passages"
@@ -142,7 +143,7 @@ def verdict_of(
     if needed.met_by(read, evidence):
         return "student failure", f"what it needs was read ({needed.why})"
     if misled:
-        return "teacher error", "searched with a rationale that a person judged bad"
+        return "teacher error", "searched with a rationale that was not accepted"
     if candidates is None:
         return "undetermined", f"the store does not hold the passages that {retriever} chose from"
     available = {*candidates, *read}

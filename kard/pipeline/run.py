@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.fusion import RelevanceLabels
-    from kard.student.examples import ShotSource
+    from kard.student.examples import RationaleSource
 
 
 @dataclass
@@ -175,15 +175,15 @@ class Run:
 
         if METHODS[method].rule:
             return RULE_SETTINGS
-        return prompted_settings(METHODS[method], settings.prompting, self.shot_source)
+        return prompted_settings(METHODS[method], settings.prompting, self.rationale_source)
 
     @property
-    def shot_source(self) -> ShotSource:
-        """Where the worked examples of prompted bases come from."""
-        from kard.student.examples import ShotSource
+    def rationale_source(self) -> RationaleSource:
+        """Which rationales students are taught with and prompted bases are shown."""
+        from kard.student.examples import RationaleSource
 
         form = self.options.settings.retrieval.rationale_query
-        return ShotSource(self.resolved.teacher, self.accept, form, self.options.train_limit)
+        return RationaleSource(self.resolved.teacher, self.accept, form, self.options.train_limit)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
@@ -367,14 +367,12 @@ class Resolved:
         from kard.student.examples import shot_data, student_data
 
         run, settings = self._run, self._run.options.settings
-        where = (run.db, run.task, run.trained_on, method, settings.student_training)
-        index, form = self.index if method.reads else None, settings.retrieval.rationale_query
+        index = self.index if method.reads else None
         try:
             if method.shots:
-                return shot_data(run.db, run.name, method, settings.prompting, run.shot_source)
-            return student_data(
-                *where, index_id=index, teacher_id=self.teacher, accept=run.accept, rationale_form=form
-            )[1]
+                return shot_data(run.db, run.name, method, settings.prompting, run.rationale_source)
+            where = run.db, run.task, method, settings.student_training, run.rationale_source
+            return student_data(*where, index_id=index)[1]
         except Missing:
             return None
 

@@ -35,7 +35,7 @@ def train_student(run: Run, size: str, method: str) -> str:
     if not chosen.trained:
         from kard.student.records import register_prompted
 
-        source = replace(run.shot_source, teacher_id=run.teacher_id) if chosen.shots else run.shot_source
+        source = replace(run.rationale_source, teacher_id=run.teacher_id) if chosen.shots else run.rationale_source
         return register_prompted(run.db, run.task, size, base, chosen, run.options.settings.prompting, source)
     from kard.student.training.train import train_student as train
 
@@ -47,11 +47,8 @@ def train_student(run: Run, size: str, method: str) -> str:
         chosen,
         run.adapters,
         run.options.settings.student_training,
+        replace(run.rationale_source, teacher_id=run.teacher_id),
         index_id=run.index_id if chosen.reads else None,
-        teacher_id=run.teacher_id,
-        accept=run.accept,
-        rationale_form=run.options.settings.retrieval.rationale_query,
-        limit=run.options.train_limit,
         progress=run.progress,
     )
     row = rows(run.db, "internal/student_fit", student=student_id)[0]

@@ -55,38 +55,50 @@ class Pair:
         return {"rationale": self.rationale, "answer": answer_form(self.options, self.answer, settings)}
 
 
+@dataclass(frozen=True, slots=True)
+class RationaleSource:
+    """Which rationales a student is taught with, or a prompted base is shown."""
+
+    teacher_id: str | None = None  # None: of any teacher
+    accept: Accept = "own"
+    rationale_form: RationaleForm = "rationale"  # of the queries that found their passages
+    limit: int | None = None  # only the first so many training questions
+
+    def questions(self, task_name: str) -> QuestionSet:
+        """Return the task's training questions up to the limit."""
+        return QuestionSet(task_name, "train", self.limit)
+
+
 def training_pairs(
     db: Database,
-    questions: QuestionSet,
+    task_name: str,
     method: Method,
     settings: StudentTraining,
+    source: RationaleSource,
     *,
     index_id: str | None,
-    teacher_id: str | None = None,
-    accept: Accept = "own",
-    rationale_form: RationaleForm | None = None,
 ) -> list[Pair]:
-    """Return a pair for every distinct accepted rationale of these questions: by question, then shortest first.
+    """Return a pair for every distinct accepted rationale of the source: by question, then shortest first.
 
-    The questions are the same for every method: those with a rationale that `accept` accepts and, if an index is
-    given, grounded on it, in that form if one is given. Raises Missing with the command for the missing step.
+    The questions are the same for every method: those with an accepted rationale and, if an index is given,
+    grounded on it. Raises Missing with the command for the missing step.
     """
-    task = questions.task
     require(settings.k > 0 or not method.reads, "k=0 stands for retrieval.k; give the number of passages")
     if method.reads and index_id is None:
-        raise Missing(f"method {method.name} reads passages; find them with: kard ground {task}")
-    require_verdicts(db, questions, accept, teacher_id)
+        raise Missing(f"method {method.name} reads passages; find them with: kard ground {task_name}")
+    questions = source.questions(task_name)
+    require_verdicts(db, questions, source.accept, source.teacher_id)
     parameters = {
         **questions.parameters,
-        "teacher": teacher_id,
-        "accept": accept,
-        "rationale_form": rationale_form,
+        "teacher": source.teacher_id,
+        "accept": source.accept,
+        "rationale_form": source.rationale_form,
     }
     rationales = rows(db, "internal/training_rationales", **parameters, index=index_id)
     if not rationales:
         if rows(db, "internal/training_rationales", **parameters, index=None):
-            raise Missing(f"no passages for the rationales of {task}; find them with: kard ground {task}")
-        raise Missing(f"no accepted rationales for {task}; ask a teacher with: kard teach {task}")
+            raise Missing(f"no passages for the rationales of {task_name}; find them with: kard ground {task_name}")
+        raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
     pairs = [_pair(db, row, method, settings) for row in rationales]
     pairs.sort(key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale_id))
     return list(_distinct(pairs))
@@ -156,44 +168,22 @@ def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
 def student_data(
     db: Database,
     task: Task,
-    questions: QuestionSet,
     method: Method,
     settings: StudentTraining,
+    source: RationaleSource,
     *,
     index_id: str | None,
-    teacher_id: str | None,
-    accept: Accept = "own",
-    rationale_form: RationaleForm | None = None,
 ) -> tuple[list[Pair], TrainingData]:
     """Return the training pairs, and what says where they came from. Raises Missing as `training_pairs` does.
 
     The hash covers every prompt and target as it is rendered. Which of them an epoch takes follows from settings
     and the base's tokenizer, which stand in the recipe beside the hash.
     """
-    pairs = training_pairs(
-        db,
-        questions,
-        method,
-        settings,
-        index_id=index_id,
-        teacher_id=teacher_id,
-        accept=accept,
-        rationale_form=rationale_form,
-    )
+    pairs = training_pairs(db, task.name, method, settings, source, index_id=index_id)
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for pair in pairs)
     count = len({pair.question_id for pair in pairs})
-    return pairs, TrainingData(sha256, count, len(pairs), teacher_id, index_id, questions.limit)
-
-
-@dataclass(frozen=True, slots=True)
-class ShotSource:
-    """Where the worked examples of a prompted base come from."""
-
-    teacher_id: str | None = None
-    accept: Accept = "own"
-    rationale_form: RationaleForm = "rationale"  # of the queries that found the examples' passages
-    limit: int | None = None  # only the first so many training questions
+    return pairs, TrainingData(sha256, count, len(pairs), source.teacher_id, index_id, source.limit)
 
 
 def shot_pairs(
@@ -201,7 +191,7 @@ def shot_pairs(
     task_name: str,
     method: Method,
     prompting: Prompting,
-    source: ShotSource,
+    source: RationaleSource,
     *,
     index_id: str | None = None,
 ) -> list[Pair]:
@@ -212,16 +202,8 @@ def shot_pairs(
     settings = StudentTraining(k=prompting.k)
 
     def pairs(index: str | None) -> list[Pair]:
-        return training_pairs(
-            db,
-            QuestionSet(task_name, "train", source.limit),
-            Method(method.name, reads=index is not None, reasons=True),
-            settings,
-            index_id=index,
-            teacher_id=source.teacher_id,
-            accept=source.accept,
-            rationale_form=source.rationale_form,
-        )
+        with_rationale = Method(method.name, reads=index is not None, reasons=True)
+        return training_pairs(db, task_name, with_rationale, settings, source, index_id=index)
 
     shortest: dict[int, Pair] = {}
     for pair in pairs(None):
@@ -237,7 +219,7 @@ def shot_pairs(
 
 
 def shot_data(
-    db: Database, task_name: str, method: Method, prompting: Prompting, source: ShotSource
+    db: Database, task_name: str, method: Method, prompting: Prompting, source: RationaleSource
 ) -> TrainingData:
     """Return what says which examples a base is shown; a method without examples has none. Raises Missing."""
     pairs = shot_pairs(db, task_name, method, prompting, source) if method.shots else []

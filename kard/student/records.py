@@ -13,7 +13,7 @@ from kard.errors import BadConfig, Missing
 from kard.methods import METHODS, NO_MODEL, Method
 from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of
 from kard.records import canonical
-from kard.student.examples import ShotSource, hash_texts, shot_data
+from kard.student.examples import RationaleSource, hash_texts, shot_data
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -135,18 +135,18 @@ def parse_settings(text: str) -> StudentTraining:
     return StudentTraining(lora=Lora(**values.pop("lora")), **values)
 
 
-def prompted_settings(method: Method, prompting: Prompting, source: ShotSource) -> str:
+def prompted_settings(method: Method, prompting: Prompting, source: RationaleSource) -> str:
     """Return the `settings` column of a prompted base; a method with shots also names which rationales it shows."""
     more = {name: getattr(source, name) for name in SOURCE} if method.shots else {SHOTS: 0}
     return canonical({**prompting.values(), **more})
 
 
-def parse_prompted(row: Mapping[str, Any]) -> tuple[Prompting, ShotSource]:
+def parse_prompted(row: Mapping[str, Any]) -> tuple[Prompting, RationaleSource]:
     """Return how the prompted base in a row of `students` is asked, and where its examples come from."""
     values: dict[str, Any] = json.loads(row["settings"])
     prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
     limit = read_recipe(row["recipe"]).get("data", {}).get("limit")
-    return prompting, ShotSource(**{name: values[name] for name in SOURCE if name in values}, limit=limit)
+    return prompting, RationaleSource(**{name: values[name] for name in SOURCE if name in values}, limit=limit)
 
 
 def register_rule(db: Database, task_name: str, method: Method) -> str:
@@ -171,7 +171,7 @@ def register_rule(db: Database, task_name: str, method: Method) -> str:
 
 
 def register_prompted(
-    db: Database, task: Task, size: str, base: Base, method: Method, prompting: Prompting, source: ShotSource
+    db: Database, task: Task, size: str, base: Base, method: Method, prompting: Prompting, source: RationaleSource
 ) -> str:
     """Add a row for a base that is only prompted; return its id, the same one the next time.
 

@@ -20,7 +20,7 @@ from kard.models.adapters import AdapterSwitcher, verified
 from kard.models.bases import Base
 from kard.models.hardware import keep_memory, load_base
 from kard.records import LETTERS
-from kard.student.examples import ShotSource, shot_pairs
+from kard.student.examples import RationaleSource, shot_pairs
 from kard.student.generation.decoder import Decoder
 from kard.student.generation.encoder_decoder import EncoderDecoder
 from kard.student.prompt import ANSWER, Fields, answer_form, render_shot, signature_for, up_to_first_answer
@@ -107,7 +107,7 @@ class Student:
 class PromptedStudent(Student):
     """A base without an adapter: the in-context rows of the paper's table (section 4.1)."""
 
-    def __init__(self, base: LoadedBase, prompting: Prompting, source: ShotSource, *, name: str) -> None:
+    def __init__(self, base: LoadedBase, prompting: Prompting, source: RationaleSource, *, name: str) -> None:
         settings = StudentTraining(max_length=prompting.max_length, k=prompting.k, seed=prompting.seed)
         super().__init__(base, None, settings, name=name)
         self.prompting, self.source = prompting, source

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from torch import Tensor, nn
 
 from kard.claims import claimed
-from kard.config import Accept, RationaleForm, StudentTraining
+from kard.config import StudentTraining
 from kard.errors import BadConfig
 from kard.methods import Method
 from kard.models.adapters import write_adapter
@@ -24,10 +24,9 @@ from kard.models.bases import Base
 from kard.models.hardware import Devices, keep_memory, load_base
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
 from kard.progress import SILENT, Advance, Progress
-from kard.questions import QuestionSet
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
-from kard.student.examples import Pair, pairs_by_epoch, render_pair, student_data, within_budget
+from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, render_pair, student_data, within_budget
 from kard.student.prompt import signature_for
 from kard.student.records import StudentRow, store_student, student_recipe
 from kard.student.tokens import Tokens, grouped
@@ -57,12 +56,9 @@ def train_student(
     method: Method,
     adapters: Path,
     settings: StudentTraining,
+    source: RationaleSource,
     *,
     index_id: str | None,
-    teacher_id: str | None = None,
-    accept: Accept = "own",
-    rationale_form: RationaleForm | None = None,
-    limit: int | None = None,
     progress: Progress = SILENT,
 ) -> str:
     """Train a student on what the store holds, unless it was trained before; return its id.
@@ -70,18 +66,7 @@ def train_student(
     The adapter is written before its row, so a killed run leaves nothing that counts. Raises Missing with the
     command for a missing step, NoBase for a base that cannot write, BadConfig if the loss is not finite.
     """
-    questions = QuestionSet(task.name, "train", limit)
-    pairs, data = student_data(
-        db,
-        task,
-        questions,
-        method,
-        settings,
-        index_id=index_id,
-        teacher_id=teacher_id,
-        accept=accept,
-        rationale_form=rationale_form,
-    )
+    pairs, data = student_data(db, task, method, settings, source, index_id=index_id)
     signature = signature_for(task.answer, method)
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     pairs = within_budget(

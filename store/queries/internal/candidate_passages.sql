@@ -24,12 +24,12 @@ union all
 select r.question_id, r.index_id, 'silver ' || r.evaluation_id, r.rationale_id, h.passage_id, h.question_rank
 from (
     select e.id as evaluation_id, r.id, r.question_id, r.index_id, r.rationale_id,
-           row_number() over (partition by e.id, r.question_id order by t.sample, t.id) as place
+           row_number() over (partition by e.id, r.question_id order by a.rationale_id is null, t.sample, t.id) as place
     from evaluations e
     join retrievals r on r.index_id = e.index_id and r.rationale_form = e.form and r.max_df = e.max_df
     join questions q on q.id = r.question_id and q.task = e.task and q.split = e.split
     join rationales t on t.id = r.rationale_id and (e.teacher_id is null or t.teacher_id = e.teacher_id)
-    join accepted_rationales a on a.rationale_id = t.id and a.accept = e.accept
+    left join accepted_rationales a on a.rationale_id = t.id and a.accept = e.accept
     where e.task = :task and e.split = :split and e.retriever = 'silver' and (:question is null or q.id = :question)
 ) r
 join hits h on h.retrieval_id = r.id

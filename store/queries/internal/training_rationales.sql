@@ -6,7 +6,7 @@ from questions q
 join rationales r on r.question_id = q.id
 join accepted_rationales a on a.rationale_id = r.id and a.accept = :accept
 left join retrievals x on x.rationale_id = r.id and x.index_id = :index
-  and (:rationale_form is null or x.rationale_form = :rationale_form)
+  and x.rationale_form = :rationale_form
 where q.id in (select id from questions where task = :task and split = :split and answer is not null
                order by id limit :limit)
   and (:teacher is null or r.teacher_id = :teacher)
