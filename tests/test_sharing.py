@@ -118,7 +118,16 @@ def start(tmp_path: Path, tiny_file: Path, server: Server) -> Iterator[Start]:
         command += [server.url, "--samples", str(samples), "--store", str(tmp_path / "kard.db"), *words]
         environment = {**os.environ, "OPENAI_API_KEY": "none"}
         pipe = subprocess.PIPE
-        processes.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment))
+        processes.append(
+            subprocess.Popen(
+                command,
+                stdout=pipe,
+                stderr=pipe,
+                text=True,
+                env=environment,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+            )
+        )
         return processes[-1]
 
     yield start
