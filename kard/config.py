@@ -365,6 +365,12 @@ class TaskSettings:
             max_target=student.max_target or self.decoding.max_new_tokens or MAX_TARGET,
         )
 
+    def training_of(self, *, reads: bool) -> StudentTraining:
+        """Return the student's settings as stored; a student that `reads` nothing has none of passages."""
+        unread = StudentTraining()
+        settings = self.student_training
+        return settings if reads else replace(settings, k=0, passages=unread.passages, shuffle=unread.shuffle)
+
     def seeded(self, seed: int) -> TaskSettings:
         """Return the same settings with every seed set to `seed`."""
         return replace(

@@ -38,6 +38,7 @@ GROUPS = {
     },
     "Evaluate": {
         "evaluate": "run:evaluate",
+        "sweep": "sweep:sweep",
         "report": "report:report",
         "compare": "report:compare",
         "diff": "diff:diff",

@@ -170,7 +170,7 @@ class Run:
         """Return the `settings` column of a student of that method."""
         settings = self.options.settings
         if METHODS[method].trained:
-            return canonical(settings.student_training.values())
+            return canonical(settings.training_of(reads=METHODS[method].reads).values())
         from kard.student.records import RULE_SETTINGS, prompted_settings
 
         if METHODS[method].rule:
@@ -371,7 +371,8 @@ class Resolved:
         try:
             if method.shots:
                 return shot_data(run.db, run.name, method, settings.prompting, run.rationale_source)
-            where = run.db, run.task, method, settings.student_training, run.rationale_source
+            training = settings.training_of(reads=method.reads)
+            where = run.db, run.task, method, training, run.rationale_source
             return student_data(*where, index_id=index)[1]
         except Missing:
             return None

@@ -93,6 +93,11 @@ def series_look(method: str, retriever: str, variant: str, number: int) -> Look:
     )
 
 
+def varied_look(number: int) -> Look:
+    """Return the look of the `number`-th series where methods and retrievers may have many variants."""
+    return Look(SERIES[number % len(SERIES)], _RETRIEVER_MARKS[number % len(_RETRIEVER_MARKS)], "-")
+
+
 def retriever_look(retriever: str, number: int) -> Look:
     """Return the look of the `number`-th retriever of a figure without students."""
     mark = _RETRIEVER_MARKS[number % len(_RETRIEVER_MARKS)]

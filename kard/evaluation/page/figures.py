@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kard.evaluation.condition_names import size_order
@@ -21,6 +22,7 @@ from kard.evaluation.page.drawing import (
     inline,
     retriever_look,
     series_look,
+    varied_look,
 )
 from kard.evaluation.page.text import PageTable, percent, short, visible, with_interval
 from kard.metrics.intervals import Share
@@ -154,6 +156,35 @@ def by_size(points: Sequence[Point], chance: float | None) -> Plot:
     return Plot("size", title, svg, f"{note} {_chance_note(chance)}".strip(), _table(title, points))
 
 
+def save_by_value(
+    placed: Sequence[tuple[str, Point]], factor: str, values: Sequence[str], chance: float | None, path: Path
+) -> None:
+    """Draw the accuracy of each series over a factor's values, evenly spaced, into an .svg or .png file.
+
+    A point stands over the value that it comes with; the series of a point is all that is not the factor.
+    """
+    names = list(dict.fromkeys(point.series for _, point in placed))
+    looks = {name: varied_look(number) for number, name in enumerate(names)}
+    with drawing(WIDTH, 3.2 + 0.2 * len(looks)) as figure:
+        axes = figure.subplots()
+        for number, (name, look) in enumerate(looks.items()):
+            shift = 0.0 if len(looks) == 1 else 0.4 * (number / (len(looks) - 1) - 0.5)
+            line = [(values.index(at) + shift, point) for at, point in placed if point.series == name]
+            axes.plot(
+                [x for x, _ in line], [p.share.value for _, p in line], linestyle=look.line, color=look.colour
+            )
+            for x, point in line:
+                _bars(axes, x, point.share.value, point, look)
+        _chance_line(axes, chance, below=False)
+        axes.set_xticks(range(len(values)), [_label(at) for at in values])
+        axes.set_xlim(-0.5, len(values) - 0.5)
+        axes.set_xlabel(_label(factor))
+        _shares(axes, "y")
+        axes.set_ylabel("accuracy, with 95% interval")
+        _legend(figure, axes, looks, 2 * LEGEND)
+        figure.savefig(path, facecolor="white", dpi=150)
+
+
 def against(
     points: Sequence[Point],
     costs: Sequence[float],
@@ -274,9 +305,9 @@ def failures(conditions: Sequence[tuple[str, Mapping[str, float]]]) -> Plot:
     return Plot("failures", title, svg, "Several seeds of a condition are one bar, with their mean.")
 
 
-def _label(name: str) -> str:
+def _label(name: str, longest: int = LEGEND) -> str:
     """Return a name as a figure writes it: visible, on one line, and short enough for its place."""
-    return short(" ".join(visible(name).split()), LEGEND)
+    return short(" ".join(visible(name).split()), longest)
 
 
 def _bars(
@@ -331,12 +362,13 @@ def _looks(points: Sequence[Point]) -> dict[str, Look]:
     return looks
 
 
-def _legend(figure: Figure, axes: Axes, looks: Mapping[str, Look]) -> None:
+def _legend(figure: Figure, axes: Axes, looks: Mapping[str, Look], longest: int = LEGEND) -> None:
     handles = [
         axes.plot([], [], color=look.colour, marker=look.mark, linestyle=look.line)[0] for look in looks.values()
     ]
     columns = 2 if max(map(len, looks)) <= LEGEND // 2 else 1
-    figure.legend(handles, [_label(name) for name in looks], loc="outside lower center", ncols=columns)
+    names = [_label(name, longest) for name in looks]
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
 def _table(caption: str, points: Sequence[Point]) -> PageTable:

@@ -1,0 +1,145 @@
+"""`kard sweep`: one factor or several, over all their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kard.cli import choose, options
+from kard.cli.rows import MACHINE_FORMS, print_rows
+
+OPTIONS = {"train-limit": int, "teacher": str, "encoder": str}
+"""Factors that are options of a run and no setting."""
+
+
+def _factors(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the values of each factor. Raises BadParameter."""
+    factors: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} varies nothing; write NAME=V1,V2, like k=1,3")
+        if name in ("size", "method", "retriever"):
+            raise click.BadParameter(f"give --{name} several values instead; the table has a column for it")
+        if name in ("seed", "seeds"):
+            raise click.BadParameter("give seeds by --seeds; a row is the mean over them")
+        if name in factors:
+            raise click.BadParameter(f"{name} is given twice")
+        factors[name] = tuple(part.strip() for part in values.split(",") if part.strip())
+    return factors
+
+
+def _seeds(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return the seeds, each once. Raises BadParameter."""
+    try:
+        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"seeds are whole numbers, comma-separated, not {text!r}") from None
+    if min(seeds) < 0:
+        raise click.BadParameter(f"seeds must not be negative, not {min(seeds)}")
+    return seeds
+
+
+def _figure(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """Return the path of a figure. Raises BadParameter, and NoExtra before anything is trained."""
+    if path is None:
+        return None
+    if path.suffix not in (".svg", ".png"):
+        raise click.BadParameter(f"a figure is an .svg or .png file, not {path.name}")
+    from kard.evaluation.page.drawing import drawing
+
+    with drawing(1, 1):
+        return path
+
+
+@click.command()
+@click.argument("task")
+@click.option(
+    "--over",
+    "factors",
+    multiple=True,
+    required=True,
+    callback=_factors,
+    metavar="NAME=V1,V2",
+    help="What varies: a setting of docs/settings.md, or k, kappa, samples, epochs, accept, decide, train-limit, "
+    "teacher, encoder; repeatable.",
+)
+@click.option("--one-at-a-time", is_flag=True, help="Vary each factor alone, the others at their first value.")
+@click.option(
+    "--seeds", callback=_seeds, default="0", show_default=True, help="Seeds of every cell, comma-separated."
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_figure,
+    help="Draw accuracy over the first factor into this .svg or .png file. [extra: plots]",
+)
+@options.dry_run
+@options.forms("json", "csv", "markdown")
+@choose.run_options
+def sweep(
+    task: str,
+    factors: dict[str, tuple[str, ...]],
+    one_at_a_time: bool,
+    seeds: tuple[int, ...],
+    plot: Path | None,
+    dry_run: bool,
+    form: str,
+    seed: int | None,
+    **chosen: Any,
+) -> None:
+    """Run TASK with every value of a factor and print one table.
+
+    Several factors make a grid. What two cells share is made once; a stopped sweep goes on, and a second one only
+    prints. Each condition is compared with that of the first cell, on the same questions and seeds.
+    """
+    from kard.pipeline import sweep as pipeline
+
+    if seed is not None:
+        raise click.UsageError("a sweep takes --seeds")
+    cells = pipeline.cells_of(
+        pipeline.grid(factors, one_at_a_time=one_at_a_time),
+        lambda values: [_run(task, values, one, chosen) for one in seeds],
+        one_at_a_time=one_at_a_time,
+    )
+    if dry_run:
+        print_rows(form, *pipeline.plan(cells), title=f"{task}: {len(cells)} cells, {len(seeds)} seeds")
+        return
+    graded = pipeline.sweep(cells)
+    rows = pipeline.sweep_rows(cells, graded)
+    print_rows(form, *pipeline.sweep_table(rows, pipeline.compared(graded)), title=f"{task}: {', '.join(factors)}")
+    if form not in MACHINE_FORMS:
+        click.echo("95% intervals over questions; p by exact tests against the first cell, corrected by Holm")
+        for note in dict.fromkeys(note for cell in cells for run in cell.runs for note in run.notes):
+            click.echo(note, err=True)
+    if plot is not None:
+        from kard.evaluation.page.figures import save_by_value
+
+        factor, values = next(iter(factors.items()))
+        chance = next(row.shares["all"].value for row in rows if row.method == "chance")
+        placed = pipeline.points_over(factor, cells, [row for row in rows if not row.baseline])
+        save_by_value(placed, factor, values, chance, plot)
+        click.echo(f"{plot}: accuracy over {factor}", err=True)
+
+
+def _run(task: str, values: Mapping[str, str], seed: int, chosen: dict[str, Any]) -> Any:
+    """Return the run of one cell and seed. Raises BadConfig for a factor that is no setting."""
+    changed = dict(chosen)
+    overrides = list(changed.pop("overrides", ()))
+    for name, value in values.items():
+        key = name.replace("-", "_")
+        if name in OPTIONS:
+            try:
+                changed[key] = OPTIONS[name](value)
+            except ValueError:
+                raise click.UsageError(f"{name} must be a whole number, not {value!r}") from None
+        elif key in choose.SETTINGS:
+            changed[key] = None
+            overrides.append(f"{choose.SETTINGS[key]}={value}")
+        else:
+            overrides.append(f"{name}={value}")
+    return choose.run_of(task, overrides=tuple(overrides), seed=seed, **changed)

@@ -1,0 +1,235 @@
+"""`kard sweep`: which cells a grid has, what they share, and what the table and the figure say of them."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kard.cli import main
+from kard.db import open_store
+from kard.errors import BadConfig
+from kard.pipeline.sweep import grid
+
+METALS = ("iron", "tin", "zinc", "copper")
+HEADER = ["size", "method", "retriever", "cell", "accuracy", "n", "minus the first", "won-lost", "p (Holm)"]
+
+# Cells
+
+factors = st.dictionaries(
+    st.sampled_from(["k", "kappa", "epochs"]),
+    st.lists(st.sampled_from("12345"), min_size=2, max_size=4, unique=True),
+    min_size=1,
+)
+
+
+@given(factors)
+def test_a_grid_has_every_combination_once(factors: dict[str, list[str]]) -> None:
+    cells = [tuple(cell.items()) for cell in grid(factors)]
+    count = 1
+    for values in factors.values():
+        count *= len(values)
+    assert len(set(cells)) == len(cells) == count
+    assert dict(cells[0]) == {factor: values[0] for factor, values in factors.items()}
+
+
+@given(factors)
+def test_one_at_a_time_every_cell_differs_from_the_first_in_one_factor(factors: dict[str, list[str]]) -> None:
+    first, *others = grid(factors, one_at_a_time=True)
+    changed = [[(factor, cell[factor]) for factor in factors if cell[factor] != first[factor]] for cell in others]
+    assert sorted(changed) == sorted([(factor, at)] for factor, values in factors.items() for at in values[1:])
+
+
+def test_a_factor_has_two_different_values() -> None:
+    with pytest.raises(BadConfig, match="k needs two values or more to vary, like --over k=1,3"):
+        grid({"k": ["1"]})
+    with pytest.raises(BadConfig, match="k has 3 twice"):
+        grid({"k": ["3", "1", "3"]})
+
+
+# The command
+
+
+def kard(folder: Path, *words: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [*words, "--store", str(folder / "kard.db")])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def table(folder: Path, *words: str) -> list[dict[str, Any]]:
+    return json.loads(kard(folder, "sweep", "choice", *words, "--quiet", "--json").stdout)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a store of two training and three test questions, and five passages.
+
+    The first passage of q1 names a wrong metal, the two after it the right one; q2 and q3 are right by the first.
+    """
+    documents = {
+        "a": "Water makes rust, rust, rust near zinc.",
+        "b": "Water makes rust of iron, and nothing else of it that anybody would know about.",
+        "c": "Water makes rust of iron, and the sea makes more of it than a river ever would do.",
+        "d": "Cans are coated with tin.",
+        "e": "Wires are drawn of copper.",
+    }
+    questions = [
+        ("t1", "train", "What is rust made of?", "A", "Rust is what water makes of iron."),
+        ("t2", "train", "Of what are wires drawn?", "D", "Wires are drawn of copper."),
+        ("q1", "test", "Water makes rust of what?", "A", ""),
+        ("q2", "test", "Cans are coated with what?", "B", ""),
+        ("q3", "test", "Wires are drawn of what?", "D", ""),
+    ]
+    rows = [
+        {"id": key, "split": split, "question": text, "options": METALS, "answer": answer, "rationale": why}
+        for key, split, text, answer, why in questions
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    lines = [json.dumps({"id": key, "title": "", "text": text}) for key, text in documents.items()]
+    (tmp_path / "docs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    kard(tmp_path, "index", str(tmp_path / "docs.jsonl"), "--quiet")
+    kard(tmp_path, "load", "choice", str(tmp_path / "mine.jsonl"), "--quiet")
+    return tmp_path
+
+
+NAMED = ("--method", "named", "--retriever", "bm25", "--set", "retrieval.query=question")
+
+
+def test_each_value_is_a_row_beside_its_difference_to_the_first_and_a_second_sweep_only_prints(
+    folder: Path,
+) -> None:
+    first = table(folder, "--over", "k=1,3", *NAMED)
+    assert [list(row) for row in first] == [HEADER] * 4
+    assert [(row["method"], row["cell"]) for row in first] == [
+        ("chance", ""),
+        ("majority", ""),
+        ("named", "k=1"),
+        ("named", "k=3"),
+    ]
+    assert [row["accuracy"][:5] for row in first[2:]] == ["0.667", "1.000"]
+    assert (first[2]["minus the first"], first[3]["won-lost"], first[3]["n"]) == ("", "1-0", 3)
+    assert first[3]["minus the first"].startswith("+0.333")
+    db = open_store(folder / "kard.db")
+    answers = db.execute("select count(*), max(id) from predictions").fetchone()
+    assert answers == (6, 6)
+    assert table(folder, "--over", "k=1,3", *NAMED) == first
+    assert db.execute("select count(*), max(id) from predictions").fetchone() == answers
+
+
+def test_answers_of_other_runs_are_not_in_the_table(folder: Path) -> None:
+    kard(folder, "run", "choice", *NAMED, "-k", "2", "--quiet")
+    kard(folder, "run", "choice", *NAMED, "-k", "1", "--quiet")
+    rows = table(folder, "--over", "k=1,3", *NAMED, "--limit", "2")
+    assert [(row["cell"], row["n"]) for row in rows] == [("", 2), ("", 2), ("k=1", 2), ("k=3", 2)]
+
+
+def test_a_condition_that_a_factor_does_not_touch_has_one_row_without_it(folder: Path) -> None:
+    rows = table(folder, "--over", "k=1,2,3", "--over", "student.epochs=1,2", *NAMED)
+    assert [row["cell"] for row in rows[2:]] == ["k=1", "k=2", "k=3"]
+
+
+def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None:
+    for words, problem in {
+        ("--over", "k"): "'k' varies nothing; write NAME=V1,V2",
+        ("--over", "method=ft,rd"): "give --method several values instead",
+        ("--over", "seed=0,1"): "give seeds by --seeds",
+        ("--over", "k=1,2", "--over", "k=3,4"): "k is given twice",
+        ("--over", "k=1,3", "--seeds", "a"): "seeds are whole numbers, comma-separated, not 'a'",
+        ("--over", "k=1,3", "--seed", "1"): "a sweep takes --seeds",
+        ("--over", "train-limit=1,x"): "train-limit must be a whole number, not 'x'",
+        ("--over", "k=1,3", "--plot", "a.jpg"): "a figure is an .svg or .png file, not a.jpg",
+    }.items():
+        assert problem in " ".join(kard(folder, "sweep", "choice", *words, *NAMED, code=2).stderr.split())
+    for values, problem in {"k=1": "k needs two values", "nothing=1,2": "nothing", "k=1,x": "whole number"}.items():
+        assert problem in kard(folder, "sweep", "choice", "--over", values, *NAMED, code=1).stderr
+    assert open_store(folder / "kard.db").table("predictions").count == 0
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> str:
+    """Return the folder of a tiny random decoder."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator([" ".join(METALS)], vocab_size=300, special_tokens=["<end>"], show_progress=False)
+    (tmp_path / "decoder").mkdir()
+    bpe.save(str(tmp_path / "decoder" / "tokenizer.json"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(tmp_path / "decoder" / "tokenizer.json"), eos_token="<end>", pad_token="<end>"
+    )
+    tokenizer.save_pretrained(tmp_path / "decoder")
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048, eos_token_id=0,
+            pad_token_id=0, initializer_range=0.3,
+        )
+    ).save_pretrained(tmp_path / "decoder")  # fmt: skip
+    return str(tmp_path / "decoder")
+
+
+def test_students_are_trained_once_for_all_cells_and_seeds_are_one_row(
+    folder: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(folder / "cache"))
+    words = ("--over", "k=1,2", "--over", "student.epochs=1,2", "--one-at-a-time", "--seeds", "0,1")
+    words += ("--method", "ft,kard,named", "--retriever", "bm25", "--base", f"tiny={base}", "--size", "tiny")
+    words += ("--set", "decoding.max_new_tokens=4", "--set", "student.lora.rank=2")
+    plan = table(folder, *words, "--dry-run")
+    # Of the cell k=2, ft is that of the first one; kard reads as many passages in training as it answers with.
+    assert [(row["cell"], row["seed"], row["trainings"]) for row in plan] == [
+        ("k=1 student.epochs=1", 0, 3), ("k=1 student.epochs=1", 1, 2),
+        ("k=2", 0, 1), ("k=2", 1, 1),
+        ("student.epochs=2", 0, 2), ("student.epochs=2", 1, 2),
+    ]  # fmt: skip
+    db = open_store(folder / "kard.db")
+    assert db.table("students").count == 0
+    rows = {(row["method"], row["cell"]): row for row in table(folder, *words)[2:]}
+    assert list(rows) == [
+        ("named", "k=1"), ("named", "k=2"),
+        ("ft", "student.epochs=1"), ("ft", "student.epochs=2"),
+        ("kard", "k=1 student.epochs=1"), ("kard", "k=2"), ("kard", "student.epochs=2"),
+    ]  # fmt: skip
+    assert {row["over seeds"].split()[-1] for (method, _), row in rows.items() if method != "named"} == {"(2)"}
+    assert db.execute("select method, count(*) from students group by method order by method").fetchall() == [
+        ("ft", 4),
+        ("kard", 6),
+        ("named", 1),
+    ]
+    assert {(row["trainings"], row["answers"]) for row in table(folder, *words, "--dry-run")} == {(0, 0)}
+
+
+def test_a_figure_has_a_point_of_every_row_over_its_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="no matplotlib: the figure was not drawn")
+    figures = import_module("kard.evaluation.page.figures")
+    drawn: list[tuple[float, float, str]] = []
+    bars = figures._bars
+
+    def noted(*args: Any) -> None:
+        drawn.append((args[1], round(args[2], 3), args[3].variant))
+        bars(*args)
+
+    monkeypatch.setattr(figures, "_bars", noted)
+    table(folder, "--over", "k=1,3", *NAMED, "--plot", str(folder / "one.svg"))
+    assert drawn == [(0, 0.667, ""), (1, 1.0, "")]
+    assert "accuracy, with 95% interval" in (folder / "one.svg").read_text()
+    drawn.clear()
+    two = ("--over", "k=1,3", "--over", "retrieval.max_df_from=0,1000000", *NAMED)
+    table(folder, *two, "--plot", str(folder / "two.png"))
+    assert {(x, variant) for x, _, variant in drawn} == {
+        (x + shift, f"retrieval.max_df_from={value}")
+        for x in (0, 1)
+        for shift, value in ((-0.2, "0"), (0.2, "1000000"))
+    }
+    drawn.clear()
+    table(folder, *two, "--one-at-a-time", "--plot", str(folder / "two.png"))
+    assert [(x, variant) for x, _, variant in drawn] == [(0, ""), (1, "")]
