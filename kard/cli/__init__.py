@@ -27,6 +27,7 @@ GROUPS = {
         "index": "knowledge:index",
         "search": "knowledge:search",
         "export": "teach:export",
+        "merge": "merge:merge",
         "encodings": "knowledge:encodings",
     },
     "Teach and train": {
