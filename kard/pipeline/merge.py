@@ -148,14 +148,10 @@ def _conflicts(db: Database) -> tuple[str, ...]:
 
 def _copy_adapters(db: Database, store: Path, other: Path) -> None:
     """Copy the folder of every adapter that is new. Raises BadInput if one is missing or changed."""
-    new: list[tuple[str, str, str]] = [
-        row
-        for table in ("students", "rerankers")
-        for row in db.execute(
-            f"select id, path, sha256 from other.{table} where path <> '' and id not in"
-            f" (select id from main.{table})"
-        ).fetchall()
-    ]
+    new: list[tuple[str, str, str]] = []
+    for table in ("students", "rerankers"):
+        theirs = f"other.{table} where path <> '' and id not in (select id from main.{table})"
+        new += db.execute(f"select id, path, sha256 from {theirs}").fetchall()
     for id, path, sha256 in new:
         source = other.parent / path
         if not source.is_dir() or changed_file(source, sha256):
@@ -201,10 +197,8 @@ def _add(db: Database, table: Table, adapters: str) -> int:
     if has_ids:
         alike = "".join(f" and m.{name} is o.{name}" for name in table.same)
         db.execute(f"create temp table to_{table.name} (old integer primary key, new integer, added integer)")
-        db.execute(
-            f"insert into temp.to_{table.name} select o.id, m.id, m.id > {before} from {source}"
-            f" join main.{table.name} m on {key}{alike} where {rows}"
-        )
+        both = f"{source} join main.{table.name} m on {key}{alike} where {rows}"
+        db.execute(f"insert into temp.to_{table.name} select o.id, m.id, m.id > {before} from {both}")
     return count
 
 
