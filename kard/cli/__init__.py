@@ -11,6 +11,7 @@ import click
 
 from kard.db import BUSY_MILLISECONDS
 from kard.errors import KardError
+from kard.models.threads import limit
 from kard.outgoing import guard_streams
 
 # By group and in the order of the work; `kard --help` keeps both. Each is `module:command` below kard.cli.
@@ -133,8 +134,15 @@ def _refused(error: Exception) -> str:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kard", message="kard %(version)s")
-def main() -> None:
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    envvar="KARD_THREADS",
+    help="Threads of every library. [env: KARD_THREADS] [default: as many as this process may use]",
+)
+def main(threads: int | None) -> None:
     """Small models that look things up, reason aloud and answer; every step in one SQLite store.
 
     Start with `kard demo`: no key and no model hub needed.
     """
+    limit(threads)

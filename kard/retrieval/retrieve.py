@@ -8,7 +8,6 @@ question alone.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from kard.acceptance import require_verdicts
 from kard.config import Accept, Retrieval
 from kard.db import insert_ignoring, now, rows
 from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.models.threads import available
 from kard.progress import SILENT, Progress
 from kard.questions import Query, QuestionSet, query_of_rationale, query_of_row
 from kard.retrieval.rankings import HitsWriter, SearchResult, copy_passages
@@ -30,7 +30,7 @@ from kard.retrieval.rankings import HitsWriter, SearchResult, copy_passages
 QUESTIONS_BATCH = 64  # questions a transaction
 RATIONALES_BATCH = 32  # questions a transaction, each with all its rationales
 EVIDENCE_BATCH = 900  # documents whose passages are in memory at a time
-THREADS = min(4, os.cpu_count() or 1)  # searches at a time; Tantivy's work runs outside the interpreter lock
+THREADS = min(4, available())  # searches at a time; Tantivy's work runs outside the interpreter lock
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
