@@ -10,6 +10,7 @@ Modules in reading order:
     bases      from the name of a base to its folder and hash
     adapters   adapters on disk, and switching a model between them
     lora       what is trained of a model: low-rank layers or weights themselves; the learning rate
+    threads    how many threads every library takes
     hardware   device, precision and memory; loading a base; training on several devices
 
 How a name becomes a model that generates:
