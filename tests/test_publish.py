@@ -433,6 +433,25 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
             AutoModel.from_pretrained(tmp_path / "merged"),
         ):
             torch.testing.assert_close(expected, loaded(input_ids=ids).last_hidden_state, rtol=1e-4, atol=1e-4)
+    texts = ["Ilm is a river.", "Dorn is a hill.", "Neither is here."]
+    places = [store, tmp_path / "adapter", tmp_path / "merged"]
+    loaded = [kard.load_reranker(place, base=str(folder)) for place in places]
+    scores = [reranker.score("where is Dorn", texts) for reranker in loaded]
+    assert {reranker.id for reranker in loaded} == {"cafe"}
+    assert scores[0] == pytest.approx(scores[1])
+    assert scores[0] == pytest.approx(scores[2], abs=1e-3)
+    assert scores[0] != pytest.approx(
+        Reranker.base(base).scores("where is Dorn", [Passage.of("", 0, "", t) for t in texts])
+    )
+    assert [hit.score for hit in loaded[0].rank("where is Dorn", texts, 2)] == sorted(scores[0], reverse=True)[:2]
+    with pytest.raises(NoBase, match="base"):
+        kard.load_reranker(tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept + b"x")
+    with pytest.raises(Missing, match="not what was trained"):
+        kard.load_reranker(tmp_path / "adapter", base=str(folder))
+    weights.write_bytes(kept)
     read: Any = ModelCard.load(tmp_path / "adapter" / "README.md")
     assert [(result.metric_type, result.metric_value) for result in read.data.eval_results] == [("hits@1", 0.75)]
     assert "| held-out training questions | BM25 | hits@1 | 2 of 4 | 0.500 [0.150, 0.850] |" in read.text
