@@ -334,7 +334,7 @@ def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> Non
         assert [row["rank"] for row in rows] == [1, 2, 3, 4]
         assert sorted((row["score"] for row in rows), reverse=True) == [row["score"] for row in rows]
     table = search("search", "cat dog", "--retriever", "dense", "--encoder", str(base.folder))
-    assert table.output.split("\n")[1].split() == ["rank", "score", "bm25", "title", "document", "passage"]
+    assert table.output.split("\n")[1].split() == ["rank", "score", "bm25", "words", "title", "document", "passage"]
     assert "nan" not in table.output
     plain = search("search", "cat dog", "--json")
     assert "score" not in json.loads(plain.output)[0]

@@ -33,6 +33,7 @@ SHOWN = 20  # changed answers that a table lists
 @click.option("--rows", "each", is_flag=True, help="Print a row for each wrong answer instead, with the reason.")
 @options.forms("json", "csv", "markdown")
 @options.store
+@options.knowledge
 def failures(
     task: str,
     split: str | None,
@@ -42,6 +43,7 @@ def failures(
     each: bool,
     form: str,
     store: Path,
+    knowledge: Path | None,
 ) -> None:
     """Count why the wrong answers of TASK are wrong.
 
@@ -51,7 +53,7 @@ def failures(
     from kard.errors import Missing
     from kard.evaluation.failures import count_failures, read_failures
 
-    run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
+    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, split=split)
     wrong = read_failures(run.db, run.name, run.split, evidence=needed, judged=judged)
     if not wrong:
         advice = f"in the store; answer with: kard run {task}"
