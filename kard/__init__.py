@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kard.api.knowledge import Knowledge, open_knowledge
     from kard.api.lm import StudentLM, with_student
     from kard.api.load import load_program, load_student
+    from kard.api.measure import measure
     from kard.api.reranker import PassageReranker, load_reranker
     from kard.api.retriever import Retriever, langchain_retriever, llama_index_retriever
     from kard.api.tables import Store, connect
@@ -63,6 +64,7 @@ __all__ = [
     "load_program",
     "load_reranker",
     "load_student",
+    "measure",
     "open_knowledge",
     "with_student",
 ]
@@ -71,6 +73,7 @@ _MODULES = {
     "Decoding": "kard.config",
     "Lora": "kard.config",
     "StudentTraining": "kard.config",
+    "measure": "kard.api.measure",
     "Document": "kard.records",
     "Hit": "kard.records",
     "Passage": "kard.records",

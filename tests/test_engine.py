@@ -488,10 +488,8 @@ def test_a_base_without_training_can_be_asked_from_the_shell(base: Base, tmp_pat
     )
     place = ("--task", str(task), "--store", str(tmp_path / "kard.db"))
     open_store(tmp_path / "kard.db").close()
-    asked = CliRunner().invoke(
-        main, ["ask", "Where?", "--student", "zero-shot", "--retriever", "none", "--option", "Ilm", "--option", "Dorn",
-               "--json", *place],
-    )  # fmt: skip
+    words = ("ask", "Where?", "--student", "zero-shot", "--retriever", "none", "--json")
+    asked = CliRunner().invoke(main, [*words, "--option", "Ilm", "--option", "Dorn", *place])
     assert asked.exit_code == 0, asked.output
     record = json.loads(asked.stdout)
     assert record["answer"] in ("Ilm", "Dorn")

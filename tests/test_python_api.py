@@ -338,6 +338,53 @@ def test_a_library_that_is_not_installed_is_named_with_its_command(
         make(kard.Retriever(knowledge))
 
 
+# A data set in BEIR's layout
+
+
+@pytest.fixture
+def beir(tmp_path: Path) -> Path:
+    folder = tmp_path / "animals"
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [
+        {"_id": "1", "title": "Ant", "text": "The ant digs. " + "It digs on and on in the sand. " * 40},
+        {"_id": "2", "title": "Bee", "text": "The bee makes honey."},
+        {"_id": "3", "title": "Bear", "text": "The bear eats honey of the bee."},
+        {"_id": "q3", "title": "", "text": "who swims"},
+    ]
+    queries = [{"_id": "q1", "text": "who makes honey"}, {"_id": "q2", "text": "digs in the sand"}]
+    queries += [{"_id": "q3", "text": "who swims"}, {"_id": "q4", "text": "nobody judged this"}]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = ("q1\t2\t1", "q1\t3\t2", "q2\t1\t1", "q3\t2\t1")
+    (folder / "qrels" / "test.tsv").write_text("\n".join(("query-id\tcorpus-id\tscore", *judged, "")))
+    return folder
+
+
+def test_a_beir_set_is_measured_from_its_files_in_five_lines(beir: Path, tmp_path: Path) -> None:
+    knowledge = kard.open_knowledge(tmp_path / "animals.knowledge")
+    knowledge.add(beir / "corpus.jsonl")
+    measured = kard.measure(kard.Retriever(knowledge), beir)
+    # q1 finds 2, then 3 of twice the gain; q2 finds 1 in many passages; q3 finds only itself, which does not count.
+    q1 = (1 + 2 / math.log2(3)) / (2 + 1 / math.log2(3))
+    assert measured == {
+        "nDCG@10": pytest.approx((q1 + 1 + 0) / 3),
+        "recall@100": pytest.approx(2 / 3),
+        "queries": 3,
+    }
+
+
+def test_a_folder_that_is_no_beir_set_is_refused_in_one_line(knowledge: kard.Knowledge, beir: Path) -> None:
+    retriever = kard.Retriever(knowledge)
+    with pytest.raises(BadInput, match=r"dev\.tsv: no such file; the data set has the splits: test"):
+        kard.measure(retriever, beir, split="dev")
+    (beir / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq1\t2\tmany\n")
+    with pytest.raises(BadInput, match=r"dev\.tsv:2: a line needs query-id, corpus-id and a number as score"):
+        kard.measure(retriever, beir, split="dev")
+    (beir / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq9\t2\t1\n")
+    with pytest.raises(BadInput, match=r"queries\.jsonl: lacks query 'q9', which qrels/dev\.tsv judges"):
+        kard.measure(retriever, beir, split="dev")
+
+
 # The store
 
 

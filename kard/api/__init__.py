@@ -9,6 +9,7 @@ In reading order:
 - `knowledge`       `open_knowledge`: a knowledge base to search and to add to
 - `reranker`        `load_reranker`: scores of passages for a question
 - `retriever`       both as a retriever of DSPy, langchain or llama-index
+- `measure`         nDCG@10 of a retriever on a data set in BEIR's layout
 - `tables`          `connect`: a store's tables as records and data frames
 
 How a question travels: `load_program` builds the program that the task declares. Called with a question, it
