@@ -187,6 +187,7 @@ class Run:
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
+        need_reranker = (*RERANKED, CONTROL) if self.options.reranks else ()
         return [
             condition
             for (_, method), student in self.resolved.students.items()
@@ -194,13 +195,9 @@ class Run:
             for condition in (
                 self.condition(student, method, r) for r in retrievers_of(method, self.options.retrievers)
             )
-            if (condition.reranker_id or not (condition.reranked or self._follows_reranker(condition.retriever)))
+            if (condition.reranker_id or condition.retriever not in need_reranker)
             and (condition.retriever_id or condition.retriever not in RANKED)
         ]
-
-    def _follows_reranker(self, retriever: str) -> bool:
-        """Whether this is a control that follows the reranker, which may not be trained yet."""
-        return retriever == CONTROL and self.options.reranks
 
     def condition(self, student_id: str, method: str, retriever: str) -> Condition:
         """Return the condition of a student that reads from a retriever, decoded as chosen."""
