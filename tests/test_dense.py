@@ -355,6 +355,9 @@ def test_a_large_base_is_encoded_when_that_is_asked_for(
     assert filled.stdout.startswith("40 passages encoded, 40 in ")
     assert search("encodings", "fill", "--encoder", str(base.folder)).stdout.startswith("0 passages encoded, 40")
     assert search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder)).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("kard.retrieval.dense.named_encoder", None)
+        assert "40 passages have no vector by pypi:" in search("search", "cat", "--retriever", "dense").output
     (listed,) = json.loads(search("encodings", "--json").output)
     assert (listed["passages"], listed["width"]) == (40, "16")
     assert listed["bytes"] > 40 * 16 * 2

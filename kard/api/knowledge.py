@@ -93,7 +93,7 @@ class Knowledge:
                     words=words,
                     keep_others=True,
                 )
-            self._forget()
+            self._opened = self._dense = None  # not closed: another thread may be searching in it
         return indexed
 
     def encode(self, progress: Progress = SILENT) -> int:
@@ -111,7 +111,9 @@ class Knowledge:
     def close(self) -> None:
         """Close the files. The next search opens them again."""
         with self._lock:
-            self._forget()
+            if self._opened is not None:
+                self._opened.close()
+            self._opened = self._dense = None
 
     @property
     def id(self) -> str:
@@ -153,12 +155,6 @@ class Knowledge:
             self._dense = dense_retriever(self._kb, self._encoder, settings).dense
         live = LiveRetriever(self._kb, None, settings, dense=self._dense)
         return replace(live, fusion=Fusion()) if mode == "hybrid" else live
-
-    def _forget(self) -> None:
-        """Let the next search read what the folder holds then."""
-        if self._opened is not None:
-            self._opened.close()
-        self._opened = self._dense = None
 
 
 def _documents(documents: Documents) -> Iterator[Document]:
