@@ -351,7 +351,7 @@ def beir(tmp_path: Path) -> Path:
         {"_id": "3", "title": "Bear", "text": "The bear eats honey of the bee."},
         {"_id": "q3", "title": "", "text": "who swims"},
     ]
-    queries = [{"_id": "q1", "text": "who makes honey"}, {"_id": "q2", "text": "digs in the sand"}]
+    queries = [{"_id": "q1", "text": "makes honey"}, {"_id": "q2", "text": "digs in the sand"}]
     queries += [{"_id": "q3", "text": "who swims"}, {"_id": "q4", "text": "nobody judged this"}]
     for name, rows in (("corpus", corpus), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -73,7 +73,7 @@ def test_failures_understand_which_knowledge_base_was_read(
     place = ("failures", tiny_file, "--store", tmp_path / "kard.db", "--json")
 
     def retrievers(*words: object) -> list[str]:
-        return sorted(row["retriever"] for row in json.loads(kard(*place, *words).output))
+        return sorted(row["retriever"] for row in json.loads(kard(*place, *words).stdout))
 
     assert retrievers() == ["bm25", "none"]
     assert retrievers("--knowledge", folder) == ["none"]  # bm25 read another one
