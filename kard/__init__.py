@@ -21,7 +21,8 @@ store/, both beside kard/. tests/test_architecture.py holds all of this.
 
 For people who write Python (`docs/python.md`): `load_student` gives a student as a `dspy.LM`, `load_program` a
 task's inference program over it, `with_student` a copy of any program that a student answers, and `finetune`
-teaches a student to answer a program. Nothing heavy is imported before one of them is used.
+teaches a student to answer a program. `open_knowledge` searches and fills a knowledge base, `load_reranker` scores
+passages, `connect` reads a store's tables. Nothing heavy is imported before one of them is used.
 """
 
 from __future__ import annotations
@@ -33,19 +34,38 @@ from kard.version import __version__
 
 if TYPE_CHECKING:
     from kard.api.finetune import finetune
+    from kard.api.knowledge import Knowledge, open_knowledge
     from kard.api.lm import StudentLM, with_student
     from kard.api.load import load_program, load_student
+    from kard.api.measure import measure
+    from kard.api.reranker import PassageReranker, load_reranker
+    from kard.api.retriever import Retriever, langchain_retriever, llama_index_retriever
+    from kard.api.tables import Store, connect
     from kard.config import Decoding, Lora, StudentTraining
+    from kard.records import Document, Hit, Passage
 
 __all__ = [
     "Decoding",
+    "Document",
+    "Hit",
+    "Knowledge",
     "Lora",
+    "Passage",
+    "PassageReranker",
+    "Retriever",
+    "Store",
     "StudentLM",
     "StudentTraining",
     "__version__",
+    "connect",
     "finetune",
+    "langchain_retriever",
+    "llama_index_retriever",
     "load_program",
+    "load_reranker",
     "load_student",
+    "measure",
+    "open_knowledge",
     "with_student",
 ]
 
@@ -53,11 +73,24 @@ _MODULES = {
     "Decoding": "kard.config",
     "Lora": "kard.config",
     "StudentTraining": "kard.config",
+    "measure": "kard.api.measure",
+    "Document": "kard.records",
+    "Hit": "kard.records",
+    "Passage": "kard.records",
     "StudentLM": "kard.api.lm",
     "with_student": "kard.api.lm",
     "finetune": "kard.api.finetune",
     "load_program": "kard.api.load",
     "load_student": "kard.api.load",
+    "Knowledge": "kard.api.knowledge",
+    "open_knowledge": "kard.api.knowledge",
+    "PassageReranker": "kard.api.reranker",
+    "load_reranker": "kard.api.reranker",
+    "Retriever": "kard.api.retriever",
+    "langchain_retriever": "kard.api.retriever",
+    "llama_index_retriever": "kard.api.retriever",
+    "Store": "kard.api.tables",
+    "connect": "kard.api.tables",
 }
 
 

@@ -40,9 +40,12 @@ METHODS: Mapping[str, Method] = {
 
 NO_MODEL = "-"  # the size of a rule
 RETRIEVERS = ("none", "bm25", "reranker", "fused", "dense", "hybrid", "silver", "shuffled")
-"""Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control."""
+"""Where the passages of a prompt come from; `shuffled` gives each question those of another one, as a control.
+
+The control follows the reranker where a retriever of `RERANKED` is read beside it, else BM25.
+"""
 RANKED = ("fused", "dense", "hybrid")  # BM25 with the reranker; nearest vectors; BM25 with nearest vectors
-RERANKED = ("reranker", "fused", "shuffled")  # retrievers that need the reranker's scores
+RERANKED = ("reranker", "fused")  # retrievers that need the reranker's scores
 
 
 def retrievers_of(method: str, retrievers: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Nothing here opens a file or calls a model.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -12,7 +13,7 @@ from typing import cast
 import dspy
 
 from kard.files import Row
-from kard.records import LETTERS, Question, digest
+from kard.records import LETTERS, Passage, Question, digest
 from kard.tasks import STUDENT_BASE, Retrieve
 
 YES_NO = ("yes", "no")
@@ -59,6 +60,18 @@ class RetrieveThenAnswer(dspy.Module):
     def forward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
         """Return the signature's outputs and `passages`, the list[Passage] that the prompt contains."""
         passages = self.retrieve(question, list(options)) if self.retrieve else []
+        prediction = self.reason(**self._inputs(question, options, passages))
+        prediction.passages = passages
+        return prediction
+
+    async def aforward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
+        """Return what `forward` returns; passages are found in a thread."""
+        passages = await asyncio.to_thread(self.retrieve, question, list(options)) if self.retrieve else []
+        prediction = await self.reason.acall(**self._inputs(question, options, passages))
+        prediction.passages = passages
+        return prediction
+
+    def _inputs(self, question: str, options: Sequence[str], passages: Sequence[Passage]) -> dict[str, object]:
         inputs = {
             "passages": [f"{p.title}: {p.text}" for p in passages],
             "question": question,
@@ -66,9 +79,7 @@ class RetrieveThenAnswer(dspy.Module):
         }
         # A method that reads no passages has no such input.
         fields = cast("type[dspy.Signature]", self.reason.signature).input_fields
-        prediction = self.reason(**{name: value for name, value in inputs.items() if name in fields})
-        prediction.passages = passages
-        return prediction
+        return {name: value for name, value in inputs.items() if name in fields}
 
 
 def lettered(options: Sequence[str]) -> str:

@@ -334,7 +334,7 @@ def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> Non
         assert [row["rank"] for row in rows] == [1, 2, 3, 4]
         assert sorted((row["score"] for row in rows), reverse=True) == [row["score"] for row in rows]
     table = search("search", "cat dog", "--retriever", "dense", "--encoder", str(base.folder))
-    assert table.output.split("\n")[1].split() == ["rank", "score", "bm25", "title", "document", "passage"]
+    assert table.output.split("\n")[1].split() == ["rank", "score", "bm25", "words", "title", "document", "passage"]
     assert "nan" not in table.output
     plain = search("search", "cat dog", "--json")
     assert "score" not in json.loads(plain.output)[0]
@@ -355,6 +355,9 @@ def test_a_large_base_is_encoded_when_that_is_asked_for(
     assert filled.stdout.startswith("40 passages encoded, 40 in ")
     assert search("encodings", "fill", "--encoder", str(base.folder)).stdout.startswith("0 passages encoded, 40")
     assert search("search", "cat", "--retriever", "dense", "--encoder", str(base.folder)).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("kard.retrieval.dense.named_encoder", None)
+        assert "40 passages have no vector by pypi:" in search("search", "cat", "--retriever", "dense").output
     (listed,) = json.loads(search("encodings", "--json").output)
     assert (listed["passages"], listed["width"]) == (40, "16")
     assert listed["bytes"] > 40 * 16 * 2

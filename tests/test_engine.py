@@ -353,6 +353,28 @@ def test_the_same_program_data_and_settings_train_once(
     assert [f.name for f in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    ("signature", "label", "problem"),
+    [
+        ("question -> answer: Literal['few', 'many']", "most", "'few', 'many'"),
+        ("question -> answer: Literal['few', 'many']", "A", "'few', 'many'"),
+        ("question -> answer: Literal[1, 2]", 3, "'1', '2'"),
+        ("question -> answer: int", "several", "int"),
+    ],
+)
+def test_a_label_that_its_type_forbids_is_refused_in_one_line(
+    base: Base, tmp_path: Path, signature: str, label: object, problem: str
+) -> None:
+    right = 2 if "Literal" not in signature or "[1" in signature else "few"
+    examples = [dspy.Example(question="a", answer=answer).with_inputs("question") for answer in (right, label)]
+    with pytest.raises(BadInput) as error:
+        kard.finetune(dspy.Predict(signature), examples, base=base, settings=SETTINGS, out=tmp_path / "x")
+    message = f"example 1: 'answer' is {str(label)!r}, but the predictor 'self' writes {problem}; mend the label"
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_killed_training_leaves_nothing(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -415,6 +437,68 @@ def test_programs_may_be_awaited(program: Any) -> None:
     assert asyncio.run(program.get_lm().acall("Question: a\nRationale:", n=2)) == program.get_lm()(
         "Question: a\nRationale:", n=2
     )
+
+
+def test_a_tasks_program_may_be_awaited(program: Any) -> None:
+    inputs = labelled(1)[0].inputs()
+    alone = program(**inputs)
+    made: Any = asyncio.run(program.acall(**inputs))
+    assert (made.text, made.answer, made.passages) == (alone.text, alone.answer, alone.passages)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_streamify_gives_the_fields_that_are_listened_to_and_the_prediction(
+    program: Any, awaited: bool, samples: int
+) -> None:
+    inputs = labelled(1)[0].inputs()
+    program.reason.update_config(n=samples, temperature=1.5 if samples > 1 else 0.0)
+    alone = program(**inputs)
+
+    def streamed(*fields: str, **more: Any) -> list[Any]:
+        listeners = [dspy.streaming.StreamListener(signature_field_name=field) for field in fields]
+        stream: Any = dspy.streamify(program, stream_listeners=listeners, is_async_program=awaited, **more)
+
+        async def collect() -> list[Any]:
+            return [value async for value in stream(**inputs)]
+
+        return asyncio.run(collect())
+
+    assert [value.text for value in streamed()] == [alone.text]
+    *parts, last = streamed("answer", "rationale")
+    assert {part.signature_field_name: part.chunk for part in parts} == {
+        "answer": alone.answer,
+        "rationale": alone.rationale,
+    }
+    assert {(part.predict_name, part.is_last_chunk) for part in parts} == {("reason", True)}
+    assert last.text == alone.text
+    (only,) = streamed("answer", include_final_prediction_in_output_stream=False)
+    assert only.chunk == alone.answer
+
+
+def test_a_base_without_training_can_be_asked_from_the_shell(base: Base, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from kard.cli import main
+
+    task = tmp_path / "towns.py"
+    task.write_text(
+        "from dataclasses import replace\nfrom kard.programs.choice import TASK as CHOICE\n"
+        f"TASK = replace(CHOICE, name='towns', students={{'9m': {str(base.folder)!r}}})\n"
+    )
+    place = ("--task", str(task), "--store", str(tmp_path / "kard.db"))
+    open_store(tmp_path / "kard.db").close()
+    words = ("ask", "Where?", "--student", "zero-shot", "--retriever", "none", "--json")
+    asked = CliRunner().invoke(main, [*words, "--option", "Ilm", "--option", "Dorn", *place])
+    assert asked.exit_code == 0, asked.output
+    record = json.loads(asked.stdout)
+    assert record["answer"] in ("Ilm", "Dorn")
+    assert (record["student"]["method"], record["student"]["size"]) == ("zero-shot", "9m")
+    assert [row["method"] for row in open_store(tmp_path / "kard.db").query("select method from students")] == [
+        "zero-shot"
+    ]
+    trained = CliRunner().invoke(main, ["ask", "Where?", *place])
+    assert "no student of towns is trained" in trained.output
 
 
 def test_samples_temperature_usage_and_history_are_those_of_any_lm(program: Any) -> None:

@@ -121,7 +121,7 @@ def test_the_batch_size_does_not_change_the_hash_of_a_condition() -> None:
 def test_a_condition_is_told_by_its_candidates_where_they_decide_what_is_read(retriever: str) -> None:
     condition = Condition("test", "s", "kard", retriever, 2, Decoding(), "i", "r", "x", kappa=50)
     row, fewer = condition.row("t"), replace(condition, kappa=20).row("t")
-    assert (row["hash"] == fewer["hash"]) == (row["kappa"] is None) == (retriever not in CANDIDATES)
+    assert (row["hash"] == fewer["hash"]) == (row["kappa"] is None) == (retriever not in (*CANDIDATES, "shuffled"))
     other = replace(condition, retriever_id="y").row("t")
     assert (row["hash"] == other["hash"]) == (row["retriever_id"] is None) == (retriever not in RANKED)
     one = replace(condition, k=1).row("t")

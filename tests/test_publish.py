@@ -387,16 +387,15 @@ def test_no_text_of_the_store_breaks_out_of_the_card(title: str, value: str, pro
 # Rerankers
 
 
-def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None:
-    from huggingface_hub import ModelCard
-    from peft import PeftModel
-    from transformers import AutoModel, BertConfig, BertModel
+def store_reranker(store: Path, folder: Path) -> bases.Base:
+    """Add a random reranker `cafe` to the store, over a random encoder in the folder. Return the encoder's base."""
+    from transformers import BertConfig, BertModel
 
     from kard.config import RerankerTraining
     from kard.records import canonical
-    from kard.reranker.model import Reranker, make_trainable, save_adapter, untrained_model
+    from kard.reranker.model import make_trainable, save_adapter, untrained_model
 
-    folder, store = make_base(tmp_path / "base", "decoder"), tmp_path / "kard.db"
+    make_base(folder, "decoder")  # for its tokenizer
     torch.manual_seed(2)
     size: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
     BertModel(BertConfig(vocab_size=280, num_hidden_layers=2, **size)).save_pretrained(folder)
@@ -407,7 +406,7 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
     for weight in encoder.model.parameters():
         if weight.requires_grad:
             torch.nn.init.normal_(weight, std=0.5)
-    sha256 = save_adapter(tmp_path / "kard.adapters" / "cafe", encoder, base)
+    sha256 = save_adapter(store.with_suffix(".adapters") / "cafe", encoder, base)
     db = open_store(store)
     db.table("indexes").insert({"id": "ix", "path": "x", "passages": 1, "analyser": "a", "created": "n"})
     metrics = {"held_out": 4, "hits_after": {"1": 0.75}, "hits_bm25": {"1": 0.5}}
@@ -419,6 +418,20 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
             "created": "n",
         }
     )  # fmt: skip
+    db.close()
+    return base
+
+
+def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    from kard.reranker.model import Reranker
+
+    folder, store = tmp_path / "base", tmp_path / "kard.db"
+    base = store_reranker(store, folder)
+    db = open_store(store)
     for words in (("adapter",), ("merged", "--merge")):
         done = export(store, "ca", str(tmp_path / words[0]), *words[1:])
         assert done.exit_code == 0, done.output
@@ -433,6 +446,25 @@ def test_a_reranker_is_published_as_its_encoders_adapter(tmp_path: Path) -> None
             AutoModel.from_pretrained(tmp_path / "merged"),
         ):
             torch.testing.assert_close(expected, loaded(input_ids=ids).last_hidden_state, rtol=1e-4, atol=1e-4)
+    texts = ["Ilm is a river.", "Dorn is a hill.", "Neither is here."]
+    places = [store, tmp_path / "adapter", tmp_path / "merged"]
+    loaded = [kard.load_reranker(place, base=str(folder)) for place in places]
+    scores = [reranker.score("where is Dorn", texts) for reranker in loaded]
+    assert {reranker.id for reranker in loaded} == {"cafe"}
+    assert scores[0] == pytest.approx(scores[1])
+    assert scores[0] == pytest.approx(scores[2], abs=1e-3)
+    assert scores[0] != pytest.approx(
+        Reranker.base(base).scores("where is Dorn", [Passage.of("", 0, "", t) for t in texts])
+    )
+    assert [hit.score for hit in loaded[0].rank("where is Dorn", texts, 2)] == sorted(scores[0], reverse=True)[:2]
+    with pytest.raises(NoBase, match="base"):
+        kard.load_reranker(tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept + b"x")
+    with pytest.raises(Missing, match="not what was trained"):
+        kard.load_reranker(tmp_path / "adapter", base=str(folder))
+    weights.write_bytes(kept)
     read: Any = ModelCard.load(tmp_path / "adapter" / "README.md")
     assert [(result.metric_type, result.metric_value) for result in read.data.eval_results] == [("hits@1", 0.75)]
     assert "| held-out training questions | BM25 | hits@1 | 2 of 4 | 0.500 [0.150, 0.850] |" in read.text
@@ -456,6 +488,7 @@ def test_every_example_of_docs_python_runs(
     }
     documents = [Document(name, name, text) for name, text in gases.items()]
     index_documents(documents, tmp_path / "kard.knowledge", source="gases")
+    store_reranker(tmp_path / "kard.db", tmp_path / "encoder")
     monkeypatch.chdir(tmp_path)
     options = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
     page = str(docs.ROOT / "docs" / "python.md")

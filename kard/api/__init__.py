@@ -6,6 +6,11 @@ In reading order:
 - `lm`              that LM, and `with_student`: any DSPy program with predictors that a student answers
 - `finetune`        trains a student for any DSPy program
 - `demonstrations`  the calls that such a training learns: from labelled examples, or from a teacher's traces
+- `knowledge`       `open_knowledge`: a knowledge base to search and to add to
+- `reranker`        `load_reranker`: scores of passages for a question
+- `retriever`       both as a retriever of DSPy, langchain or llama-index
+- `measure`         nDCG@10 of a retriever on a data set in BEIR's layout
+- `tables`          `connect`: a store's tables as records and data frames
 
 How a question travels: `load_program` builds the program that the task declares. Called with a question, it
 retrieves passages from the knowledge base beside the store, reranks them, and hands them to its predictor.

@@ -10,8 +10,9 @@ from types import UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import dspy
+from dspy.adapters.utils import parse_value
 
-from kard.api.lm import predict_signature
+from kard.api.lm import allowed_values, predict_signature
 from kard.config import StudentTraining
 from kard.errors import BadInput
 from kard.methods import Method
@@ -63,7 +64,10 @@ def predictor_calls(
     for call in calls:
         signature = signature_for(call.signature, method)
         prompt = render_prompt(signature, {name: call.inputs.get(name) for name in signature.input_fields})
-        pieces = tuple(target_pieces(signature, _outputs(call, signature, settings)))
+        outputs = _outputs(call, signature, settings)
+        for field, info in signature.output_fields.items():
+            _check_label(call, field, str(call.outputs[field]), info.annotation)
+        pieces = tuple(target_pieces(signature, outputs))
         distinct.setdefault(
             (prompt, pieces), PredictorCall(call.example, call.predictor, signature, prompt, pieces)
         )
@@ -196,6 +200,22 @@ def _outputs(call: _Call, signature: type[dspy.Signature], settings: StudentTrai
         elif len(answer) == 1 and answer in letters:
             outputs["answer"] = answer_form(options, answer, settings)
     return outputs
+
+
+def _check_label(call: _Call, field: str, text: str, annotation: Any) -> None:
+    """Raise BadInput for a label that the field's type forbids: a student would learn to write it."""
+    allowed = allowed_values(annotation)
+    try:
+        if allowed and text not in allowed:
+            raise ValueError
+        if not allowed and annotation is not str:
+            parse_value(text, annotation)
+    except ValueError as error:
+        written = ", ".join(map(repr, allowed)) or getattr(annotation, "__name__", annotation)
+        raise BadInput(
+            f"example {call.example}: {field!r} is {text!r}, but the predictor {call.predictor!r} writes "
+            f"{written}; mend the label or the signature"
+        ) from error
 
 
 def _check_writable(name: str, signature: type[dspy.Signature]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import dspy
 from dspy.adapters.utils import parse_value
+from dspy.streaming.messages import StreamResponse, sync_send_to_stream
 from dspy.utils.exceptions import AdapterParseError
 
 from kard.answers.parsing import answer_of
@@ -40,7 +41,7 @@ class ProgramAdapter(StudentAdapter):
         if options := super().choices(signature, inputs):
             return options
         name = list(signature.output_fields)[-1]
-        return list(_allowed(signature.output_fields[name].annotation)) if name == "answer" else []
+        return list(allowed_values(signature.output_fields[name].annotation)) if name == "answer" else []
 
 
 class StudentLM(EngineLM):
@@ -100,14 +101,20 @@ class StudentPredict(dspy.Predict):
         if not self._asks_student(kwargs):
             return super().forward(**kwargs)
         with dspy.context(adapter=self.lm.adapter):
-            return super().forward(**self._without_unread(kwargs))
+            prediction = super().forward(**self._without_unread(kwargs))
+        for part in self._streamed(prediction):
+            sync_send_to_stream(dspy.settings.send_stream, part)
+        return prediction
 
     async def aforward(self, **kwargs: Any) -> dspy.Prediction:
         """Call like `forward`."""
         if not self._asks_student(kwargs):
             return await super().aforward(**kwargs)
         with dspy.context(adapter=self.lm.adapter):
-            return await super().aforward(**self._without_unread(kwargs))
+            prediction = await super().aforward(**self._without_unread(kwargs))
+        for part in self._streamed(prediction):
+            await dspy.settings.send_stream.send(part)
+        return prediction
 
     def reset(self) -> None:
         """Reset everything but the LM, which is what this predictor is."""
@@ -131,6 +138,16 @@ class StudentPredict(dspy.Predict):
         super().load_state({**state, "lm": None})
         self.lm = lm
         return self
+
+    def _streamed(self, prediction: dspy.Prediction) -> Iterator[StreamResponse]:
+        """Yield for each listener of `dspy.streamify` its field, whole: a student writes in batches."""
+        if dspy.settings.send_stream is None:
+            return
+        for listener in cast("Sequence[Any]", dspy.settings.stream_listeners or ()):
+            if listener.predict is self and (listener.allow_reuse or not listener.stream_end):
+                listener.stream_start = listener.stream_end = True
+                field = listener.signature_field_name
+                yield StreamResponse(listener.predict_name, field, str(prediction[field]), is_last_chunk=True)
 
     def _asks_student(self, kwargs: Mapping[str, Any]) -> bool:
         return isinstance(kwargs.get("lm") or self.lm, StudentLM)
@@ -166,11 +183,11 @@ def predict_signature(predict: dspy.Predict) -> type[dspy.Signature]:
 
 def _typed(text: str, annotation: Any) -> Any:
     """Return the value of a field's type that the text stands for. Raises ValueError."""
-    allowed = _allowed(annotation)
+    allowed = allowed_values(annotation)
     letter = answer_of(f"{ANSWER} {text}", allowed) if allowed and text not in allowed else None
     return parse_value(text if letter is None else allowed[LETTERS.index(letter)], annotation)
 
 
-def _allowed(annotation: Any) -> tuple[str, ...]:
+def allowed_values(annotation: Any) -> tuple[str, ...]:
     """Return the values of a `Literal` as text, () for every other type."""
     return tuple(str(value) for value in get_args(annotation)) if get_origin(annotation) is Literal else ()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import re
+import shlex
 import sqlite3
 from importlib import import_module
 from typing import Any
 
 import click
 
+from kard.cli.options import TYPED
 from kard.db import BUSY_MILLISECONDS
 from kard.errors import KardError
 from kard.models.threads import limit
@@ -76,6 +79,9 @@ STORE_REFUSALS = {
 }
 
 
+NAMED_COMMAND = re.compile(r"(?<=: )kard [a-z]+(?:(?! or |[;,()]).)*")  # in an error, up to what follows it
+
+
 class Commands(click.Group):
     """A group that imports a command's file when it is asked for, and shows every KardError once, in one line."""
 
@@ -120,7 +126,24 @@ class Commands(click.Group):
             if not (problem := _refused(error)):
                 raise
             cause = error
-        raise click.ClickException(" ".join(problem.splitlines())) from cause
+        raise click.ClickException(self._with_places(ctx, " ".join(problem.splitlines()))) from cause
+
+    def _with_places(self, ctx: click.Context, message: str) -> str:
+        """Return the message with the typed store and knowledge base in each command that it names."""
+
+        def placed(match: re.Match[str]) -> str:
+            line = match[0].rstrip()
+            words = line.split()
+            command = self.get_command(ctx, words[1])
+            if isinstance(command, click.Group) and len(words) > 2:
+                command = command.get_command(ctx, words[2]) or command
+            for parameter in () if command is None else command.params:
+                option = f"--{parameter.name}"
+                if option not in line and (place := ctx.meta.get(f"{TYPED}{parameter.name}")):
+                    line += f" {option} {shlex.quote(str(place))}"
+            return line + match[0][len(match[0].rstrip()) :]
+
+        return NAMED_COMMAND.sub(placed, message)
 
 
 def _refused(error: Exception) -> str:

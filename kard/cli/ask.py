@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,10 @@ SHORT = 60  # characters of a title
 @click.argument("question")
 @click.option("--option", "answers", multiple=True, help="A possible answer; give two to 26 of them, or none.")
 @click.option("--task", help="Task of the student. [default: the only task with students]")
-@click.option("--student", help="An id, or a name like 135m/kard. [default: the newest of method kard]")
+@click.option(
+    "--student",
+    help="An id, a name like 135m/kard, or a base as it is: zero-shot. [default: the newest of method kard]",
+)
 @click.option(
     "--retriever",
     type=click.Choice(["none", "bm25", "reranker", "fused"]),
@@ -65,23 +68,31 @@ def ask(
     store: Path,
     knowledge: Path | None,
 ) -> None:
-    """Ask a trained student a new question.
+    """Ask a student, or a base without training, a new question.
 
     Shown are the passages with their ranks, the student's reasons, the votes and the answer. Without --option the
     student answers in its own words.
     """
     from kard.evaluation.ask import ask as ask_student
     from kard.evaluation.ask import check_question
-    from kard.pipeline.evaluate import choose_one, live_retriever, of_seed, only_task
-    from kard.student.generation.student import load_student
+    from kard.methods import METHODS
+    from kard.pipeline.evaluate import choose_one, live_retriever, of_seed, task_to_ask
+    from kard.pipeline.students import train_student
 
     check_question(question, answers)
-    run = choose.run_of(
-        task or only_task(store), store=store, knowledge=knowledge, quiet=True, k=k, samples=samples
-    )
+    task = task_to_ask(store, task, student)
+    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, k=k, samples=samples)
     chosen = choose_one(run, student)
     run = of_seed(run, chosen.seed)
     live = live_retriever(run, chosen.method, retriever)
+    if not chosen.id:  # a base without training gets its row
+        chosen = replace(chosen, id=train_student(run, chosen.size, chosen.method))
+    from kard.student.generation.student import PromptedStudent, load_student  # seconds
+
+    loaded = load_student(run.db, chosen.id, run.adapters)
+    shots = ()
+    if METHODS[chosen.method].shots and isinstance(loaded, PromptedStudent):
+        shots = loaded.shots(run.db, run.task, METHODS[chosen.method], None if live is None else live.kb.id)
 
     def print_passages(hits: list[RankedHit]) -> None:
         if not as_json and passages:
@@ -89,13 +100,14 @@ def ask(
 
     reply = ask_student(
         run.task,
-        load_student(run.db, chosen.id, run.adapters),
+        loaded,
         chosen.method,
         question,
         answers,
         retriever=live,
         decoding=run.options.settings.decoding,
         on_hits=print_passages,
+        shots=shots,
     )
     retriever = "none" if live is None else live.name
     if as_json:

@@ -33,6 +33,7 @@ SHOWN = 20  # changed answers that a table lists
 @click.option("--rows", "each", is_flag=True, help="Print a row for each wrong answer instead, with the reason.")
 @options.forms("json", "csv", "markdown")
 @options.store
+@options.knowledge
 def failures(
     task: str,
     split: str | None,
@@ -42,19 +43,24 @@ def failures(
     each: bool,
     form: str,
     store: Path,
+    knowledge: Path | None,
 ) -> None:
     """Count why the wrong answers of TASK are wrong.
 
     The counts are by condition, with the ids of some questions. The verdicts are those of `kard explain`; each
-    wrong answer has exactly one.
+    wrong answer has exactly one. --knowledge leaves out who read another knowledge base.
     """
     from kard.errors import Missing
     from kard.evaluation.failures import count_failures, read_failures
 
-    run = choose.run_of(task, store=store, knowledge=None, quiet=True, split=split)
+    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, split=split)
     wrong = read_failures(run.db, run.name, run.split, evidence=needed, judged=judged)
+    if knowledge is not None:
+        wrong = [failure for failure in wrong if failure.condition.index_id in (None, run.kb.id)]
     if not wrong:
-        advice = f"in the store; answer with: kard run {task}"
+        advice = (
+            f"{'in the store' if knowledge is None else 'on this knowledge base'}; answer with: kard run {task}"
+        )
         if judged:
             advice = "to a question that a person judged something of; judge with: kard judge"
         raise Missing(f"no wrong answer of {run.name}/{run.split} {advice}")

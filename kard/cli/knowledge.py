@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kard.cli import options, show
+from kard.cli.rows import MACHINE_FORMS, print_records
 from kard.files import adapters_folder
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def index(source: Path, knowledge: Path | None, store: Path, words: int, name: s
 @options.vectors
 @options.knowledge
 @options.store
-@options.as_json
+@options.forms("json", "nl", "csv")
 def search(
     text: str,
     retriever: str,
@@ -87,9 +88,9 @@ def search(
     encoder: str | None,
     knowledge: Path | None,
     store: Path,
-    as_json: bool,
+    form: str,
 ) -> None:
-    """Show the passages that TEXT finds.
+    """Show the passages that TEXT finds, with the words of TEXT that they hold.
 
     Any text will do: a question, or a whole rationale. `dense` and `hybrid` need a vector of every passage. A small
     knowledge base is encoded at once; encode a large one with `kard encodings fill`.
@@ -115,21 +116,27 @@ def search(
         chosen_encoder = named_encoder(encoder, store, adapters_folder(store))
         live = dense_retriever(kb, chosen_encoder, settings, hybrid=retriever == "hybrid")
     hits = live.search(text, number)
-    if as_json:
-        show.as_json([_record(hit) for hit in hits])
+    max_df = settings.max_df_among(kb.count)
+    words = [" ".join(found) for found in kb.matched_words(text, [hit.passage for hit in hits], max_df=max_df)]
+    if form in MACHINE_FORMS:
+        print_records(form, [_record(hit, found) for hit, found in zip(hits, words, strict=True)])
     elif hits:
         scores = ("bm25",) if retriever == "bm25" else ("score", "bm25")
-        rows = [(h.rank, *_scores(h), h.passage.title, h.passage.document, snippet(h.passage.text)) for h in hits]
-        show.table("", ("rank", *scores, "title", "document", "passage"), rows)
+        rows = [
+            (h.rank, *_scores(h), found, h.passage.title, h.passage.document, snippet(h.passage.text))
+            for h, found in zip(hits, words, strict=True)
+        ]
+        show.table("", ("rank", *scores, "words", "title", "document", "passage"), rows)
     else:
         click.echo("No passage holds any of these words.")
 
 
-def _record(hit: Hit) -> dict[str, object]:
+def _record(hit: Hit, words: str) -> dict[str, object]:
     return {
         "rank": hit.rank,
         "bm25": None if isnan(hit.bm25) else hit.bm25,
         **({} if hit.score is None else {"score": hit.score}),
+        "words": words,
         **asdict(hit.passage),
     }
 

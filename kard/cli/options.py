@@ -7,11 +7,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+TYPED = "kard.typed."  # before the names of what was typed, in a context's `meta`
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _typed(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Note the place that a person typed: errors name the next command with it."""
+    name = str(parameter.name)
+    if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        ctx.meta[f"{TYPED}{name}"] = value
+    return value
+
 
 store = click.option(
     "--store",
+    callback=_typed,
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="KARD_STORE",
     default=Path("kard.db"),
@@ -20,6 +32,7 @@ store = click.option(
 )
 knowledge = click.option(
     "--knowledge",
+    callback=_typed,
     type=click.Path(file_okay=False, path_type=Path),
     envvar="KARD_KNOWLEDGE",
     default=None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -58,46 +59,65 @@ class Bars:
 
 
 class Lines:
-    """Progress in a log: a line on stderr when work begins, every half minute, and when a step has ended."""
+    """Progress in a log: a line on stderr when work begins, every minute, and when a step has ended."""
 
-    EVERY = 30.0  # seconds between two lines of one bar
+    EVERY = 60.0  # seconds between two lines about the same work
 
     def __init__(self) -> None:
+        self._opening = ""  # line of a step that no work has begun in: one without any says nothing
         self._in_step = False  # short work outside of steps, like reading a file, says nothing when it begins
+        self._doing: list[Callable[[], str]] = []  # how far the work is, outermost first
 
     @contextmanager
     def step(self, name: str, about: str) -> Generator[Advance]:
-        """Print what the step added and how long it took; nothing where it had nothing to do."""
-        del about
+        """Print what the step does when work begins, and what it added and how long it took at its end."""
         begin = monotonic()
 
         def report(units: int) -> None:
             if units:
                 click.echo(f"{name}: {units:,} added in {monotonic() - begin:.0f} s", err=True)
 
-        self._in_step = True
+        self._in_step, self._opening = True, f"{name}: {about}"
         try:
-            yield report
+            with self._every_minute(lambda: f"{name}: {about}, {monotonic() - begin:.0f} s so far"):
+                yield report
         finally:
             self._in_step = False
 
     @contextmanager
     def bar(self, label: str, total: int | None) -> Generator[Advance]:
         """Print the label, within a step, and the units done from time to time."""
-        begin = last = monotonic()
-        done = 0
+        begin, done = monotonic(), 0
+        of = "" if total is None else f" of {total:,}"
         if self._in_step and total != 0:
+            click.echo(f"{self._opening}\n" if self._opening else "", nl=False, err=True)
+            self._opening = ""
             click.echo(label if total is None else f"{label}: {total:,} to do", err=True)
 
         def advance(units: int) -> None:
-            nonlocal done, last
+            nonlocal done
             done += units
-            if monotonic() - last >= self.EVERY:
-                last = monotonic()
-                of = "" if total is None else f" of {total:,}"
-                click.echo(f"{label}: {done:,}{of} after {last - begin:.0f} s", err=True)
 
-        yield advance
+        with self._every_minute(lambda: f"{label}: {done:,}{of} after {monotonic() - begin:.0f} s"):
+            yield advance
+
+    @contextmanager
+    def _every_minute(self, status: Callable[[], str]) -> Generator[None]:
+        """Print the status every minute until the block ends, or that of the innermost block that runs in it."""
+        ended = threading.Event()
+        self._doing.append(status)
+        if len(self._doing) == 1:
+            threading.Thread(target=self._tell, args=(ended,), daemon=True).start()
+        try:
+            yield
+        finally:
+            self._doing.remove(status)
+            ended.set()
+
+    def _tell(self, ended: threading.Event) -> None:
+        while not ended.wait(self.EVERY):
+            for status in self._doing[-1:]:
+                click.echo(status(), err=True)
 
     def note(self, text: str) -> None:
         """Print the text."""

@@ -130,7 +130,10 @@ class Encodings:
         folder.mkdir(parents=True, exist_ok=True)
         self._data = folder / DATA
         try:
-            self._db = sqlite3.connect(folder / INDEX, timeout=BUSY_SECONDS, isolation_level=None)
+            # Threads may use it in turn: whoever shares it has a lock.
+            self._db = sqlite3.connect(
+                folder / INDEX, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             self._data.touch()
         except (sqlite3.Error, OSError) as error:
             raise self._broken(error) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,11 @@ def ask(
     retriever: LiveRetriever | None,
     decoding: Decoding,
     on_hits: Callable[[list[RankedHit]], None] = lambda _: None,
+    shots: Sequence[Mapping[str, Any]] = (),
 ) -> StudentReply:
     """Return the student's reply. `on_hits` gets the passages before the student writes.
+
+    `shots` are the worked examples that a base without training is shown.
 
     Without options the student answers in free text. Two such texts agree if they differ only by case and
     punctuation.
@@ -75,10 +78,12 @@ def ask(
 
     reads = METHODS[method].reads and retriever is not None
     program = task.program(signature_for(task.answer, METHODS[method]), retrieve if reads else None)
+    for predictor in program.predictors() if shots else ():
+        predictor.demos = list(shots)
     lm = EngineLM(student, decoding)
     begin = perf_counter()
     try:
-        with dspy.context(lm=lm, adapter=StudentAdapter()):
+        with dspy.context(lm=lm, adapter=StudentAdapter(shots=not METHODS[method].trained)):
             outcome: Any = program(question=one_line(question), options=[one_line(option) for option in options])
     finally:
         lm.close()

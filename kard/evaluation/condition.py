@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 CANDIDATES = (*RERANKED, "hybrid")  # retrievers that order the first kappa passages of BM25 or of both searches
+CONTROL = "shuffled"  # orders them too if it follows a reranker
 PassagesRead = Mapping[int, Sequence[Passage]]  # by question id; best passage first
 
 
@@ -49,14 +50,19 @@ class Condition:
             f"a student of method {self.method} reads no passages; use --retriever none",
         )
         require(
-            self.kappa is not None or self.retriever not in CANDIDATES,
+            self.kappa is not None or not self.orders_candidates,
             f"kappa must be the number of passages that {self.retriever} orders, not None",
         )
 
     @property
     def reranked(self) -> bool:
         """Whether the passages depend on a reranker."""
-        return self.retriever in RERANKED
+        return self.retriever in RERANKED or (self.retriever == CONTROL and self.reranker_id is not None)
+
+    @property
+    def orders_candidates(self) -> bool:
+        """Whether the number of candidates decides what is read."""
+        return self.reranked or self.retriever in CANDIDATES
 
     def row(self, task: str) -> dict[str, object]:
         """Return the condition as a row of `evaluations`. Its hash covers everything that decides the answers."""
@@ -72,7 +78,7 @@ class Condition:
             "reranker_id": self.reranker_id if self.reranked else None,
             "retriever_id": self.retriever_id if self.retriever in RANKED else None,
             "k": self.k if reads else 0,
-            "kappa": self.kappa if self.retriever in CANDIDATES else None,
+            "kappa": self.kappa if self.orders_candidates else None,
             "form": "none" if not reads else self.rationale_form if silver else self.form,
             "max_df": self.max_df if reads else None,
             "teacher_id": self.teacher_id if silver else None,
@@ -87,8 +93,9 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
 
     `bm25` and `reranker` search with the question (section 3.4). `silver` searches with its first accepted
     rationale, or its first where none is: the upper bound of the paper's tables. `shuffled` gives each question the
-    reranked passages of another question. `fused`, `dense` and `hybrid` read the rankings stored under
-    `retriever_id`. The reranker orders the first `condition.kappa` candidates.
+    passages of another question, by the reranker if the condition has one, else by BM25. `fused`, `dense` and
+    `hybrid` read the rankings stored under `retriever_id`. The reranker orders the first `condition.kappa`
+    candidates.
     Raises Missing if a step that the retriever depends on has not been run.
     """
     retriever = condition.retriever
@@ -96,7 +103,8 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
         return {}
     if condition.index_id is None:
         raise Missing(f"retriever {retriever!r} needs a knowledge base; make one with: kard index SOURCE")
-    source = "reranked" if retriever in ("reranker", "shuffled") else "ranked" if retriever in RANKED else retriever
+    source = "ranked" if retriever in RANKED else "reranked" if condition.reranked else retriever
+    source = "bm25" if source == CONTROL else source
     if source == "ranked" and condition.retriever_id is None:
         raise Missing(f"nothing is ranked by {retriever!r} yet; run: kard run {task} --retriever {retriever}")
     if source == "reranked" and condition.reranker_id is None:
@@ -122,7 +130,7 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
     if not passages:
         step = "accepted rationales of this split" if retriever == "silver" else "retrieval"
         raise Missing(f"no {step} for {task}/{condition.split} on the current index; run: kard run {task}")
-    return shuffled(passages) if retriever == "shuffled" else passages
+    return shuffled(passages) if retriever == CONTROL else passages
 
 
 def shuffled(passages: PassagesRead) -> PassagesRead:

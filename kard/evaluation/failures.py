@@ -217,7 +217,7 @@ class VerdictFacts:
         lists = {
             "bm25": "question",
             "silver": f"silver {condition.evaluation_id}",
-            **dict.fromkeys(REORDERED, condition.reranker_id),
+            **dict.fromkeys(REORDERED, condition.reranker_id or "question"),  # a control without one follows BM25
             **dict.fromkeys(RANKED, condition.retriever_id),
         }
         name = lists.get(condition.retriever)

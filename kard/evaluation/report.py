@@ -174,7 +174,7 @@ class TeacherCosts:
             return None
         method: Method = METHODS[row.method]
         price = 0.0
-        if row.retriever in RERANKED or (method.trained and (method.reads or method.reasons)):
+        if row.retriever in (*RERANKED, "shuffled") or (method.trained and (method.reads or method.reasons)):
             price = self.training
         elif method.shots and (method.reasons or row.retriever != "none"):
             price = self.training / max(self.rationales, 1) * self.shots

@@ -62,26 +62,35 @@ def index_source(
 
 
 def index_documents(
-    documents: Iterable[Document], folder: Path, *, source: str, progress: Progress = SILENT, words: int = 100
+    documents: Iterable[Document],
+    folder: Path,
+    *,
+    source: str,
+    progress: Progress = SILENT,
+    words: int = 100,
+    keep_others: bool = False,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what these documents say, under the name `source`.
 
+    Other documents that the source brought before are removed unless `keep_others`.
     Memory holds one batch of passages, and one byte for every stored passage. Raises BadInput for two documents of
     one key and different texts, and if there is no document at all; the base is then as it was.
     """
     with _opened(folder) as (db, postings):
         _settle(db, postings, progress)
+        keys: set[str] = set()  # of the documents that came, if others are kept
         try:
             db.execute("begin immediate")
             update = SourceUpdate(db, source)
             with progress.bar("Indexing passages", None) as advance:
                 for batch in _batches(_passages(documents, words)):
+                    keys.update(passage.document for passage in batch if keep_others)
                     new = update.add(batch)
                     postings.add((rowid, indexed_text(p.title, p.text)) for rowid, p in new)
                     advance(len(batch))
             if update.seen == 0:
                 raise BadInput("holds no document with any text; check the path", at=source)
-            gone = update.remove_missing()
+            gone = update.remove_missing(keys if keep_others else None)
             postings.delete(gone)
             indexed = _note(db, update, len(gone))
             db.execute("commit")

@@ -5,6 +5,7 @@ One Wikipedia serves many stores. `kard index` writes it (indexing.py); everythi
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from tantivy import Query
 from kard.config import Retrieval
 from kard.errors import Missing
 from kard.knowledge import passages_db
-from kard.knowledge.bm25 import Postings
+from kard.knowledge.bm25 import Postings, indexed_text
 from kard.records import Hit, Passage
 
 POSTINGS = "tantivy"
@@ -82,6 +83,15 @@ class KnowledgeBase:
         scores = self.score_rowids(text, list(rowids.values()), max_df=max_df)
         return {passage: scores.get(rowid, 0.0) for passage, rowid in rowids.items()}
 
+    def matched_words(
+        self, text: str, passages: Sequence[Passage], *, max_df: float | None = None
+    ) -> list[list[str]]:
+        """Return for each passage the words of the text that BM25 finds in it, as the text has them."""
+        counted = {term for term, _ in self.postings.counted(text, self._share(max_df))}
+        terms = {word: counted & self.postings.terms(word).keys() for word in re.findall(r"\w+", text)}
+        held = [self.postings.terms(indexed_text(p.title, p.text)).keys() for p in passages]
+        return [[word for word, stems in terms.items() if stems & of_passage] for of_passage in held]
+
     def passages(self, ids: Sequence[str]) -> list[Passage]:
         """Return the passages of these ids, in this order; ids that the knowledge base lacks are left out."""
         passages = {passage.id: passage for passage in self._read("id", ids).values()}
@@ -141,7 +151,10 @@ class KnowledgeBase:
         self._db.close()
 
     def _query(self, text: str, max_df: float | None) -> Query | None:
-        return self.postings.query(text, Retrieval().max_df_among(self.count) if max_df is None else max_df)
+        return self.postings.query(text, self._share(max_df))
+
+    def _share(self, max_df: float | None) -> float:
+        return Retrieval().max_df_among(self.count) if max_df is None else max_df
 
     def _read(self, column: str, values: Sequence[object]) -> dict[int, Passage]:
         with self._lock:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from kard.errors import BadInput
@@ -177,13 +177,22 @@ class SourceUpdate:
         self.added += len(numbered)
         return numbered
 
-    def remove_missing(self) -> list[int]:
-        """Remove what the source brought before and did not bring now; return the rowids that have gone."""
+    def remove_missing(self, documents: Collection[str] | None = None) -> list[int]:
+        """Remove what the source brought before and did not bring now; return the rowids that have gone.
+
+        With `documents`, only what belongs to these is removed.
+        """
         db, source, came = self._db, self._source, self._came
-        shared = [r for (r,) in db.execute("select passage from also where source = ?", (source,)) if not came[r]]
+        of_source = "select passage from also where source = ?"
+        owned = f"select rowid from passages where source = ? and rowid < {self.first}"
+        values: tuple[object, ...] = (source,)
+        if documents is not None:
+            of_source += f" and passage in (select rowid from passages where document {AMONG})"
+            owned += f" and document {AMONG}"
+            values = (source, json.dumps(list(documents)))
+        shared = [rowid for (rowid,) in db.execute(of_source, values) if not came[rowid]]
         db.executemany("delete from also where source = ? and passage = ?", ((source, r) for r in shared))
-        owned = db.execute("select rowid from passages where source = ? and rowid < ?", (source, self.first))
-        missing = [rowid for (rowid,) in owned.fetchall() if not came[rowid]]
+        missing = [rowid for (rowid,) in db.execute(owned, values).fetchall() if not came[rowid]]
         gone = [rowid for rowid in missing if not self._hand_over(rowid)]
         db.executemany("delete from passages where rowid = ?", ((rowid,) for rowid in gone))
         gone = sorted([*gone, *self._replaced])

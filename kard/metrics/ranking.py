@@ -64,6 +64,16 @@ def ranking_metrics(order: Sequence[str], relevant: RelevantPassages, depth: int
     )
 
 
+def graded_ndcg(order: Sequence[str], gains: Mapping[str, float], cutoff: int = NDCG_CUTOFF) -> float:
+    """Return nDCG of one question's order with these gains; 0.0 where nothing has a gain."""
+
+    def discounted(values: Sequence[float]) -> float:
+        return sum(float(value / np.log2(rank + 1)) for rank, value in enumerate(values[:cutoff], 1))
+
+    ideal = discounted(sorted(gains.values(), reverse=True))
+    return discounted([gains.get(item, 0.0) for item in order]) / ideal if ideal else 0.0
+
+
 def first_ranks(orders: Sequence[Sequence[str]], relevant: Sequence[RelevantPassages]) -> list[int | None]:
     """Return the rank of each question's first relevant passage; None if its order has none."""
     return [

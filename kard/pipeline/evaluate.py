@@ -84,19 +84,21 @@ def choose(
 
 
 def choose_one(run: Run, name: str | None) -> StudentRef:
-    """Return the newest trained student that the name means; without a name the newest `kard`.
+    """Return the newest trained student that the name means, else the base to prompt; without a name a `kard`.
 
     Raises BadInput for a name that means none or several kinds, Missing if none is trained.
     """
     stored = rows(run.db, "internal/stored_students", task=run.name)
     by_age = sorted(stored, key=lambda row: (str(row["created"]), int(str(row["number"]))))
     newest = [StudentRef.of(row) for row in reversed(by_age)]
-    if not newest:
-        raise Missing(f"no student of {run.name} is trained; train one with: kard train student {run.name}")
     if name is None:
+        if not newest:
+            raise nothing_to_ask(run.store, run.name)
         return next((student for student in newest if student.method == "kard"), newest[0])
-    students = matching(name, {student: student.parts for student in newest})
-    kinds = {student.parts[:2] for student in students or newest}
+    prompted = choose(run, [PROMPTED])
+    trained, bases = ({student: student.parts for student in group} for group in (newest, prompted))
+    students = matching(name, trained) or matching(name, bases)
+    kinds = {student.parts[:2] for student in students or newest or prompted}
     if not students:
         raise BadInput(f"no student {name!r}; there are {joined(sorted(kinds))}")
     if len(kinds) > 1:
@@ -104,16 +106,33 @@ def choose_one(run: Run, name: str | None) -> StudentRef:
     return students[0]
 
 
-def only_task(store: Path) -> str:
-    """Return the task of the store's students. Raises BadInput for several tasks, Missing without any student."""
+def task_to_ask(store: Path, task: str | None, student: str | None) -> str:
+    """Return the task to ask a question of: the one that is named, or the only one of the store.
+
+    With a name of a student, that may be a task without any. Nothing heavy is loaded. Raises BadInput for several
+    tasks, Missing if there is nobody to ask.
+    """
     db = open_store(store, create=False)
-    tasks = [str(row[0]) for row in db.execute("select distinct task from students where path <> '' order by task")]
+    trained = [
+        str(row[0]) for row in db.execute("select distinct task from students where path <> '' order by task")
+    ]
+    loaded = [str(row[0]) for row in db.execute("select distinct task from questions order by task")]
     db.close()
-    if not tasks:
-        raise Missing(f"no student in {store}; train some with: kard run TASK --store {store}")
-    if len(tasks) > 1:
-        raise BadInput(f"{store} has students of {', '.join(tasks)}; choose one with --task")
-    return tasks[0]
+    tasks = trained or (loaded if student else [])
+    if task is None and len(tasks) > 1:
+        raise BadInput(f"{store} holds {', '.join(tasks)}; choose one with --task")
+    nobody = not tasks if task is None else student is None and task not in trained and not task.endswith(".py")
+    if nobody:
+        raise nothing_to_ask(store, task or (loaded[0] if len(loaded) == 1 else "TASK"))
+    return task or tasks[0]
+
+
+def nothing_to_ask(store: Path, task: str) -> Missing:
+    """Return the error of a store without a trained student of the task."""
+    return Missing(
+        f"no student of {task} is trained in {store}; ask its base as it is with: kard ask QUESTION --task {task} "
+        f"--student zero-shot --store {store}, or train one with: kard run {task} --store {store}"
+    )
 
 
 def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetriever | None:

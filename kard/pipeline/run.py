@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kard.config import EVALUATION_SPLITS, Accept
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
-from kard.evaluation.condition import Condition
+from kard.evaluation.condition import CONTROL, Condition
 from kard.methods import METHODS, NO_MODEL, RANKED, RERANKED, Method, retrievers_of
 from kard.pipeline.options import RunOptions
 from kard.progress import SILENT, Progress
@@ -187,6 +187,7 @@ class Run:
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
+        need_reranker = (*RERANKED, CONTROL) if self.options.reranks else ()
         return [
             condition
             for (_, method), student in self.resolved.students.items()
@@ -194,7 +195,7 @@ class Run:
             for condition in (
                 self.condition(student, method, r) for r in retrievers_of(method, self.options.retrievers)
             )
-            if (condition.reranker_id or not condition.reranked)
+            if (condition.reranker_id or condition.retriever not in need_reranker)
             and (condition.retriever_id or condition.retriever not in RANKED)
         ]
 
@@ -211,7 +212,7 @@ class Run:
             form=settings.retrieval.query,
             rationale_form=settings.retrieval.rationale_query,
             index_id=None if retriever == "none" else self.index_id,
-            reranker_id=self.resolved.reranker if retriever in RERANKED else None,
+            reranker_id=self.resolved.reranker if retriever in (*RERANKED, CONTROL) else None,
             retriever_id=self.resolved.retrievers.get(retriever),
             kappa=settings.retrieval.kappa,
             max_df=1.0 if retriever == "none" else settings.retrieval.max_df_among(self.kb.count),

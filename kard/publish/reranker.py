@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kard.errors import BadConfig, Missing
 from kard.metrics.intervals import wilson
 from kard.models.adapters import WEIGHTS, changed_file, is_whole
+from kard.models.weights import measure
 from kard.publish.card import PAPER, Card, Result, made_with
 from kard.publish.folder import (
     copy_adapter,
@@ -18,9 +19,11 @@ from kard.publish.folder import (
     read_config,
     resolve_same_base,
     write_card,
+    write_facts,
     write_folder,
     write_merged,
 )
+from kard.version import __version__
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -82,13 +85,26 @@ def export_reranker(db: Database, reranker: str, adapters: Path, folder: Path, *
         results=_results(json.loads(row["metrics"])),
     )
 
+    facts: dict[str, Any] = {
+        "kard": __version__,
+        "reranker": reranker,
+        "task": row["task"],
+        "base": public_name(spec),
+        "base_sha256": row["base_sha256"],
+        "adapter_sha256": row["sha256"],
+        "merged": merge,
+        "settings": settings,
+    }
+
     def fill(part: Path) -> None:
         if merge:
             from transformers import AutoModel
 
             write_merged(part, AutoModel.from_pretrained(base.folder), base, source)
+            facts["weights_sha256"] = measure(part)[0]
         else:
             copy_adapter(part, source, spec)
+        write_facts(part, facts)
         write_card(part, card)
 
     return write_folder(folder, fill)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -97,13 +97,29 @@ class Reranker:
         base = resolve(str(row["base"]))
         if base.sha256 != row["base_sha256"]:
             raise NoBase(f"{base.spec} now has other weights than reranker {reranker_id} was trained on; {again}")
-        settings = cast("dict[str, Any]", json.loads(str(row["settings"])))
-        scorer = cast("Scorer", settings["scorer"])
+        return cls.of(base, json.loads(str(row["settings"])), folder, name=f"reranker {reranker_id}", again=again)
+
+    @classmethod
+    def of(
+        cls,
+        base: Base,
+        settings: Mapping[str, Any],
+        adapter: Path | None,
+        merged: Base | None = None,
+        *,
+        name: str,
+        again: str,
+    ) -> Reranker:
+        """Load a base with the adapter of these settings, or `merged`, in which both are one. Raises NoBase.
+
+        An error speaks of `name` and ends with the command that trains it `again`.
+        """
+        scorer, length = cast("Scorer", settings["scorer"]), int(settings["max_length"])
         if scorer not in get_args(Scorer):
-            raise NoBase(f"reranker {reranker_id} scores by {scorer!r}, unknown to this version; {again}")
-        length = int(settings["max_length"])
-        model = untrained_model(base, scorer, max_length=length, projection=bool(settings["projection"]))
-        AdapterSwitcher(model.model).activate(folder)
+            raise NoBase(f"{name} scores by {scorer!r}, unknown to this version; {again}")
+        model = untrained_model(merged or base, scorer, max_length=length, projection=bool(settings["projection"]))
+        if adapter is not None:
+            AdapterSwitcher(model.model).activate(adapter)
         questions_alone = settings["side"] == "question"
         return cls(
             model, scorer, passages=partial(Encoder.of, base, max_length=length) if questions_alone else None

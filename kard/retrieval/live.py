@@ -124,13 +124,17 @@ def dense_retriever(
 
 
 def require_vectors(kb: KnowledgeBase, encoder: str) -> None:
-    """Raise Missing if no encoder at all has encoded enough passages for a search by vectors.
+    """Raise Missing if no encoder that this name may mean has encoded enough passages for a search by vectors.
 
     It takes no time; to load the encoder and ask for its own vectors takes many seconds.
     """
     from kard.encoders.vectors import list_encodings
+    from kard.tasks import ENCODER_BASE
 
-    most = max((stored.passages for stored in list_encodings(kb.folder)), default=0)
+    stored = list_encodings(kb.folder)
+    if encoder == ENCODER_BASE:  # other names may be a folder's or a reranker's
+        stored = [s for s in stored if (s.spec.get("base"), s.spec.get("adapter_sha256")) == (encoder, "")]
+    most = max((vectors.passages for vectors in stored), default=0)
     _require_few(kb, kb.count - most, encoder)
 
 

@@ -229,6 +229,15 @@ class StudentAdapter(dspy.Adapter):
         message = self.format(signature, demos, inputs)[0]["content"]
         options = self.choices(signature, inputs)
         settings = {**lm.kwargs, **lm_kwargs}
+        # Texts are made in batches and whole: DSPy's stream has nothing to send from within a call.
+        with dspy.context(send_stream=None):
+            responses = self._responses(lm, message, settings, options)
+        return [self._completion(signature, message, options, response) for response in responses]
+
+    def _responses(
+        self, lm: Any, message: str, settings: Mapping[str, Any], options: Sequence[str]
+    ) -> list[Response]:
+        """Return one response for each sample."""
         local = getattr(lm.engine, "scores_choices", False)
         count = int(settings.get("n") or 1)
         first = ROLLOUT * int(settings.get("rollout_id") or 0)
@@ -248,10 +257,8 @@ class StudentAdapter(dspy.Adapter):
         if local and count > 1:  # the engine batches requests that arrive at the same time
             with ThreadPoolExecutor(count) as pool:
                 futures = [pool.submit(contextvars.copy_context().run, request_sample, i) for i in range(count)]
-                responses = [future.result() for future in futures]
-        else:
-            responses = [request_sample(i) for i in range(count)]
-        return [self._completion(signature, message, options, response) for response in responses]
+                return [future.result() for future in futures]
+        return [request_sample(i) for i in range(count)]
 
     async def acall(
         self,
