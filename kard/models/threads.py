@@ -23,8 +23,8 @@ def available(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/se
 def limit(count: int | None) -> None:
     """Give every library `count` threads, None for as many as are available; call it before they are imported.
 
-    A number that the environment has for a library stays, unless `count` is given. Threads that wait do not spin, since
-    they would spin on the cores of other processes.
+    A number that the environment has for a library stays, unless `count` is given. Threads that wait do not spin,
+    since they would spin on the cores of other processes.
     """
     for name in POOLS:
         if count or name not in os.environ:
