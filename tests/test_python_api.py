@@ -441,7 +441,7 @@ def test_canned_queries_and_sql_give_records_too(opened: kard.Store) -> None:
         ("query", "accurracy", {}, "no canned query 'accurracy'; there are "),
         ("query", "accuracy", {"tusk": "x"}, "accuracy has no parameter 'tusk'; it has "),
         ("query", "search_passages", {}, "search_passages needs "),
-        ("query", "select nothing from questions", {}, "SQL: no such column"),
+        ("query", "select absent from questions", {}, "SQL: no such column"),
         ("query", "delete from questions", {}, "SQL: "),
     ],
 )
