@@ -235,7 +235,7 @@ def test_a_missing_extra_names_its_install_command(
             raise ImportError(module)
         return real(module, package)
 
-    for reader in ("kard.knowledge.mediawiki", "kard.knowledge.sources"):
+    for reader in ("kard.knowledge.mediawiki", "kard.files"):
         monkeypatch.setattr(real(reader), "import_module", without)
     path = tmp_path / name
     path.write_bytes(b"")

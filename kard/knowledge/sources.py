@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from kard.errors import BadInput, NoExtra
-from kard.files import FilePosition, Row, read_rows, read_text
+from kard.errors import BadInput
+from kard.files import Row, parquet_rows, read_rows, read_text
 from kard.knowledge.mediawiki import dump_pages
 from kard.records import Document
 
@@ -23,7 +21,6 @@ TITLES = ("title", "articleTitle")
 TEXTS = ("text", "contents", "content", "abstract", "abstractText")
 ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 TEXT_ENDINGS = (".txt", ".md", ".markdown")
-PARQUET_BATCH = 1_000  # rows in memory at a time
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^(?:#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*|(\S.*)\n(?:=+|-{3,})[ \t]*)$", re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -118,30 +115,8 @@ def _rows(path: Path) -> PlacedDocuments:
 
 def _parquet(path: Path) -> PlacedDocuments:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    return _as_documents(chain.from_iterable(map(_parquet_rows, files)))
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
-    """Yield every row with its number as its line, of the needed columns only. Raises NoExtra and BadInput."""
-    try:
-        reader: Any = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise NoExtra("parquet files need pyarrow; install it with: pip install 'kard[parquet]'") from error
-    number = 0
-    try:
-        with reader.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name in (*KEYS, *TITLES, *TEXTS)]
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield FilePosition(path, number), row
-    except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
-        problem = str(error).partition("\n")[0]
-        raise BadInput(
-            f"cannot be read as parquet ({problem}); fetch the file again", at=f"{path}:{number + 1}"
-        ) from error
-    if not number:
-        raise BadInput("the file holds no rows", at=str(path))
+    columns = (*KEYS, *TITLES, *TEXTS)
+    return _as_documents(chain.from_iterable(parquet_rows(file, columns) for file in files))
 
 
 # --- texts ----------------------------------------------------------------------------------------
