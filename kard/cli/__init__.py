@@ -42,6 +42,7 @@ GROUPS = {
         "compare": "report:compare",
         "diff": "diff:diff",
         "hits": "hits:hits",
+        "screen": "run:screen",
         "rescore": "failures:rescore",
         "failures": "failures:failures",
     },

@@ -80,6 +80,6 @@ GROUND = Step(
     _ground_state,
     _ground,
     drop="internal/drop_ground",
-    needed=lambda run: run.options.reads,
+    needed=lambda run: run.options.uses_silver,
     reads=("teach",),
 )
