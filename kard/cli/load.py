@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 NAMED = 10  # rows that were left out and are named
+REASONS = 3  # of rationales that do not train
+ENDING = 80  # characters of the example of such a rationale: where it concludes
 
 
 @click.command()
@@ -62,6 +64,7 @@ def load(
 
         for path in rationales:
             click.echo(f"{_count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
+    _print_verdicts(db, task, loaded.name, _store_option(store))
     click.echo(f"Next: {_next_command(db, task, loaded.name)}{_store_option(store)}")
 
 
@@ -76,6 +79,24 @@ def _print_loaded(name: str, loaded: LoadSummary) -> None:
     click.echo(f"{name}: {_count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
     if loaded.rationales:
         click.echo(f"{_count(loaded.rationales, 'rationale')} added, which came with the questions")
+
+
+def _print_verdicts(db: Database, argument: str, name: str, option: str) -> None:
+    """Print how many rationales of the task are accepted, unread and rejected, and the commonest reasons."""
+    from kard.db import rows
+
+    reasons = rows(db, "internal/verdict_reasons", task=name)
+    counts = dict.fromkeys(("accepted", "unread", "rejected"), 0)
+    for reason in reasons:
+        counts[reason["verdict"]] += reason["rationales"]
+    if not sum(counts.values()):
+        return
+    numbers = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+    click.echo(f"{_count(sum(counts.values()), 'rationale')} of {name}: {numbers}; only accepted ones train")
+    for reason in [reason for reason in reasons if reason["why"]][:REASONS]:
+        verdict, end = reason["verdict"], " ".join(reason["text"].split())[-ENDING:]
+        click.echo(f"  {reason['rationales']:,} {verdict}: {reason['why']}, as in {reason['key']!r}: ...{end}")
+        click.echo(f"    more: kard rationales {argument} --verdict {verdict}{option}")
 
 
 def _count(number: int, noun: str) -> str:
