@@ -841,5 +841,20 @@ def test_screening_needs_neither_rationale_nor_knowledge_base(bare: Path) -> Non
     (row,) = json.loads(CliRunner().invoke(main, words).output)
     assert (row["task"], row["split"], row["key"], row["kind"]) == ("gates", "test", None, "not looked for")
     assert row["text"] == "2 questions; look for them with: kard screen gates --split test"
-    assert kard(bare, "screen").output == "2 questions of gates/test looked for\n"
+    assert kard(bare, "screen", "--quiet").output == "2 questions of gates/test looked for\n"
     assert json.loads(CliRunner().invoke(main, words).output) == []
+
+
+def test_facts_that_stand_word_for_word_in_a_passage_count_as_evidence(bare: Path) -> None:
+    store = database(bare)
+    with store.conn:
+        facts = json.dumps(["the GATE of  Moss is black", "Moss is a plant."])
+        store.execute("update questions set facts = ? where key = 'Moss'", [facts])
+    output = kard(bare, "evaluate", "--rank-only", "--retriever", "bm25", "--quiet").output
+    assert (
+        "1 of 2 facts of questions without evidence stand word for word in a passage, and count as evidence"
+        in output
+    )
+    rows = json.loads(kard(bare, "hits", "--summary", "--json").output)
+    assert [(row["needed"], row["retriever"], row["questions"]) for row in rows] == [("evidence", "bm25", 1)]
+    assert kard(bare, "evaluate", "--rank-only", "--retriever", "bm25", "--quiet").output.startswith("nothing")

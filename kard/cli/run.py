@@ -234,6 +234,8 @@ def evaluate(
         announce(this, "find")
         added = run_steps(this, "find")
         done = ", ".join(f"{name} {count:,}" for name, count in added.items() if count) or "nothing was missing"
+        for note in this.notes:
+            click.echo(note, err=True)
         click.echo(f"{done}; compare the orders: kard hits {task} --summary")
         return
     students = evaluation.choose(this, names, sizes=sizes, seed=seed)

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from kard.errors import BadInput
-from kard.files import Row, parquet_rows, read_rows, read_text
+from kard.files import FilePosition, Row, parquet_rows, read_rows, read_text
 from kard.knowledge.mediawiki import dump_pages
 from kard.records import Document
 
@@ -26,33 +26,35 @@ HEADING = re.compile(r"^(?:#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*|(\S.*)\n(?:=+|-{3,})[
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
-def documents(source: Path) -> Iterator[Document]:
-    """Return every document with any text.
+def documents(source: Path, *, lines: bool = False) -> Iterator[Document]:
+    """Return every document with any text. With `lines`, each line of a text file is a document.
 
     Raises BadInput, naming the place, and NoExtra, naming the install command.
     """
-    return (document for _, document in placed_documents(source))
+    return (document for _, document in placed_documents(source, lines=lines))
 
 
-def place_of(source: Path, key: str) -> str:
+def place_of(source: Path, key: str, *, lines: bool = False) -> str:
     """Return where the document `key` stands for the last time; the source's path if it does not."""
     last: object = source
-    for place, document in placed_documents(source):
+    for place, document in placed_documents(source, lines=lines):
         if document.key == key:
             last = place
     return str(last)
 
 
-def placed_documents(source: Path) -> PlacedDocuments:
+def placed_documents(source: Path, *, lines: bool = False) -> PlacedDocuments:
     """Return every document with any text, and where it stands. Raises BadInput."""
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
-    placed = _reader(source)(source)
+    placed = _lines(source) if lines else _reader(source)(source)
     return ((place, document) for place, document in placed if document.text.strip())
 
 
 def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
     if source.is_dir():
+        if _corpus(source):
+            return lambda folder: chain.from_iterable(map(_rows, _corpus(folder)))
         return _parquet if any(source.rglob("*.parquet")) else _folder
     name = source.name.lower()
     uncompressed = name.removesuffix(".gz").removesuffix(".bz2")
@@ -137,6 +139,19 @@ def text_document(key: str, ending: str, text: str) -> Document:
 
 def _text_file(path: Path) -> PlacedDocuments:
     yield path, text_document(path.name, path.suffix.lower(), read_text(path))
+
+
+def _lines(path: Path) -> PlacedDocuments:
+    """Yield a document for each line with any text; its key is the file's name and the line's number."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield FilePosition(path, number), Document(f"{path.name}:{number}", "", line.strip())
+
+
+def _corpus(folder: Path) -> list[Path]:
+    """Return a data set's files of documents: corpus.jsonl, corpus.jsonl.gz or the like, as BEIR publishes them."""
+    files = (path for path in folder.glob("corpus.*") if path.is_file())
+    return sorted(p for p in files if p.name.removesuffix(".gz").removesuffix(".bz2").endswith(ROW_ENDINGS))
 
 
 def _folder(folder: Path) -> PlacedDocuments:
