@@ -277,8 +277,6 @@ def test_documents_that_could_not_all_be_read_are_pointed_out(
 def test_a_passage_without_title_is_shown_by_its_beginning(
     case: Case, asked: int, kard: Callable[..., Result]
 ) -> None:
-    case.write(
-        "update passages set title = '', text = 'Orchards stand on slopes.' where id = 'x-0'"
-    )
+    case.write("update passages set title = '', text = 'Orchards stand on slopes.' where id = 'x-0'")
     lines = kard("explain", "apple").output.splitlines()
     assert [line for line in lines if "x-0" in line and "Orchards stand on" in line]

@@ -55,8 +55,8 @@ def index(
 
     New passages are added, and passages that SOURCE no longer has are removed. SOURCE is JSON lines with id, title
     and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV, also gzipped), parquet (one file or
-    a folder), a folder of .txt and .md files or one that holds corpus.jsonl, or a MediaWiki dump (.xml, .xml.bz2).
-    A second SOURCE is kept beside the first.
+    a folder), a folder of .txt, .md, .html and .pdf files or one that holds corpus.jsonl, or a MediaWiki dump
+    (.xml, .xml.bz2). A second SOURCE is kept beside the first.
     """
     if sum((source is not None, listing, remove is not None, refresh)) != 1:
         raise click.UsageError("name a SOURCE, or choose one of --list, --remove NAME and --refresh")

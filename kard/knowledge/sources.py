@@ -10,6 +10,7 @@ from pathlib import Path
 from kard.errors import BadInput
 from kard.files import FilePosition, Row, parquet_rows, read_rows, read_text
 from kard.knowledge.mediawiki import dump_pages
+from kard.knowledge.pages import PAGE_ENDINGS, page_document
 from kard.records import Document
 
 PlacedDocuments = Iterator[tuple[object, Document]]
@@ -21,6 +22,7 @@ TITLES = ("title", "articleTitle")
 TEXTS = ("text", "contents", "content", "abstract", "abstractText")
 ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 TEXT_ENDINGS = (".txt", ".md", ".markdown")
+FILE_ENDINGS = (*TEXT_ENDINGS, *PAGE_ENDINGS)  # each file is a document
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^(?:#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*|(\S.*)\n(?:=+|-{3,})[ \t]*)$", re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -64,9 +66,9 @@ def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
         return _rows
     if name.endswith(".parquet"):
         return _parquet
-    if name.endswith(TEXT_ENDINGS):
+    if name.endswith(FILE_ENDINGS):
         return _text_file
-    endings = ", ".join((*ROW_ENDINGS, ".parquet", ".xml", *TEXT_ENDINGS))
+    endings = ", ".join((*ROW_ENDINGS, ".parquet", ".xml", *FILE_ENDINGS))
     raise BadInput(
         f"cannot tell the format from the name; use a folder of texts or one of {endings}", at=str(source)
     )
@@ -138,7 +140,12 @@ def text_document(key: str, ending: str, text: str) -> Document:
 
 
 def _text_file(path: Path) -> PlacedDocuments:
-    yield path, text_document(path.name, path.suffix.lower(), read_text(path))
+    yield path, _document(path, path.name)
+
+
+def _document(path: Path, key: str) -> Document:
+    ending = path.suffix.lower()
+    return page_document(path, key) if ending in PAGE_ENDINGS else text_document(key, ending, read_text(path))
 
 
 def _lines(path: Path) -> PlacedDocuments:
@@ -162,12 +169,12 @@ def _folder(folder: Path) -> PlacedDocuments:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in TEXT_ENDINGS and path.is_file() and not _hidden(path.relative_to(folder))
+        if path.suffix.lower() in FILE_ENDINGS and path.is_file() and not _hidden(path.relative_to(folder))
     )
     if not paths:
-        raise BadInput(f"the folder holds no {', '.join(TEXT_ENDINGS)} or .parquet files", at=str(folder))
+        raise BadInput(f"the folder holds no {', '.join(FILE_ENDINGS)} or .parquet files", at=str(folder))
     for path in paths:
-        yield path, text_document(path.relative_to(folder).as_posix(), path.suffix.lower(), read_text(path))
+        yield path, _document(path, path.relative_to(folder).as_posix())
 
 
 def _hidden(path: Path) -> bool:
