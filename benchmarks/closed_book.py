@@ -67,12 +67,12 @@ MADE = "made.json"  # a folder's copy of the numbers above and the task below
 TASK = """from dataclasses import replace
 
 from kard.config import Decoding, StudentTraining
-from kard.programs._common import listed_options, plain
+from kard.programs._common import plain
 from kard.programs.atlas import TASK
 
 
 def parse(row):
-    return replace(plain(row, listed_options(row)), kind=row["kind"])
+    return replace(plain(row), kind=row["kind"])
 
 
 STUDENT = StudentTraining(

@@ -1,8 +1,9 @@
-"""Read rows with their positions from JSON, JSON lines, CSV and TSV, also compressed; write files atomically."""
+"""Read rows with their positions from JSON, JSON lines, CSV, TSV and parquet; write files atomically."""
 
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -12,18 +13,23 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, NoReturn, cast
 
-from kard.errors import BadInput
+from kard.errors import BadInput, NoExtra
 
 Row = Mapping[str, object]
 PART = ".kard-part"  # ends the name of what is being written
 ABANDONED = 3600  # seconds; a part that is older was left by a killed process
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+LONGEST_CELL = 100_000_000  # characters; the csv module's own limit of 131,072 is less than an article has
+DELIMITERS = ",;\t"  # of files named .csv: Excel writes semicolons where the comma is a decimal point
+PARQUET_BATCH = 1_000  # rows in memory at a time
 UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
@@ -117,14 +123,30 @@ def _write(stream: IO[bytes], rows: Iterable[Row]) -> int:
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a file as UTF-8 text, decompressed if its name ends in .gz or .bz2. Raises BadInput if it is missing."""
+    """Open a file as text: UTF-8, or UTF-16 if it begins with the mark of that. Raises BadInput if it is missing.
+
+    It is decompressed if its name ends in .gz or .bz2.
+    """
+    _require_file(path)
+    stream = _open_bytes(path)
+    try:
+        start = stream.read(2)
+        stream.seek(0)
+    except (EOFError, OSError, zlib.error):
+        stream.close()
+        raise
+    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return io.TextIOWrapper(stream, encoding=encoding, newline="")
+
+
+def _require_file(path: Path) -> None:
+    """Raise BadInput unless the path is a file."""
     if not path.exists():
         raise BadInput("no such file; check the path", at=str(path))
     if path.is_dir():
         raise BadInput("is a folder, not a file", at=str(path))
     if not path.is_file():  # a pipe without a writer would be waited for for ever
         raise BadInput("is a pipe or device, not a file; write its contents to a file first", at=str(path))
-    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -139,27 +161,38 @@ def read_text(path: Path) -> str:
         with open_text(path) as stream:
             return stream.read().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
+        raise _not_text(path, error) from error
 
 
-def read_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
+def refuse(error: BadInput) -> NoReturn:
+    """Raise the error."""
+    raise error
+
+
+def read_rows(path: Path, bad: Callable[[BadInput], None] = refuse) -> Iterator[tuple[FilePosition, Row]]:
     """Yield every row of a file with its position. The ending of the name gives the format.
 
-    JSON is a list of objects, or an object with one such list among its values. Raises BadInput, naming the line,
-    for bytes that are not UTF-8, a broken archive, a line that is no JSON object, or an empty file.
+    JSON is a list of objects, or an object with one such list among its values. `bad` is called with what is wrong
+    with a single row, which is then left out: one that is no JSON object, or has too few or too many cells. Raises
+    BadInput, naming the line, for bytes that are no text, a broken archive, or an empty file; NoExtra, naming the
+    install command, for parquet without pyarrow.
     """
     endings = [s for s in path.suffixes if s not in UNZIP]
     ending = endings[-1].lower() if endings else ""
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    readers: dict[str, Callable[[Path, Callable[[BadInput], None]], Iterator[tuple[FilePosition, Row]]]]
+    readers = {
+        **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv},
+        ".parquet": lambda path, _: parquet_rows(path),
+    }
     if ending not in readers:
         raise BadInput(f"cannot tell the format from the name; use one of {', '.join(readers)}", at=str(path))
     line, empty = 0, True
     try:
-        for position, row in readers[ending](path):
+        for position, row in readers[ending](path, bad):
             line, empty = position.line, False
             yield position, row
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, error) from error
+        raise _not_text(path, error) from error
     except (EOFError, OSError, zlib.error) as error:
         if path.suffix not in UNZIP:
             raise
@@ -171,7 +204,9 @@ def read_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
         raise BadInput("the file holds no rows", at=str(path))
 
 
-def _not_utf8(path: Path, error: UnicodeDecodeError) -> BadInput:
+def _not_text(path: Path, error: UnicodeDecodeError) -> BadInput:
+    if error.encoding.startswith("utf-16"):
+        return BadInput(f"begins like UTF-16 but is none ({error.reason}); save it as UTF-8", at=str(path))
     return BadInput(
         f"byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file with: iconv -f latin1 -t utf-8",
         at=f"{path}:{_undecodable_line(path)}",
@@ -188,10 +223,14 @@ def _undecodable_line(path: Path) -> int:
     return 1
 
 
-def _object(value: object, position: FilePosition) -> tuple[FilePosition, Row]:
-    if not isinstance(value, dict):
-        raise BadInput(f"expected a JSON object, found {type(value).__name__}", at=str(position))
-    return position, cast("Row", value)
+def _objects(
+    values: Iterable[tuple[FilePosition, object]], bad: Callable[[BadInput], None]
+) -> Iterator[tuple[FilePosition, Row]]:
+    for position, value in values:
+        if isinstance(value, dict):
+            yield position, cast("Row", value)
+        else:
+            bad(BadInput(f"expected a JSON object, found {type(value).__name__}", at=str(position)))
 
 
 def _parsed(text: str, position: FilePosition) -> object:
@@ -213,7 +252,12 @@ def _parsed(text: str, position: FilePosition) -> object:
     return value
 
 
-def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
+def _jsonl(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosition, Row]]:
+    return _objects(_lines(path, bad), bad)
+
+
+def _lines(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosition, object]]:
+    """Yield the value of each line that is not empty."""
     with open_text(path) as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -222,11 +266,14 @@ def _jsonl(path: Path) -> Iterator[tuple[FilePosition, Row]]:
             try:
                 value = _parsed(line, position)
             except json.JSONDecodeError as error:
-                raise BadInput(f"not JSON ({error.msg}); expected one object per line", at=str(position)) from error
-            yield _object(value, position)
+                bad(BadInput(f"not JSON ({error.msg}); expected one object per line", at=str(position)))
+            except BadInput as error:
+                bad(error)
+            else:
+                yield position, value
 
 
-def _json(path: Path) -> Iterator[tuple[FilePosition, Row]]:
+def _json(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosition, Row]]:
     with open_text(path) as stream:
         text = stream.read()
     if not text.strip():
@@ -235,7 +282,7 @@ def _json(path: Path) -> Iterator[tuple[FilePosition, Row]]:
         value = _parsed(text, FilePosition(path, 1))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # data sets publish JSON lines under this name too
-            yield from _jsonl(path)
+            yield from _jsonl(path, bad)
             return
         raise BadInput(f"not JSON ({error.msg})", at=f"{path}:{error.lineno}") from error
     if isinstance(value, dict):
@@ -243,14 +290,19 @@ def _json(path: Path) -> Iterator[tuple[FilePosition, Row]]:
         value = lists[0] if len(lists) == 1 else [value]
     if not isinstance(value, list):
         raise BadInput("expected a list of objects", at=str(path))
-    for number, item in enumerate(cast("list[object]", value), 1):
-        yield _object(item, FilePosition(path, number))
+    items = cast("list[object]", value)
+    yield from _objects(((FilePosition(path, number), item) for number, item in enumerate(items, 1)), bad)
 
 
-def _csv(path: Path) -> Iterator[tuple[FilePosition, Row]]:
-    delimiter = "\t" if ".tsv" in [s.lower() for s in path.suffixes] else ","
+def _csv(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosition, Row]]:
+    """Yield the rows of a table; a file named .csv has the delimiter that splits its first line most."""
+    csv.field_size_limit(LONGEST_CELL)
     with open_text(path) as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
+        first = stream.readline()
+        delimiter = "\t"
+        if ".tsv" not in [s.lower() for s in path.suffixes]:
+            delimiter = max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
+        reader = csv.DictReader(chain([first], stream), delimiter=delimiter, strict=True)
         try:
             names = list(reader.fieldnames or [])
             if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -258,10 +310,35 @@ def _csv(path: Path) -> Iterator[tuple[FilePosition, Row]]:
             for row in reader:
                 position = FilePosition(path, reader.line_num)
                 if None in row:
-                    raise BadInput(f"more cells than the header's {len(reader.fieldnames or [])}", at=str(position))
-                if None in row.values():
+                    bad(BadInput(f"more cells than the header's {len(names)}", at=str(position)))
+                elif None in row.values():
                     missing = next(name for name, cell in row.items() if cell is None)
-                    raise BadInput(f"no cell for column {missing!r}", at=str(position))
-                yield position, cast("Row", row)
+                    bad(BadInput(f"no cell for column {missing!r}", at=str(position)))
+                else:
+                    yield position, cast("Row", row)
         except csv.Error as error:
             raise BadInput(f"not CSV ({error})", at=f"{path}:{reader.line_num}") from error
+
+
+def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[FilePosition, Row]]:
+    """Yield every row with its number as its line, of these columns or of all. Raises NoExtra and BadInput."""
+    try:
+        reader: Any = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise NoExtra("parquet files need pyarrow; install it with: pip install 'kard[parquet]'") from error
+    _require_file(path)
+    number = 0
+    try:
+        with reader.ParquetFile(path) as file:
+            chosen = [name for name in file.schema_arrow.names if columns is None or name in columns]
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=chosen):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield FilePosition(path, number), row
+    except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
+        problem = str(error).partition("\n")[0]
+        raise BadInput(
+            f"cannot be read as parquet ({problem}); fetch the file again", at=f"{path}:{number + 1}"
+        ) from error
+    if not number:
+        raise BadInput("the file holds no rows", at=str(path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import cast
 
 import dspy
@@ -17,6 +18,10 @@ from kard.records import LETTERS, Passage, Question, digest
 from kard.tasks import STUDENT_BASE, Retrieve
 
 YES_NO = ("yes", "no")
+TRUTH = {"yes": True, "true": True, "no": False, "false": False}  # pandas writes True and False
+OPTIONS = ("options", "choices")  # fields that hold all options
+LABELS = ("answerKey", "answer_idx")  # fields that hold the answer's label
+NUMBERS = tuple(str(number + 1) for number in range(len(LETTERS)))  # labels of some of ARC's options
 
 STUDENTS: Mapping[str, str] = {  # the built-in base, then the paper's three (section 4.1)
     "135m": STUDENT_BASE,
@@ -129,7 +134,7 @@ def several(row: Row, name: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        value = _list_of(value, name)
+        value = listed(value, name)
     if not isinstance(value, list | tuple):
         raise ValueError(f"field {name!r} holds {_kind(value)}, not a list")
     texts = cast("Sequence[object]", value)
@@ -139,38 +144,46 @@ def several(row: Row, name: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in cast("Sequence[str]", texts) if text.strip())
 
 
-def _list_of(text: str, name: str) -> object:
-    """Return the JSON list that a text holds, or a list of the text itself."""
-    if not text.lstrip().startswith("["):
+def listed(text: str, name: str) -> object:
+    """Return the JSON list or object that a CSV's cell holds, else a list of the text itself. Raises ValueError."""
+    if not text.lstrip().startswith(("[", "{")):
         return [text]
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"field {name!r} starts like a JSON list but is none") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"field {name!r} starts like a JSON list or object but is none") from error
 
 
-def by_letter(answer: str, options: Sequence[str]) -> str:
-    """Return the answer, which must be the letter of an option. Raises ValueError."""
-    letters = LETTERS[: len(options)]
-    if len(answer) != 1 or answer not in letters:
-        raise ValueError(f"answer {answer!r} is not one of {', '.join(letters)}")
-    return answer
+def written(value: object, name: str) -> str:
+    """Return a text or number as text, '' for null. Raises ValueError for anything else."""
+    if value is None:
+        return ""
+    readable = isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
+    if not readable or isinstance(value, bool):
+        raise ValueError(f"field {name!r} holds {_kind(value)}, not text")
+    return str(value).strip()
 
 
-def by_letter_or_text(answer: str, options: Sequence[str]) -> str:
-    """Return the letter of the answer, which is a letter of either case or an option's exact text.
+def by_label(answer: str, options: Mapping[str, str]) -> str:
+    """Return the letter of the option with this label. Raises ValueError."""
+    if answer not in options:
+        raise ValueError(f"answer {answer!r} is not one of {', '.join(options)}")
+    return LETTERS[list(options).index(answer)]
 
-    Raises ValueError, also for an answer that is the letter of one option and the text of another.
+
+def by_label_or_text(answer: str, options: Mapping[str, str]) -> str:
+    """Return the letter of the answer, which is a label, in either case, or an option's exact text.
+
+    Raises ValueError, also for an answer that is the label of one option and the text of another.
     """
-    letters = LETTERS[: len(options)]
-    meanings = {letters[i] for i, option in enumerate(options) if option == answer}
-    if len(answer) == 1 and answer.upper() in letters:
-        meanings.add(answer.upper())
+    meanings = [
+        letter
+        for letter, (label, text) in zip(LETTERS, options.items(), strict=False)
+        if answer == text or answer.upper() == label
+    ]
     if len(meanings) > 1:
-        raise ValueError(
-            f"answer {answer!r} may mean {' or '.join(sorted(meanings))}; options must not look like letters"
-        )
-    return meanings.pop() if meanings else by_letter(answer, options)
+        raise ValueError(f"answer {answer!r} may mean {' or '.join(meanings)}; options must not look like labels")
+    return meanings[0] if meanings else by_label(answer, options)
 
 
 def key_of(row: Row, text: str, options: Sequence[str], *names: str) -> str:
@@ -184,79 +197,116 @@ def key_of(row: Row, text: str, options: Sequence[str], *names: str) -> str:
     return digest(text, *options)
 
 
+def _check_number(options: int) -> None:
+    if not 2 <= options <= len(LETTERS):
+        raise ValueError(f"the number of options is {options}, not 2 to {len(LETTERS)}")
+
+
 def checked(options: Sequence[str]) -> tuple[str, ...]:
     """Return the options, of which there must be 2 to 26, none empty. Raises ValueError."""
-    if not 2 <= len(options) <= len(LETTERS):
-        raise ValueError(f"the number of options is {len(options)}, not 2 to {len(LETTERS)}")
+    _check_number(len(options))
     for name, option in zip(LETTERS, options, strict=False):
         if not option.strip():
             raise ValueError(f"option {name} is empty")
     return tuple(option.strip() for option in options)
 
 
-def plain(row: Row, options: Sequence[str], read: Callable[[str, Sequence[str]], str] = by_letter) -> Question:
-    """Return the question of a row in the plain form {id, split, question, answer, facts, evidence, rationale}.
+def plain(
+    row: Row,
+    options: Sequence[str] | None = None,
+    read: Callable[[str, Mapping[str, str]], str] = by_label,
+) -> Question:
+    """Return the question of a row {id, split, question, options, answer, facts, evidence, rationale}.
 
+    As in published rows, the question may be an object with stem and choices or be called `question_stem`, the
+    options `choices`, and the answer's label `answerKey` or `answer_idx`. `options` stand for those of the row.
     `read` turns the answer into a letter; null or '' means that the answer is unknown. Raises ValueError.
     """
-    text = required(row, "question")
-    options = checked(options)
-    if "answer" not in row:
-        raise ValueError("no field 'answer'")
-    answer = optional(row, "answer")
+    inner = cast("Row", row["question"]) if isinstance(row.get("question"), Mapping) else row
+    stem = "stem" if inner is not row else "question_stem" if "question_stem" in row else "question"
+    text = required(inner, stem)
+    texts = options_of(inner) if options is None else dict(zip(LETTERS, checked(options), strict=False))
     return Question(
-        key=key_of(row, text, options, "id"),
+        key=key_of(row, text, tuple(texts.values()), "id"),
         split=optional(row, "split"),
         text=text,
-        options=options,
-        answer=read(answer, options) if answer else None,
+        options=tuple(texts.values()),
+        answer=_answer(row, texts, read),
         evidence=tuple(dict.fromkeys(several(row, "evidence"))),
         facts=several(row, "facts"),
         rationale=optional(row, "rationale", "explanation"),
     )
 
 
-def lettered_options(options: Mapping[object, object]) -> tuple[str, ...]:
-    """Return the options of {"A": ..., "B": ...} in the order of their letters. Raises ValueError."""
-    texts = {str(name).strip(): text for name, text in options.items()}
-    letters = LETTERS[: len(texts)]
-    if set(texts) != set(letters) or len(texts) != len(options):
-        raise ValueError(f"options are lettered {', '.join(sorted(texts)) or 'by nothing'}, not from A on")
-    return tuple(required(texts, letter) for letter in letters)
+def _answer(row: Row, options: Mapping[str, str], read: Callable[[str, Mapping[str, str]], str]) -> str | None:
+    """Return the letter of a row's answer, None if it is unknown. Raises ValueError if label and text disagree."""
+    if not any(name in row for name in ("answer", *LABELS)):
+        raise ValueError("no field 'answer'")
+    answer = written(row.get("answer"), "answer")
+    label = next((label for name in LABELS if (label := written(row.get(name), name))), "")
+    if not label:
+        return read(answer, options) if answer else None
+    letter = by_label(label, options)
+    if answer not in ("", label, options[label]):
+        raise ValueError(f"answer {answer!r} is not option {label}, {options[label]!r}")
+    return letter
 
 
-def labelled_options(choices: object) -> tuple[str, ...]:
-    """Return the texts in the order of their labels, of [{text, label}, ...] or {text: [...], label: [...]}.
+def options_of(row: Row) -> dict[str, str]:
+    """Return the row's options by their labels, in the order of these. Raises ValueError.
 
-    Raises ValueError for anything else, and for labels that are not A, B, ...
+    `options` or `choices` holds a list of texts, a list of {label, text} or {key, value}, an object with a list of
+    texts and one of labels, or an object with each text under its label. A CSV's cell holds one of these as JSON.
+    Labels are A, B, ... or 1, 2, ...; texts without are labelled A, B, ... Empty options at the end are left out.
     """
-    if isinstance(choices, Mapping):
-        columns = cast("Row", choices)
-        texts, labels = several(columns, "text"), several(columns, "label")
-    elif isinstance(choices, list):
-        cells = [_cell(choice) for choice in cast("list[object]", choices)]
-        texts, labels = tuple(text for text, _ in cells), tuple(label for _, label in cells)
-    else:
-        raise ValueError("no field 'choices'")
-    if len(texts) != len(labels):
-        raise ValueError(f"{len(texts)} texts but {len(labels)} labels in 'choices'")
+    name = next((name for name in OPTIONS if row.get(name) not in (None, "")), "")
+    if not name:
+        raise ValueError("no field 'options' or 'choices'")
+    value = row[name]
+    pairs = _pairs(listed(value, name) if isinstance(value, str) else value, name)
+    labels = [label for label, _ in pairs]
     if len(set(labels)) != len(labels):
-        raise ValueError("two of the 'choices' have the same label")
-    return lettered_options(dict(zip(labels, texts, strict=True)))
+        raise ValueError(f"two of the {name!r} have the same label")
+    known = next((known for known in (LETTERS, NUMBERS) if set(labels) == set(known[: len(labels)])), None)
+    if known is None:
+        raise ValueError(f"options are labelled {', '.join(sorted(labels))}, not from A or 1 on")
+    texts = dict(pairs)
+    cells = without_gaps([texts[label] for label in known[: len(labels)]])
+    return dict(zip(known, checked(cells), strict=False))
 
 
-def _cell(choice: object) -> tuple[str, str]:
-    if not isinstance(choice, Mapping):
-        raise ValueError("field 'choices' does not hold objects with text and label")
-    cell = cast("Row", choice)
-    return required(cell, "text"), required(cell, "label")
+def _pairs(value: object, name: str) -> list[tuple[str, str]]:
+    """Return label and text of each option. Raises ValueError."""
+    labels: Sequence[object]
+    texts: Sequence[object]
+    if isinstance(value, Mapping) and isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
+        labels, texts = value["label"], value["text"]
+    elif isinstance(value, Mapping):
+        labels, texts = list(cast("Row", value)), list(cast("Row", value).values())
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in cast("list[object]", value)):
+        cells = [cast("Row", item) if isinstance(item, Mapping) else {} for item in cast("list[object]", value)]
+        labels = [cell.get("label", cell.get("key")) for cell in cells]
+        texts = [cell.get("text", cell.get("value")) for cell in cells]
+        if None in labels:
+            raise ValueError(f"field {name!r} does not hold objects with label and text, or key and value")
+    elif isinstance(value, list):
+        texts = cast("list[object]", value)
+        _check_number(len(texts))
+        labels = LETTERS[: len(texts)]
+    else:
+        raise ValueError(f"field {name!r} holds {_kind(value)}, not a list")
+    if len(texts) != len(labels):
+        raise ValueError(f"{len(texts)} texts but {len(labels)} labels in {name!r}")
+    return [(written(label, name), written(text, name)) for label, text in zip(labels, texts, strict=True)]
 
 
-def listed_options(row: Row, name: str = "options") -> tuple[str, ...]:
-    """Return the options of a row in the plain form. Raises ValueError if it has none."""
-    if name not in row:
-        raise ValueError(f"no field {name!r}")
-    return several(row, name)
+def without_gaps(cells: Sequence[str]) -> tuple[str, ...]:
+    """Return the cells up to the last one with text. Raises ValueError for an empty one before it."""
+    last = max((i for i, cell in enumerate(cells) if cell), default=-1)
+    for letter, cell in zip(LETTERS, cells[: last + 1], strict=False):
+        if not cell:
+            raise ValueError(f"option {letter} is empty but option {LETTERS[last]} is not")
+    return tuple(cells[: last + 1])
 
 
 def _kind(value: object) -> str:

@@ -10,18 +10,21 @@ As JSON lines, with a list of options (a CSV may hold the same list as JSON in a
 
     {"question": "Which of these floats on water?", "options": ["iron", "cork", "glass"], "answer": "cork"}
 
+The published rows of ARC, OpenBookQA and MedQA are read too: `choices` with texts and labels (A, B, ... or 1, 2,
+...), the answer's label as `answerKey` or `answer_idx`; and the hub's parquet files.
+
 `answer` is an option's letter or its exact text; leave it empty if it is unknown. A question without options is a
-yes/no question. Optional columns: `id` (otherwise a hash of question and options), `rationale` or `explanation`
-(stored as the rationale of a recorded teacher), `facts`, and `evidence` (ids of documents in your knowledge base).
-`split` is train, dev or test. Without that column `kard load --split` decides. Without either, a hash of the id
-puts about 80% into train and 20% into test, the same ones on every machine.
+yes/no question, and its answer may be True or False. Optional columns: `id` (otherwise a hash of question and
+options), `rationale` or `explanation` (stored as the rationale of a recorded teacher), `facts`, and `evidence` (ids
+of documents in your knowledge base). `split` is train, dev or test. Without that column `kard load --split`
+decides. Without either, a hash of the id puts about 80% into train and 20% into test, the same ones on every
+machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from string import ascii_uppercase
 
 from kard.config import Retrieval, TaskSettings
 from kard.files import Row
@@ -29,16 +32,18 @@ from kard.records import LETTERS, Question, digest
 from kard.tasks import Task
 
 from ._common import (
+    OPTIONS,
     STUDENTS,
+    TRUTH,
     YES_NO,
     Answer,
     RetrieveThenAnswer,
     Teach,
-    by_letter_or_text,
-    listed_options,
-    optional,
+    by_label_or_text,
     plain,
     shot,
+    without_gaps,
+    written,
 )
 
 TEST_SHARE = 20  # percent of the questions without a split
@@ -59,8 +64,8 @@ class AnswerChoice(Answer):
 def parse(row: Row) -> Question | None:
     """Return the question of a row. Raises ValueError."""
     if isinstance(row.get("answer"), bool):  # JSON lines of yes/no questions
-        row = {**row, "answer": YES_NO[0] if row["answer"] else YES_NO[1]}
-    question = plain(row, options=_options(row), read=_read)
+        row = {**row, "answer": str(row["answer"])}
+    question = plain(row, _columns(row), _read)
     return question if question.split else replace(question, split=_split(question.key))
 
 
@@ -69,31 +74,24 @@ def _split(key: str) -> str:
     return "test" if int(digest(key, length=8), 16) % 100 < TEST_SHARE else "train"
 
 
-def _read(answer: str, options: Sequence[str]) -> str:
-    """Return the letter of an answer. The case of yes and no does not matter."""
-    folded = answer.lower() if tuple(options) == YES_NO and answer.lower() in YES_NO else answer
-    return by_letter_or_text(folded, options)
+def _read(answer: str, options: Mapping[str, str]) -> str:
+    """Return the letter of an answer. To yes and no, True and False are the same, in either case."""
+    truths = [TRUTH.get(text.lower()) for text in options.values()]
+    if answer.lower() in TRUTH and truths in ([True, False], [False, True]):
+        return LETTERS[truths.index(TRUTH[answer.lower()])]
+    return by_label_or_text(answer, options)
 
 
-def _options(row: Row) -> tuple[str, ...]:
-    """Return the options from a list or from one column each; yes and no where there are none."""
-    if row.get("options") not in (None, ""):
-        return listed_options(row)
+def _columns(row: Row) -> tuple[str, ...] | None:
+    """Return the options of one column each, yes and no where there are none; None for options of one field."""
+    if isinstance(row.get("question"), Mapping) or any(row.get(name) not in (None, "") for name in OPTIONS):
+        return None
     for pattern in ("{0}", "{1}", "option_{1}"):
-        names = [pattern.format(letter, letter.lower()) for letter in ascii_uppercase]
-        cells = [optional(row, name) for name in names]
+        names = [pattern.format(letter, letter.lower()) for letter in LETTERS]
+        cells = [written(row.get(name), name) for name in names]
         if any(cells):
-            return _without_gaps(cells)
+            return without_gaps(cells)
     return YES_NO
-
-
-def _without_gaps(cells: Sequence[str]) -> tuple[str, ...]:
-    """Return the cells up to the last one with text. Raises ValueError for an empty one before it."""
-    last = max(i for i, cell in enumerate(cells) if cell)
-    for name, cell in zip(LETTERS, cells[:last], strict=False):
-        if not cell:
-            raise ValueError(f"option {name} is empty but option {LETTERS[last]} is not")
-    return tuple(cells[: last + 1])
 
 
 SHOTS = (

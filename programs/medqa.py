@@ -7,31 +7,18 @@ A row of the published JSON lines (the rows of the hub have the same fields):
      "options": {"A": "Neutrophil", "B": "Mast cell", "C": "Fibroblast", "D": "Osteoclast"},
      "meta_info": "step1", "answer_idx": "B"}
 
-Rows in the plain form {id, question, options, answer, facts, evidence}, with the answer's letter, are read too.
+The hub's other rows, with options as [{"key": "A", "value": "Neutrophil"}, ...], and rows in the plain form {id,
+question, options, answer, facts, evidence}, with the answer's letter, are read too.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import cast
 
 from kard.config import Retrieval, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
 
-from ._common import (
-    STUDENTS,
-    Answer,
-    RetrieveThenAnswer,
-    Teach,
-    lettered_options,
-    listed_options,
-    optional,
-    plain,
-    required,
-    shot,
-)
+from ._common import STUDENTS, Answer, RetrieveThenAnswer, Teach, plain, shot
 
 
 class TeachMedicine(Teach):
@@ -49,13 +36,7 @@ class AnswerMedicine(Answer):
 
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
-    if not isinstance(row.get("options"), Mapping):
-        return plain(row, options=listed_options(row))
-    options = lettered_options(cast("Mapping[object, object]", row["options"]))
-    question = plain({**row, "answer": required(row, "answer_idx")}, options=options)
-    if optional(row, "answer") not in ("", question.gold):
-        raise ValueError(f"answer {row['answer']!r} is not option {question.answer}, {question.gold!r}")
-    return question
+    return plain(row)
 
 
 # The paper's explanations begin by naming the reference, which makes the teacher write like it.

@@ -7,31 +7,18 @@ A row of the published JSON lines:
                   {"text": "salt", "label": "C"}, {"text": "clay", "label": "D"}]}, "answerKey": "B"}
 
 The hub's rows have `question_stem` and `choices: {"text": [...], "label": [...]}`; both may have the book's fact as
-`fact1`. Rows in the plain form {id, question, options, answer, facts, evidence} are read too.
+`fact1`. ARC's rows, with the stem as `question` and labels 1 to 4 here and there, and rows in the plain form {id,
+question, options, answer, facts, evidence} are read too.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import cast
 
 from kard.config import Retrieval, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
 
-from ._common import (
-    STUDENTS,
-    Answer,
-    RetrieveThenAnswer,
-    Teach,
-    labelled_options,
-    listed_options,
-    plain,
-    required,
-    several,
-    shot,
-)
+from ._common import STUDENTS, Answer, RetrieveThenAnswer, Teach, plain, several, shot
 
 
 class TeachScience(Teach):
@@ -48,18 +35,7 @@ class AnswerScience(Answer):
 
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
-    if isinstance(row.get("question"), Mapping):
-        inner = cast("Row", row["question"])
-        return _published(row, required(inner, "stem"), inner.get("choices"))
-    if "question_stem" in row:
-        return _published(row, required(row, "question_stem"), row.get("choices"))
-    return plain(row, options=listed_options(row))
-
-
-def _published(row: Row, stem: str, choices: object) -> Question:
-    answer = required(row, "answerKey")
-    facts = several(row, "fact1")
-    return plain({**row, "question": stem, "answer": answer, "facts": facts}, options=labelled_options(choices))
+    return plain({**row, "facts": several(row, "fact1")} if "fact1" in row else row)
 
 
 SHOTS = (

@@ -14,26 +14,12 @@ form {id, question, options, answer, facts, evidence, rationale} are read too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
 from kard.config import Retrieval, TaskSettings
 from kard.files import Row
 from kard.records import Question
 from kard.tasks import Task
 
-from ._common import (
-    STUDENTS,
-    Answer,
-    RetrieveThenAnswer,
-    Teach,
-    labelled_options,
-    listed_options,
-    optional,
-    plain,
-    required,
-    shot,
-)
+from ._common import STUDENTS, Answer, RetrieveThenAnswer, Teach, optional, plain, shot
 
 GIVEN_WITH_AN_ANSWER = ("fact1", "fact2", "combinedfact")
 
@@ -53,17 +39,13 @@ class AnswerTwoFacts(Answer):
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
     if "options" in row:
-        return plain(row, options=listed_options(row))
-    # Of the published rows the question holds the stem and the choices; those of the hub have both beside it.
-    inner = cast("Row", row["question"]) if isinstance(row.get("question"), Mapping) else row
-    stem = required(inner, "stem", "question")
+        return plain(row)
     fact1, fact2, combined = (optional(row, name) for name in GIVEN_WITH_AN_ANSWER)
     answer = optional(row, "answerKey")
     if not answer and (fact1 or fact2 or combined):
         raise ValueError("a row with facts has no 'answerKey'")
     facts = [fact for fact in (fact1, fact2) if fact]
-    row = {**row, "question": stem, "answer": answer, "facts": facts, "rationale": combined}
-    return plain(row, options=labelled_options(inner.get("choices")))
+    return plain({**row, "answerKey": answer, "facts": facts, "rationale": combined})
 
 
 SHOTS = (

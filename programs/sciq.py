@@ -23,7 +23,6 @@ from ._common import (
     Answer,
     RetrieveThenAnswer,
     Teach,
-    listed_options,
     optional,
     plain,
     required,
@@ -48,7 +47,7 @@ class AnswerTextbook(Answer):
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published or in the plain form. Raises ValueError."""
     if "options" in row:
-        return plain(row, options=listed_options(row))
+        return plain(row)
     text = required(row, "question")
     options = [required(row, name) for name in PUBLISHED]
     order = sorted(range(len(options)), key=lambda place: digest(text, str(place)))

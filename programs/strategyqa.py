@@ -24,13 +24,14 @@ from kard.tasks import ENCODERS, Task
 
 from ._common import (
     STUDENTS,
+    TRUTH,
     YES_NO,
     Answer,
     RetrieveThenAnswer,
     Teach,
     checked,
     key_of,
-    listed_options,
+    listed,
     optional,
     plain,
     required,
@@ -56,7 +57,7 @@ class AnswerStrategy(Answer):
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
     if "options" in row:
-        return plain(row, options=listed_options(row))
+        return plain(row)
     text = required(row, "question")
     return Question(
         key=key_of(row, text, YES_NO, "qid", "id"),
@@ -74,14 +75,15 @@ def _answer(row: Row) -> str | None:
         return None
     if "answer" not in row:
         raise ValueError("no field 'answer'")
-    if row["answer"] not in (True, False) or not isinstance(row["answer"], bool):
+    truth = TRUTH.get(row["answer"].lower()) if isinstance(row["answer"], str) else row["answer"]
+    if not isinstance(truth, bool):
         raise ValueError(f"answer {row['answer']!r} is not true or false")
-    return "A" if row["answer"] else "B"
+    return "A" if truth else "B"
 
 
 def _paragraphs(evidence: object) -> Iterator[str]:
     """Yield the ids of paragraphs from lists nested to any depth, in their order."""
-    pending = [evidence]
+    pending = [listed(evidence, "evidence") if isinstance(evidence, str) else evidence]
     while pending:
         value = pending.pop()
         if isinstance(value, str):

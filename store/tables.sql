@@ -23,6 +23,14 @@ create table evidence (             -- documents that hold the answer, where a d
     primary key (question_id, document)
 ) without rowid;
 
+create table fact_passages (        -- passages in which a fact of a question without evidence stands word for word
+    question_id integer not null references questions (id) on delete cascade,
+    fact integer not null,          -- its place in the question's facts, 0-based
+    passage_id text not null references passages (id) on delete cascade,
+    primary key (question_id, fact, passage_id)
+) without rowid;
+create index fact_passages_by_passage on fact_passages (passage_id);
+
 create table indexes (              -- states of knowledge bases: another set of passages is another index
     id text primary key,            -- hash of the passages' hashes and the analyser
     path text not null,             -- folder of the knowledge base
@@ -290,6 +298,7 @@ end;
 -- Many programs leave foreign keys off, and ids of deleted rows are given again: no row outlives the one it belongs to.
 create trigger questions_delete after delete on questions begin
     delete from evidence where question_id = old.id;
+    delete from fact_passages where question_id = old.id;
     delete from rationales where question_id = old.id;
     delete from failed_replies where question_id = old.id;
     delete from retrievals where question_id = old.id;

@@ -35,12 +35,14 @@ where not exists (
       and r.index_id = s.index_id and r.rationale_form = s.rationale_form and r.max_df = s.max_df
 );
 
--- What a question needs: the documents of its evidence, any passage of each, and its silver passages on an index by a
--- teacher under a rule. A document without a passage is one that the knowledge base lacks.
+-- What a question needs: the documents of its evidence, any passage of each, or passages that hold its facts, and its
+-- silver passages on an index by a teacher under a rule. A document without a passage is one that the knowledge base lacks.
 create view needed_passages as
 select e.question_id, null as index_id, null as teacher_id, null as accept, null as rationale_form, null as max_df,
        'evidence' as source, e.document as unit, p.id as passage_id
 from evidence e left join passages p on p.document = e.document
+union all
+select question_id, null, null, null, null, null, 'evidence', 'fact ' || fact, passage_id from fact_passages
 union all
 select question_id, index_id, teacher_id, accept, rationale_form, max_df, 'silver', passage_id, passage_id
 from silver_passages;

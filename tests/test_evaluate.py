@@ -779,3 +779,81 @@ def test_words_that_mean_nothing_several_things_or_two_kinds_are_one_line(folder
     for words, message in cases.items():
         (line,) = diff(folder, *words, code=1)
         assert line.startswith(f"Error: {message}")
+
+
+# Nothing is asked for, or done, that a command's own methods do not need
+
+
+@pytest.fixture
+def bare(trained: Path, tmp_path: Path) -> Path:
+    """Return a store with questions and a knowledge base, and no rationale."""
+    shutil.copy(trained / "gates.py", tmp_path / "gates.py")
+    kard(tmp_path, "index", str(trained / "docs"), "--quiet", task=False)
+    kard(tmp_path, "load", str(trained / "questions.csv"))
+    return tmp_path
+
+
+def test_a_method_that_needs_no_rationale_runs_without_one(bare: Path) -> None:
+    output = kard(bare, "run", "--method", "zero-shot,named", "--quiet").output
+    assert output.startswith("retrieve +2, student +2, answer +4")  # neither reranker nor rationale
+    assert [row["retriever"] for row in database(bare).query("select retriever from evaluations")] == ["bm25"] * 2
+    refused = kard(bare, "run", "--method", "ft", "--quiet", code=1).output
+    assert "no rationales for gates" in refused
+
+
+def test_students_that_need_no_reranker_are_evaluated_without_one(bare: Path) -> None:
+    output = kard(bare, "evaluate", "--student", "zero-shot").output
+    assert "no reranker of gates is trained" in output
+    assert "2 new answers under 1 conditions" in output
+    refused = kard(bare, "evaluate", "--student", "zero-shot", "--retriever", "fused", code=1).output
+    assert "no reranker" in refused
+
+
+def test_ranking_by_bm25_grounds_no_rationale_and_what_else_is_done_is_said_first(
+    folder: Path, trained: Path
+) -> None:
+    shutil.rmtree(folder / "kard.knowledge")  # another knowledge base, on which no rationale has passages
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.md").write_text("# Gates\n\nThe gate of Aar is red, it is said.", encoding="utf-8")
+    kard(folder, "index", str(folder / "docs"), "--quiet", task=False)
+
+    grounded = "select count(*) from retrievals where query = 'rationale'"
+    before = database(folder).execute(grounded).fetchone()
+    for words in (("--rank-only", "--retriever", "bm25"), ("--student", "kard", "--retriever", "bm25")):
+        kard(folder, "evaluate", *words, "--quiet")
+    assert database(folder).execute(grounded).fetchone() == before
+
+    planned = kard(folder, "evaluate", "--rank-only", "--retriever", "silver", "--dry-run").output
+    assert [line.split()[0] for line in planned.splitlines() if "find" in line or "rationales" in line] == [
+        "ground"
+    ]
+    assert database(folder).execute(grounded).fetchone() == before
+    lines = kard(folder, "evaluate", "--rank-only", "--retriever", "silver").output.splitlines()
+    first = next(line for line in lines if line.startswith("first "))
+    assert first == "first ground: find passages with each rationale (6 rationales)"
+    assert lines.index(first) < next(i for i, line in enumerate(lines) if "Searching" in line or "added" in line)
+
+
+def test_screening_needs_neither_rationale_nor_knowledge_base(bare: Path) -> None:
+    shutil.rmtree(bare / "kard.knowledge")
+    words = ("query", "contamination", "--store", str(bare / "kard.db"), "--json")
+    (row,) = json.loads(CliRunner().invoke(main, words).output)
+    assert (row["task"], row["split"], row["key"], row["kind"]) == ("gates", "test", None, "not looked for")
+    assert row["text"] == "2 questions; look for them with: kard screen gates --split test"
+    assert kard(bare, "screen", "--quiet").output == "2 questions of gates/test looked for\n"
+    assert json.loads(CliRunner().invoke(main, words).output) == []
+
+
+def test_facts_that_stand_word_for_word_in_a_passage_count_as_evidence(bare: Path) -> None:
+    store = database(bare)
+    with store.conn:
+        facts = json.dumps(["the GATE of  Moss is black", "Moss is a plant."])
+        store.execute("update questions set facts = ? where key = 'Moss'", [facts])
+    output = kard(bare, "evaluate", "--rank-only", "--retriever", "bm25", "--quiet").output
+    assert (
+        "1 of 2 facts of questions without evidence stand word for word in a passage, and count as evidence"
+        in output
+    )
+    rows = json.loads(kard(bare, "hits", "--summary", "--json").output)
+    assert [(row["needed"], row["retriever"], row["questions"]) for row in rows] == [("evidence", "bm25", 1)]
+    assert kard(bare, "evaluate", "--rank-only", "--retriever", "bm25", "--quiet").output.startswith("nothing")

@@ -272,3 +272,11 @@ def test_documents_that_could_not_all_be_read_are_pointed_out(
     result = kard("failures", task, "--needed", "any", "--json")
     assert "--needed any" not in result.stderr
     assert json.loads(result.stdout)[0]["verdicts"]["student failure"]["count"] == 1
+
+
+def test_a_passage_without_title_is_shown_by_its_beginning(
+    case: Case, asked: int, kard: Callable[..., Result]
+) -> None:
+    case.write("update passages set title = '', text = 'Orchards stand on slopes.' where id = 'x-0'")
+    lines = kard("explain", "apple").output.splitlines()
+    assert [line for line in lines if "x-0" in line and "Orchards stand on" in line]

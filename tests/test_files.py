@@ -161,3 +161,62 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.csv")
     with pytest.raises(BadInput, match="is a pipe or device, not a file"):
         list(read_rows(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_mark_at_the_beginning_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("id,text\r\n1,gro\u00df\r\n".encode(encoding))
+    assert list(read_rows(tmp_path / "a.csv")) == [
+        (FilePosition(tmp_path / "a.csv", 2), {"id": "1", "text": "gro\u00df"})
+    ]
+    (tmp_path / "a.txt").write_bytes("gro\u00df\r\n".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "gro\u00df\n"
+
+
+def test_what_only_begins_like_utf_16_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("id,text\n".encode("utf-16") + b"x")
+    with pytest.raises(BadInput, match=r"a\.csv: begins like UTF-16 but is none \(truncated data\)"):
+        list(read_rows(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ("id;text\n1;a, b\n", {"id": "1", "text": "a, b"}),
+        ("id\ttext\n1\ta;b\n", {"id": "1", "text": "a;b"}),
+        ("id;text;note, if any\n1;x;y\n", {"id": "1", "text": "x", "note, if any": "y"}),
+        ('"id;text",text\n1,x\n', {"id;text": "1", "text": "x"}),
+        ("id,text\n1,a;b;c;d\n", {"id": "1", "text": "a;b;c;d"}),
+    ],
+)
+def test_the_first_line_of_a_table_tells_its_delimiter(tmp_path: Path, text: str, row: dict[str, str]) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    assert [row for _, row in read_rows(tmp_path / "a.csv")] == [row]
+
+
+def test_a_cell_may_hold_a_whole_article(tmp_path: Path) -> None:
+    article = "word " * 30_000
+    (tmp_path / "a.csv").write_text(f'id,text\n1,"{article}"\n', encoding="utf-8")
+    assert [row["text"] for _, row in read_rows(tmp_path / "a.csv")] == [article]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wrong"),
+    [
+        ("a.csv", "id,text\n1\n2,x\n3,y,z\n", ["a.csv:2: no cell", "a.csv:4: more cells"]),
+        (
+            "a.jsonl",
+            '{"id"\n{"id": "2", "text": "x"}\n[3]\n',
+            ["a.jsonl:1: not JSON", "a.jsonl:3: expected"],
+        ),
+        ("a.json", '[1, {"id": "2", "text": "x"}]', ["a.json:1: expected a JSON object"]),
+    ],
+)
+def test_bad_rows_are_told_and_the_others_read(tmp_path: Path, name: str, text: str, wrong: list[str]) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    told: list[str] = []
+    rows = [dict(row) for _, row in read_rows(tmp_path / name, lambda error: told.append(str(error)))]
+    assert rows == [{"id": "2", "text": "x"}]
+    assert len(told) == len(wrong)
+    for problem, expected in zip(told, wrong, strict=True):
+        assert problem.startswith(str(tmp_path / expected))

@@ -284,3 +284,10 @@ def test_documents_that_the_knowledge_base_lacks_count_as_missing(case: Any) -> 
     header, body = hits_table(rows(case.db, "first_hits", task="tiny", split="test"))
     told = dict(zip(header, body[0], strict=True))
     assert (told["questions"], told["ceiling"], str(told["Hits@1"])[:5]) == (2, "0.250", "0.500")
+
+
+def test_one_retriever_alone_has_one_column(hits: Any, tmp_path: Path) -> None:
+    output = hits("--question", "q1", "--retriever", "bm25").output
+    (header,) = [line for line in output.splitlines() if "bm25" in line]
+    assert header.split() == ["bm25", "passage"]
+    assert len([line for line in output.splitlines() if line[:2].strip().isdigit()]) == 3

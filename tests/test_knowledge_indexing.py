@@ -21,6 +21,7 @@ from kard.knowledge.bm25 import MAX_SEGMENTS, Postings, PostingsWriter
 from kard.knowledge.indexing import Indexed, index_documents, index_source, runs_to_keep
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.knowledge.splitting import split
+from kard.knowledge.stored_sources import list_sources, refresh_sources, remove_source
 from kard.records import Document, Passage
 
 WORDS = 10
@@ -358,3 +359,31 @@ def test_a_changed_base_scores_like_one_that_was_always_so(tmp_path: Path) -> No
     found = [{hit.passage.id: hit.bm25 for hit in kb.search("red gate of town 3", 40)} for kb in bases]
     assert found[0] == found[1]
     assert [kb.postings.segments for kb in bases] == [1, 1]
+
+
+def test_sources_are_listed_removed_and_read_again_as_they_were_read(tmp_path: Path) -> None:
+    folder, facts = tmp_path / "kb", tmp_path / "facts.txt"
+    facts.write_text("Ants dig.\nBees fly.\n", encoding="utf-8")
+    path = source(tmp_path / "s.jsonl", FIRST)
+    index_source(facts, folder, lines=True, name="facts")
+    index_source(path, folder, words=WORDS, name="mine")
+    listed = [(s.name, s.passages, s.path, s.words, s.lines) for s in list_sources(folder)]
+    assert listed == [
+        ("facts", 2, str(facts), 100, True),
+        ("mine", len(ids(FIRST)), str(path), WORDS, False),
+    ]
+    facts.write_text("Ants dig.\nBees fly.\nCats purr.\n", encoding="utf-8")
+    path.unlink()
+    refreshed = [(s.name, indexed and (indexed.added, indexed.removed)) for s, indexed in refresh_sources(folder)]
+    assert refreshed == [("facts", (1, 0)), ("mine", None)]
+    assert ids(FIRST) < set(KnowledgeBase.open(folder).passage_ids())
+
+    assert remove_source(folder, "facts").removed == 3
+    assert set(KnowledgeBase.open(folder).passage_ids()) == ids(FIRST)
+    assert [s.name for s in list_sources(folder)] == ["mine"]
+    with pytest.raises(BadInput, match="no source 'facts'; there are mine"):
+        remove_source(folder, "facts")
+    with pytest.raises(BadInput, match="'mine' is the only source"):
+        remove_source(folder, "mine")
+    with pytest.raises(Missing):
+        list_sources(tmp_path / "none")

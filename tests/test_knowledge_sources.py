@@ -224,20 +224,91 @@ def test_a_page_of_html_is_no_dump(tmp_path: Path) -> None:
         list(documents(tmp_path / "a.xml"))
 
 
-@pytest.mark.parametrize(("name", "extra"), [("tiny-wiki.xml", "wiki"), ("a.parquet", "parquet")])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("tiny-wiki.xml", "wiki"), ("a.parquet", "parquet"), ("a.html", "pages"), ("a.pdf", "pages")],
+)
 def test_a_missing_extra_names_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str
 ) -> None:
     real = importlib.import_module
 
     def without(module: str, package: str | None = None) -> object:
-        if module.startswith(("mwxml", "mwparserfromhell", "pyarrow")):
+        if module.startswith(("mwxml", "mwparserfromhell", "pyarrow", "trafilatura", "pypdf")):
             raise ImportError(module)
         return real(module, package)
 
-    for reader in ("kard.knowledge.mediawiki", "kard.knowledge.sources"):
+    for reader in ("kard.knowledge.mediawiki", "kard.files", "kard.knowledge.pages"):
         monkeypatch.setattr(real(reader), "import_module", without)
     path = tmp_path / name
     path.write_bytes(b"")
     with pytest.raises(NoExtra, match=rf"pip install 'kard\[{extra}\]'"):
         list(documents(path))
+
+
+def test_each_line_of_a_text_is_a_document_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "facts.txt").write_text("Cork floats.\n\n  Iron rusts. \n", encoding="utf-8")
+    expected = [Document("facts.txt:1", "", "Cork floats."), Document("facts.txt:3", "", "Iron rusts.")]
+    assert list(documents(tmp_path / "facts.txt", lines=True)) == expected
+    assert len(list(documents(tmp_path / "facts.txt"))) == 1
+    with pytest.raises(BadInput, match="is a folder"):
+        list(documents(tmp_path, lines=True))
+
+
+def test_the_corpus_of_a_published_folder_is_read_and_neither_its_queries_nor_its_readme(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl.gz").write_bytes(
+        gzip.compress(b'{"_id": "1", "title": "", "text": "Cork floats."}\n')
+    )
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "Does cork float?"}\n')
+    (tmp_path / "README.md").write_text("# A data set\n\nIts licence.")
+    assert list(documents(tmp_path)) == [Document("1", "", "Cork floats.")]
+
+
+PAGE = """<html><head><title>Cork  oaks</title></head><body>
+<nav><a href="/">Home</a></nav><article><h1>Cork oaks</h1>
+<p>The cork oak is an evergreen tree whose bark is peeled every nine years, without felling the tree itself.</p>
+<h2>Where they grow</h2><p>Most cork comes from the forests of Portugal, where the law protects every tree.</p>
+<table><tr><th>Country</th><th>Tonnes</th></tr><tr><td>Portugal</td><td>100,000</td></tr></table>
+</article></body></html>"""
+
+
+def test_html_keeps_headings_and_tables_as_text(tmp_path: Path) -> None:
+    pytest.importorskip("trafilatura")
+    (tmp_path / "oak.html").write_text(PAGE, encoding="utf-8")
+    (document,) = documents(tmp_path)
+    assert (document.key, document.title) == ("oak.html", "Cork oaks")
+    assert "## Where they grow" in document.text
+    assert "bark is peeled every nine years" in document.text
+    assert "| Portugal | 100,000 |" in document.text.replace("|Portugal|100,000|", "| Portugal | 100,000 |")
+    assert "Home" not in document.text
+
+
+def pdf(text: str) -> bytes:
+    """Return a PDF of one page with one line."""
+    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+    parts = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    out, places = b"%PDF-1.4\n", list[int]()
+    for number, part in enumerate(parts, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, part)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    return out + b"xref\n0 6\n0000000000 65535 f \n%strailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (
+        table,
+        len(out),
+    )
+
+
+def test_pdf_gives_its_text_and_a_broken_one_a_line(tmp_path: Path) -> None:
+    pytest.importorskip("pypdf")
+    (tmp_path / "oak.pdf").write_bytes(pdf("Cork floats on water."))
+    assert list(documents(tmp_path / "oak.pdf")) == [Document("oak.pdf", "oak", "Cork floats on water.")]
+    (tmp_path / "oak.pdf").write_bytes(b"%PDF-1.4 nothing else")
+    with pytest.raises(BadInput, match=r"oak\.pdf: cannot be read as PDF"):
+        list(documents(tmp_path / "oak.pdf"))

@@ -310,7 +310,62 @@ def test_choice_reads_options_from_columns_from_lists_and_from_json_in_a_cell() 
         assert (question.options, question.answer, question.key) == (("iron", "cork"), "B", columns.key)
 
 
-@pytest.mark.parametrize(("answer", "letter"), [("yes", "A"), ("No", "B"), (True, "A"), (False, "B"), ("b", "B")])
+GLANDS = cast("dict[str, str]", MEDICINE["options"])
+GLAND = tuple(GLANDS.values())
+STATES = ("steel", "sand", "water", "wood")
+
+
+def labelled(texts: Sequence[str], labels: str, answer: str) -> dict[str, Any]:
+    """Return a row as ARC has them."""
+    return {"question": "?", "choices": {"text": list(texts), "label": list(labels)}, "answerKey": answer}
+
+
+def keyed(*values: object) -> dict[str, Any]:
+    """Return the start of a row with the options as [{key, value}]."""
+    return {"question": "?", "options": [{"key": k, "value": v} for k, v in zip(LETTERS, values, strict=False)]}
+
+
+SHAPES: Sequence[tuple[str, dict[str, Any], tuple[str, ...], str]] = (  # rows of people, and what they mean
+    ("choice", labelled("xy", "AB", "B"), ("x", "y"), "B"),
+    ("choice", labelled("21", "12", "1"), ("2", "1"), "A"),
+    ("openbookqa", labelled("xy", "12", "2"), ("x", "y"), "B"),
+    ("qasc", labelled("xy", "21", "2"), ("y", "x"), "B"),
+    ("choice", SCIENCE, STATES, "C"),
+    ("choice", SCIENCE_HUB, STATES, "C"),
+    ("choice", MEDICINE, GLAND, "B"),
+    ("medqa", {**MEDICINE, "options": {**GLANDS, "E": None}}, GLAND, "B"),
+    ("medqa", {**MEDICINE, "options": json.dumps(GLANDS)}, GLAND, "B"),
+    ("choice", {"question": "?", "options": '{"A": "x", "B": "y"}', "answer": "y"}, ("x", "y"), "B"),
+    ("choice", {"question": "?", "options": ["x", "y", None], "answer": "y"}, ("x", "y"), "B"),
+    ("choice", {"question": "?", "options": [3, 4.5], "answer": 4.5}, ("3", "4.5"), "B"),
+    ("choice", {"question": "?", "A": 3, "B": 4, "C": None, "answer": 4}, ("3", "4"), "B"),
+    ("choice", {**keyed("x", 2), "answer": "x"}, ("x", "2"), "A"),
+    ("medqa", {**keyed("x", "y"), "answer_idx": "B", "answer": "y"}, ("x", "y"), "B"),
+    ("choice", {"question": "?", "A": "True", "B": "False", "answer": False}, ("True", "False"), "B"),
+    ("choice", {"question": "?", "A": "No", "B": "Yes", "answer": "yes"}, ("No", "Yes"), "B"),
+    ("strategyqa", {"question": "?", "answer": "True", "facts": ""}, ("yes", "no"), "A"),
+    ("strategyqa", {"question": "?", "answer": "No"}, ("yes", "no"), "B"),
+)
+
+
+@pytest.mark.parametrize(("name", "row", "options", "answer"), SHAPES)
+def test_rows_in_the_shapes_that_people_have_keep_options_and_answer(
+    name: str, row: dict[str, Any], options: tuple[str, ...], answer: str
+) -> None:
+    question = parse(name, row)
+    assert (question.options, question.answer) == (options, answer)
+
+
+def test_paragraphs_in_a_cell_of_a_csv_are_read_as_a_list() -> None:
+    assert parse("strategyqa", {**STRATEGY, "evidence": '[[[["Anvil-3"]], ["operation"]]]'}).evidence == (
+        "Anvil-3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "letter"),
+    [*(("yes", "A"), ("No", "B"), ("True", "A"), ("FALSE", "B")), (True, "A"), (False, "B"), ("b", "B")],
+)
 def test_choice_reads_a_question_without_options_as_yes_or_no(answer: object, letter: str) -> None:
     question = parse("choice", {"question": "Is it?", "answer": answer, "options": ""})
     assert (question.options, question.answer) == (("yes", "no"), letter)
@@ -327,26 +382,30 @@ def test_choice_assigns_a_split_to_questions_without_one() -> None:
 WRONG: Sequence[tuple[str, dict[str, Any], str]] = (
     ("choice", {**PLAIN, "answer": "C"}, "answer 'C' is not one of A, B"),
     ("choice", {**OWN, "answer": "2"}, "answer '2' is not one of A, B"),
-    ("choice", {**PLAIN, "answer": 2}, "field 'answer' holds a number, not text"),
+    ("choice", {**PLAIN, "answer": 2}, "answer '2' is not one of A, B"),
+    ("choice", {**PLAIN, "answer": [2]}, "field 'answer' holds a list, not text"),
+    ("choice", {**PLAIN, "options": ["x", "", "z"]}, "option B is empty but option C is not"),
+    ("choice", {**PLAIN, "options": [3, True]}, "field 'options' holds true or false, not text"),
+    ("choice", {**PLAIN, "options": {"1": "2", "2": "1"}, "answer": 1}, "answer '1' may mean A or B"),
     ("choice", {**PLAIN, "options": ["B", "A"], "answer": "A"}, "answer 'A' may mean A or B"),
     ("choice", {**OWN, "A": ""}, "option A is empty but option B is not"),
     ("choice", {**PLAIN, "options": ["only"]}, "the number of options is 1, not 2 to 26"),
     ("choice", {**PLAIN, "options": ["x"] * 27}, "the number of options is 27, not 2 to 26"),
     ("choice", {**PLAIN, "options": ["x", " "]}, "the number of options is 1"),
-    ("choice", {**PLAIN, "options": "[1"}, "starts like a JSON list but is none"),
+    ("choice", {**PLAIN, "options": "[1"}, "starts like a JSON list or object but is none"),
     ("choice", {**PLAIN, "question": " "}, "field 'question' is empty"),
-    ("strategyqa", {**STRATEGY, "answer": "yes"}, "answer 'yes' is not true or false"),
+    ("strategyqa", {**STRATEGY, "answer": "maybe"}, "answer 'maybe' is not true or false"),
     ("strategyqa", {**STRATEGY, "answer": 1}, "answer 1 is not true or false"),
     ("strategyqa", {k: v for k, v in STRATEGY.items() if k != "answer"}, "no field 'answer'"),
     ("strategyqa", {**STRATEGY, "evidence": [[3]]}, "'evidence' is not made of lists of paragraph ids"),
     ("strategyqa", {**PLAIN, "answer": "yes"}, "answer 'yes' is not one of A, B"),
     ("medqa", {**MEDICINE, "answer_idx": "E"}, "answer 'E' is not one of A, B, C, D"),
     ("medqa", {**MEDICINE, "answer": "Spleen"}, "answer 'Spleen' is not option B, 'Pancreas'"),
-    ("medqa", {**MEDICINE, "options": {"A": "x", "C": "y"}}, "options are lettered A, C, not from A on"),
+    ("medqa", {**MEDICINE, "options": {"A": "x", "C": "y"}}, "options are labelled A, C, not from A or 1 on"),
     ("medqa", {k: v for k, v in PLAIN.items() if k != "options"}, "no field 'options'"),
-    ("openbookqa", {**SCIENCE, "answerKey": ""}, "field 'answerKey' is empty"),
+    ("openbookqa", {**SCIENCE, "answerKey": "E"}, "answer 'E' is not one of A, B, C, D"),
     ("openbookqa", {**SCIENCE_HUB, "choices": {"text": ["x"], "label": ["A", "B"]}}, "1 texts but 2 labels"),
-    ("openbookqa", {**SCIENCE_HUB, "choices": None}, "no field 'choices'"),
+    ("openbookqa", {**SCIENCE_HUB, "choices": None}, "no field 'options' or 'choices'"),
     ("sciq", {k: v for k, v in TEXTBOOK.items() if k != "question"}, "no field 'question'"),
     ("sciq", {k: v for k, v in TEXTBOOK.items() if k != "correct_answer"}, "no field 'correct_answer'"),
     ("sciq", {k: v for k, v in TEXTBOOK.items() if k != "distractor3"}, "no field 'distractor3'"),
@@ -357,12 +416,16 @@ WRONG: Sequence[tuple[str, dict[str, Any], str]] = (
     ("sciq", {**PLAIN, "answer": "yes"}, "answer 'yes' is not one of A, B"),
     ("sciq", {**PLAIN, "options": ["only"]}, "the number of options is 1, not 2 to 26"),
     ("sciq", {**PLAIN, "evidence": 3}, "field 'evidence' holds a number, not a list"),
-    ("qasc", {**TWO_FACTS, "question": {"choices": []}}, "no field 'stem' or 'question'"),
-    ("qasc", {**TWO_FACTS, "question": {"stem": "Why?"}}, "no field 'choices'"),
-    ("qasc", {**TWO_FACTS, "question": {"stem": "Why?", "choices": ["x", "y"]}}, "objects with text and label"),
+    ("qasc", {**TWO_FACTS, "question": {"choices": []}}, "no field 'stem'"),
+    ("qasc", {**TWO_FACTS, "question": {"stem": "Why?"}}, "no field 'options' or 'choices'"),
+    ("qasc", {**TWO_FACTS, "question": {"stem": "Why?", "choices": ["x", {}]}}, "objects with label and text"),
     ("qasc", {**TWO_FACTS_HUB, "choices": {"text": ["x"], "label": ["A", "B"]}}, "1 texts but 2 labels"),
     ("qasc", {**TWO_FACTS_HUB, "choices": {"text": ["x", "y"], "label": ["A", "A"]}}, "have the same label"),
-    ("qasc", {**TWO_FACTS_HUB, "choices": {"text": ["x", "y"], "label": ["1", "2"]}}, "lettered 1, 2, not from A"),
+    (
+        "qasc",
+        {**TWO_FACTS_HUB, "choices": {"text": ["x", "y"], "label": ["0", "1"]}},
+        "labelled 0, 1, not from",
+    ),
     ("qasc", {**TWO_FACTS, "answerKey": "I"}, "answer 'I' is not one of A, B, C, D, E, F, G, H"),
     ("qasc", {**TWO_FACTS, "answerKey": ""}, "a row with facts has no 'answerKey'"),
     ("qasc", {**TWO_FACTS, "fact2": {"text": "x"}}, "field 'fact2' holds an object, not text"),

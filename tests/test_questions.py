@@ -255,9 +255,10 @@ def test_the_documented_task_loads_by_its_path(tmp_path: Path) -> None:
     write(questions, {"split": "train", "question": "Capital of Chad?", "answer": "B"})
     result = run("load", path, questions, "--store", store)
     assert result.exit_code == 1
-    assert (
-        result.output == f"Error: {questions}:1: no field 'cities'; see what a row holds with: kard tasks {path}\n"
+    problem = (
+        f"no field 'cities'; see what a row holds with: kard tasks {path}; leave such rows out with: --skip-bad"
     )
+    assert result.output == f"Error: {questions}:1: {problem}\n"
 
 
 @pytest.mark.parametrize(
@@ -400,3 +401,44 @@ def test_tasks_are_listed_with_their_bases_and_explained_one_by_one() -> None:
         assert tasks.load(name).about in printed
     assert "google/flan-t5-xl" in printed
     assert '"options": ["iron", "cork", "glass"]' in run("tasks", "choice").output
+
+
+def test_one_bad_row_refuses_the_file_unless_bad_rows_are_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "q.csv"
+    file.write_text(
+        "id,question,A,B,answer\n1,One?,x,y,A\n2,Two?,x,y,Q\n3,Three?,x\n1,Else?,x,y,A\n4,Four?,x,y,B\n"
+    )
+    command = ["load", "choice", str(file), "--store", str(tmp_path / "kard.db"), "--quiet"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert f"{file}:3: answer 'Q' is not one of A, B" in refused.output
+    assert refused.output.endswith("leave such rows out with: --skip-bad\n")
+    assert stored(open_store(tmp_path / "kard.db"), "choice") == []
+
+    skipped = CliRunner().invoke(main, [*command, "--skip-bad"])
+    assert skipped.exit_code == 0, skipped.output
+    left_out = [line for line in skipped.output.splitlines() if line.startswith("left out: ")]
+    assert [line.split(": ")[1] for line in left_out] == [f"{file}:{line}" for line in (3, 4, 5)]
+    assert "3 rows left out\n" in skipped.output
+    assert "2 questions added, 0 unchanged" in skipped.output
+    assert [question.key for _, question in stored(open_store(tmp_path / "kard.db"), "choice")] == ["1", "4"]
+
+
+def test_a_file_of_bad_rows_alone_is_refused_with_the_first_problem(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,A,B,answer\nOne?,x,y,Q\n")
+    command = ["load", "choice", str(tmp_path / "q.csv"), "--store", str(tmp_path / "kard.db"), "--skip-bad"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    assert "no row is a question of choice" in result.output
+
+
+def test_parquet_files_of_the_hub_are_loaded(tmp_path: Path) -> None:
+    row = {"id": "7-1", "question_stem": "Ice that warms becomes", "answerKey": "2", "fact1": "ice melts"}
+    row["choices"] = {"text": ["steel", "water"], "label": ["1", "2"]}  # type: ignore[assignment]
+    table = import_module("pyarrow").Table.from_pylist([row])
+    import_module("pyarrow.parquet").write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    file = str(tmp_path / "train-00000-of-00001.parquet")
+    command = ["load", "openbookqa", file, "--split", "train", "--store", str(tmp_path / "kard.db")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    expected = Question("7-1", "train", "Ice that warms becomes", ("steel", "water"), "B", facts=("ice melts",))
+    assert stored(open_store(tmp_path / "kard.db"), "openbookqa") == [(1, expected)]

@@ -230,3 +230,37 @@ def test_export_is_a_command(tmp_path: Path, tiny_file: Path) -> None:
     result = CliRunner().invoke(main, ["export", str(tiny_file), str(out), "--store", str(store), "--teacher", "x"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: no rationales of x for tiny")
+
+
+def test_loading_says_how_many_rationales_train_and_why_the_others_do_not(tmp_path: Path) -> None:
+    questions = [{"id": str(i), "question": "Is it?", "answer": "A", "split": "train"} for i in range(7)]
+    texts = ["So the answer is (A) yes."] * 2 + ["So the answer is (B) no."] * 3 + ["It depends."]
+    texts.append("Iron is a metal that rusts in wet air, and it sinks in water, so that it cannot be said that")
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(row) for row in questions))
+    recorded = [
+        {"question_id": str(i), "sample": 0, "rationale": text, "model": "guide"} for i, text in enumerate(texts)
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(json.dumps(row) for row in recorded))
+    store = str(tmp_path / "kard.db")
+    command = [
+        "load",
+        "choice",
+        str(tmp_path / "q.jsonl"),
+        "--rationales",
+        str(tmp_path / "r.jsonl"),
+        "--store",
+        store,
+    ]
+    lines = CliRunner().invoke(main, command).output.splitlines()
+    assert "7 rationales of choice: 2 accepted, 2 unread, 3 rejected; only accepted ones train" in lines
+    at = lines.index("7 rationales of choice: 2 accepted, 2 unread, 3 rejected; only accepted ones train")
+    assert lines[at + 1 : at + 7] == [
+        "  3 rejected: it concludes on another option than the right one, as in '2': ...So the answer is (B) no.",
+        f"    more: kard rationales choice --verdict rejected --store {store}",
+        "  1 unread: no option can be read at its end, which may be cut, as in '6': ..." + texts[6][-80:],
+        f"    more: kard rationales choice --verdict unread --store {store}",
+        "  1 unread: no option, or more than one, is named where it concludes, as in '5': ...It depends.",
+        f"    more: kard rationales choice --verdict unread --store {store}",
+    ]
+    more = CliRunner().invoke(main, ["rationales", "choice", "--verdict", "rejected", "--store", store, "--json"])
+    assert len(json.loads(more.output)) == 3

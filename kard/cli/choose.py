@@ -13,7 +13,7 @@ from kard.cli import options, show
 from kard.config import TaskSettings
 from kard.db import open_store
 from kard.files import adapters_folder
-from kard.pipeline.options import DEFAULT_METHODS, DEFAULT_RETRIEVERS, RunOptions, Teacher
+from kard.pipeline.options import DEFAULT_METHODS, DEFAULT_RETRIEVERS, RunOptions, Teacher, default_retrievers
 from kard.pipeline.run import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,7 +47,8 @@ _retriever = click.option(
     "--retriever",
     "retrievers",
     callback=listed,
-    help=f"What students read that read passages, comma-separated. [default: {','.join(DEFAULT_RETRIEVERS)}]",
+    help="What students read that read passages, comma-separated. "
+    f"[default: {','.join(DEFAULT_RETRIEVERS)}; bm25 alone where nothing is trained]",
 )
 _train_limit = click.option(
     "--train-limit", type=click.IntRange(min=1), help="Only the first N training questions."
@@ -124,6 +125,9 @@ run_options = _stack(_size, _method, _train_limit, _epochs, *_EVALUATED, *_PLACE
 evaluation_options = _stack(_size, *_EVALUATED, *_PLACES)
 """The options of commands that evaluate what is trained."""
 
+screening_options = _stack(_limit, _split, *_PLACES)
+"""The options of commands that look at evaluated questions alone."""
+
 
 def run_of(
     task: str,
@@ -149,6 +153,7 @@ def run_of(
     loaded = tasks.load(task)
     loaded = replace(loaded, students=based(loaded.students, bases))
     chosen = {name: value for name, value in chosen.items() if value is not None}
+    chosen.setdefault("retrievers", default_retrievers(chosen.get("methods", DEFAULT_METHODS)))
     short = [f"{path}={chosen.pop(name)}" for name, path in SETTINGS.items() if name in chosen]
     settings = loaded.settings if profile is None else TaskSettings.paper()
     settings = overridden(settings, [*overrides, *short])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MARK = "*"  # before a needed passage
 SHORT = 8  # characters of an id: `kard judge` takes the beginning of one
 SNIPPET = 200  # characters of a passage's text, unless it is one of a few needed ones or all is asked for
+BEGINNING = 40  # characters of a text that stand for a missing title
 FEW = 3  # needed passages that are printed whole without being asked for
 WITH_SCORES = 4  # lists: with more of them there is room for ranks only
 PIPE = 100  # columns of the output of a pipe, which has no width
@@ -218,12 +219,13 @@ def _lists(
         table.add_column(show.plain(_column_name(ranking)), justify="right", no_wrap=True)
     table.add_column("read by", overflow="fold")
     for passage in passages:
-        title = trace.passages[passage].title if passage in trace.passages else ""
+        shown = trace.passages.get(passage)
+        title = "" if shown is None else _line(shown.title) or _beginning(shown.text)
         places = [next((p for p in r.places if p.passage_id == passage), None) for r in lists]
         cells = [_place(place, r, len(lists) <= WITH_SCORES) for place, r in zip(places, lists, strict=True)]
         readers = [str(a.condition.evaluation_id) for a in answers if passage in a.passages]
         mark = MARK if passage in trace.needed else ""
-        table.add_row(mark, show.plain(passage[:SHORT]), show.plain(_line(title)), *cells, ",".join(readers))
+        table.add_row(mark, show.plain(passage[:SHORT]), show.plain(title), *cells, ",".join(readers))
     yield table
 
 
@@ -261,7 +263,7 @@ def _texts(
         judged = _judged([j for j in trace.judgements if j.passage_id == key])
         text = _line(passage.text)
         whole = full or (few and key in trace.needed) or len(text) <= SNIPPET
-        yield _indented(f"{mark} {key[:SHORT]}  {_line(passage.title)}{judged}", 0)
+        yield _indented(f"{mark} {key[:SHORT]}  {_line(passage.title) or _beginning(passage.text)}{judged}", 0)
         yield _indented(text if whole else text[:SNIPPET].rsplit(" ", 1)[0] + " ...", 4)
 
 
@@ -293,6 +295,12 @@ def _option(trace: Trace, letter: str | None) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _beginning(text: str) -> str:
+    """Return the first words of a text, which stand for the title that its passage lacks."""
+    line = _line(text)
+    return line if len(line) <= BEGINNING else line[:BEGINNING].rsplit(" ", 1)[0] + " ..."
 
 
 def _heading(bold: str, rest: str) -> RenderableType:

@@ -180,10 +180,12 @@ def _record(row: OrderRow, passages: Mapping[str, Passage]) -> dict[str, object]
 def _side_by_side(
     question: RankedQuestion, retriever: str, depth: int, passages: Mapping[str, Passage]
 ) -> tuple[list[str], list[list[object]]]:
-    """Return header and cells: BM25's order on the left, the other on the right with BM25's rank."""
+    """Return header and cells: BM25's order on the left, any other on the right with BM25's rank."""
     from kard.evaluation.retriever_metrics import order_rows
 
     before, after = order_rows(question, "bm25", depth), order_rows(question, retriever, depth)
+    if retriever == "bm25":  # the only one: nothing to set beside it
+        return ["", "bm25", "", "passage"], [[rank, *_half(row, passages)] for rank, row in enumerate(before, 1)]
     cells: list[list[object]] = []
     for rank, (left, right) in enumerate(zip_longest(before, after), 1):
         bm25_rank = None if right is None else right.bm25_rank
@@ -195,7 +197,7 @@ def _half(row: OrderRow | None, passages: Mapping[str, Passage]) -> list[object]
     if row is None:
         return [None, "", ""]
     passage = passages[row.passage]
-    line = " ".join(f"{passage.title}: {passage.text}".split())
+    line = " ".join((f"{passage.title}: {passage.text}" if passage.title else passage.text).split())
     short = line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
     return [
         round(row.score, 3),

@@ -24,7 +24,11 @@ SNIPPET = 120  # characters of a passage in a table
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option("--lines", is_flag=True, help="Make each line of a text file a passage.")
+@click.option("--list", "listing", is_flag=True, help="List the sources.")
+@click.option("--remove", metavar="NAME", help="Remove the source of that name.")
+@click.option("--refresh", is_flag=True, help="Read every source again, as it was read before.")
 @options.knowledge
 @options.store
 @click.option(
@@ -36,14 +40,27 @@ SNIPPET = 120  # characters of a passage in a table
 )
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
 @options.quiet
-def index(source: Path, knowledge: Path | None, store: Path, words: int, name: str, quiet: bool) -> None:
+def index(
+    source: Path | None,
+    lines: bool,
+    listing: bool,
+    remove: str | None,
+    refresh: bool,
+    knowledge: Path | None,
+    store: Path,
+    words: int,
+    name: str,
+    quiet: bool,
+) -> None:
     """Bring the knowledge base up to date with SOURCE.
 
     New passages are added, and passages that SOURCE no longer has are removed. SOURCE is JSON lines with id, title
     and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV, also gzipped), parquet (one file or
-    a folder), a folder of .txt and .md files, or a MediaWiki dump (.xml, .xml.bz2). A second SOURCE is kept beside
-    the first.
+    a folder), a folder of .txt, .md, .html and .pdf files or one that holds corpus.jsonl, or a MediaWiki dump
+    (.xml, .xml.bz2). A second SOURCE is kept beside the first.
     """
+    if sum((source is not None, listing, remove is not None, refresh)) != 1:
+        raise click.UsageError("name a SOURCE, or choose one of --list, --remove NAME and --refresh")
     from kard.db import open_store
     from kard.knowledge.indexing import index_source
     from kard.knowledge.knowledge_base import KnowledgeBase
@@ -51,12 +68,37 @@ def index(source: Path, knowledge: Path | None, store: Path, words: int, name: s
 
     begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
-    indexed = index_source(source, folder, progress=show.progress(quiet), words=words, name=name)
+    if source is None:
+        _change_sources(folder, remove, refresh, quiet)
+        if not listing:
+            record_index(open_store(store), KnowledgeBase.open(folder))
+        return
+    progress = show.progress(quiet)
+    indexed = index_source(source, folder, progress=progress, words=words, name=name, lines=lines)
     record_index(open_store(store), KnowledgeBase.open(folder))
+    if source.suffix.lower() == ".txt" and not lines:
+        click.echo(f"a passage holds about {words} words; for one a line: kard index {source} --lines", err=True)
     click.echo(
         f"{indexed.added:,} passages added, {indexed.removed:,} removed, {indexed.unchanged:,} kept; "
         f"{indexed.passages:,} in {folder} ({time.monotonic() - begin:.1f} s)"
     )
+
+
+def _change_sources(folder: Path, remove: str | None, refresh: bool, quiet: bool) -> None:
+    """Remove a source, read all of them again, or list them."""
+    from kard.knowledge.stored_sources import list_sources, refresh_sources, remove_source
+
+    progress = show.progress(quiet)
+    if remove is not None:
+        indexed = remove_source(folder, remove, progress=progress)
+        click.echo(f"{indexed.removed:,} passages removed; {indexed.passages:,} in {folder}")
+    elif refresh:
+        for source, indexed in refresh_sources(folder, progress=progress):
+            numbers = indexed and f"{indexed.added:,} passages added, {indexed.removed:,} removed"
+            click.echo(f"{source.name}: {numbers or 'not there any more; kept as it is'}")
+    else:
+        rows = [(s.name, s.passages, s.path, "a line each" if s.lines else s.words) for s in list_sources(folder)]
+        show.table("", ("source", "passages", "path", "words"), rows)
 
 
 @click.command()

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from kard.pipeline.load import LoadSummary
 
 
+NAMED = 10  # rows that were left out and are named
+REASONS = 3  # of rationales that do not train
+ENDING = 80  # characters of the example of such a rationale: where it concludes
+
+
 @click.command()
 @click.argument("task")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -25,15 +30,22 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="File of recorded rationales for the task's questions; repeatable.",
 )
+@click.option("--skip-bad", is_flag=True, help="Leave out rows of FILE that are no question, and name them.")
 @options.store
 @options.quiet
 def load(
-    task: str, file: Path | None, split: str | None, rationales: tuple[Path, ...], store: Path, quiet: bool
+    task: str,
+    file: Path | None,
+    split: str | None,
+    rationales: tuple[Path, ...],
+    skip_bad: bool,
+    store: Path,
+    quiet: bool,
 ) -> None:
     """Load questions of TASK, and rationales recorded for them.
 
     TASK is a name of `kard tasks` or the path of your own .py file. FILE has the questions, as JSON, JSON lines,
-    CSV or TSV, also gzipped. It is loaded whole or not at all, and loading it twice changes nothing.
+    CSV or TSV, also gzipped, or as parquet. It is loaded whole or not at all, and loading it twice changes nothing.
     """
     if file is None and not rationales:
         raise click.UsageError("name a FILE of questions, or rationales with --rationales FILE")
@@ -44,20 +56,47 @@ def load(
     loaded = tasks.load(task)
     db = open_store(store)
     if file is not None:
-        _print_loaded(loaded.name, load_questions(db, loaded, file, split=split, progress=show.progress(quiet)))
+        progress = show.progress(quiet)
+        summary = load_questions(db, loaded, file, split=split, skip_bad=skip_bad, progress=progress)
+        _print_loaded(loaded.name, summary)
     if rationales:
         from kard.teacher.records import load_rationales
 
         for path in rationales:
             click.echo(f"{_count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
+    _print_verdicts(db, task, loaded.name, _store_option(store))
     click.echo(f"Next: {_next_command(db, task, loaded.name)}{_store_option(store)}")
 
 
 def _print_loaded(name: str, loaded: LoadSummary) -> None:
+    for problem in loaded.skipped[:NAMED]:
+        click.echo(f"left out: {problem}", err=True)
+    if loaded.skipped:
+        others = len(loaded.skipped) - NAMED
+        more = f", {others:,} of them not named above" if others > 0 else ""
+        click.echo(f"{_count(len(loaded.skipped), 'row')} left out{more}", err=True)
     splits = ", ".join(f"{split} {count:,}" for split, count in loaded.splits.items())
     click.echo(f"{name}: {_count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
     if loaded.rationales:
         click.echo(f"{_count(loaded.rationales, 'rationale')} added, which came with the questions")
+
+
+def _print_verdicts(db: Database, argument: str, name: str, option: str) -> None:
+    """Print how many rationales of the task are accepted, unread and rejected, and the commonest reasons."""
+    from kard.db import rows
+
+    reasons = rows(db, "internal/verdict_reasons", task=name)
+    counts = dict.fromkeys(("accepted", "unread", "rejected"), 0)
+    for reason in reasons:
+        counts[reason["verdict"]] += reason["rationales"]
+    if not sum(counts.values()):
+        return
+    numbers = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
+    click.echo(f"{_count(sum(counts.values()), 'rationale')} of {name}: {numbers}; only accepted ones train")
+    for reason in [reason for reason in reasons if reason["why"]][:REASONS]:
+        verdict, end = reason["verdict"], " ".join(reason["text"].split())[-ENDING:]
+        click.echo(f"  {reason['rationales']:,} {verdict}: {reason['why']}, as in {reason['key']!r}: ...{end}")
+        click.echo(f"    more: kard rationales {argument} --verdict {verdict}{option}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from kard.cli import choose, options, show
 if TYPE_CHECKING:
     from kard.pipeline.options import Teacher
     from kard.pipeline.run import Run
+    from kard.pipeline.step import Kind
 
 
 @click.command()
@@ -98,7 +99,7 @@ def status(task: str, as_json: bool, **chosen: Any) -> None:
     _print_states(this)
 
 
-def _print_states(this: Run) -> None:
+def _print_states(this: Run, *kinds: Kind) -> None:
     from kard.pipeline.steps import states
 
     rows: list[tuple[object, ...]] = [
@@ -106,6 +107,7 @@ def _print_states(this: Run) -> None:
         if state
         else (step.name, "", "", "", "", reason)
         for step, state, reason in states(this)
+        if not kinds or step.kind in kinds
     ]
     show.table("", ("step", "unit", "done", "missing", "outdated", ""), rows)
 
@@ -131,6 +133,24 @@ def rebuild(step: str, task: str, including_paid: bool, yes: bool, **chosen: Any
         click.confirm(f"Drop {', '.join(names)} of {this.name} in {this.store}?", abort=True)
     dropped = steps.rebuild(this, step, including_paid=including_paid)
     click.echo(f"dropped {', '.join(dropped) or 'nothing'}; make it again with: kard run {task}")
+
+
+@click.command()
+@click.argument("task")
+@choose.screening_options
+def screen(task: str, **chosen: Any) -> None:
+    """Look for the evaluated questions of TASK in its training questions and in passages.
+
+    The passages are those that were ever found. `kard query contamination` shows which stand there. `kard run`
+    does this last.
+    """
+    from kard.pipeline.contamination import SCREEN
+    from kard.pipeline.steps import run_step
+
+    this = choose.run_of(task, **chosen)
+    click.echo(f"{run_step(this, SCREEN):,} questions of {this.name}/{this.split} looked for")
+    for note in this.notes:
+        click.echo(note, err=True)
 
 
 @click.group()
@@ -202,18 +222,28 @@ def evaluate(
     """
     from kard.cli.report import print_report
     from kard.pipeline import evaluate as evaluation
-    from kard.pipeline.steps import run_steps
+    from kard.pipeline.steps import announce, run_steps
 
-    sizes, seed = chosen["sizes"], chosen.pop("seed")
+    named, sizes, seed = chosen["retrievers"], chosen["sizes"], chosen.pop("seed")
     # A student is evaluated whatever its seed; alone, an order is that of the chosen seed's reranker.
     this = choose.run_of(task, reranker=reranker, any_reranker=True, seed=seed if rank_only else None, **chosen)
+    if rank_only and dry_run:
+        _print_states(this, "find")
+        return
     if rank_only:
+        announce(this, "find")
         added = run_steps(this, "find")
         done = ", ".join(f"{name} {count:,}" for name, count in added.items() if count) or "nothing was missing"
+        for note in this.notes:
+            click.echo(note, err=True)
         click.echo(f"{done}; compare the orders: kard hits {task} --summary")
         return
     students = evaluation.choose(this, names, sizes=sizes, seed=seed)
-    planned = evaluation.plan(this, students, this.options.retrievers, reranker)
+    retrievers = this.options.retrievers
+    if named is None and this.resolved.reranker is None:
+        retrievers = ("bm25",)
+        click.echo(f"no reranker of {this.name} is trained: those who read passages read BM25's", err=True)
+    planned = evaluation.plan(this, students, retrievers, reranker)
     if dry_run:
         header = ("size", "method", "seed", "student", "retriever", "k", "missing")
         rows = [

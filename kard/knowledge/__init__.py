@@ -6,9 +6,11 @@ hash of its passages and of the analyser. So the hits of one state are never tak
 
 Modules, in the order in which a document meets them:
 
-* `sources`: documents out of JSON lines, CSV, parquet, a folder of texts, a MediaWiki dump (`mediawiki`);
+* `sources`: documents out of JSON lines, CSV, parquet, a folder of texts and pages (`pages`), a MediaWiki dump
+  (`mediawiki`);
 * `splitting`: a document's text into passages of about a hundred words;
 * `indexing`: bring both files to what a source says, whatever is killed on the way;
+* `stored_sources`: list the sources, remove one, read all of them again;
 * `passages_db`: the file of texts, with every statement on it: what is new, unchanged or gone of a source;
 * `bm25`: the index: how a query is built, scored and written;
 * `knowledge_base`: what everything else uses: search a text, score passages, read passages.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +28,7 @@ from kard.knowledge.splitting import split
 from kard.progress import SILENT, Progress
 from kard.records import Document, Passage
 
+NO_FILE: Mapping[str, object] = {"path": ""}  # the origin of documents that were read from no file
 BATCH = 2_000  # passages: large enough to make a batch's own cost vanish, small enough for a lively bar
 
 
@@ -43,22 +44,34 @@ class Indexed:
 
 
 def index_source(
-    source: Path, folder: Path, *, progress: Progress = SILENT, words: int = 100, name: str = ""
+    source: Path,
+    folder: Path,
+    *,
+    progress: Progress = SILENT,
+    words: int = 100,
+    name: str = "",
+    lines: bool = False,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what a file or folder of documents says now.
 
-    A source is known by its `name`, by default its path. To index it again replaces what it brought. Raises
-    BadInput, with file and line, for a source that cannot be read, and leaves the base as it was.
+    A source is known by its `name`, by default its path. To index it again replaces what it brought. With `lines`,
+    each line of a text file is a document. Raises BadInput, with file and line, for a source that cannot be read,
+    and leaves the base as it was.
     """
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
     try:
         return index_documents(
-            documents(source), folder, source=name or str(source.resolve()), progress=progress, words=words
+            documents(source, lines=lines),
+            folder,
+            source=name or str(source.resolve()),
+            progress=progress,
+            words=words,
+            origin={"path": str(source.resolve()), "words": words, "lines": lines},
         )
     except DocumentClash as clash:
         # Looking the place up costs a second reading, but only of a source that has to be mended anyway.
-        raise BadInput(clash.problem, at=place_of(source, clash.document)) from clash
+        raise BadInput(clash.problem, at=place_of(source, clash.document, lines=lines)) from clash
 
 
 def index_documents(
@@ -69,12 +82,14 @@ def index_documents(
     progress: Progress = SILENT,
     words: int = 100,
     keep_others: bool = False,
+    origin: Mapping[str, object] | None = NO_FILE,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what these documents say, under the name `source`.
 
     Other documents that the source brought before are removed unless `keep_others`.
     Memory holds one batch of passages, and one byte for every stored passage. Raises BadInput for two documents of
-    one key and different texts, and if there is no document at all; the base is then as it was.
+    one key and different texts, and if there is no document at all; the base is then as it was. `origin` says where
+    they were read; None removes the source.
     """
     with _opened(folder) as (db, postings):
         _settle(db, postings, progress)
@@ -88,9 +103,10 @@ def index_documents(
                     new = update.add(batch)
                     postings.add((rowid, indexed_text(p.title, p.text)) for rowid, p in new)
                     advance(len(batch))
-            if update.seen == 0:
+            if update.seen == 0 and origin is not None:
                 raise BadInput("holds no document with any text; check the path", at=source)
             gone = update.remove_missing(keys if keep_others else None)
+            passages_db.note_origin(db, source, origin)
             postings.delete(gone)
             indexed = _note(db, update, len(gone))
             db.execute("commit")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kard.errors import BadInput
 from kard.records import Passage, digest
@@ -40,6 +41,7 @@ create table also (
 create table removed (rowid integer primary key);
 create table meta (key text primary key, value text not null) without rowid;
 """
+ORIGIN = "source "  # begins the key of what is noted of a source
 AMONG = "in (select value from json_each(?))"  # takes a list as JSON
 INSERT = (
     "insert or ignore into passages (rowid, id, document, part, title, text, source) values (?, ?, ?, ?, ?, ?, ?)"
@@ -77,6 +79,24 @@ def meta(db: sqlite3.Connection, key: str, default: str = "") -> str:
 def set_meta(db: sqlite3.Connection, **values: str) -> None:
     """Set values that describe the knowledge base as a whole."""
     db.executemany("insert or replace into meta (key, value) values (?, ?)", list(values.items()))
+
+
+def note_origin(db: sqlite3.Connection, source: str, origin: Mapping[str, object] | None) -> None:
+    """Note where a source was read, and how; with None, forget the source, which has no passage any more."""
+    if origin is None:
+        db.execute("delete from sources where name = ?", (source,))
+        db.execute("delete from meta where key = ?", (ORIGIN + source,))
+    else:
+        set_meta(db, **{ORIGIN + source: json.dumps(origin)})
+
+
+def origins(db: sqlite3.Connection) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return name, number of passages and origin of every source, in the order in which they came."""
+    counts = db.execute(
+        "select s.name, (select count(*) from passages where source = s.id)"
+        " + (select count(*) from also where source = s.id) from sources s order by s.id"
+    ).fetchall()
+    return [(name, passages, json.loads(meta(db, ORIGIN + name, "{}"))) for name, passages in counts]
 
 
 def identity(db: sqlite3.Connection, analyser: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from kard.errors import BadInput, NoExtra
-from kard.files import FilePosition, Row, read_rows, read_text
+from kard.errors import BadInput
+from kard.files import FilePosition, Row, parquet_rows, read_rows, read_text
 from kard.knowledge.mediawiki import dump_pages
+from kard.knowledge.pages import PAGE_ENDINGS, page_document
 from kard.records import Document
 
 PlacedDocuments = Iterator[tuple[object, Document]]
@@ -23,39 +22,41 @@ TITLES = ("title", "articleTitle")
 TEXTS = ("text", "contents", "content", "abstract", "abstractText")
 ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 TEXT_ENDINGS = (".txt", ".md", ".markdown")
-PARQUET_BATCH = 1_000  # rows in memory at a time
+FILE_ENDINGS = (*TEXT_ENDINGS, *PAGE_ENDINGS)  # each file is a document
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^(?:#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*|(\S.*)\n(?:=+|-{3,})[ \t]*)$", re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
-def documents(source: Path) -> Iterator[Document]:
-    """Return every document with any text.
+def documents(source: Path, *, lines: bool = False) -> Iterator[Document]:
+    """Return every document with any text. With `lines`, each line of a text file is a document.
 
     Raises BadInput, naming the place, and NoExtra, naming the install command.
     """
-    return (document for _, document in placed_documents(source))
+    return (document for _, document in placed_documents(source, lines=lines))
 
 
-def place_of(source: Path, key: str) -> str:
+def place_of(source: Path, key: str, *, lines: bool = False) -> str:
     """Return where the document `key` stands for the last time; the source's path if it does not."""
     last: object = source
-    for place, document in placed_documents(source):
+    for place, document in placed_documents(source, lines=lines):
         if document.key == key:
             last = place
     return str(last)
 
 
-def placed_documents(source: Path) -> PlacedDocuments:
+def placed_documents(source: Path, *, lines: bool = False) -> PlacedDocuments:
     """Return every document with any text, and where it stands. Raises BadInput."""
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
-    placed = _reader(source)(source)
+    placed = _lines(source) if lines else _reader(source)(source)
     return ((place, document) for place, document in placed if document.text.strip())
 
 
 def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
     if source.is_dir():
+        if _corpus(source):
+            return lambda folder: chain.from_iterable(map(_rows, _corpus(folder)))
         return _parquet if any(source.rglob("*.parquet")) else _folder
     name = source.name.lower()
     uncompressed = name.removesuffix(".gz").removesuffix(".bz2")
@@ -65,9 +66,9 @@ def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
         return _rows
     if name.endswith(".parquet"):
         return _parquet
-    if name.endswith(TEXT_ENDINGS):
+    if name.endswith(FILE_ENDINGS):
         return _text_file
-    endings = ", ".join((*ROW_ENDINGS, ".parquet", ".xml", *TEXT_ENDINGS))
+    endings = ", ".join((*ROW_ENDINGS, ".parquet", ".xml", *FILE_ENDINGS))
     raise BadInput(
         f"cannot tell the format from the name; use a folder of texts or one of {endings}", at=str(source)
     )
@@ -118,30 +119,8 @@ def _rows(path: Path) -> PlacedDocuments:
 
 def _parquet(path: Path) -> PlacedDocuments:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    return _as_documents(chain.from_iterable(map(_parquet_rows, files)))
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
-    """Yield every row with its number as its line, of the needed columns only. Raises NoExtra and BadInput."""
-    try:
-        reader: Any = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise NoExtra("parquet files need pyarrow; install it with: pip install 'kard[parquet]'") from error
-    number = 0
-    try:
-        with reader.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name in (*KEYS, *TITLES, *TEXTS)]
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield FilePosition(path, number), row
-    except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
-        problem = str(error).partition("\n")[0]
-        raise BadInput(
-            f"cannot be read as parquet ({problem}); fetch the file again", at=f"{path}:{number + 1}"
-        ) from error
-    if not number:
-        raise BadInput("the file holds no rows", at=str(path))
+    columns = (*KEYS, *TITLES, *TEXTS)
+    return _as_documents(chain.from_iterable(parquet_rows(file, columns) for file in files))
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -161,7 +140,25 @@ def text_document(key: str, ending: str, text: str) -> Document:
 
 
 def _text_file(path: Path) -> PlacedDocuments:
-    yield path, text_document(path.name, path.suffix.lower(), read_text(path))
+    yield path, _document(path, path.name)
+
+
+def _document(path: Path, key: str) -> Document:
+    ending = path.suffix.lower()
+    return page_document(path, key) if ending in PAGE_ENDINGS else text_document(key, ending, read_text(path))
+
+
+def _lines(path: Path) -> PlacedDocuments:
+    """Yield a document for each line with any text; its key is the file's name and the line's number."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield FilePosition(path, number), Document(f"{path.name}:{number}", "", line.strip())
+
+
+def _corpus(folder: Path) -> list[Path]:
+    """Return a data set's files of documents: corpus.jsonl, corpus.jsonl.gz or the like, as BEIR publishes them."""
+    files = (path for path in folder.glob("corpus.*") if path.is_file())
+    return sorted(p for p in files if p.name.removesuffix(".gz").removesuffix(".bz2").endswith(ROW_ENDINGS))
 
 
 def _folder(folder: Path) -> PlacedDocuments:
@@ -172,12 +169,12 @@ def _folder(folder: Path) -> PlacedDocuments:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in TEXT_ENDINGS and path.is_file() and not _hidden(path.relative_to(folder))
+        if path.suffix.lower() in FILE_ENDINGS and path.is_file() and not _hidden(path.relative_to(folder))
     )
     if not paths:
-        raise BadInput(f"the folder holds no {', '.join(TEXT_ENDINGS)} or .parquet files", at=str(folder))
+        raise BadInput(f"the folder holds no {', '.join(FILE_ENDINGS)} or .parquet files", at=str(folder))
     for path in paths:
-        yield path, text_document(path.relative_to(folder).as_posix(), path.suffix.lower(), read_text(path))
+        yield path, _document(path, path.relative_to(folder).as_posix())
 
 
 def _hidden(path: Path) -> bool:

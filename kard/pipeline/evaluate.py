@@ -20,7 +20,7 @@ from kard.evaluation.condition_names import joined, matching
 from kard.methods import METHODS, NO_MODEL, RERANKED, RETRIEVERS, retrievers_of
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
-from kard.pipeline.steps import run_step, run_steps
+from kard.pipeline.steps import announce, run_step, run_steps
 from kard.pipeline.students import answering_student, check_silver, train_student
 from kard.retrieval.live import LiveRetriever, fusion_for
 
@@ -205,6 +205,7 @@ class Plan:
         """
         for run in {id(run): run for run, _, _ in self.pairs}.values():
             if run.options.reads:
+                announce(run, "find")
                 run_steps(run, "find")
                 if "silver" in run.options.retrievers:
                     check_silver(run)

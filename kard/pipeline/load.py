@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from kard.db import insert_ignoring, now, writing
 from kard.errors import BadInput
-from kard.files import Row, read_rows
+from kard.files import Row, read_rows, refuse
 from kard.progress import SILENT, Progress
 from kard.questions import RECORDED, QuestionSet
 from kard.records import Question, Rationale, canonical, digest
@@ -30,6 +30,7 @@ class LoadSummary:
     unchanged: int  # questions that were there already, or stand in the file more than once
     rationales: int  # of a `rationale` column, that the store did not have
     splits: Mapping[str, int]  # questions of the file in each split
+    skipped: tuple[str, ...] = ()  # what is wrong with each row that was left out, with its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,35 @@ class LocatedQuestion:
 
 
 def load_questions(
-    db: Database, task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT
+    db: Database,
+    task: Task,
+    path: Path,
+    *,
+    split: str | None = None,
+    skip_bad: bool = False,
+    progress: Progress = SILENT,
 ) -> LoadSummary:
     """Load a file of questions; `split` is for rows that name none. Loading a file twice changes nothing.
 
     The gold passages that the questions name are kept as evidence, and rationales that came with them as
     those of the teacher `recorded:FILE`. Raises BadInput, and changes nothing, for a row that is no question
-    of the task, for a split that nobody names, and for an id that stands for two questions.
+    of the task, for a split that nobody names, and for an id that stands for two questions. With `skip_bad`, rows
+    that are no question, and those whose id stood for another one before, are left out.
     """
-    located = read_file(task, path, split=split, progress=progress)
-    teacher = RECORDED + path.name.split(".")[0]
-    return _store(db, task.name, located, teacher)
+    skipped: list[str] = []
+
+    def skip(error: BadInput) -> None:
+        skipped.append(str(error))
+
+    bad = skip if skip_bad else _refuse_file
+    located = read_file(task, path, split=split, bad=bad, progress=progress)
+    summary = _store(db, task.name, located, RECORDED + path.name.split(".")[0], bad)
+    return replace(summary, skipped=tuple(skipped))
+
+
+def _refuse_file(error: BadInput) -> NoReturn:
+    """Raise what is wrong with a row, with the option that leaves it out."""
+    raise BadInput(f"{error}; leave such rows out with: --skip-bad") from error
 
 
 def store_questions(db: Database, task_name: str, questions: Sequence[Question]) -> LoadSummary:
@@ -65,19 +84,28 @@ def store_questions(db: Database, task_name: str, questions: Sequence[Question])
 
 
 def read_file(
-    task: Task, path: Path, *, split: str | None = None, progress: Progress = SILENT
+    task: Task,
+    path: Path,
+    *,
+    split: str | None = None,
+    bad: Callable[[BadInput], None] = refuse,
+    progress: Progress = SILENT,
 ) -> list[LocatedQuestion]:
-    """Return every question of the file with its line. Raises BadInput at the first row that is not valid."""
+    """Return every question of the file with its line; `bad` is called with what is wrong with a row.
+
+    Raises BadInput if the file cannot be read, if it has no question of the task, or if a row names no split.
+    """
     located: list[LocatedQuestion] = []
     with progress.bar(f"reading {path.name}", None) as advance:
-        for place, row in read_rows(path):
+        for place, row in read_rows(path, bad):
             advance(1)
             try:
                 question = _parse(task.parse, row, split)
             except (ValueError, KeyError) as error:
                 problem = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 remedy = f"see what a row holds with: kard tasks {_argument(task)}"
-                raise BadInput(f"{problem}; {remedy}", at=str(place)) from error
+                bad(BadInput(f"{problem}; {remedy}", at=str(place)))
+                continue
             if question is None:
                 continue
             if not question.split:
@@ -147,8 +175,17 @@ def _record(task_name: str, question: Question, created: str) -> dict[str, objec
     }
 
 
-def _store(db: Database, task_name: str, located: Sequence[LocatedQuestion], teacher: str) -> LoadSummary:
-    first = _first_of_each(located)
+def _store(
+    db: Database,
+    task_name: str,
+    located: Sequence[LocatedQuestion],
+    teacher: str,
+    bad: Callable[[BadInput], None] = refuse,
+) -> LoadSummary:
+    located = list(_consistent(located, bad))
+    first: dict[str, LocatedQuestion] = {}
+    for item in located:
+        first.setdefault(item.question.key, item)
     questions = [item.question for item in first.values()]
     created = now()
     with writing(db):
@@ -165,18 +202,17 @@ def _store(db: Database, task_name: str, located: Sequence[LocatedQuestion], tea
     return LoadSummary(added, len(located) - added, rationales, splits)
 
 
-def _first_of_each(located: Sequence[LocatedQuestion]) -> dict[str, LocatedQuestion]:
-    """Return the questions by key. Raises BadInput if a key stands for two."""
+def _consistent(located: Sequence[LocatedQuestion], bad: Callable[[BadInput], None]) -> Iterator[LocatedQuestion]:
+    """Yield the questions, but call `bad` for one whose key stood for another before."""
     first: dict[str, LocatedQuestion] = {}
     for item in located:
         earlier = first.setdefault(item.question.key, item)
         if earlier is not item and (field := _difference(item.question, earlier.question)):
             where = earlier.at or "an earlier question"
-            raise BadInput(
-                f"id {item.question.key!r} stands at {where} too, with another {field}; give one another id",
-                at=item.at,
-            )
-    return first
+            problem = f"id {item.question.key!r} stands at {where} too, with another {field}; give one another id"
+            bad(BadInput(problem, at=item.at))
+        else:
+            yield item
 
 
 def _unchanged_ids(db: Database, task_name: str, first: Mapping[str, LocatedQuestion]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,12 @@ DEFAULT_METHODS = ("ft", "rd", "kard")
 # A reranker may order worse than BM25; `fused` then falls back to BM25 (docs/decisions.md). `silver` needs a
 # rationale of each evaluated question.
 DEFAULT_RETRIEVERS = ("bm25", "fused")
+
+
+def default_retrievers(methods: Sequence[str]) -> tuple[str, ...]:
+    """Return what students of these methods read by default; BM25's order where no rationale is asked for."""
+    explained = any(METHODS[m].trained or METHODS[m].shots for m in methods if m in METHODS)
+    return DEFAULT_RETRIEVERS if explained else ("bm25",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,20 @@ class RunOptions:
     def reranks(self) -> bool:
         """Whether anything is read in the reranker's order, or found with its encoder."""
         return self.reads_from(*RERANKED) or (self.uses_reranker_encoder and self.reads_from("dense", "hybrid"))
+
+    @property
+    def uses_rationales(self) -> bool:
+        """Whether anything is trained on rationales, shows them, or reads what they found."""
+        taught = any(METHODS[m].trained or METHODS[m].shots for m in self.methods)
+        return taught or self.reranks or self.reads_from("silver")
+
+    @property
+    def uses_silver(self) -> bool:
+        """Whether passages that rationales found are read, trained on or shown, or tell how to mix orders."""
+        methods = [METHODS[m] for m in self.methods if METHODS[m].reads]
+        trains = not self.any_reranker and (self.reranks or any(m.trained for m in methods))
+        shows = self.reads and any(m.shots for m in methods)
+        return trains or shows or self.reads_from("silver", "fused", "hybrid")
 
     @property
     def uses_reranker_encoder(self) -> bool:

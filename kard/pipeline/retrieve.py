@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from kard.db import value
+import json
+from collections.abc import Sequence
+
+from kard.db import execute, insert_ignoring, rows, value, writing
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
+
+FACT_HITS = 10  # passages in which a fact is looked for
 
 
 def _retrieve_state(run: Run) -> State:
@@ -20,10 +25,41 @@ def _retrieve_state(run: Run) -> State:
 
 def _retrieve(run: Run) -> int:
     """Search with the evaluated questions; keep the gold evidence beside what was found."""
-    from kard.retrieval.retrieve import copy_evidence, retrieve
+    from kard.retrieval.retrieve import copy_evidence, retrieve, unsearched
 
     copy_evidence(run.db, run.kb, run.name)
-    return retrieve(run.db, run.kb, run.evaluated, run.options.settings.retrieval, progress=run.progress)
+    settings = run.options.settings.retrieval
+    find_facts(run, [question for question, _ in unsearched(run.db, run.index_id, run.evaluated, settings)])
+    return retrieve(run.db, run.kb, run.evaluated, settings, progress=run.progress)
+
+
+def find_facts(run: Run, question_ids: Sequence[int]) -> None:
+    """Store the passages in which facts of questions without evidence stand word for word; they count as evidence.
+
+    Such a passage is among the first that the fact finds.
+    """
+    from kard.evaluation.contamination import normalized_words
+    from kard.retrieval.rankings import copy_passages
+
+    found: list[dict[str, object]] = []
+    facts = 0
+    for row in rows(run.db, "internal/questions_with_facts", ids=list(question_ids)):
+        for place, fact in enumerate(json.loads(row["facts"])):
+            facts += 1
+            words = f" {' '.join(normalized_words(fact))} "
+            passages = [hit.passage for hit in run.kb.search(fact, FACT_HITS)]
+            holding = [p for p in passages if words in f" {' '.join(normalized_words(f'{p.title} {p.text}'))} "]
+            copy_passages(run.db, holding)
+            found.extend({"question_id": row["id"], "fact": place, "passage_id": p.id} for p in holding)
+    with writing(run.db):
+        execute(run.db, "internal/drop_facts", ids=list(question_ids))
+        insert_ignoring(run.db, "fact_passages", found)
+    if facts:
+        held = len({(row["question_id"], row["fact"]) for row in found})
+        run.notes.append(
+            f"{held:,} of {facts:,} facts of questions without evidence stand word for word in a passage, and count"
+            " as evidence"
+        )
 
 
 def _ground_state(run: Run) -> State:
@@ -80,6 +116,6 @@ GROUND = Step(
     _ground_state,
     _ground,
     drop="internal/drop_ground",
-    needed=lambda run: run.options.reads,
+    needed=lambda run: run.options.uses_silver,
     reads=("teach",),
 )

@@ -42,6 +42,13 @@ def states(run: Run) -> Iterator[tuple[Step, State | None, str]]:
             yield step, None, str(error)
 
 
+def announce(run: Run, *kinds: Kind) -> None:
+    """Say what needed steps of these kinds will do before anything else, where they have anything to do."""
+    for step, state, _ in states(run):
+        if step.kind in kinds and state and state.missing:
+            run.progress.note(f"first {step.name}: {step.about} ({state.missing:,} {state.unit})")
+
+
 def run_steps(run: Run, *kinds: Kind) -> dict[str, int]:
     """Run every needed step of these kinds (or of all) in order; return the units that each added."""
     return {step.name: run_step(run, step) for step in needed(run, *kinds)}

@@ -86,4 +86,5 @@ TEACH = Step(
     run=_teach,
     drop="internal/drop_teach",
     drop_rest=("internal/drop_failed",),  # the samples that failed are asked for again, too
+    needed=lambda run: run.options.uses_rationales,
 )

@@ -30,7 +30,7 @@ from kard.tasks import Task, World
 
 # The parent folder is called kard.programs only once installed.
 from .._common import Answer as CommonAnswer  # noqa: TID252
-from .._common import RetrieveThenAnswer, listed_options, plain  # noqa: TID252
+from .._common import RetrieveThenAnswer, plain  # noqa: TID252
 from .._common import Teach as CommonTeach  # noqa: TID252
 from .documents import Documents
 from .names import Names
@@ -50,7 +50,7 @@ class Answer(CommonAnswer):
 
 def parse(row: Row) -> Question:
     """Return the question of a row in the plain form, as an exported world has them. Raises ValueError."""
-    return plain(row, listed_options(row))
+    return plain(row)
 
 
 def make_world(*, passages: int, train: int, test: int, seed: int) -> World:
