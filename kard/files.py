@@ -24,6 +24,8 @@ Row = Mapping[str, object]
 PART = ".kard-part"  # ends the name of what is being written
 ABANDONED = 3600  # seconds; a part that is older was left by a killed process
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+LONGEST_LINE = 64_000_000  # characters; a longer one is no row that people wrote, and would fill the memory
+MOST_UNPACKED = 50  # times a packed file's own size that a text may have which is read as one
 UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
@@ -124,7 +126,41 @@ def open_text(path: Path) -> IO[str]:
         raise BadInput("is a folder, not a file", at=str(path))
     if not path.is_file():  # a pipe without a writer would be waited for for ever
         raise BadInput("is a pipe or device, not a file; write its contents to a file first", at=str(path))
-    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
+    return LimitedText(path)
+
+
+class LimitedText(io.TextIOWrapper):
+    """The text of a file, read in pieces; what a small archive unpacks to cannot fill the memory.
+
+    Raises BadInput for a line of more than `LONGEST_LINE` characters, and for a text that is read as one and has
+    more than that and more than `MOST_UNPACKED` times the file's size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(_open_bytes(path), encoding="utf-8-sig", newline="")
+        self._path = path
+        self._lines = 0
+
+    def __next__(self) -> str:
+        """Return the next line."""
+        line = self.readline(LONGEST_LINE + 1)
+        self._lines += 1
+        if len(line) > LONGEST_LINE:
+            problem = f"a line of more than {LONGEST_LINE:,} characters; write one row a line"
+            raise BadInput(problem, at=f"{self._path}:{self._lines}")
+        if not line:
+            raise StopIteration
+        return line
+
+    def read(self, size: int | None = -1, /) -> str:
+        """Return the rest of the text, or so many characters of it."""
+        if size is not None and size >= 0:
+            return super().read(size)
+        most = max(LONGEST_LINE, MOST_UNPACKED * self._path.stat().st_size)
+        text = super().read(most + 1)
+        if len(text) > most:
+            raise BadInput(f"unpacks to more than {most:,} characters; write JSON lines", at=str(self._path))
+        return text
 
 
 def _open_bytes(path: Path) -> IO[bytes]:

@@ -7,6 +7,7 @@ hash of its passages and of the analyser. So the hits of one state are never tak
 Modules, in the order in which a document meets them:
 
 * `sources`: documents out of JSON lines, CSV, parquet, a folder of texts, a MediaWiki dump (`mediawiki`);
+* `wikitext`, `templates`: an article's markup as plain text;
 * `splitting`: a document's text into passages of about a hundred words;
 * `indexing`: bring both files to what a source says, whatever is killed on the way;
 * `passages_db`: the file of texts, with every statement on it: what is new, unchanged or gone of a source;
