@@ -182,7 +182,7 @@ def test_broken_parquet_and_parquet_without_text_are_refused(tmp_path: Path) -> 
         list(documents(tmp_path / "b.parquet"))
 
 
-LANTERN = """A lantern fish is a small fish of the deep ocean. It makes its own light.
+LANTERN = """A lantern fish (piscis; c. 1790) is a small fish of the deep ocean. It makes its own light.
 
 It rises at night \N{EN DASH} every night.
 
@@ -307,7 +307,7 @@ def test_an_endless_revision_is_not_read_to_its_end(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(mediawiki, "LONGEST", 200_000)
     monkeypatch.setattr(mediawiki, "PIECE", 50_000)
     path = dump(tmp_path / "d.xml.bz2", DUMP.format(PAGE.format("") + PAGE.replace("ants", LONG)))
-    with pytest.raises(BadInput, match=r"more than 200,000 bytes .* after page 7 \(A\)"):
+    with pytest.raises(BadInput, match=r"more than 200,000 bytes after page 7 \(A\)"):
         list(documents(path))
     many = dump(tmp_path / "e.xml.bz2", DUMP.format(PAGE.replace("ants", "x" * 60_000) * 10))
     assert len(list(documents(many))) == 10

@@ -13,6 +13,7 @@ import click
 
 from kard.cli import options, show
 from kard.files import adapters_folder
+from kard.knowledge.analysis import LANGUAGES
 
 if TYPE_CHECKING:
     from kard.records import Hit
@@ -23,9 +24,15 @@ SNIPPET = 120  # characters of a passage in a table
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path), required=False)
 @options.knowledge
 @options.store
+@click.option("--repair", is_flag=True, help="Make a damaged knowledge base whole first; SOURCE may be left out.")
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    help="Whose word stems count as equal; recorded. [default: that of the knowledge base, english for a new one]",
+)
 @click.option(
     "--words",
     type=click.IntRange(min=10),
@@ -35,22 +42,45 @@ SNIPPET = 120  # characters of a passage in a table
 )
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
 @options.quiet
-def index(source: Path, knowledge: Path | None, store: Path, words: int, name: str, quiet: bool) -> None:
+def index(
+    source: Path | None,
+    knowledge: Path | None,
+    store: Path,
+    repair: bool,
+    language: str | None,
+    words: int,
+    name: str,
+    quiet: bool,
+) -> None:
     """Bring the knowledge base up to date with SOURCE.
 
     New passages are added, and passages that SOURCE no longer has are removed. SOURCE is JSON lines with id, title
     and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV, also gzipped), parquet (one file or
     a folder), a folder of .txt and .md files, or a MediaWiki dump (.xml, .xml.bz2). A second SOURCE is kept beside
-    the first.
+    the first. A search meanwhile finds what was there before.
     """
     from kard.db import open_store
+    from kard.knowledge import repair as mending
     from kard.knowledge.indexing import index_source
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.retrieve import record_index
 
     begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
-    indexed = index_source(source, folder, progress=show.progress(quiet), words=words, name=name)
+    if source is None and not repair:
+        raise click.UsageError("name a SOURCE, or --repair")
+    if repair:
+        kept = mending.repair(folder, language=language or "", progress=show.progress(quiet))
+        lost = "an unknown number" if kept.lost is None else f"{kept.lost:,}"
+        click.echo(f"{kept.passages:,} passages kept, {lost} lost; their postings are written again")
+        if kept.sources:
+            click.echo(f"index these again: {', '.join(kept.sources)}")
+    if source is None:
+        record_index(open_store(store), KnowledgeBase.open(folder))
+        return
+    indexed = index_source(
+        source, folder, progress=show.progress(quiet), words=words, name=name, language=language or ""
+    )
     record_index(open_store(store), KnowledgeBase.open(folder))
     click.echo(
         f"{indexed.added:,} passages added, {indexed.removed:,} removed, {indexed.unchanged:,} kept; "
