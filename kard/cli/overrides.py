@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from math import isfinite
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from kard.errors import BadConfig
 
 Made = TypeVar("Made")  # a settings dataclass
 SIZE = re.compile(r"[\w.-]+")  # sizes stand in lists and in names like 135m/kard
+LARGEST = 2**63 - 1  # what SQLite and torch can hold
+SHOWN = 60  # characters of a wrong value in a message
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -62,17 +65,21 @@ def _replaced(settings: Made, changes: Mapping[str, Any]) -> Made:
 
 def _read(kind: Any, value: str, name: str) -> object:
     """The value as its field holds it. Which values are allowed, the settings say themselves."""
+    shown = repr(value if len(value) <= SHOWN else f"{value[:SHOWN]}…")
     if get_origin(kind) is Literal:
         known = {str(one): one for one in get_args(kind)}
         if value not in known:
-            raise BadConfig(f"{name} must be one of {', '.join(known)}, not {value!r}")
+            raise BadConfig(f"{name} must be one of {', '.join(known)}, not {shown}")
         return known[value]
     if kind is bool:
         if value.lower() not in _TRUTH:
-            raise BadConfig(f"{name} must be true or false, not {value!r}")
+            raise BadConfig(f"{name} must be true or false, not {shown}")
         return _TRUTH[value.lower()]
     try:
-        return kind(value)
+        number = kind(value)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
-        raise BadConfig(f"{name} must be {wanted}, not {value!r}") from None
+        raise BadConfig(f"{name} must be {wanted}, not {shown}") from None
+    if (kind is int and abs(number) > LARGEST) or (kind is float and not isfinite(number)):
+        raise BadConfig(f"{name} must be a number between -{LARGEST:,} and {LARGEST:,}, not {shown}")
+    return number

@@ -148,7 +148,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[FilePosition, Row]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield FilePosition(path, number), row
-    except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, NotImplementedError) as error:
+        # pyarrow's own errors are children of these; a date that Python lacks is OverflowError, a zone LookupError.
         problem = str(error).partition("\n")[0]
         raise BadInput(
             f"cannot be read as parquet ({problem}); fetch the file again", at=f"{path}:{number + 1}"

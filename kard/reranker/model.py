@@ -19,6 +19,7 @@ from kard.encoders.vectors import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
 from kard.models.adapters import WEIGHTS, AdapterSwitcher, changed_file, write_adapter
 from kard.models.lora import adapt_encoder, config_of, state_of
+from kard.recipes import stored_settings
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -97,14 +98,16 @@ class Reranker:
         base = resolve(str(row["base"]))
         if base.sha256 != row["base_sha256"]:
             raise NoBase(f"{base.spec} now has other weights than reranker {reranker_id} was trained on; {again}")
-        settings = cast("dict[str, Any]", json.loads(str(row["settings"])))
-        scorer = cast("Scorer", settings["scorer"])
+        with stored_settings(f"reranker {reranker_id}"):
+            settings = cast("dict[str, Any]", json.loads(str(row["settings"])))
+            scorer = cast("Scorer", settings["scorer"])
         if scorer not in get_args(Scorer):
             raise NoBase(f"reranker {reranker_id} scores by {scorer!r}, unknown to this version; {again}")
-        length = int(settings["max_length"])
-        model = untrained_model(base, scorer, max_length=length, projection=bool(settings["projection"]))
+        with stored_settings(f"reranker {reranker_id}"):
+            length, projection = int(settings["max_length"]), bool(settings["projection"])
+            questions_alone = settings["side"] == "question"
+        model = untrained_model(base, scorer, max_length=length, projection=projection)
         AdapterSwitcher(model.model).activate(folder)
-        questions_alone = settings["side"] == "question"
         return cls(
             model, scorer, passages=partial(Encoder.of, base, max_length=length) if questions_alone else None
         )
