@@ -46,9 +46,7 @@ def stored_settings(owner: str) -> Generator[None]:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, BadConfig) as error:
         problem = f"the settings of {owner} in the store cannot be read ({' '.join(str(error).split())})"
-        raise BadInput(
-            f"{problem}; drop what has them with kard rebuild and make it again with kard run"
-        ) from error
+        raise BadInput(f"{problem}; drop its step with kard rebuild, then run again") from error
 
 
 def read_recipe(text: str) -> Recipe:
