@@ -36,7 +36,7 @@ def based(students: Mapping[str, str], assignments: Sequence[str]) -> Mapping[st
     pairs = [text.partition("=") for text in assignments]
     for text, (size, _, base) in zip(assignments, pairs, strict=True):
         if not (SIZE.fullmatch(size.strip()) and base.strip()):
-            raise BadConfig(f"{_short(text)!r} names no base; write SIZE=BASE, like 360m=HuggingFaceTB/SmolLM2-360M")
+            raise BadConfig(f"{_short(text)!r} names no base; write SIZE=BASE, like 360m=owner/name")
     return {**students, **{size.strip(): base.strip() for size, _, base in pairs}}
 
 
