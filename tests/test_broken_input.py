@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kard.cli import main
@@ -78,19 +78,20 @@ assignments = st.tuples(st.sampled_from(NAMES), st.sampled_from(MIDDLES), st.sam
 BROKEN = ["", "{", "[]", "null", "3", '{"lora": 3}', '{"unknown": 1}', '{"shots": 1}', '{"lora": {}}{']
 
 
+@settings(deadline=None)
 @given(st.lists(assignments.map("".join), min_size=1, max_size=6))
 def test_any_number_of_broken_settings_gives_one_short_line_or_settings_that_a_store_can_hold(
     texts: list[str],
 ) -> None:
-    settings, message = TaskSettings(), ""
+    changed, message = TaskSettings(), ""
     try:
-        settings = overridden(settings, texts)
+        changed = overridden(changed, texts)
     except BadConfig as error:
         message = str(error)
     assert "\n" not in message
     assert len(message) < 900
-    for group in fields(settings):
-        for value in getattr(settings, group.name).values().values():
+    for group in fields(changed):
+        for value in getattr(changed, group.name).values().values():
             assert not isinstance(value, int) or abs(value) < 2**63
             assert not isinstance(value, float) or abs(value) < 1e308
 

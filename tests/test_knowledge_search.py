@@ -294,11 +294,13 @@ def test_what_is_raised_or_a_sign_does_not_join_what_stands_before_it(scripts: K
     assert scripts.search(joined, 5) == []
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(max_codepoint=127)))
 def test_ascii_is_searched_as_it_always_was(text: str) -> None:
     assert searchable(text) == text
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(["NFC", "NFD", "NFKD"]))
 def test_every_form_of_a_text_gives_the_same_terms(text: str, form: Any) -> None:
     plain = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode())
