@@ -157,6 +157,7 @@ class RerankerTraining(Settings):
     seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         for name, choices in (("side", get_args(Side)), ("scorer", get_args(Scorer)), ("loss", get_args(Loss))):
             value = getattr(self, name)
             require(value in choices, f"{name} must be one of {', '.join(choices)}, not {value}")
@@ -239,6 +240,7 @@ class StudentTraining(Settings):
     seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
         require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
         require(self.peak_lr > 0, f"peak_lr must be positive, not {self.peak_lr}")
@@ -325,6 +327,7 @@ class Prompting(Settings):
     seed: int = 0  # of the choice of examples
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
         require(self.shots >= 1, f"shots must be at least 1, not {self.shots}")
         require(self.k >= 1, f"k must be at least 1, not {self.k}")
         require(self.max_length >= 128, f"max_length must be at least 128, not {self.max_length}")

@@ -30,6 +30,8 @@ LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 LONGEST_CELL = 100_000_000  # characters; the csv module's own limit of 131,072 is less than an article has
 DELIMITERS = ",;\t"  # of files named .csv: Excel writes semicolons where the comma is a decimal point
 PARQUET_BATCH = 1_000  # rows in memory at a time
+LONGEST_LINE = 64_000_000  # characters; a longer one is no row that people wrote, and would fill the memory
+MOST_UNPACKED = 50  # times a packed file's own size that a text may have which is read as one
 UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
@@ -136,7 +138,7 @@ def open_text(path: Path) -> IO[str]:
         stream.close()
         raise
     encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    return io.TextIOWrapper(stream, encoding=encoding, newline="")
+    return LimitedText(path, stream, encoding)
 
 
 def _require_file(path: Path) -> None:
@@ -147,6 +149,40 @@ def _require_file(path: Path) -> None:
         raise BadInput("is a folder, not a file", at=str(path))
     if not path.is_file():  # a pipe without a writer would be waited for for ever
         raise BadInput("is a pipe or device, not a file; write its contents to a file first", at=str(path))
+
+
+class LimitedText(io.TextIOWrapper):
+    """The text of a file, read in pieces; what a small archive unpacks to cannot fill the memory.
+
+    Raises BadInput for a line of more than `LONGEST_LINE` characters, and for a text that is read as one and has
+    more than that and more than `MOST_UNPACKED` times the file's size.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes], encoding: str) -> None:
+        super().__init__(stream, encoding=encoding, newline="")
+        self._path = path
+        self._lines = 0
+
+    def __next__(self) -> str:
+        """Return the next line."""
+        line = self.readline(LONGEST_LINE + 1)
+        self._lines += 1
+        if len(line) > LONGEST_LINE:
+            problem = f"a line of more than {LONGEST_LINE:,} characters; write one row a line"
+            raise BadInput(problem, at=f"{self._path}:{self._lines}")
+        if not line:
+            raise StopIteration
+        return line
+
+    def read(self, size: int | None = -1, /) -> str:
+        """Return the rest of the text, or so many characters of it."""
+        if size is not None and size >= 0:
+            return super().read(size)
+        most = max(LONGEST_LINE, MOST_UNPACKED * self._path.stat().st_size)
+        text = super().read(most + 1)
+        if len(text) > most:
+            raise BadInput(f"unpacks to more than {most:,} characters; write JSON lines", at=str(self._path))
+        return text
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -298,7 +334,7 @@ def _csv(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosi
     """Yield the rows of a table; a file named .csv has the delimiter that splits its first line most."""
     csv.field_size_limit(LONGEST_CELL)
     with open_text(path) as stream:
-        first = stream.readline()
+        first = next(stream, "")
         delimiter = "\t"
         if ".tsv" not in [s.lower() for s in path.suffixes]:
             delimiter = max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
@@ -330,12 +366,16 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[t
     number = 0
     try:
         with reader.ParquetFile(path) as file:
+            groups = (file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+            if max(groups, default=0) > max(LONGEST_LINE, MOST_UNPACKED * path.stat().st_size):
+                raise BadInput(f"unpacks to more than {MOST_UNPACKED} times its size", at=str(path))
             chosen = [name for name in file.schema_arrow.names if columns is None or name in columns]
             for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=chosen):
                 for row in batch.to_pylist():
                     number += 1
                     yield FilePosition(path, number), row
-    except (OSError, ValueError) as error:  # pyarrow's own errors are children of these two
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, NotImplementedError) as error:
+        # pyarrow's own errors are children of these; a date that Python lacks is OverflowError, a zone LookupError.
         problem = str(error).partition("\n")[0]
         raise BadInput(
             f"cannot be read as parquet ({problem}); fetch the file again", at=f"{path}:{number + 1}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kard.errors import BadConfig, BadInput
 from kard.records import canonical, digest
 
 Recipe = Mapping[str, Any]
@@ -35,6 +37,16 @@ def recipe_id(recipe: Recipe) -> str:
     """Return the id of what the recipe makes: its hash, in which base and training data count by content."""
     decides = {name: value for name, value in recipe.items() if name != "base"}
     return digest(canonical({**decides, "data": recipe["data"]["sha256"]}))
+
+
+@contextmanager
+def stored_settings(owner: str) -> Generator[None]:
+    """Turn what goes wrong within, while a `settings` column is read, into BadInput that names its owner."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, BadConfig) as error:
+        problem = f"the settings of {owner} in the store cannot be read ({' '.join(str(error).split())})"
+        raise BadInput(f"{problem}; drop its step with kard rebuild, then run again") from error
 
 
 def read_recipe(text: str) -> Recipe:

@@ -9,10 +9,11 @@ from importlib import import_module
 from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kard.config import TaskSettings
-from kard.errors import NoTask
+from kard.errors import KardError, NoTask
 from kard.files import Row
 from kard.records import Document, Passage, Question
 
@@ -113,8 +114,23 @@ def _module_at(path: Path) -> object:
         raise NoTask(f"{path}: cannot be imported as Python")
     module = module_from_spec(spec)
     sys.modules[spec.name] = module  # so that its classes can be found again by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever its author wrote: it is their line that has to be mended
+        del sys.modules[spec.name]
+        problem = " ".join(str(error).split())
+        if not isinstance(error, KardError):
+            problem = f"{type(error).__name__}: {problem}"
+        raise NoTask(f"{path}:{_line_of(error, path)}: {problem}; mend the task's file") from error
     return module
+
+
+def _line_of(error: BaseException, path: Path) -> int:
+    """Return the line of the file at `path` that raised the error, or that is no Python."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    frames = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return frames[-1] if frames and frames[-1] else 1
 
 
 def _task_of(module: object, name: str) -> Task:

@@ -12,14 +12,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kard.cli import main
 from kard.errors import BadInput, Missing
-from kard.knowledge import indexing
+from kard.knowledge import indexing, passages_db
 from kard.knowledge.bm25 import MAX_SEGMENTS, Postings, PostingsWriter
 from kard.knowledge.indexing import Indexed, index_documents, index_source, runs_to_keep
 from kard.knowledge.knowledge_base import KnowledgeBase
+from kard.knowledge.repair import repair
 from kard.knowledge.splitting import split
 from kard.knowledge.stored_sources import list_sources, refresh_sources, remove_source
 from kard.records import Document, Passage
@@ -44,7 +47,7 @@ def held(folder: Path) -> set[str]:
     """The passages of the base; fails unless both files and the base's own count agree on them."""
     with closing(sqlite3.connect(folder / "passages.db")) as db:
         rows = dict(db.execute("select rowid, id from passages"))
-        assert db.execute("select count(*) from removed").fetchone() == (0,)
+        assert db.execute("select count(*) from leaving").fetchone() == (0,)
     kb = KnowledgeBase.open(folder)
     assert kb.count == len(rows)
     query = kb.postings.query("tone ttwo tthree tfour tshared ta tb tc td", 1.0)
@@ -52,6 +55,16 @@ def held(folder: Path) -> set[str]:
     assert set(rowids) == set(rows), "a passage is in one file and not in the other"
     kb.close()
     return set(rows.values())
+
+
+def read(folder: Path) -> set[str]:
+    """The passages that a search finds, each with its text."""
+    kb = KnowledgeBase.open(folder)
+    found = {hit.passage.id for hit in kb.search("tone ttwo tthree tfour tshared ta tb tc td", 1_000, max_df=1.0)}
+    assert found == set(kb.passage_ids()) == {p.id for p in kb.passages(sorted(found))}
+    assert kb.count == len(found)
+    kb.close()
+    return found
 
 
 def bring(folder: Path, texts: Mapping[str, str], name: str = "s", words: int = WORDS) -> Indexed:
@@ -243,7 +256,7 @@ point, folder = sys.argv[1], Path(sys.argv[2])
 committed = PostingsWriter.commit
 if point == "while writing":
     leave = indexing.SourceUpdate.remove_missing
-    indexing.SourceUpdate.remove_missing = lambda self: (leave(self), os._exit(9))
+    indexing.SourceUpdate.remove_missing = lambda self, *rest: (leave(self, *rest), os._exit(9))
 elif point == "between the commits":
     PostingsWriter.commit = lambda self: os._exit(9)
 elif point == "after both commits":
@@ -262,11 +275,11 @@ def test_after_a_kill_the_next_run_ends_where_it_should(tmp_path: Path, point: s
     source(path, second)
     arguments = [sys.executable, "-c", KILLED, point, str(folder), str(path)]
     assert subprocess.run(arguments, check=False).returncode == 9
-    if point == "while writing" and not fresh:
-        assert held(folder) == ids(FIRST)
-    else:
-        with pytest.raises(Missing, match=r"(half written|empty).*kard index SOURCE"):
+    if fresh and point != "after both commits":
+        with pytest.raises(Missing, match=r"empty, or being written for the first time.*kard index SOURCE"):
             KnowledgeBase.open(folder)
+    else:
+        assert read(folder) == ids(second if point == "after both commits" else FIRST)
     done = index_source(path, folder, words=WORDS)
     assert done.id == bring(tmp_path / "straight", second).id
     assert held(folder) == ids(second)
@@ -303,19 +316,25 @@ def test_lost_postings_are_written_again_from_the_text(tmp_path: Path) -> None:
     first = bring(tmp_path, FIRST)
     for file in (tmp_path / "tantivy").iterdir():
         file.unlink()
-    with pytest.raises(Missing, match="kard index SOURCE"):
+    with pytest.raises(Missing, match="kard index --repair"):
         KnowledgeBase.open(tmp_path)
     assert bring(tmp_path, FIRST) == Indexed(0, 0, 6, 6, first.id)
     assert held(tmp_path) == ids(FIRST)
 
 
-def test_an_older_analyser_s_postings_are_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = bring(tmp_path, FIRST)
-    monkeypatch.setattr(indexing, "ANALYSER", "another")
-    second = bring(tmp_path, FIRST)
-    assert second.id != first.id
-    assert KnowledgeBase.open(tmp_path).analyser == "another"
-    assert held(tmp_path) == ids(FIRST)
+def test_another_language_writes_the_postings_again_and_stays(tmp_path: Path) -> None:
+    texts = {"a": "Die Häuser stehen.", "b": "ta tone"}
+    english = bring(tmp_path, texts)
+    documents = [Document(k, f"T{k}", t) for k, t in texts.items()]
+    german = index_documents(documents, tmp_path, source="s", words=WORDS, language="german")
+    assert (german.unchanged, german.id != english.id) == (2, True)
+    for kb_id in (german.id, bring(tmp_path, texts).id):
+        kb = KnowledgeBase.open(tmp_path)
+        assert (kb.id, kb.analyser) == (kb_id, "german_stem of title and text")
+        assert [h.passage.document for h in kb.search("Haus", 5)] == ["a"]
+    assert held(tmp_path) == ids(texts)
+    back = index_documents(documents, tmp_path, source="s", words=WORDS, language="english")
+    assert back.id == english.id
 
 
 def test_a_second_writer_is_turned_away(tmp_path: Path) -> None:
@@ -387,3 +406,180 @@ def test_sources_are_listed_removed_and_read_again_as_they_were_read(tmp_path: P
         remove_source(folder, "mine")
     with pytest.raises(Missing):
         list_sources(tmp_path / "none")
+
+
+SECOND = {"one": "Ants dig.", "two": LONG.replace("word3.", "other."), "four": "Moles."}
+
+
+def test_who_searches_while_somebody_indexes_finds_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kb"
+    before = bring(folder, FIRST)
+    states: list[tuple[str, set[str]]] = []
+
+    def look() -> None:
+        states.append((KnowledgeBase.open(folder).id, read(folder)))
+
+    def documents() -> Iterable[Document]:
+        for key, text in SECOND.items():
+            yield Document(key, f"T{key}", text)
+            look()  # within the run
+
+    commit, clear = PostingsWriter.commit, passages_db.clear_pending
+
+    def watched_commit(self: PostingsWriter) -> None:
+        look()  # after SQLite's commit, before Tantivy's
+        commit(self)
+        look()
+
+    def watched_clear(db: sqlite3.Connection) -> None:
+        clear(db)
+        look()
+
+    monkeypatch.setattr(PostingsWriter, "commit", watched_commit)
+    monkeypatch.setattr(passages_db, "clear_pending", watched_clear)
+    after = index_documents(documents(), folder, source="s", words=WORDS)
+    look()
+    changes = [state for state, previous in zip(states, [None, *states], strict=False) if state != previous]
+    assert changes == [(before.id, ids(FIRST)), (after.id, ids(SECOND))]
+    assert len(states) > 6
+
+
+def test_a_run_that_only_removes_shows_the_old_state_until_tantivy_has_followed(tmp_path: Path) -> None:
+    folder, path = tmp_path / "kb", source(tmp_path / "s.jsonl", FIRST)
+    index_source(path, folder, words=WORDS)
+    source(path, {"one": "Ants dig."})
+    arguments = [sys.executable, "-c", KILLED, "between the commits", str(folder), str(path)]
+    assert subprocess.run(arguments, check=False).returncode == 9
+    assert read(folder) == ids(FIRST)
+    index_source(path, folder, words=WORDS)
+    assert read(folder) == ids({"one": "Ants dig."})
+
+
+def damage_postings(folder: Path, how: str) -> None:
+    files = sorted(f for f in (folder / "tantivy").iterdir() if f.name[0] != ".")
+    for file in files:
+        if how == "cut":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        elif how == "flipped":
+            file.write_bytes(bytes(b ^ 255 for b in file.read_bytes()))
+        elif how == "gone" or file.suffix == ".json":
+            file.unlink()
+        elif how == "rubbish":
+            file.write_bytes(b"rubbish")
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "gone", "rubbish", "no meta.json"])
+def test_damaged_postings_are_said_in_one_line_and_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "kard.knowledge"
+    before = bring(folder, FIRST)
+    damage_postings(folder, how)
+    code, output = run("search", "ants")
+    assert (code, output.count("\n")) == (1, 1), output
+    repair = output.rpartition("with: kard ")[2].split()
+    assert repair == ["index", "--repair", "--knowledge", "kard.knowledge"]
+    code, output = run(*repair)
+    assert (code, output) == (0, "6 passages kept, 0 lost; their postings are written again\n")
+    assert held(folder) == ids(FIRST)
+    assert KnowledgeBase.open(folder).id == before.id
+
+
+def test_damaged_postings_are_written_again_by_indexing_too(tmp_path: Path) -> None:
+    before = bring(tmp_path, FIRST)
+    damage_postings(tmp_path, "cut")
+    assert bring(tmp_path, FIRST) == Indexed(0, 0, 6, 6, before.id)
+    assert held(tmp_path) == ids(FIRST)
+
+
+def many(count: int = 600) -> dict[str, str]:
+    return {f"d{i}": f"tone {i} " + "word " * 60 for i in range(count)}
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.6, 0.95])
+def test_what_a_cut_file_still_holds_is_kept_and_the_rest_can_be_indexed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts, folder = many(), tmp_path / "kard.knowledge"
+    path = source(tmp_path / "s.jsonl", texts)
+    whole = index_source(path, folder)
+    file = folder / "passages.db"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    for wrong in (("search", "tone"), ("index", "s.jsonl")):
+        code, output = run(*wrong)
+        assert (code, output.count("\n")) == (1, 1), output
+        assert "kard index --repair --knowledge kard.knowledge" in output
+    code, output = run("index", "--repair")
+    if code:
+        assert "build it again with: kard index SOURCE" in output
+        assert share < 0.1
+    else:
+        kept = int(output.split()[0])
+        assert 0 < kept < 600
+        assert f"{kept} passages kept, {600 - kept} lost" in output
+        assert f"index these again: {path}" in output
+        assert len(held_by(folder)) == kept
+        assert held_by(folder) < ids(texts, 100)
+    assert (folder / "passages.db.damaged").stat().st_size == int(len(content) * share)
+    assert run("index", "s.jsonl")[0] == 0
+    assert KnowledgeBase.open(folder).id == whole.id
+    assert held_by(folder) == ids(texts, 100)
+
+
+def held_by(folder: Path) -> set[str]:
+    kb = KnowledgeBase.open(folder)
+    return {hit.passage.id for hit in kb.search("tone", 1_000)}
+
+
+def test_a_passage_whose_bytes_changed_is_lost_and_no_other(tmp_path: Path) -> None:
+    texts = many(200)
+    bring(tmp_path, texts, words=100)
+    file = tmp_path / "passages.db"
+    content = file.read_bytes()
+    assert content.count(b"tone 77 ") == 1
+    file.write_bytes(content.replace(b"tone 77 ", b"tone 78 "))
+    repaired = repair(tmp_path)
+    assert (repaired.passages, repaired.lost, repaired.sources) == (199, 1, ("s",))
+    assert held_by(tmp_path) == ids({k: t for k, t in texts.items() if k != "d77"}, 100)
+    assert repair(tmp_path).lost == 0
+
+
+def test_repair_and_source_may_stand_together_and_one_of_them_must(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source(tmp_path / "s.jsonl", FIRST)
+    assert run("index")[0] == 2
+    code, output = run("index", "--repair")
+    assert (code, "no knowledge base" in output) == (1, True)
+    run("index", "s.jsonl", "--words", "10")
+    damage_postings(tmp_path / "kard.knowledge", "gone")
+    code, output = run("index", "s.jsonl", "--words", "10", "--repair")
+    assert code == 0
+    assert "6 passages kept" in output
+    assert "6 kept; 6 in" in output
+
+
+def test_nobody_repairs_what_another_one_writes(tmp_path: Path) -> None:
+    bring(tmp_path, FIRST)
+
+    def documents() -> Iterable[Document]:
+        yield Document("one", "Tone", "Ants.")
+        with pytest.raises(BadInput, match="another `kard index` writes here"):
+            repair(tmp_path)
+        with pytest.raises(BadInput, match="another `kard index` writes here"):
+            index_documents([Document("a", "Ta", "b")], tmp_path, source="t", language="german")
+
+    index_documents(documents(), tmp_path, source="s")
+    assert held(tmp_path) == ids({"one": "Ants."})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +19,11 @@ from kard.cli import main
 from kard.cli.knowledge import snippet
 from kard.config import Retrieval
 from kard.errors import Missing
+from kard.knowledge.analysis import LANGUAGES, analyser, searchable
 from kard.knowledge.bm25 import NEVER_COMMON
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.records import Document
+from kard.records import Document, digest
 
 ANIMALS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
 VERBS = ["dig", "fly", "purr", "bark", "swim", "hunt", "graze", "cluck", "wade", "sing"]
@@ -169,7 +171,7 @@ def test_a_base_that_is_not_there_names_the_command_that_makes_it(tmp_path: Path
     with pytest.raises(Missing, match=r"no knowledge base in .*; build one with: kard index SOURCE"):
         KnowledgeBase.open(tmp_path / "kb")
     (tmp_path / "passages.db").write_bytes(b"not a database, but long enough to look like one" * 30)
-    with pytest.raises(Missing, match=r"cannot read .*kard index SOURCE"):
+    with pytest.raises(Missing, match=r"cannot read .*kard index --repair"):
         KnowledgeBase.open(tmp_path)
 
 
@@ -242,3 +244,101 @@ def test_a_search_may_drop_other_terms_than_the_default_or_none(
     assert found == [1, 1, 300, 300]
     for wrong in (("--exact", "--max-df", "1"), ("--exact", "--retriever", "dense"), ("--max-df", "0")):
         assert search(*wrong).exit_code == 2
+
+
+SCRIPTS = {
+    "a": "东京是日本的首都,人口超过一千三百万。",
+    "b": "北京是中国的首都。",
+    "c": "東京タワーは高さ333メートルの電波塔である。",
+    "d": "กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย",
+    "e": "The caf\N{LATIN SMALL LETTER E WITH ACUTE} is 10\N{SUPERSCRIPT THREE} m from the \ufb01sh mar\u00adket.",
+    "f": "Windows\N{TRADE MARK SIGN} weighs 5\N{SQUARE KG} and 1\N{VULGAR FRACTION ONE HALF} pounds.",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    folder = tmp_path_factory.mktemp("scripts")
+    index_documents([Document(key, "", text) for key, text in SCRIPTS.items()], folder, source="s")
+    return KnowledgeBase.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("query", "best"),
+    [
+        ("日本的首都", "a"),
+        ("人口", "a"),
+        ("北京", "b"),
+        ("タワー", "c"),
+        ("電波塔の高さ", "c"),
+        ("\uff80\uff9c\uff70", "c"),  # half as wide
+        ("ประเทศไทย", "d"),
+        ("cafe\N{COMBINING ACUTE ACCENT}", "e"),
+        ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "e"),
+        ("fish", "e"),
+        ("market", "e"),
+        ("mar\N{SOFT HYPHEN}kets", "e"),
+        ("10", "e"),
+        ("windows", "f"),
+        ("kg", "f"),
+    ],
+)
+def test_what_is_written_in_another_form_or_without_spaces_is_found(
+    scripts: KnowledgeBase, query: str, best: str
+) -> None:
+    assert [hit.passage.document for hit in scripts.search(query, 1)] == [best]
+
+
+@pytest.mark.parametrize("joined", ["103", "11", "windowstm", "5kg"])
+def test_what_is_raised_or_a_sign_does_not_join_what_stands_before_it(scripts: KnowledgeBase, joined: str) -> None:
+    assert scripts.search(joined, 5) == []
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_searched_as_it_always_was(text: str) -> None:
+    assert searchable(text) == text
+
+
+@settings(deadline=None)
+@given(st.text(), st.sampled_from(["NFC", "NFD", "NFKD"]))
+def test_every_form_of_a_text_gives_the_same_terms(text: str, form: Any) -> None:
+    plain = unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode())
+    assert searchable(unicodedata.normalize(form, plain)) == searchable(plain)
+
+
+def test_the_english_analyser_and_the_id_of_an_english_base_are_what_they_were(kb: KnowledgeBase) -> None:
+    parts = digest("en_stem of title and text", *sorted(kb.passage_ids()), length=64)
+    assert kb.id == digest(parts)
+    assert analyser().analyze("The runners' 3rd flying ponies") == ["the", "runner", "3rd", "fli", "poni"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "query"),
+    [
+        ("german", "Viele H\N{LATIN SMALL LETTER A WITH DIAERESIS}user brennen", "Haus"),
+        ("french", "Les chevaux couraient vite", "courait"),
+        ("russian", "\u043a\u043d\u0438\u0433\u0438", "\u043a\u043d\u0438\u0433\u0430"),
+        ("finnish", "talossa on ovi", "talo"),
+    ],
+)
+def test_stems_are_those_of_the_base_s_language(tmp_path: Path, language: str, text: str, query: str) -> None:
+    for chosen in ("none", language):
+        index_documents([Document("a", "", text)], tmp_path / chosen, source="s", language=chosen)
+    assert KnowledgeBase.open(tmp_path / "none").search(query, 1) == []
+    assert len(KnowledgeBase.open(tmp_path / language).search(query, 1)) == 1
+
+
+def test_every_language_of_the_command_has_an_analyser() -> None:
+    assert all(analyser(language).analyze("Houses") for language in LANGUAGES)
+
+
+def test_the_language_is_recorded_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.jsonl").write_text('{"id": "a", "text": "Die Hunde bellen"}\n', encoding="utf-8")
+    assert run("index", "s.jsonl", "--language", "german")[0] == 0
+    assert run("index", "s.jsonl")[0] == 0
+    rows = json.loads(run("query", "select analyser from indexes", "--json")[1])
+    assert rows == [{"analyser": "german_stem of title and text"}]
+    assert "Hunde" in run("search", "Hund")[1]
+    assert run("index", "s.jsonl", "--language", "klingon")[0] == 2

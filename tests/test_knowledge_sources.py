@@ -6,7 +6,9 @@ import bz2
 import gzip
 import importlib
 import json
-from collections.abc import Sequence
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kard import files
 from kard.errors import BadInput, NoExtra
+from kard.knowledge import mediawiki
 from kard.knowledge.sources import KEYS, TEXTS, document_of, documents, place_of, text_document
+from kard.knowledge.splitting import split
 from kard.records import Document
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -110,6 +115,11 @@ def test_a_table_is_a_source_too(tmp_path: Path) -> None:
         ("```\n# not a heading\n```\n\n# Ants\nDig.", "Ants", "```\n# not a heading\n```\n\n# Ants\nDig."),
         ("They dig.\n\n---\n\nAnd rest.", "ants", "They dig.\n\n---\n\nAnd rest."),
         ("---\nnever closed", "ants", "---\nnever closed"),
+        ("# C#", "C#", "# C#"),
+        ("# ##\nDig.\n# Ants", "Ants", "# ##\nDig.\n# Ants"),
+        ("```inline``` code\n# Ants", "Ants", "```inline``` code\n# Ants"),
+        ("~~~ a\n# no\n```\n~~~~ \n# Ants", "Ants", "~~~ a\n# no\n```\n~~~~ \n# Ants"),
+        ("```\n# in code", "ants", "```\n# in code"),
     ],
 )
 def test_markdown_loses_its_front_matter_and_gives_its_heading(text: str, title: str, body: str) -> None:
@@ -172,7 +182,7 @@ def test_broken_parquet_and_parquet_without_text_are_refused(tmp_path: Path) -> 
         list(documents(tmp_path / "b.parquet"))
 
 
-LANTERN = """A lantern fish is a small fish of the deep ocean. It makes its own light.
+LANTERN = """A lantern fish (piscis; c. 1790) is a small fish of the deep ocean. It makes its own light.
 
 It rises at night \N{EN DASH} every night.
 
@@ -226,7 +236,7 @@ def test_a_page_of_html_is_no_dump(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "extra"),
-    [("tiny-wiki.xml", "wiki"), ("a.parquet", "parquet"), ("a.html", "pages"), ("a.pdf", "pages")],
+    [("a.parquet", "parquet"), ("a.html", "pages"), ("a.pdf", "pages")],
 )
 def test_a_missing_extra_names_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, extra: str
@@ -234,11 +244,11 @@ def test_a_missing_extra_names_its_install_command(
     real = importlib.import_module
 
     def without(module: str, package: str | None = None) -> object:
-        if module.startswith(("mwxml", "mwparserfromhell", "pyarrow", "trafilatura", "pypdf")):
+        if module.startswith(("pyarrow", "trafilatura", "pypdf")):
             raise ImportError(module)
         return real(module, package)
 
-    for reader in ("kard.knowledge.mediawiki", "kard.files", "kard.knowledge.pages"):
+    for reader in ("kard.files", "kard.knowledge.pages"):
         monkeypatch.setattr(real(reader), "import_module", without)
     path = tmp_path / name
     path.write_bytes(b"")
@@ -264,7 +274,7 @@ def test_the_corpus_of_a_published_folder_is_read_and_neither_its_queries_nor_it
     assert list(documents(tmp_path)) == [Document("1", "", "Cork floats.")]
 
 
-PAGE = """<html><head><title>Cork  oaks</title></head><body>
+HTML = """<html><head><title>Cork  oaks</title></head><body>
 <nav><a href="/">Home</a></nav><article><h1>Cork oaks</h1>
 <p>The cork oak is an evergreen tree whose bark is peeled every nine years, without felling the tree itself.</p>
 <h2>Where they grow</h2><p>Most cork comes from the forests of Portugal, where the law protects every tree.</p>
@@ -274,7 +284,7 @@ PAGE = """<html><head><title>Cork  oaks</title></head><body>
 
 def test_html_keeps_headings_and_tables_as_text(tmp_path: Path) -> None:
     pytest.importorskip("trafilatura")
-    (tmp_path / "oak.html").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "oak.html").write_text(HTML, encoding="utf-8")
     (document,) = documents(tmp_path)
     assert (document.key, document.title) == ("oak.html", "Cork oaks")
     assert "## Where they grow" in document.text
@@ -312,3 +322,141 @@ def test_pdf_gives_its_text_and_a_broken_one_a_line(tmp_path: Path) -> None:
     (tmp_path / "oak.pdf").write_bytes(b"%PDF-1.4 nothing else")
     with pytest.raises(BadInput, match=r"oak\.pdf: cannot be read as PDF"):
         list(documents(tmp_path / "oak.pdf"))
+
+
+DUMP = "<mediawiki><siteinfo/>{}</mediawiki>"
+PAGE = "<page><title>A</title><ns>0</ns><id>7</id><revision>{}<text>ants</text></revision></page>"
+LONG = "x" * 500_000
+
+
+def dump(path: Path, content: str) -> Path:
+    path.write_bytes(bz2.compress(content.encode()) if path.suffix == ".bz2" else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "<timestamp>yesterday</timestamp>",
+        "<timestamp></timestamp><id>-</id>",
+        "<id>one</id><parentid>two</parentid>",
+        "<contributor><username>U</username><id>many</id></contributor><format>f</format><unknown/>",
+        "<timestamp>2024-01-01T00:00:00+02:00</timestamp><sha1/><bytes>lots</bytes>",
+    ],
+)
+def test_what_a_dump_says_beside_its_text_may_be_anything(tmp_path: Path, revision: str) -> None:
+    path = dump(tmp_path / "d.xml", DUMP.format(PAGE.format(revision)))
+    assert list(documents(path)) == [Document("7", "A", "ants")]
+
+
+def test_a_dump_without_numbers_of_namespaces_tells_articles_by_their_titles(tmp_path: Path) -> None:
+    page = "<page><title>{}</title><id>{}</id><revision><text>ants</text></revision></page>"
+    names = '<siteinfo><namespaces><namespace key="0" /><namespace key="1">Talk</namespace></namespaces></siteinfo>'
+    pages = "".join(page.format(t, i) for i, t in enumerate(["Ant", "Talk:Ant", "Ant: a story"]))
+    path = dump(tmp_path / "d.xml", f"<mediawiki>{names}{pages}</mediawiki>")
+    assert [d.title for d in documents(path)] == ["Ant", "Ant: a story"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (DUMP.format(PAGE.format("") + "<page><title>B</title><ns>0</ns></page>"), "the page 'B' has no id"),
+        ("<?xml version='1.0' encoding='klingon'?>" + DUMP.format(""), "not a MediaWiki XML dump"),
+        (
+            "<!DOCTYPE m [<!ENTITY a 'ha'>"
+            + "".join(f"<!ENTITY {chr(98 + i)} '{f'&{chr(97 + i)};' * 20}'>" for i in range(12))
+            + "]>"
+            + DUMP.format("&m;"),
+            "not a MediaWiki XML dump",
+        ),
+        (DUMP.format(PAGE.format("") + "<page><title>B</title>"), r"not a MediaWiki XML dump from page 7 \(A\) on"),
+    ],
+)
+def test_what_no_wiki_writes_is_refused_in_one_line(tmp_path: Path, content: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says) as raised:
+        list(documents(dump(tmp_path / "d.xml", content)))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_endless_revision_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mediawiki, "LONGEST", 200_000)
+    monkeypatch.setattr(mediawiki, "PIECE", 50_000)
+    path = dump(tmp_path / "d.xml.bz2", DUMP.format(PAGE.format("") + PAGE.replace("ants", LONG)))
+    with pytest.raises(BadInput, match=r"more than 200,000 bytes after page 7 \(A\)"):
+        list(documents(path))
+    many = dump(tmp_path / "e.xml.bz2", DUMP.format(PAGE.replace("ants", "x" * 60_000) * 10))
+    assert len(list(documents(many))) == 10
+
+
+def memory_of(read: Callable[[], object]) -> int:
+    """Return the most bytes that Python's objects took meanwhile."""
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b.json.gz", "b.csv.gz", "b.jsonl.bz2"])
+def test_what_a_small_archive_unpacks_to_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(files, "LONGEST_LINE", 100_000)
+    path = tmp_path / name
+    content = b'{"id": "a", "text": "' + b"x" * 20_000_000
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else bz2.compress(content))
+
+    def read() -> None:
+        with pytest.raises(BadInput, match=r"more than [\d,]+ characters"):
+            list(documents(path))
+
+    assert memory_of(read) < 8_000_000
+
+
+def test_a_large_file_that_is_no_archive_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LONGEST_LINE", 1_000)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"id": "a", "text": LONG}]), encoding="utf-8")
+    assert [len(d.text) for d in documents(path)] == [len(LONG)]
+
+
+def test_parquet_that_unpacks_to_many_times_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet(tmp_path / "a.parquet", [{"id": "1", "text": LONG}])
+    assert len(list(documents(tmp_path / "a.parquet"))) == 1
+    monkeypatch.setattr(files, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(files, "MOST_UNPACKED", 5)
+    with pytest.raises(BadInput, match=r"a\.parquet.*unpacks to more than 5 times its size"):
+        list(documents(tmp_path / "a.parquet"))
+
+
+def test_a_key_or_title_that_would_fill_every_passage_is_refused(tmp_path: Path) -> None:
+    for row, says in (({"id": LONG, "text": "x"}, "id"), ({"id": "a", "title": LONG, "text": "x"}, "title")):
+        path = jsonl(tmp_path / "d.jsonl", [{"id": "b", "text": "y"}, row])
+        with pytest.raises(BadInput, match=rf"d\.jsonl:2: {says} of 500,000 characters; at most 5,000"):
+            list(documents(path))
+    (tmp_path / "d.md").write_text(f"# {LONG}\n\n# Ants\n", encoding="utf-8")
+    assert [d.title for d in documents(tmp_path / "d.md")] == ["Ants"]
+
+
+HOSTILE = (
+    *("# a" + " " * 7, "`", "~", "```\n", "#", "# ", "=", "a\n=", "---\n", "--- ", "\n", " \n", "\n- ", "\r", "a."),
+    *(". ", "! (", '."', "\u2003", "\n\u2003", "1.\n", "\n1. ", "[", "*"),
+)
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+@pytest.mark.parametrize("start", ["", "# a", "```", "---\n", "Word. "])
+def test_the_time_of_a_text_grows_with_its_length_alone(unit: str, start: str) -> None:
+    def read(size: int) -> float:
+        text = f"{start}{unit * (size // len(unit))}. Ants x"
+        begin = time.process_time()
+        document = text_document("a.md", ".md", text)
+        assert split(document.text, 100) is not None
+        return time.process_time() - begin
+
+    times = [read(size) for size in (10_000, 40_000, 160_000)]
+    # 16 times as long: some 16 times the time, of a quadratic reader 256 times, of a cubic one 4,096 times.
+    assert times[2] < 80 * max(times[0], 0.01), times

@@ -93,7 +93,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 
 def test_optional_dependencies_are_imported_inside_functions_only() -> None:
-    extras = {"mwxml", "mwparserfromhell", "pyarrow", "cogapp", "matplotlib"}
+    extras = {"pyarrow", "cogapp", "matplotlib"}
     at_the_top: list[str] = []
     for file in sources():
         body = ast.parse(file.read_text(encoding="utf-8")).body

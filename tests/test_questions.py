@@ -381,7 +381,8 @@ def test_the_next_command_adds_what_the_store_lacks(tmp_path: Path, monkeypatch:
     assert "Next: kard teach choice --model PROVIDER/MODEL\n" in run("load", "choice", tmp_path / "q.jsonl").output
     explained = write(tmp_path / "r.jsonl", {**CORK, "rationale": "Cork is light."})
     output = run("load", "choice", explained).output
-    assert "1 rationale added, which came with the questions\nNext: kard run choice\n" in output
+    assert "1 rationale added, which came with the questions\n1 rationale of choice: 1 accepted" in output
+    assert "\nNext: kard run choice\n" in output
 
 
 def test_a_command_without_a_file_is_a_usage_error(tmp_path: Path) -> None:

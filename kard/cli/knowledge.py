@@ -14,6 +14,7 @@ import click
 from kard.cli import options, show
 from kard.cli.rows import MACHINE_FORMS, print_records
 from kard.files import adapters_folder
+from kard.knowledge.analysis import LANGUAGES
 
 if TYPE_CHECKING:
     from kard.records import Hit
@@ -31,6 +32,12 @@ SNIPPET = 120  # characters of a passage in a table
 @click.option("--refresh", is_flag=True, help="Read every source again, as it was read before.")
 @options.knowledge
 @options.store
+@click.option("--repair", is_flag=True, help="Make a damaged knowledge base whole first; SOURCE may be left out.")
+@click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    help="Whose word stems count as equal; recorded. [default: that of the knowledge base, english for a new one]",
+)
 @click.option(
     "--words",
     type=click.IntRange(min=10),
@@ -48,6 +55,8 @@ def index(
     refresh: bool,
     knowledge: Path | None,
     store: Path,
+    repair: bool,
+    language: str | None,
     words: int,
     name: str,
     quiet: bool,
@@ -57,24 +66,35 @@ def index(
     New passages are added, and passages that SOURCE no longer has are removed. SOURCE is JSON lines with id, title
     and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV, also gzipped), parquet (one file or
     a folder), a folder of .txt, .md, .html and .pdf files or one that holds corpus.jsonl, or a MediaWiki dump
-    (.xml, .xml.bz2). A second SOURCE is kept beside the first.
+    (.xml, .xml.bz2). A second SOURCE is kept beside the first. A search meanwhile finds what was there before.
     """
-    if sum((source is not None, listing, remove is not None, refresh)) != 1:
-        raise click.UsageError("name a SOURCE, or choose one of --list, --remove NAME and --refresh")
+    chosen = sum((source is not None, listing, remove is not None, refresh))
+    if chosen != 1 and not (repair and chosen == 0):
+        raise click.UsageError("name a SOURCE, or choose one of --list, --remove NAME, --refresh and --repair")
     from kard.db import open_store
+    from kard.knowledge import repair as mending
     from kard.knowledge.indexing import index_source
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.retrieve import record_index
 
     begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
+    progress = show.progress(quiet)
+    if repair:
+        kept = mending.repair(folder, language=language or "", progress=progress)
+        lost = "an unknown number" if kept.lost is None else f"{kept.lost:,}"
+        click.echo(f"{kept.passages:,} passages kept, {lost} lost; their postings are written again")
+        if kept.sources:
+            click.echo(f"index these again: {', '.join(kept.sources)}")
     if source is None:
-        _change_sources(folder, remove, refresh, quiet)
+        if not repair:
+            _change_sources(folder, remove, refresh, quiet)
         if not listing:
             record_index(open_store(store), KnowledgeBase.open(folder))
         return
-    progress = show.progress(quiet)
-    indexed = index_source(source, folder, progress=progress, words=words, name=name, lines=lines)
+    indexed = index_source(
+        source, folder, progress=progress, words=words, name=name, lines=lines, language=language or ""
+    )
     record_index(open_store(store), KnowledgeBase.open(folder))
     if source.suffix.lower() == ".txt" and not lines:
         click.echo(f"a passage holds about {words} words; for one a line: kard index {source} --lines", err=True)

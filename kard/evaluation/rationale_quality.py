@@ -312,7 +312,7 @@ def stem(word: str) -> str:
 
 @cache
 def _analyser() -> TextAnalyzer:
-    from kard.knowledge.bm25 import analyser
+    from kard.knowledge.analysis import analyser
 
     return analyser()
 

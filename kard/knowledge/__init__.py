@@ -8,6 +8,7 @@ Modules, in the order in which a document meets them:
 
 * `sources`: documents out of JSON lines, CSV, parquet, a folder of texts and pages (`pages`), a MediaWiki dump
   (`mediawiki`);
+* `wikitext`, `templates`: an article's markup as plain text;
 * `splitting`: a document's text into passages of about a hundred words;
 * `indexing`: bring both files to what a source says, whatever is killed on the way;
 * `stored_sources`: list the sources, remove one, read all of them again;

@@ -7,15 +7,16 @@ parentheses.
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tantivy import (
     Document,
     FieldType,
-    Filter,
     Index,
     IndexWriter,
     Occur,
@@ -23,29 +24,27 @@ from tantivy import (
     Schema,
     SchemaBuilder,
     TextAnalyzer,
-    TextAnalyzerBuilder,
-    Tokenizer,
 )
 
-from kard.errors import BadInput
+from kard.errors import BadInput, Missing
+from kard.knowledge.analysis import DEFAULT_LANGUAGE, analyser, searchable, tokenizer_name
 
-TOKENIZER = "en_stem"  # Tantivy's own: words, at most 40 bytes, lower case, English Snowball stems
-ANALYSER = f"{TOKENIZER} of title and text"  # what every score rests on, and so part of a base's id
 NEVER_COMMON = 10  # a term in so few passages is kept whatever its share: small bases have no stop words
 # One thread fills one segment until its heap is full: 271,169 Wikipedia passages need less than a third of
 # this, two million fit, and less is allocated where less is needed. Two threads would make two segments.
 HEAP_BYTES = 1_000_000_000
+LOCK = ".tantivy-writer.lock"  # Tantivy's own, held as long as somebody writes
 MAX_SEGMENTS = 4  # a rationale's search costs 1.0 to 1.2 times one segment's at 4, 3 times at 16
 
 
-def schema() -> Schema:
+def schema(language: str) -> Schema:
     """Return the fields: `id` (the passage's rowid) and `text` with frequencies.
 
     Positions of terms would double the disk.
     """
     builder = SchemaBuilder()
     builder.add_integer_field("id", stored=False, indexed=True, fast=True)
-    builder.add_text_field("text", stored=False, tokenizer_name=TOKENIZER, index_option="freq")
+    builder.add_text_field("text", stored=False, tokenizer_name=tokenizer_name(language), index_option="freq")
     return builder.build()
 
 
@@ -55,34 +54,37 @@ def indexed_text(title: str, text: str) -> str:
     nDCG@10 of 1,603 questions' gold evidence among 306,549 Wikipedia passages is .346 by question and .449 by
     rationale with the titles, .265 and .388 without (`benchmarks/retrieval.py`).
     """
-    return f"{title}\n{text}"
+    return searchable(f"{title}\n{text}")
 
 
-def analyser() -> TextAnalyzer:
-    """Return the analyser of the index, for queries."""
-    builder = TextAnalyzerBuilder(Tokenizer.simple())
-    for step in (Filter.remove_long(40), Filter.lowercase(), Filter.stemmer("english")):
-        builder = builder.filter(step)
-    return builder.build()
+def repair_command(knowledge: Path) -> str:
+    """Return the command that writes the postings of a knowledge base again, whatever is damaged."""
+    return f"kard index --repair --knowledge {knowledge}"
 
 
-def encodable(text: str) -> str:
-    """Return the text with half surrogate pairs replaced: they have no UTF-8 and cannot be searched for."""
+@contextmanager
+def _readable(folder: Path) -> Generator[None]:
+    """Turn what Tantivy says of damaged files into Missing: ValueError, or a panic, which is no Exception."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
+        yield
+    except BaseException as error:
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        repair = repair_command(folder.parent)
+        raise Missing(f"the postings in {folder} are damaged; write them again with: {repair}") from error
 
 
 class Postings:
     """Reader of one committed state. Safe to share between threads; a search releases the interpreter lock."""
 
-    def __init__(self, folder: Path) -> None:
-        index = Index.open(str(folder))
-        index.reload()
+    def __init__(self, folder: Path, language: str = DEFAULT_LANGUAGE) -> None:
+        self._folder = folder
+        self._language = language
+        with _readable(folder):
+            index = Index.open(str(folder))
+            index.reload()
+            self._searcher = index.searcher()
         self._schema = index.schema
-        self._searcher = index.searcher()
         self._local = threading.local()  # an analyser cannot be borrowed twice at a time
         self.count = self._searcher.num_docs
         self.segments = self._searcher.num_segments
@@ -91,8 +93,8 @@ class Postings:
         """Return the stems of the text and how often each occurs in it."""
         local: TextAnalyzer | None = getattr(self._local, "analyser", None)
         if local is None:
-            local = self._local.analyser = analyser()
-        return Counter(local.analyze(encodable(text)))
+            local = self._local.analyser = analyser(self._language)
+        return Counter(local.analyze(searchable(text)))
 
     def query(self, text: str, max_df: float) -> Query | None:
         """Build the BM25 query of the text's rarer terms, each weighted by its count; None if no passage holds any.
@@ -108,7 +110,8 @@ class Postings:
     def counted(self, text: str, max_df: float) -> list[tuple[str, int]]:
         """Return the terms that `query` searches with, each with its count in the text."""
         frequency = self._searcher.doc_freq
-        indexed = [(term, n, df) for term, n in self.terms(text).items() if (df := frequency("text", term))]
+        with _readable(self._folder):
+            indexed = [(term, n, df) for term, n in self.terms(text).items() if (df := frequency("text", term))]
         highest = max(max_df * self.count, NEVER_COMMON)
         rare = [(term, n) for term, n, df in indexed if df <= highest]
         return rare or [(term, n) for term, n, _ in indexed]
@@ -122,10 +125,15 @@ class Postings:
         limit = min(k, self.count)
         if limit < 1:  # Tantivy panics on 0
             return []
-        hits = self._searcher.search(query, limit=limit, count=False).hits
-        rowids = self._searcher.fast_field_values("id", [address for _, address in hits])
+        with _readable(self._folder):
+            hits = self._searcher.search(query, limit=limit, count=False).hits
+            rowids = self._searcher.fast_field_values("id", [address for _, address in hits])
         scores = [(int(rowid or 0), float(score)) for rowid, (score, _) in zip(rowids, hits, strict=True)]
         return sorted(scores, key=lambda hit: (-hit[1], hit[0]))
+
+    def holds(self, rowid: int) -> bool:
+        """Return whether the passage of this rowid is in the index."""
+        return bool(self.top(Query.term_query(self._schema, "id", rowid), 1))
 
     def scores(self, query: Query, rowids: Sequence[int]) -> dict[int, float]:
         """Return the query's score of each of these rowids; those that left the index are left out."""
@@ -137,19 +145,42 @@ class Postings:
         return dict(self.top(Query.boolean_query([(Occur.Must, among), (Occur.Should, query)]), len(rowids)))
 
 
+def _empty(folder: Path) -> None:
+    """Remove everything from an index that no other process writes. Raises BadInput if one does."""
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            problem = "another `kard index` writes here; wait until it has ended"
+            raise BadInput(problem, at=str(folder.parent)) from error
+        for file in folder.iterdir():
+            if file.name != LOCK:
+                file.unlink()
+
+
 class PostingsWriter:
     """Writer of additions and deletions, all or nothing at `commit`. One at a time a folder. Always close it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, language: str = DEFAULT_LANGUAGE, *, empty: bool = False) -> None:
+        """Open the index in `folder`. One that is damaged or of another language is emptied, or any with `empty`.
+
+        Raises BadInput if another process writes here.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        self._schema = schema()
-        self._index = Index(self._schema, path=str(folder))
+        self._schema = schema(language)
+        if empty:
+            _empty(folder)
         try:
-            self._writer: IndexWriter = self._index.writer(heap_size=HEAP_BYTES, num_threads=1)
-        except ValueError as error:
-            raise BadInput(
-                "another `kard index` writes here; wait until it has ended", at=str(folder.parent)
-            ) from error
+            self._open(folder, language)
+        except ValueError:
+            _empty(folder)
+            self._open(folder, language)
+
+    def _open(self, folder: Path, language: str) -> None:
+        self._index = Index(self._schema, path=str(folder))
+        self._index.register_tokenizer(tokenizer_name(language), analyser(language))
+        self._writer: IndexWriter = self._index.writer(heap_size=HEAP_BYTES, num_threads=1)
+        self._index.reload()
 
     def add(self, rows: Iterable[tuple[int, str]]) -> None:
         """Add passages, each as rowid and searched text."""

@@ -13,14 +13,15 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from kard.errors import BadInput
 from kard.knowledge import passages_db
-from kard.knowledge.bm25 import ANALYSER, MAX_SEGMENTS, PostingsWriter, indexed_text
+from kard.knowledge.analysis import DEFAULT_LANGUAGE, analyser_name
+from kard.knowledge.bm25 import MAX_SEGMENTS, PostingsWriter, indexed_text, repair_command
 from kard.knowledge.knowledge_base import POSTINGS
 from kard.knowledge.passages_db import DocumentClash, SourceUpdate
 from kard.knowledge.sources import documents, place_of
@@ -51,12 +52,14 @@ def index_source(
     words: int = 100,
     name: str = "",
     lines: bool = False,
+    language: str = "",
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what a file or folder of documents says now.
 
     A source is known by its `name`, by default its path. To index it again replaces what it brought. With `lines`,
-    each line of a text file is a document. Raises BadInput, with file and line, for a source that cannot be read,
-    and leaves the base as it was.
+    each line of a text file is a document. `language` is that of the stems, by default the knowledge base's own;
+    with another one all postings are written again. Raises BadInput, with file and line, for a source that cannot
+    be read, and leaves the base as it was.
     """
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
@@ -68,6 +71,7 @@ def index_source(
             progress=progress,
             words=words,
             origin={"path": str(source.resolve()), "words": words, "lines": lines},
+            language=language,
         )
     except DocumentClash as clash:
         # Looking the place up costs a second reading, but only of a source that has to be mended anyway.
@@ -83,6 +87,7 @@ def index_documents(
     words: int = 100,
     keep_others: bool = False,
     origin: Mapping[str, object] | None = NO_FILE,
+    language: str = "",
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what these documents say, under the name `source`.
 
@@ -91,8 +96,9 @@ def index_documents(
     one key and different texts, and if there is no document at all; the base is then as it was. `origin` says where
     they were read; None removes the source.
     """
-    with _opened(folder) as (db, postings):
-        _settle(db, postings, progress)
+    language = language or language_of(folder)
+    with _opened(folder, language) as (db, postings):
+        _settle(db, postings, language, progress)
         keys: set[str] = set()  # of the documents that came, if others are kept
         try:
             db.execute("begin immediate")
@@ -108,7 +114,7 @@ def index_documents(
             gone = update.remove_missing(keys if keep_others else None)
             passages_db.note_origin(db, source, origin)
             postings.delete(gone)
-            indexed = _note(db, update, len(gone))
+            indexed = _note(db, update, len(gone), language)
             db.execute("commit")
         except BaseException:
             postings.rollback()
@@ -121,7 +127,7 @@ def index_documents(
         if indexed.removed:
             # Tantivy counts deleted passages in every term's frequency until their segment goes: a base would score
             # by what it once held.
-            _rewrite(db, postings, 0, progress)
+            rewrite(db, postings, 0, progress)
             passages_db.set_meta(db, runs=json.dumps([0]))
         else:
             _compact(db, postings)
@@ -145,12 +151,12 @@ def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
 
 
 @contextmanager
-def _opened(folder: Path) -> Generator[tuple[sqlite3.Connection, PostingsWriter]]:
+def _opened(folder: Path, language: str) -> Generator[tuple[sqlite3.Connection, PostingsWriter]]:
     """Open both files for this process alone. A folder that was made here and got no passage is removed again."""
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        postings = PostingsWriter(folder / POSTINGS)
+        postings = PostingsWriter(folder / POSTINGS, language)
     except OSError as error:
         raise BadInput(f"cannot write here ({error.strerror}); name another folder", at=str(folder)) from error
     try:
@@ -165,56 +171,72 @@ def _opened(folder: Path) -> Generator[tuple[sqlite3.Connection, PostingsWriter]
             db.close()
     except sqlite3.DatabaseError as error:
         is_new = False
-        raise BadInput(
-            f"cannot be written ({error}); mend that and run again", at=str(folder / passages_db.NAME)
-        ) from error
+        problem = f"cannot be written ({error}); mend that and run again"
+        if "malformed" in str(error) or "not a database" in str(error):
+            problem = f"damaged ({error}); take what can be read with: {repair_command(folder)}"
+        raise BadInput(problem, at=str(folder / passages_db.NAME)) from error
     finally:
         postings.close()
         if is_new:
             shutil.rmtree(folder)
 
 
-def _note(db: sqlite3.Connection, update: SourceUpdate, removed: int) -> Indexed:
+def _note(db: sqlite3.Connection, update: SourceUpdate, removed: int, language: str) -> Indexed:
     """Write what the base is now and what Tantivy has to do to follow."""
     changed = bool(update.added or removed)
     total = passages_db.count(db)
     kb_id = passages_db.meta(db, "id")
     if changed or not kb_id:
-        kb_id = passages_db.identity(db, ANALYSER)
+        before = {"before_id": kb_id, "before_count": passages_db.meta(db, "count", "0")}
+        kb_id = passages_db.identity(db, analyser_name(language))
         starts: list[int] = json.loads(passages_db.meta(db, "runs", "[]"))
         if update.added:
             starts.append(update.first)
         passages_db.set_meta(
             db,
             id=kb_id,
-            analyser=ANALYSER,
+            language=language,
             count=str(total),
             next=str(update.next),
             runs=json.dumps(starts),
             pending=str(update.first),
+            **before,
         )
     return Indexed(update.added, removed, update.unchanged, total, kb_id)
 
 
-def _settle(db: sqlite3.Connection, postings: PostingsWriter, progress: Progress) -> None:
-    """Bring Tantivy to what SQLite holds, if a killed run, a new analyser or a lost folder left them apart."""
+def language_of(folder: Path) -> str:
+    """Return the language of a knowledge base's stems; English for a new one, or where it cannot be read."""
+    path = folder / passages_db.NAME
+    with suppress(sqlite3.DatabaseError):
+        if path.exists():
+            with closing(passages_db.connect(path)) as db:
+                return passages_db.meta(db, "language", DEFAULT_LANGUAGE)
+    return DEFAULT_LANGUAGE
+
+
+def _settle(db: sqlite3.Connection, postings: PostingsWriter, language: str, progress: Progress) -> None:
+    """Bring Tantivy to what SQLite holds, if a killed run, another language or a lost folder left them apart."""
     pending = passages_db.meta(db, "pending")
     total = int(passages_db.meta(db, "count", "0"))
-    start = int(pending) if pending else 0
-    if not pending and postings.shape()[0] == total and passages_db.meta(db, "analyser", ANALYSER) == ANALYSER:
+    same = passages_db.meta(db, "language", DEFAULT_LANGUAGE) == language
+    if not pending and same and postings.shape()[0] == total:
         return
-    if postings.shape()[0] == 0 or passages_db.meta(db, "analyser", ANALYSER) != ANALYSER:
-        start = 0
-    _rewrite(db, postings, start, progress)
+    rewrite(db, postings, int(pending) if pending and same and postings.shape()[0] else 0, progress)
     if postings.shape()[0] != total:  # the note did not tell everything: write all of them
-        _rewrite(db, postings, 0, progress)
-    passages_db.set_meta(db, analyser=ANALYSER)
-    if total:
-        passages_db.set_meta(db, id=passages_db.identity(db, ANALYSER))
+        rewrite(db, postings, 0, progress)
+    complete(db, language)
+
+
+def complete(db: sqlite3.Connection, language: str) -> None:
+    """Write what the base is, now that the postings are those of all its passages in one segment or a few."""
+    if total := passages_db.count(db):
+        kb_id = passages_db.identity(db, analyser_name(language))
+        passages_db.set_meta(db, id=kb_id, language=language, count=str(total))
     passages_db.clear_pending(db)
 
 
-def _rewrite(db: sqlite3.Connection, postings: PostingsWriter, start: int, progress: Progress) -> None:
+def rewrite(db: sqlite3.Connection, postings: PostingsWriter, start: int, progress: Progress) -> None:
     """Write again the postings of every passage from this rowid on, from the text, into one segment."""
     postings.delete(passages_db.removed_rowids(db))
     postings.delete_from(start)
@@ -233,7 +255,7 @@ def _compact(db: sqlite3.Connection, postings: PostingsWriter) -> None:
         return
     end = int(passages_db.meta(db, "next"))
     runs = runs_to_keep([b - a for a, b in zip(starts, [*starts[1:], end], strict=True)])
-    _rewrite(db, postings, starts[runs - 1], SILENT)
+    rewrite(db, postings, starts[runs - 1], SILENT)
     passages_db.set_meta(db, runs=json.dumps(starts[:runs]))
 
 

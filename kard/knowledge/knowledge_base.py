@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from tantivy import Query
 from kard.config import Retrieval
 from kard.errors import Missing
 from kard.knowledge import passages_db
-from kard.knowledge.bm25 import Postings, indexed_text
+from kard.knowledge.analysis import DEFAULT_LANGUAGE, analyser_name
+from kard.knowledge.bm25 import Postings, indexed_text, repair_command
 from kard.records import Hit, Passage
 
 POSTINGS = "tantivy"
+BUILD = "kard index SOURCE"
+LOOKS, PAUSE = 5, 0.2  # seconds between looks at a base that somebody writes
 
 
 class KnowledgeBase:
@@ -28,39 +32,61 @@ class KnowledgeBase:
     Safe to share between threads: searching runs in parallel, reading text does not.
     """
 
-    def __init__(self, folder: Path, db: sqlite3.Connection, postings: Postings) -> None:
+    def __init__(
+        self, folder: Path, db: sqlite3.Connection, postings: Postings, *, kb_id: str, language: str
+    ) -> None:
         self.folder = folder
         self.postings = postings
         self.count = postings.count
-        self.id = passages_db.meta(db, "id")
-        self.analyser = passages_db.meta(db, "analyser")
+        self.id = kb_id
+        self.analyser = analyser_name(language)
         self._db = db
         self._lock = threading.Lock()
 
     @classmethod
     def open(cls, folder: Path) -> KnowledgeBase:
-        """Open the knowledge base in `folder`. Raises Missing if there is none, or a half-written one."""
-        build = f"kard index SOURCE --knowledge {folder}"
+        """Open the knowledge base in `folder` as it was last completely written. Raises Missing."""
         path = folder / passages_db.NAME
         if not path.exists():
-            raise Missing(f"no knowledge base in {folder}; build one with: {build}")
+            raise Missing(f"no knowledge base in {folder}; build one with: {BUILD} --knowledge {folder}")
+        for _ in range(LOOKS):
+            try:
+                if kb := cls._open(folder, path):
+                    return kb
+            except sqlite3.DatabaseError as error:
+                if "locked" in str(error):
+                    raise Missing(
+                        f"the knowledge base in {folder} is being written; wait until that ends"
+                    ) from error
+                repair = repair_command(folder)
+                raise Missing(f"cannot read {path} ({error}); take what can be read with: {repair}") from error
+            time.sleep(PAUSE)
+        repair = repair_command(folder)
+        raise Missing(f"passages and postings in {folder} do not fit together; mend that with: {repair}")
+
+    @classmethod
+    def _open(cls, folder: Path, path: Path) -> KnowledgeBase | None:
+        """Open it; None if passages and postings are of different states, as while somebody writes them."""
+        db = passages_db.connect(path)
+        kb = None
         try:
-            db = passages_db.connect(path)
             kb_id, pending = passages_db.meta(db, "id"), passages_db.meta(db, "pending")
-        except sqlite3.DatabaseError as error:
-            raise Missing(f"cannot read {path} ({error}); build it again with: {build}") from error
-        if not kb_id:
-            db.close()
-            raise Missing(f"the knowledge base in {folder} is empty; fill it with: {build}")
-        try:
-            postings = Postings(folder / POSTINGS)
-        except ValueError as error:
-            db.close()
-            raise Missing(f"no postings in {folder / POSTINGS}; write them again with: {build}") from error
-        if pending or postings.count != int(passages_db.meta(db, "count", "0")):
-            db.close()
-            raise Missing(f"the knowledge base in {folder} is only half written; finish it with: {build}")
-        return cls(folder, db, postings)
+            language = passages_db.meta(db, "language", DEFAULT_LANGUAGE)
+            count, before = passages_db.meta(db, "count", "0"), None
+            postings = Postings(folder / POSTINGS, language) if kb_id else None
+            if postings and pending and not passages_db.followed(db, postings.holds):
+                kb_id, before = passages_db.meta(db, "before_id"), int(pending)
+                count = passages_db.meta(db, "before_count", "0")
+            if not (postings and kb_id):
+                problem = f"the knowledge base in {folder} is empty, or being written for the first time"
+                raise Missing(f"{problem}; fill it with: {BUILD} --knowledge {folder}")
+            if postings.count == int(count):
+                passages_db.show_current(db, before=before)
+                kb = cls(folder, db, postings, kb_id=kb_id, language=language)
+            return kb
+        finally:
+            if kb is None:
+                db.close()
 
     def search(self, text: str | Sequence[str], k: int, *, max_df: float | None = None) -> list[Hit]:
         """Return the `k` best passages for the text, best first; fewer if fewer hold any of its words.

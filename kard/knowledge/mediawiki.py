@@ -1,63 +1,68 @@
-"""Articles out of a MediaWiki XML dump as plain paragraphs, with the extra `wiki`, one page at a time."""
+"""Articles out of a MediaWiki XML dump as plain paragraphs, one page at a time."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
-import re
 import zlib
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
+from xml.etree.ElementTree import Element, ParseError, iterparse
 
-from kard.errors import BadInput, NoExtra
+from kard.errors import BadInput
+from kard.knowledge.wikitext import plain_text
 from kard.records import Document
 
-INSTALL = "MediaWiki dumps need mwxml and mwparserfromhell; install them with: pip install 'kard[wiki]'"
-ARTICLES = 0  # the namespace of articles; talk, user, template and category pages have others
-# Sections that hold pointers to elsewhere, not knowledge.
-POINTERS = re.compile(
-    r"references|notes|citations|footnotes|sources|bibliography|further reading|external links|see also",
-    re.IGNORECASE,
-)
-UNWANTED_TAGS = re.compile(
-    r"\s*(ref|references|table|gallery|math|chem|timeline|imagemap|score|graph|mapframe|templatestyles|style)\s*",
-    re.IGNORECASE,
-)
-UNWANTED_LINKS = re.compile(r"\s*(file|image|category|media)\s*:", re.IGNORECASE)
-MAGIC_WORD = re.compile(r"__[A-Z]{3,}__")
-SPACES = re.compile(r"[ \t\N{NO-BREAK SPACE}]+")
-EMPTY_LINES = re.compile(r"\s*\n\s*\n\s*")
-EMPTY_BRACKETS = re.compile(r"\((?:[\s,;:]|\N{EN DASH})*\)")  # what a template leaves: "Bern ( ; ) is"
-NO_SECTION = 7  # one more than the deepest level of a heading
+ARTICLES = "0"  # the namespace of articles; talk, user, template and category pages have others
+PIECE = 1_000_000  # bytes: a tag or comment that spans pieces is looked at again in each of them
+LONGEST = 16_000_000  # bytes of XML of one revision; MediaWiki itself allows 2 MB of text
+
+
+class _Stream:
+    """A stream that is read in pieces and refuses a revision, or what stands before one, beyond the limit."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.since = 0  # bytes since the last revision ended
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at least `size` of them unless the stream ends. Raises _TooLong."""
+        piece = self._stream.read(max(size, PIECE))
+        self.since += len(piece)
+        if self.since > LONGEST:
+            raise _TooLong
+        return piece
+
+
+class _TooLong(Exception):
+    """More bytes than a revision may have."""
 
 
 def dump_pages(path: Path) -> Iterator[tuple[str, Document]]:
     """Yield every article's latest text, by its page id; redirects and other namespaces are passed over.
 
-    Raises NoExtra, and BadInput for a broken archive or XML, naming the page after which it breaks.
+    Raises BadInput for a broken archive or XML and for a revision of more than `LONGEST` bytes, naming the page
+    after which it stands.
     """
-    try:
-        mwxml: Any = import_module("mwxml")
-        parser: Any = import_module("mwparserfromhell")
-        broken: Any = import_module("mwxml.errors").MalformedXML
-        syntax: Any = import_module("xml.etree.ElementTree").ParseError
-    except ImportError as error:
-        raise NoExtra(INSTALL) from error
     after, pages = "its beginning", 0
     try:
         with _opened(path) as stream:
-            for page in mwxml.Dump.from_file(stream).pages:
+            for page, text in _pages(stream):
                 pages += 1
-                text = _latest(page)
-                after = f"page {page.id} ({page.title})"
-                if page.namespace == ARTICLES and page.redirect is None and text:
-                    yield f"{path}, {after}", Document(str(page.id), str(page.title), plain_text(text, parser))
-    except (EOFError, gzip.BadGzipFile, zlib.error, OSError, UnicodeDecodeError) as error:
+                key, title = page.get("id", ""), page.get("title", "")
+                after = f"page {key} ({title})"
+                if not key:
+                    raise BadInput(f"the page {title!r} has no id", at=str(path))
+                if page["ns"] == ARTICLES and "redirect" not in page and text:
+                    yield f"{path}, {after}", Document(key, title, plain_text(text))
+    except _TooLong:
+        problem = f"more than {LONGEST:,} bytes after {after} without the end of a revision"
+        raise BadInput(f"{problem}; fetch the dump again", at=str(path)) from None
+    except (EOFError, zlib.error, OSError) as error:  # gzip's own error is one of the last
         raise BadInput(f"the archive is broken after {after}; fetch it again", at=str(path)) from error
-    except (broken, syntax, AssertionError) as error:  # mwxml asserts that the root is <mediawiki>
-        reason = str(error).partition("\n")[0] or "another root element"
+    except (ParseError, ValueError, LookupError) as error:  # the last two for encodings that nobody knows
+        reason = str(error).partition("\n")[0]
         problem = f"not a MediaWiki XML dump from {after} on ({reason}); fetch it again"
         raise BadInput(problem, at=str(path)) from error
     if not pages:
@@ -73,56 +78,37 @@ def _opened(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _latest(page: Any) -> str:
-    """Return the last revision's text; a dump of current pages has one revision a page."""
-    text = ""
-    for revision in page:
-        text = revision.text or ""
-    return text
+def _pages(raw: IO[bytes]) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield the fields of every page (`id`, `title`, `ns`, `redirect` if it is one) and its last revision's text.
 
-
-def plain_text(wikitext: str, parser: Any) -> str:
-    """Return an article's paragraphs, list items and headings, each on its own line. `parser`: `mwparserfromhell`.
-
-    Templates, tables, references, formulas, files and sections of mere pointers go; links leave their words.
+    Nothing else is read: what a dump says of times and authors may be anything. Raises ValueError for another root.
     """
-    blocks: list[str] = []
-    pointers = NO_SECTION  # level of the section of pointers that this section stands in
-    for section in parser.parse(wikitext).get_sections(flat=True, include_lead=True):
-        headings = section.filter_headings(recursive=False)
-        title = _stripped(headings[0].title) if headings else ""
-        level = int(headings[0].level) if headings else 1
-        if level > pointers:
+    stream = _Stream(raw)
+    names: dict[str, str] = {}  # namespaces by name, for dumps that number no page's own
+    open_tags: list[Element] = []
+    page, text = dict[str, str](), ""
+    for event, element in iterparse(stream, events=("start", "end")):  # type: ignore[arg-type]  # it only reads
+        name = element.tag.rpartition("}")[2]
+        if event == "start":
+            if not open_tags and name != "mediawiki":
+                raise ValueError("another root element")
+            open_tags.append(element)
             continue
-        pointers = level if POINTERS.fullmatch(title) else NO_SECTION
-        if pointers != NO_SECTION:
-            continue
-        for heading in headings:
-            section.remove(heading)
-        body = _stripped(section)
-        if body:
-            blocks.append(f"{title}\n{body}" if title else body)
-    return "\n\n".join(blocks)
-
-
-def _stripped(code: Any) -> str:
-    _drop_unwanted(code)
-    text = str(code.strip_code(normalize=True, collapse=False))
-    text = SPACES.sub(" ", EMPTY_BRACKETS.sub("", MAGIC_WORD.sub("", text)))
-    lines = (line.strip(" ") for line in text.splitlines())
-    return EMPTY_LINES.sub("\n\n", "\n".join(lines)).replace(" ,", ",").strip()
-
-
-def _drop_unwanted(code: Any) -> None:
-    unwanted = [
-        *code.filter_templates(recursive=False),
-        *code.filter_comments(recursive=False),
-        *(link for link in code.filter_wikilinks() if UNWANTED_LINKS.match(str(link.title))),
-        *(tag for tag in code.filter_tags() if UNWANTED_TAGS.fullmatch(str(tag.tag))),
-        *(argument for argument in code.filter_arguments()),
-    ]
-    for node in unwanted:
-        try:
-            code.remove(node)
-        except ValueError:  # it went with the node that held it
-            continue
+        open_tags.pop()
+        within = open_tags[-1].tag.rpartition("}")[2] if open_tags else ""
+        content = element.text or ""
+        if name == "namespace":
+            names[content] = element.get("key", "")
+        elif within == "page" and name in ("id", "title", "ns", "redirect"):
+            page[name] = content.strip()
+        elif within == "revision" and name == "text":
+            text = content
+        elif name == "revision":
+            element.clear()
+            stream.since = 0
+        elif name == "page":
+            prefix, colon, _ = page.get("title", "").partition(":")
+            page.setdefault("ns", names.get(prefix, ARTICLES) if colon else ARTICLES)
+            yield page, text
+            page, text = {}, ""
+            open_tags[-1].clear()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kard.errors import BadInput
+from kard.reading import address, writable
 from kard.records import Passage, digest
 
 NAME = "passages.db"
@@ -20,10 +21,11 @@ CACHE_KIB = 262_144  # the index over passage ids is filled in random order: kee
 
 # `rowid` is what Tantivy knows a passage by; it is never given twice.
 # A passage that several sources bring belongs to the first; `also` names the others.
-# `removed` and the meta row `pending` say what Tantivy still has to do: see indexing.py.
+# `leaving` holds what has been removed and the meta row `pending` the first rowid that was added, until Tantivy has
+# followed: see indexing.py. Until then what was there before can be read: `show_current`.
 TABLES = """
-create table sources (id integer primary key, name text not null unique);
-create table passages (
+create table if not exists sources (id integer primary key, name text not null unique);
+create table if not exists passages (
     rowid integer primary key,
     id text not null unique,
     document text not null,
@@ -32,14 +34,22 @@ create table passages (
     text text not null,
     source integer not null references sources (id)
 );
-create unique index passages_by_document on passages (document, part, source);
-create table also (
+create unique index if not exists passages_by_document on passages (document, part, source);
+create table if not exists also (
     passage integer not null,
     source integer not null,
     primary key (passage, source)
 ) without rowid;
-create table removed (rowid integer primary key);
-create table meta (key text primary key, value text not null) without rowid;
+create table if not exists leaving (
+    rowid integer primary key,
+    id text not null unique,
+    document text not null,
+    part integer not null,
+    title text not null,
+    text text not null
+);
+create index if not exists leaving_by_document on leaving (document);
+create table if not exists meta (key text primary key, value text not null) without rowid;
 """
 ORIGIN = "source "  # begins the key of what is noted of a source
 AMONG = "in (select value from json_each(?))"  # takes a list as JSON
@@ -53,8 +63,29 @@ INSERT = (
 
 def connect(path: Path) -> sqlite3.Connection:
     """Connect to an existing file, in autocommit mode; a killed writer's traces are rolled back."""
-    uri = f"{path.resolve().as_uri()}?mode=rw"  # falls back to reading where the file cannot be written
+    uri = f"{path.resolve().as_uri()}?mode=rw" if writable(path) else address(path)
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def show_current(db: sqlite3.Connection, *, before: int | None = None) -> None:
+    """Make the view `current`, which reading passages reads: all passages, or those before a run was committed.
+
+    `before` is the first rowid that the run added.
+    """
+    columns = "select rowid, id, document, part, title, text from"
+    held = f"{columns} passages"
+    if before is not None:
+        held = f"{held} where rowid < {before} union all {columns} leaving"
+    db.execute(f"create temp view current as {held}")
+
+
+def followed(db: sqlite3.Connection, holds: Callable[[int], bool]) -> bool:
+    """Return whether the postings have followed the run that is noted as pending. `holds` says what they hold."""
+    (added,) = db.execute(
+        "select min(rowid) from passages where rowid >= ?", (int(meta(db, "pending")),)
+    ).fetchone()
+    (gone,) = db.execute("select min(rowid) from leaving").fetchone()
+    return holds(added) if added is not None else gone is None or not holds(gone)
 
 
 def create(path: Path) -> sqlite3.Connection:
@@ -62,11 +93,12 @@ def create(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     db.execute(f"pragma cache_size = -{CACHE_KIB}")
     db.execute("begin immediate")
-    if not db.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
-        for statement in TABLES.split(";\n"):
-            if statement.strip():
-                db.execute(statement)
+    for statement in TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
     db.execute("commit")
+    if meta(db, "id"):  # who reads what is there is not kept waiting by who writes
+        db.execute("pragma journal_mode = wal")
     return db
 
 
@@ -113,13 +145,13 @@ def identity(db: sqlite3.Connection, analyser: str) -> str:
 
 def removed_rowids(db: sqlite3.Connection) -> list[int]:
     """Return the rowids that Tantivy has still to delete."""
-    return [rowid for (rowid,) in db.execute("select rowid from removed")]
+    return [rowid for (rowid,) in db.execute("select rowid from leaving")]
 
 
 def clear_pending(db: sqlite3.Connection) -> None:
     """Wipe the note of what Tantivy has still to do."""
     db.execute("begin immediate")
-    db.execute("delete from removed")
+    db.execute("delete from leaving")
     db.execute("delete from meta where key = 'pending'")
     db.execute("commit")
 
@@ -134,17 +166,17 @@ def count(db: sqlite3.Connection) -> int:
 
 def passage_ids(db: sqlite3.Connection) -> list[str]:
     """Return the ids of all passages."""
-    return [passage_id for (passage_id,) in db.execute("select id from passages")]
+    return [passage_id for (passage_id,) in db.execute("select id from current")]
 
 
 def ids_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> list[tuple[int, str]]:
     """Return rowid and id of every passage whose `column` is one of the values."""
-    return db.execute(f"select rowid, id from passages where {column} {AMONG}", (json.dumps(values),)).fetchall()
+    return db.execute(f"select rowid, id from current where {column} {AMONG}", (json.dumps(values),)).fetchall()
 
 
 def passages_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> dict[int, Passage]:
     """Return every passage whose `column` is one of the values, by rowid."""
-    query = f"select rowid, id, document, part, title, text from passages where {column} {AMONG}"
+    query = f"select rowid, id, document, part, title, text from current where {column} {AMONG}"
     return {rowid: Passage(*fields) for rowid, *fields in db.execute(query, (json.dumps(values),))}
 
 
@@ -214,10 +246,9 @@ class SourceUpdate:
         db.executemany("delete from also where source = ? and passage = ?", ((source, r) for r in shared))
         missing = [rowid for (rowid,) in db.execute(owned, values).fetchall() if not came[rowid]]
         gone = [rowid for rowid in missing if not self._hand_over(rowid)]
-        db.executemany("delete from passages where rowid = ?", ((rowid,) for rowid in gone))
-        gone = sorted([*gone, *self._replaced])
-        db.executemany("insert or ignore into removed (rowid) values (?)", ((rowid,) for rowid in gone))
-        return gone
+        for rowid in gone:
+            self._take_out(rowid)
+        return sorted([*gone, *self._replaced])
 
     def _row(self, rowid: int, passage: Passage) -> tuple[int, str, str, int, str, str, int]:
         p = passage
@@ -256,10 +287,15 @@ class SourceUpdate:
                 f"document {passage.document!r} comes twice with different texts; give each its own id",
             )
         if not self._hand_over(old):
-            db.execute("delete from passages where rowid = ?", (old,))
+            self._take_out(old)
             self._replaced.append(old)
         db.execute(INSERT, self._row(rowid, passage))
         return True
+
+    def _take_out(self, rowid: int) -> None:
+        columns = "rowid, id, document, part, title, text"
+        self._db.execute(f"insert into leaving select {columns} from passages where rowid = ?", (rowid,))
+        self._db.execute("delete from passages where rowid = ?", (rowid,))
 
     def _hand_over(self, rowid: int) -> bool:
         """Give the passage to another source that brings it too; return False if there is none."""

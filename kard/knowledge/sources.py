@@ -24,8 +24,10 @@ ROW_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 TEXT_ENDINGS = (".txt", ".md", ".markdown")
 FILE_ENDINGS = (*TEXT_ENDINGS, *PAGE_ENDINGS)  # each file is a document
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-HEADING = re.compile(r"^(?:#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*|(\S.*)\n(?:=+|-{3,})[ \t]*)$", re.MULTILINE)
-FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE)
+LONGEST_NAME = 5_000  # characters of a key or title, which stand in each of a document's passages
+FENCE = re.compile(r"(`{3,}|~{3,})(.*)")  # on a line of its own: what follows is code
+HEADING = re.compile(r"#{1,6}[ \t]+(.*)")
+UNDERLINE = re.compile(r"(?:=+|-{3,})[ \t]*")
 
 
 def documents(source: Path, *, lines: bool = False) -> Iterator[Document]:
@@ -49,8 +51,16 @@ def placed_documents(source: Path, *, lines: bool = False) -> PlacedDocuments:
     """Return every document with any text, and where it stands. Raises BadInput."""
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
-    placed = _lines(source) if lines else _reader(source)(source)
-    return ((place, document) for place, document in placed if document.text.strip())
+    return _with_text(_lines(source) if lines else _reader(source)(source))
+
+
+def _with_text(placed: PlacedDocuments) -> PlacedDocuments:
+    for place, document in placed:
+        for name, value in (("id", document.key), ("title", document.title)):
+            if len(value) > LONGEST_NAME:
+                raise BadInput(f"{name} of {len(value):,} characters; at most {LONGEST_NAME:,}", at=str(place))
+        if document.text.strip():
+            yield place, document
 
 
 def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
@@ -134,9 +144,37 @@ def text_document(key: str, ending: str, text: str) -> Document:
     title = ""
     if ending != ".txt":
         text = FRONT_MATTER.sub("", text, count=1)
-        heading = HEADING.search(FENCE.sub("", text))
-        title = next((group for group in heading.groups() if group), "") if heading else ""
+        title = _first_heading(text)
     return Document(key, title or Path(key).stem, text.strip())
+
+
+def _first_heading(text: str) -> str:
+    """Return the first heading of a Markdown text, of at most `LONGEST_NAME` characters; '' if there is none.
+
+    Headings in code do not count, and code that is never ended goes to the end of the text.
+    """
+    code = before = ""  # the marks that began the code, the line before
+    for line in text.split("\n"):
+        mark = FENCE.match(line)
+        if code:
+            code = "" if line.startswith(code) and not line.strip(" \t`~") else code
+        elif mark and not (mark[1][0] == "`" and "`" in mark[2]):
+            code = mark[1]
+        else:
+            heading = HEADING.match(line)
+            title = _without_closing(heading[1].strip(" \t")) if heading else ""
+            if before[:1].strip() and UNDERLINE.fullmatch(line):
+                title = before.strip(" \t")
+            if 0 < len(title) <= LONGEST_NAME:
+                return title
+        before = "" if mark else line
+    return ""
+
+
+def _without_closing(title: str) -> str:
+    """Return `Ants` for `Ants ##`, and `C#` as it is."""
+    rest = title.rstrip("#")
+    return title if rest and rest[-1] not in " \t" else rest.strip(" \t")
 
 
 def _text_file(path: Path) -> PlacedDocuments:

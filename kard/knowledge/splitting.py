@@ -53,7 +53,7 @@ def _between(border: re.Pattern[str], text: str, start: int, end: int) -> Iterat
         stop = match.end()
         if text[at:stop].strip():
             yield at, stop
-            at = stop
+        at = stop  # in any case, so that no white space is looked at twice
     if text[at:end].strip():
         yield at, end
 

@@ -10,7 +10,7 @@ from kard.db import rows, value
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.questions import QuestionSet
-from kard.recipes import read_recipe
+from kard.recipes import read_recipe, stored_settings
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -64,7 +64,8 @@ def fusion_of(db: Database, retriever_id: str) -> Fusion:
     from kard.retrieval.fusion import Fusion
 
     row = db.execute("select settings from retrievers where id = ?", [retriever_id]).fetchone()
-    return Fusion.of(json.loads(row[0]))
+    with stored_settings("a fusion"):
+        return Fusion.of(json.loads(row[0]))
 
 
 def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:

@@ -19,6 +19,7 @@ from kard.encoders.vectors import Vector, VectorCache
 from kard.errors import BadConfig, Missing, NoBase
 from kard.models.adapters import WEIGHTS, AdapterSwitcher, changed_file, write_adapter
 from kard.models.lora import adapt_encoder, config_of, state_of
+from kard.recipes import stored_settings
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ class Reranker:
         base = resolve(str(row["base"]))
         if base.sha256 != row["base_sha256"]:
             raise NoBase(f"{base.spec} now has other weights than reranker {reranker_id} was trained on; {again}")
-        return cls.of(base, json.loads(str(row["settings"])), folder, name=f"reranker {reranker_id}", again=again)
+        with stored_settings(f"reranker {reranker_id}"):
+            settings = cast("dict[str, Any]", json.loads(str(row["settings"])))
+        return cls.of(base, settings, folder, name=f"reranker {reranker_id}", again=again)
 
     @classmethod
     def of(
@@ -114,13 +117,14 @@ class Reranker:
 
         An error speaks of `name` and ends with the command that trains it `again`.
         """
-        scorer, length = cast("Scorer", settings["scorer"]), int(settings["max_length"])
+        with stored_settings(name):
+            scorer, length = cast("Scorer", settings["scorer"]), int(settings["max_length"])
+            projection, questions_alone = bool(settings["projection"]), settings["side"] == "question"
         if scorer not in get_args(Scorer):
             raise NoBase(f"{name} scores by {scorer!r}, unknown to this version; {again}")
-        model = untrained_model(merged or base, scorer, max_length=length, projection=bool(settings["projection"]))
+        model = untrained_model(merged or base, scorer, max_length=length, projection=projection)
         if adapter is not None:
             AdapterSwitcher(model.model).activate(adapter)
-        questions_alone = settings["side"] == "question"
         return cls(
             model, scorer, passages=partial(Encoder.of, base, max_length=length) if questions_alone else None
         )

@@ -12,6 +12,7 @@ from kard.config import QueryForm, Retrieval
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import query_of
+from kard.recipes import stored_settings
 from kard.records import Hit, Passage
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def fusion_for(
             f"no fusion of BM25 and reranker {reranker_id} was chosen for {task}; "
             f"choose it with: kard evaluate {task} --retriever fused"
         )
-    return Fusion.of(json.loads(str(fusions[0]["settings"]))) if fusions else None
+    with stored_settings("a fusion"):
+        return Fusion.of(json.loads(str(fusions[0]["settings"]))) if fusions else None
 
 
 def no_reranker(task: str, *, store: Path | None = None) -> Missing:

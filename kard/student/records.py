@@ -11,7 +11,7 @@ from kard.config import Lora, Prompting, Settings, StudentTraining
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
 from kard.methods import METHODS, NO_MODEL, Method
-from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of
+from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of, stored_settings
 from kard.records import canonical
 from kard.student.examples import RationaleSource, hash_texts, shot_data
 
@@ -129,10 +129,11 @@ def find_student(
 
 def parse_settings(text: str) -> StudentTraining:
     """Return the settings of a `settings` column; of a base that is only prompted, those that training has too."""
-    values: dict[str, Any] = json.loads(text)
-    if SHOTS in values:
-        return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
-    return StudentTraining(lora=Lora(**values.pop("lora")), **values)
+    with stored_settings("a student"):
+        values: dict[str, Any] = json.loads(text)
+        if SHOTS in values:
+            return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
+        return StudentTraining(lora=Lora(**values.pop("lora")), **values)
 
 
 def prompted_settings(method: Method, prompting: Prompting, source: RationaleSource) -> str:
@@ -143,10 +144,11 @@ def prompted_settings(method: Method, prompting: Prompting, source: RationaleSou
 
 def parse_prompted(row: Mapping[str, Any]) -> tuple[Prompting, RationaleSource]:
     """Return how the prompted base in a row of `students` is asked, and where its examples come from."""
-    values: dict[str, Any] = json.loads(row["settings"])
-    prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
-    limit = read_recipe(row["recipe"]).get("data", {}).get("limit")
-    return prompting, RationaleSource(**{name: values[name] for name in SOURCE if name in values}, limit=limit)
+    with stored_settings(f"student {row['id']}"):
+        values: dict[str, Any] = json.loads(row["settings"])
+        prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
+        limit = read_recipe(row["recipe"]).get("data", {}).get("limit")
+        return prompting, RationaleSource(**{name: values[name] for name in SOURCE if name in values}, limit=limit)
 
 
 def register_rule(db: Database, task_name: str, method: Method) -> str:
