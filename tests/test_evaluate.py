@@ -467,6 +467,22 @@ def test_examples_have_the_passages_of_the_rationales_own_query(
         shot_pairs(database(folder), "gates", METHODS["few-shot"], Prompting(shots=4), source, index_id=index)
 
 
+def test_the_only_teacher_of_the_evaluated_questions_finds_their_silver_passages(folder: Path) -> None:
+    db = database(folder)
+    with db.atomic():  # as where a large model explained the training questions and a larger one the others
+        db.execute(
+            "insert into teachers select 'other', 'recorded:other', model, instructions, sampling, created from teachers"
+        )
+        db.execute(
+            "update rationales set teacher_id = 'other' where question_id in"
+            " (select id from questions where split = 'test')"
+        )
+    db.close()
+    kard(folder, "evaluate", "--retriever", "silver", "--student", "kard", "--quiet")
+    assert {row[2] for row in answers(folder)} == {"silver"}
+    assert {row[0] for row in database(folder).execute("select teacher_id from evaluations")} == {"other"}
+
+
 def test_silver_needs_a_rationale_of_every_question(folder: Path) -> None:
     db = database(folder)
     with db.atomic():

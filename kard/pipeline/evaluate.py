@@ -22,7 +22,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import announce, run_step, run_steps
 from kard.pipeline.students import answering_student, check_silver, train_student
-from kard.retrieval.live import LiveRetriever, fusion_for
+from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
 
 if TYPE_CHECKING:
     from kard.student.generation.student import Student
@@ -150,7 +150,7 @@ def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetrieve
         return None
     settings, reranker_id = run.options.settings.retrieval, run.resolved.reranker
     if reranker_id is None and retriever in RERANKED:
-        raise run.no_reranker()
+        raise no_reranker(run.name, store=run.store)
     if reranker_id is None or retriever == "bm25":
         return LiveRetriever(run.kb, None, settings)
     from kard.reranker.model import Reranker
@@ -274,7 +274,7 @@ def plan(run: Run, students: Sequence[StudentRef], retrievers: Sequence[str], re
     }
     for of in runs.values():
         if of.options.reranks and of.resolved.reranker is None:
-            raise run.no_reranker()
+            raise no_reranker(run.name, store=run.store)
     by_base = sorted(students, key=lambda student: (student.base, student.size))
     return Plan(
         run,

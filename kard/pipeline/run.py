@@ -45,8 +45,6 @@ class Run:
     progress: Progress = SILENT
     notes: list[str] = field(default_factory=list[str])  # what a person should hear at the end
 
-    # What the options mean
-
     @cached_property
     def split(self) -> str:
         """The evaluated split. Raises Missing if the task has no questions, or none but those for training."""
@@ -103,8 +101,6 @@ class Run:
         for size in self.options.sizes:
             yield from ((size, method) for method in self.options.methods if not METHODS[method].rule)
 
-    # What the store has of it
-
     @cached_property
     def kb(self) -> KnowledgeBase:
         """The knowledge base. Raises Missing."""
@@ -157,14 +153,10 @@ class Run:
     def reranker_id(self) -> str:
         """The id of the reranker to rank with. Raises Missing if there is none."""
         if self.resolved.reranker is None:
-            raise self.no_reranker()
+            from kard.retrieval.live import no_reranker
+
+            raise no_reranker(self.name, store=self.store)
         return self.resolved.reranker
-
-    def no_reranker(self) -> Missing:
-        """Return the error of a store without a reranker."""
-        from kard.retrieval.live import no_reranker
-
-        return no_reranker(self.name, store=self.store)
 
     def student_settings(self, method: str) -> str:
         """Return the `settings` column of a student of that method."""
@@ -216,7 +208,7 @@ class Run:
             retriever_id=self.resolved.retrievers.get(retriever),
             kappa=settings.retrieval.kappa,
             max_df=1.0 if retriever == "none" else settings.retrieval.max_df_among(self.kb.count),
-            teacher_id=self.resolved.teacher,
+            teacher_id=self.resolved.silver_teacher if retriever == "silver" else None,
             accept=self.accept,
         )
 
@@ -242,13 +234,22 @@ class Resolved:
     def teachers(self) -> Mapping[str, str]:
         """Names of the teachers whose rationales may be used, by id, newest first."""
         run, chosen = self._run, self._run.options.teacher
-        teachers = {row["id"]: row["name"] for row in rows(run.db, "internal/teachers_of_task", task=run.name)}
+        found = rows(run.db, "internal/teachers_of_split", task=run.name, split="train")
+        teachers = {row["id"]: row["name"] for row in found}
         return {i: name for i, name in teachers.items() if chosen is None or name == chosen.name}
 
     @cached_property
     def teacher(self) -> str | None:
         """The teacher whose rationales are used, None if there is none or several could be meant."""
         return next(iter(self.teachers)) if len(set(self.teachers.values())) == 1 else None
+
+    @cached_property
+    def silver_teacher(self) -> str | None:
+        """Whose rationales find the evaluated questions' silver passages: the teacher's, else the only one's."""
+        run = self._run
+        others = [row["id"] for row in rows(run.db, "internal/teachers_of_split", task=run.name, split=run.split)]
+        alone = run.options.teacher is None and self.teacher not in others and len(others) == 1
+        return others[0] if alone else self.teacher
 
     @cached_property
     def grounded(self) -> bool:
@@ -334,9 +335,8 @@ class Resolved:
         run, settings = self._run, self._run.options.settings.retrieval
         if kind == "dense":
             return {"query": settings.query}
-        max_df = settings.max_df_among(run.kb.count)
-        found: dict[str, object] = {"query": settings.query, "kappa": settings.kappa, "max_df": max_df}
-        found["index"] = run.index_id
+        searched = {"query": settings.query, "kappa": settings.kappa, "index": run.index_id}
+        found: dict[str, object] = {**searched, "max_df": settings.max_df_among(run.kb.count)}
         if kind == "fused":
             return found
         from kard.retrieval.fusion import hash_labels

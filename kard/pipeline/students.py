@@ -135,14 +135,14 @@ def check_silver(run: Run) -> None:
     A student would answer the others without passages, and an upper bound over some of the questions would be
     compared with rows over all of them.
     """
-    require_verdicts(run.db, run.evaluated, run.accept, run.resolved.teacher)
+    require_verdicts(run.db, run.evaluated, run.accept, run.resolved.silver_teacher)
     settings = run.options.settings.retrieval
     values = {
         **run.evaluated.parameters,
         **settings.forms,
         "max_df": settings.max_df_among(run.kb.count),
         "index": run.index_id,
-        "teacher": run.resolved.teacher,
+        "teacher": run.resolved.silver_teacher,
         "accept": run.accept,
     }
     without = value(run.db, "internal/count_without_silver", **values)
