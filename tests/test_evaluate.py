@@ -470,9 +470,8 @@ def test_examples_have_the_passages_of_the_rationales_own_query(
 def test_the_only_teacher_of_the_evaluated_questions_finds_their_silver_passages(folder: Path) -> None:
     db = database(folder)
     with db.atomic():  # as where a large model explained the training questions and a larger one the others
-        db.execute(
-            "insert into teachers select 'other', 'recorded:other', model, instructions, sampling, created from teachers"
-        )
+        columns = "model, instructions, sampling, created from teachers"
+        db.execute(f"insert into teachers select 'other', 'recorded:other', {columns}")
         db.execute(
             "update rationales set teacher_id = 'other' where question_id in"
             " (select id from questions where split = 'test')"
