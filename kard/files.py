@@ -322,8 +322,12 @@ def _json(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePos
             return
         raise BadInput(f"not JSON ({error.msg})", at=f"{path}:{error.lineno}") from error
     if isinstance(value, dict):
-        lists = [v for v in cast("dict[str, object]", value).values() if isinstance(v, list)]
-        value = lists[0] if len(lists) == 1 else [value]
+        named = cast("dict[str, object]", value)
+        lists = [v for v in named.values() if isinstance(v, list)]
+        if named and all(isinstance(v, dict) for v in named.values()):  # each row under its id
+            value = [{"id": key, **cast("dict[str, object]", row)} for key, row in named.items()]
+        else:
+            value = lists[0] if len(lists) == 1 else [value]
     if not isinstance(value, list):
         raise BadInput("expected a list of objects", at=str(path))
     items = cast("list[object]", value)
