@@ -583,3 +583,26 @@ def test_nobody_repairs_what_another_one_writes(tmp_path: Path) -> None:
 
     index_documents(documents(), tmp_path, source="s")
     assert held(tmp_path) == ids({"one": "Ants."})
+
+
+def test_a_repair_is_followed_by_what_was_asked_along_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("index", str(source(tmp_path / "a.jsonl", {"1": "ants"})), "--name", "a")[0] == 0
+    assert run("index", str(source(tmp_path / "b.jsonl", {"2": "bees"})), "--name", "b")[0] == 0
+    assert run("index", "--repair", "--remove", "a")[0] == 0
+    assert [s.name for s in list_sources(Path("kard.knowledge"))] == ["b"]
+    source(tmp_path / "b.jsonl", {"2": "bees", "3": "wasps"})
+    code, output = run("index", "--repair", "--refresh", "--language", "none")
+    assert (code, "b: 1 passages added, 0 removed" in output) == (0, True)
+
+
+@pytest.mark.parametrize("option", [["--words", "20"], ["--name", "n"], ["--lines"], ["--language", "german"]])
+def test_how_a_source_is_read_is_refused_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("index", str(source(tmp_path / "a.jsonl", {"1": "ants"})))[0] == 0
+    code, output = run("index", "--refresh", *option)
+    assert (code, option[0] in output) == (2, True)

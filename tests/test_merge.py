@@ -17,6 +17,8 @@ CONTENT = {
     "questions": "select task, key, text, answer from questions",
     "evidence": "select q.key, e.document from evidence e join questions q on q.id = e.question_id",
     "passages": "select id, text from passages",
+    "fact_passages": "select q.key, f.fact, f.passage_id from fact_passages f"
+    " join questions q on q.id = f.question_id",
     "rationales": "select q.key, r.teacher_id, r.text, r.accepted from rationales r"
     " join questions q on q.id = r.question_id",
     "hits": "select q.key, x.text, h.rank, h.passage_id, h.bm25 from hits h"
@@ -59,6 +61,7 @@ def filled(new_case: Any, path: Path, keys: str, *, read: str = "d1-0") -> Datab
     for key in keys:
         question = case.question(key, f"d{key}")
         case.hits(question, f"d{key}-0", "d1-0", "d2-0")
+        case.write("insert into fact_passages values (?, 0, 'd2-0')", question)
         case.ranked(question, "d1-0", f"d{key}-0", "d2-0")
         rationale = case.rationale(question, "d1-0", f"d{key}-1")
         case.answered(question, "bm25", read, f"d{key}-0")

@@ -122,6 +122,11 @@ def test_each_value_is_a_row_beside_its_difference_to_the_first_and_a_second_swe
     assert db.execute("select count(*), max(id) from predictions").fetchone() == answers
 
 
+def test_the_plan_counts_no_training_of_what_is_never_trained(folder: Path) -> None:
+    rows = table(folder, "--over", "k=1,3", "--dry-run", *NAMED)
+    assert [(row["trainings"], row["answers"]) for row in rows] == [(0, 3), (0, 3)]
+
+
 def test_answers_of_other_runs_are_not_in_the_table(folder: Path) -> None:
     kard(folder, "run", "choice", *NAMED, "-k", "2", "--quiet")
     kard(folder, "run", "choice", *NAMED, "-k", "1", "--quiet")

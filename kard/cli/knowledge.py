@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from kard.cli import options, show
 from kard.cli.rows import MACHINE_FORMS, print_records
@@ -47,7 +48,9 @@ SNIPPET = 120  # characters of a passage in a table
 )
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
 @options.quiet
+@click.pass_context
 def index(
+    ctx: click.Context,
     source: Path | None,
     lines: bool,
     listing: bool,
@@ -71,6 +74,11 @@ def index(
     chosen = sum((source is not None, listing, remove is not None, refresh))
     if chosen != 1 and not (repair and chosen == 0):
         raise click.UsageError("name a SOURCE, or choose one of --list, --remove NAME, --refresh and --repair")
+    for option in ("lines", "words", "name") if source is None else ():
+        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option} says how SOURCE is read; name one")
+    if language and source is None and not repair:
+        raise click.UsageError("name a SOURCE along with --language, or --repair")
     from kard.db import open_store
     from kard.knowledge import repair as mending
     from kard.knowledge.indexing import index_source
@@ -87,7 +95,7 @@ def index(
         if kept.sources:
             click.echo(f"index these again: {', '.join(kept.sources)}")
     if source is None:
-        if not repair:
+        if chosen:
             _change_sources(folder, remove, refresh, quiet)
         if not listing:
             record_index(open_store(store), KnowledgeBase.open(folder))

@@ -42,6 +42,7 @@ TABLES = (  # each after those that it refers to
     Table("evidence", ("question_id", "document"), _QUESTION),
     Table("indexes"),
     Table("passages"),
+    Table("fact_passages", ("question_id", "fact", "passage_id"), _QUESTION),
     Table("teachers"),
     Table("verifiers"),
     Table("rationales", ("question_id", "teacher_id", "sample"), _QUESTION),

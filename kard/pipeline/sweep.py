@@ -13,6 +13,7 @@ from kard.db import rows
 from kard.evaluation.compare import Comparison, compare
 from kard.evaluation.graded import ConditionKey, GradedAnswer, by_condition, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
+from kard.methods import METHODS
 from kard.metrics.significance import p_text
 from kard.pipeline.run import Run
 from kard.pipeline.steps import run_steps, states
@@ -206,7 +207,7 @@ def _missing_students(run: Run) -> set[tuple[object, ...]]:
     return {
         (size, run.base_of(size), method, run.student_settings(method), data.get(method))
         for (size, method), student in run.resolved.students.items()
-        if student is None
+        if student is None and METHODS[method].trained
     }
 
 
