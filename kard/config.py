@@ -221,9 +221,6 @@ class StudentTraining(Settings):
     peak_lr: float = 1e-3  # reached after 5% of the steps, then linear to 0
     rationales: int = 1  # rationales per question and epoch; the next epoch takes the next ones
     k: int = 0  # silver passages in a training prompt; 0: as many as it answers with (`retrieval.k`)
-    passages: Literal["silver", "mixed"] = (
-        "silver"  # that it learns to read; mixed: the question's, the best silver one among them
-    )
     shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
     permute: bool = False  # put the options in another order in each epoch
     answers: float = 0.0  # share of the examples that teach the answer alone, after an empty rationale
@@ -260,7 +257,6 @@ class StudentTraining(Settings):
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
-        require(self.passages in ("silver", "mixed"), f"passages must be silver or mixed, not {self.passages}")
         require(0 <= self.answers < 1, f"answers must be in [0, 1), not {self.answers}")
 
     def values(self) -> dict[str, object]:
@@ -370,9 +366,8 @@ class TaskSettings:
 
     def training_of(self, *, reads: bool) -> StudentTraining:
         """Return the student's settings as stored; a student that `reads` nothing has none of passages."""
-        unread = StudentTraining()
         settings = self.student_training
-        return settings if reads else replace(settings, k=0, passages=unread.passages, shuffle=unread.shuffle)
+        return settings if reads else replace(settings, k=0, shuffle=StudentTraining().shuffle)
 
     def seeded(self, seed: int) -> TaskSettings:
         """Return the same settings with every seed set to `seed`."""

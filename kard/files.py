@@ -323,7 +323,11 @@ def _json(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePos
         raise BadInput(f"not JSON ({error.msg})", at=f"{path}:{error.lineno}") from error
     if isinstance(value, dict):
         named = cast("dict[str, object]", value)
-        lists = [v for v in named.values() if isinstance(v, list)]
+        lists = [
+            v
+            for v in named.values()
+            if isinstance(v, list) and all(isinstance(i, dict) for i in cast("list[object]", v))
+        ]
         if named and all(isinstance(v, dict) for v in named.values()):  # each row under its id
             value = [{"id": key, **cast("dict[str, object]", row)} for key, row in named.items()]
         else:

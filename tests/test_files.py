@@ -220,3 +220,11 @@ def test_bad_rows_are_told_and_the_others_read(tmp_path: Path, name: str, text: 
     assert len(told) == len(wrong)
     for problem, expected in zip(told, wrong, strict=True):
         assert problem.startswith(str(tmp_path / expected))
+
+
+def test_one_question_as_an_object_is_a_row_and_its_options_are_none(tmp_path: Path) -> None:
+    row = {"question": "Which floats?", "options": ["iron", "cork"], "answer": "cork"}
+    (tmp_path / "one.json").write_text(json.dumps(row))
+    assert [found for _, found in read_rows(tmp_path / "one.json")] == [row]
+    (tmp_path / "many.json").write_text(json.dumps({"version": 1, "data": [row, row]}))
+    assert [found for _, found in read_rows(tmp_path / "many.json")] == [row, row]

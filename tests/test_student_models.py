@@ -1344,22 +1344,6 @@ def test_an_answer_alone_is_taught_after_an_empty_rationale(taught: Database) ->
     assert pieces == [("", f" {alone[0].gold}")]
 
 
-def test_mixed_passages_are_the_questions_own_with_the_best_silver_one(taught: Database) -> None:
-    query = "select retrieval_id, rank, question_rank, passage_id from hits"
-    before = {(row["retrieval_id"], row["rank"]): row for row in taught.query(query)}
-    [silver] = {pair.passages[:1] for epoch in lessons(taught) for pair in epoch[:1]}
-    with taught.atomic():
-        # By the question the order is the other way round, and its list ends before the best silver passage.
-        taught.execute("update hits set question_rank = 4 - rank where rank > 1")
-        taught.execute("update hits set question_rank = null where rank = 1")
-    for k in (1, 2, 3):
-        passages = lessons(taught, passages="mixed", k=k)[0][0].passages
-        assert len(passages) == min(k, max(rank for _, rank in before))
-        assert passages[-1:] == silver
-    reversed_silver = lessons(taught, k=3)[0][0].passages[::-1]
-    assert lessons(taught, passages="mixed", k=3)[0][0].passages == reversed_silver
-
-
 # Several students in one pass
 
 

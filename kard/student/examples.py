@@ -248,10 +248,7 @@ def hash_texts(texts: Iterable[object]) -> str:
 def _pair(db: Database, row: Mapping[str, Any], method: Method, settings: StudentTraining) -> Pair:
     passages: list[str] = []
     if method.reads:
-        query = "internal/first_passages" if settings.passages == "silver" else "internal/mixed_passages"
-        hits = rows(db, query, retrieval=row["retrieval_id"], k=settings.k)
-        # The best silver passage stands last where the question does not find it: it replaces the one before.
-        hits = [*hits[: settings.k - 1], *hits[-1:]] if len(hits) > settings.k else hits
+        hits = rows(db, "internal/first_passages", retrieval=row["retrieval_id"], k=settings.k)
         passages = [f"{hit['title']}: {hit['text']}" for hit in hits]
     return Pair(
         question_id=row["question_id"],
