@@ -410,7 +410,8 @@ def test_a_taken_port_gives_one_line_that_names_the_option(path: Path) -> None:
         port = taken.getsockname()[1]
         refused = CliRunner().invoke(main, ["ui", "--store", str(path), "--port", str(port), "--no-open"])
     assert refused.exit_code == 1
-    assert refused.output == f"Error: port {port} is taken; name another with: kard ui --port {port + 1}\n"
+    command = f"kard ui --port {port + 1} --store {path}"
+    assert refused.output == f"Error: port {port} is taken; name another with: {command}\n"
 
 
 def test_a_missing_and_a_foreign_store_give_one_line(tmp_path: Path) -> None:
