@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,62 @@ def _write_encoder(folder: Path, kind: str = "BertModel", *, words: Sequence[str
 def write_encoder() -> Callable[..., Path]:
     """Return the writer of a tiny encoder: `write_encoder(folder, words=[...])`."""
     return _write_encoder
+
+
+def _write_decoder(folder: Path, *, words: Sequence[str]) -> Path:
+    """Write a random decoder of two layers with a tokenizer that begins from these words."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator([" ".join(words)], vocab_size=300, special_tokens=["<end>"], show_progress=False)
+    folder.mkdir()
+    bpe.save(str(folder / "tokenizer.json"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), eos_token="<end>", pad_token="<end>"
+    )
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048, eos_token_id=0,
+                pad_token_id=0, initializer_range=0.3,
+            )
+        ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_decoder() -> Callable[..., Path]:
+    """Return the writer of a tiny decoder: `write_decoder(folder, words=[...])`."""
+    return _write_decoder
+
+
+@pytest.fixture
+def load_choice(tmp_path: Path) -> Callable[..., Path]:
+    """Return what makes a store and a knowledge base of the task `choice` in `tmp_path`: `kard index`, `kard load`.
+
+    It takes texts of documents by id, and questions as (id, split, text, options, answer, rationale).
+    """
+    from click.testing import CliRunner
+
+    from kard.cli import main
+
+    def make(documents: Mapping[str, str], questions: Sequence[tuple[object, ...]]) -> Path:
+        fields = ("id", "split", "question", "options", "answer", "rationale")
+        rows = [dict(zip(fields, question, strict=True)) for question in questions]
+        texts = [{"id": key, "title": "", "text": text} for key, text in documents.items()]
+        for words, file, lines in (("index",), "docs.jsonl", texts), (("load", "choice"), "mine.jsonl", rows):
+            (tmp_path / file).write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+            place = ("--store", str(tmp_path / "kard.db"), "--quiet")
+            result = CliRunner().invoke(main, [*words, str(tmp_path / file), *place])
+            assert result.exit_code == 0, result.output
+        return tmp_path
+
+    return make
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def kard(folder: Path, *words: str, code: int = 0) -> Result:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(load_choice: Callable[..., Path]) -> Path:
     """Return a folder with a store of four questions, three to answer, and a knowledge base that answers two."""
     documents = {"rust": "Rust is what water makes of iron.", "cans": "Cans are coated with tin.", "sea": "Salt."}
     questions = [
@@ -121,16 +122,7 @@ def folder(tmp_path: Path) -> Path:
         ("q2", "test", "With which metal are cans coated?", METALS, "B", ""),
         ("q3", "test", SALT, RARE, "D", ""),
     ]
-    rows = [
-        {"id": key, "split": split, "question": text, "options": options, "answer": answer, "rationale": why}
-        for key, split, text, options, answer, why in questions
-    ]
-    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    lines = [json.dumps({"id": key, "title": "", "text": text}) for key, text in documents.items()]
-    (tmp_path / "docs.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    kard(tmp_path, "index", str(tmp_path / "docs.jsonl"), "--quiet")
-    kard(tmp_path, "load", "choice", str(tmp_path / "mine.jsonl"), "--quiet")
-    return tmp_path
+    return load_choice(documents, questions)
 
 
 EVALUATE = ("evaluate", "choice", "--student", "named", "--retriever", "none,bm25", "-k", "1", "--quiet")

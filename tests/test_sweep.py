@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def table(folder: Path, *words: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(load_choice: Callable[..., Path]) -> Path:
     """Return a folder with a store of two training and three test questions, and five passages.
 
     The first passage of q1 names a wrong metal, the two after it the right one; q2 and q3 are right by the first.
@@ -80,22 +81,13 @@ def folder(tmp_path: Path) -> Path:
         "e": "Wires are drawn of copper.",
     }
     questions = [
-        ("t1", "train", "What is rust made of?", "A", "Rust is what water makes of iron."),
-        ("t2", "train", "Of what are wires drawn?", "D", "Wires are drawn of copper."),
-        ("q1", "test", "Water makes rust of what?", "A", ""),
-        ("q2", "test", "Cans are coated with what?", "B", ""),
-        ("q3", "test", "Wires are drawn of what?", "D", ""),
+        ("t1", "train", "What is rust made of?", METALS, "A", "Rust is what water makes of iron."),
+        ("t2", "train", "Of what are wires drawn?", METALS, "D", "Wires are drawn of copper."),
+        ("q1", "test", "Water makes rust of what?", METALS, "A", ""),
+        ("q2", "test", "Cans are coated with what?", METALS, "B", ""),
+        ("q3", "test", "Wires are drawn of what?", METALS, "D", ""),
     ]
-    rows = [
-        {"id": key, "split": split, "question": text, "options": METALS, "answer": answer, "rationale": why}
-        for key, split, text, answer, why in questions
-    ]
-    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    lines = [json.dumps({"id": key, "title": "", "text": text}) for key, text in documents.items()]
-    (tmp_path / "docs.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    kard(tmp_path, "index", str(tmp_path / "docs.jsonl"), "--quiet")
-    kard(tmp_path, "load", "choice", str(tmp_path / "mine.jsonl"), "--quiet")
-    return tmp_path
+    return load_choice(documents, questions)
 
 
 NAMED = ("--method", "named", "--retriever", "bm25", "--set", "retrieval.query=question")
@@ -127,6 +119,11 @@ def test_the_plan_counts_no_training_of_what_is_never_trained(folder: Path) -> N
     assert [(row["trainings"], row["answers"]) for row in rows] == [(0, 3), (0, 3)]
 
 
+def test_the_first_value_is_the_one_that_was_written_first(folder: Path) -> None:
+    rows = table(folder, "--over", "k=3,1", *NAMED)[2:]
+    assert [(row["cell"], row["minus the first"][:6]) for row in rows] == [("k=3", ""), ("k=1", "-0.333")]
+
+
 def test_answers_of_other_runs_are_not_in_the_table(folder: Path) -> None:
     kard(folder, "run", "choice", *NAMED, "-k", "2", "--quiet")
     kard(folder, "run", "choice", *NAMED, "-k", "1", "--quiet")
@@ -156,36 +153,11 @@ def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None
     assert open_store(folder / "kard.db").table("predictions").count == 0
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> str:
-    """Return the folder of a tiny random decoder."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator([" ".join(METALS)], vocab_size=300, special_tokens=["<end>"], show_progress=False)
-    (tmp_path / "decoder").mkdir()
-    bpe.save(str(tmp_path / "decoder" / "tokenizer.json"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(tmp_path / "decoder" / "tokenizer.json"), eos_token="<end>", pad_token="<end>"
-    )
-    tokenizer.save_pretrained(tmp_path / "decoder")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048, eos_token_id=0,
-            pad_token_id=0, initializer_range=0.3,
-        )
-    ).save_pretrained(tmp_path / "decoder")  # fmt: skip
-    return str(tmp_path / "decoder")
-
-
 def test_students_are_trained_once_for_all_cells_and_seeds_are_one_row(
-    folder: Path, base: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, write_decoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KARD_CACHE", str(folder / "cache"))
+    base = write_decoder(folder / "decoder", words=METALS)
     words = ("--over", "k=1,2", "--over", "student.epochs=1,2", "--one-at-a-time", "--seeds", "0,1")
     words += ("--method", "ft,kard,named", "--retriever", "bm25", "--base", f"tiny={base}", "--size", "tiny")
     words += ("--set", "decoding.max_new_tokens=4", "--set", "student.lora.rank=2")
@@ -211,6 +183,11 @@ def test_students_are_trained_once_for_all_cells_and_seeds_are_one_row(
         ("named", 1),
     ]
     assert {(row["trainings"], row["answers"]) for row in table(folder, *words, "--dry-run")} == {(0, 0)}
+    # At the store's rates, two questions twice are one training of the same length.
+    with db.atomic():
+        db.execute("update students set milliseconds = 20000 * json_extract(settings, '$.epochs') where path <> ''")
+    more = table(folder, *words[4:], "--over", "student.epochs=1,5", "--dry-run")
+    assert [(row["trainings"], row["seconds"]) for row in more if row["cell"].endswith("5")] == [(2, "200")] * 2
 
 
 def test_a_figure_has_a_point_of_every_row_over_its_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,31 +92,12 @@ CHANGES = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory, write_encoder: Any) -> Iterator[Task]:
+def task(tmp_path_factory: pytest.TempPathFactory, write_encoder: Any, write_decoder: Any) -> Iterator[Task]:
     """Return a task with tiny random bases, of which few questions are enough to tune on."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("bases")
     words = ["gate", "river", *(word.lower() for word in (*TOWNS, *COLOURS))]
     write_encoder(folder / "encoder", words=words)
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator([" ".join(words)], vocab_size=300, special_tokens=["<end>"], show_progress=False)
-    (folder / "decoder").mkdir()
-    bpe.save(str(folder / "decoder" / "tokenizer.json"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "decoder" / "tokenizer.json"), eos_token="<end>", pad_token="<end>"
-    )
-    tokenizer.save_pretrained(folder / "decoder")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048, eos_token_id=0,
-            pad_token_id=0, initializer_range=0.3,
-        )
-    ).save_pretrained(folder / "decoder")  # fmt: skip
+    write_decoder(folder / "decoder", words=words)
     parts = import_module("kard.programs._common")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KARD_CACHE", str(folder / "cache"))

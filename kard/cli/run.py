@@ -106,8 +106,7 @@ def _print_states(this: Run, *kinds: Kind) -> None:
         (step.name, state.unit, state.done, state.missing, state.outdated, state.note)
         if state
         else (step.name, "", "", "", "", reason)
-        for step, state, reason in states(this)
-        if not kinds or step.kind in kinds
+        for step, state, reason in states(this, *kinds)
     ]
     show.table("", ("step", "unit", "done", "missing", "outdated", ""), rows)
 

@@ -110,8 +110,9 @@ def sweep(
         print_rows(form, *pipeline.plan(cells), title=f"{task}: {len(cells)} cells, {len(seeds)} seeds")
         return
     graded = pipeline.sweep(cells)
-    rows = pipeline.sweep_rows(cells, graded)
-    print_rows(form, *pipeline.sweep_table(rows, pipeline.compared(graded)), title=f"{task}: {', '.join(factors)}")
+    rows = pipeline.sweep_rows(graded)
+    table = pipeline.sweep_table(rows, pipeline.compared(graded, rows))
+    print_rows(form, *table, title=f"{task}: {', '.join(factors)}")
     if form not in MACHINE_FORMS:
         click.echo("95% intervals over questions; p by exact tests against the first cell, corrected by Holm")
         for note in dict.fromkeys(note for cell in cells for run in cell.runs for note in run.notes):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import fmean
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kard.config import LEAST_SEEDS
 from kard.evaluation.graded import (
@@ -23,9 +23,6 @@ from kard.evaluation.graded import (
 from kard.evaluation.over_seeds import share_over_seeds
 from kard.methods import METHODS, RERANKED, Method
 from kard.metrics.intervals import Bias, Share, Spread, bias_of, spread, wilson
-
-if TYPE_CHECKING:
-    pass
 
 BASELINES = ("chance", "majority")
 WIDTH = 18  # characters of a kind's name in one line of a header

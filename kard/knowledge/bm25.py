@@ -7,7 +7,6 @@ parentheses.
 
 from __future__ import annotations
 
-import fcntl
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
@@ -147,6 +146,8 @@ class Postings:
 
 def _empty(folder: Path) -> None:
     """Remove everything from an index that no other process writes. Raises BadInput if one does."""
+    import fcntl  # not on Windows, where all else works
+
     with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -52,8 +52,9 @@ def ranking_metrics(order: Sequence[str], relevant: RelevantPassages, depth: int
         if unit is not None:
             ranks.setdefault(unit, rank)
     first = min(ranks.values(), default=0)
-    gain = sum(1 / np.log2(rank + 1) for rank in ranks.values() if rank <= NDCG_CUTOFF)
-    ideal = sum(1 / np.log2(rank + 1) for rank in range(1, min(NDCG_CUTOFF, relevant.count) + 1))
+    found = set(ranks.values())
+    gain = _discounted([float(rank in found) for rank in range(1, NDCG_CUTOFF + 1)])
+    ideal = _discounted([1.0] * min(NDCG_CUTOFF, relevant.count))
     return np.array(
         [
             *(float(0 < first <= k) for k in CUTOFFS),
@@ -66,12 +67,13 @@ def ranking_metrics(order: Sequence[str], relevant: RelevantPassages, depth: int
 
 def graded_ndcg(order: Sequence[str], gains: Mapping[str, float], cutoff: int = NDCG_CUTOFF) -> float:
     """Return nDCG of one question's order with these gains; 0.0 where nothing has a gain."""
+    ideal = _discounted(sorted(gains.values(), reverse=True)[:cutoff])
+    return _discounted([gains.get(item, 0.0) for item in order[:cutoff]]) / ideal if ideal else 0.0
 
-    def discounted(values: Sequence[float]) -> float:
-        return sum(float(value / np.log2(rank + 1)) for rank, value in enumerate(values[:cutoff], 1))
 
-    ideal = discounted(sorted(gains.values(), reverse=True))
-    return discounted([gains.get(item, 0.0) for item in order]) / ideal if ideal else 0.0
+def _discounted(gains: Sequence[float]) -> float:
+    """Return the sum of the gains, each divided by the logarithm of its rank plus one."""
+    return sum(float(gain / np.log2(rank + 1)) for rank, gain in enumerate(gains, 1))
 
 
 def first_ranks(orders: Sequence[Sequence[str]], relevant: Sequence[RelevantPassages]) -> list[int | None]:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kard.config import TaskSettings, require
 from kard.methods import METHODS, RERANKED, RETRIEVERS
-
-if TYPE_CHECKING:
-    pass
-
 
 DEFAULT_METHODS = ("ft", "rd", "kard")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from kard.db import execute, insert_ignoring, rows, value, writing
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
+from kard.records import Passage
 
 FACT_HITS = 10  # passages in which a fact is looked for
 
@@ -42,6 +43,7 @@ def find_facts(run: Run, question_ids: Sequence[int]) -> None:
     from kard.retrieval.rankings import copy_passages
 
     found: list[dict[str, object]] = []
+    held: dict[str, Passage] = {}
     facts = 0
     for row in rows(run.db, "internal/questions_with_facts", ids=list(question_ids)):
         for place, fact in enumerate(json.loads(row["facts"])):
@@ -49,16 +51,17 @@ def find_facts(run: Run, question_ids: Sequence[int]) -> None:
             words = f" {' '.join(normalized_words(fact))} "
             passages = [hit.passage for hit in run.kb.search(fact, FACT_HITS)]
             holding = [p for p in passages if words in f" {' '.join(normalized_words(f'{p.title} {p.text}'))} "]
-            copy_passages(run.db, holding)
+            held.update((passage.id, passage) for passage in holding)
             found.extend({"question_id": row["id"], "fact": place, "passage_id": p.id} for p in holding)
+    copy_passages(run.db, list(held.values()))
     with writing(run.db):
         execute(run.db, "internal/drop_facts", ids=list(question_ids))
         insert_ignoring(run.db, "fact_passages", found)
     if facts:
-        held = len({(row["question_id"], row["fact"]) for row in found})
+        standing = len({(row["question_id"], row["fact"]) for row in found})
         run.notes.append(
-            f"{held:,} of {facts:,} facts of questions without evidence stand word for word in a passage, and count"
-            " as evidence"
+            f"{standing:,} of {facts:,} facts of questions without evidence stand word for word in a passage, and"
+            " count as evidence"
         )
 
 

@@ -28,12 +28,12 @@ def needed(run: Run, *kinds: Kind) -> list[Step]:
     return [step for step in STEPS if (step.kind in kinds or not kinds) and step.needed(run)]
 
 
-def states(run: Run) -> Iterator[tuple[Step, State | None, str]]:
-    """Yield each needed step with its state, or with None and the reason when it cannot be told yet.
+def states(run: Run, *kinds: Kind) -> Iterator[tuple[Step, State | None, str]]:
+    """Yield each needed step, of these kinds, with its state, or with None and the reason when it cannot be told.
 
     A check is left out when it lacks nothing.
     """
-    for step in needed(run):
+    for step in needed(run, *kinds):
         try:
             state = step.state(run)
             if state.missing or step.kind != "check":
@@ -44,8 +44,8 @@ def states(run: Run) -> Iterator[tuple[Step, State | None, str]]:
 
 def announce(run: Run, *kinds: Kind) -> None:
     """Say what needed steps of these kinds will do before anything else, where they have anything to do."""
-    for step, state, _ in states(run):
-        if step.kind in kinds and state and state.missing:
+    for step, state, _ in states(run, *kinds):
+        if state and state.missing:
             run.progress.note(f"first {step.name}: {step.about} ({state.missing:,} {state.unit})")
 
 

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kard.config import require
 from kard.db import rows
 from kard.evaluation.compare import Comparison, compare
-from kard.evaluation.graded import ConditionKey, GradedAnswer, by_condition, graded_rows
+from kard.evaluation.graded import ConditionKey, GradedAnswer, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
 from kard.methods import METHODS
 from kard.metrics.significance import p_text
@@ -89,12 +90,11 @@ def sweep(cells: Sequence[Cell]) -> list[GradedAnswer]:
 
 def _lacks_answers(run: Run) -> bool:
     """Whether the run has anything to answer; what it would search, rank and train else is for nothing."""
-    answering = [state for step, state, _ in states(run) if step.kind == "answer"]
-    return not all(state and not state.missing for state in answering)
+    return not all(state and not state.missing for _, state, _ in states(run, "answer"))
 
 
 def answers_of(cells: Sequence[Cell]) -> list[GradedAnswer]:
-    """Return the stored answers of the cells' conditions, one for each question; `variant` names the cells."""
+    """Return the stored answers of the cells' conditions, in the order of the cells, which `variant` names."""
     first = cells[0].runs[0]
     ids = dict(first.db.execute("select hash, id from evaluations where task = ?", [first.name]).fetchall())
     shown: dict[int, list[Values]] = {}
@@ -105,11 +105,13 @@ def answers_of(cells: Sequence[Cell]) -> list[GradedAnswer]:
     factors = {factor: {cell.values[factor] for cell in cells} for factor in cells[0].values}
     variants = {evaluation: label(_common(values, factors)) for evaluation, values in shown.items()}
     asked = {question.key for question in first.evaluated.read(first.db).values()}
-    return [
+    places = {variant: place for place, variant in enumerate(dict.fromkeys(variants.values()))}
+    answers = [
         replace(GradedAnswer.of(row), variant=variants[row["evaluation_id"]])
         for row in graded_rows(first.db, first.name, first.split)
         if row["evaluation_id"] in variants and row["key"] in asked
     ]
+    return sorted(answers, key=lambda answer: places[answer.variant])
 
 
 def _common(cells: Sequence[Values], factors: Mapping[str, set[str]]) -> Values:
@@ -118,26 +120,26 @@ def _common(cells: Sequence[Values], factors: Mapping[str, set[str]]) -> Values:
     return {f: "|".join(v) for f, v in values.items() if v and (len(cells) == 1 or v.keys() != factors[f])}
 
 
-def compared(graded: Sequence[GradedAnswer]) -> dict[ConditionKey, Comparison]:
-    """Compare every condition with the first cell's of the same size, method and retriever; Holm over all."""
-    firsts: dict[tuple[str, str, str], ConditionKey] = {}
-    keys = list(dict.fromkeys((a.size, a.method, a.retriever, a.variant) for a in graded))
+def sweep_rows(graded: Sequence[GradedAnswer]) -> list[ReportRow]:
+    """Return the baselines, then size, method and retriever as in every table, each in the order of its cells."""
+    found = report_rows(graded)
+    kinds = list(dict.fromkeys(_key(row)[:3] for row in found))
+    variants = list(dict.fromkeys(["", *(answer.variant for answer in graded)]))
+    return sorted(found, key=lambda row: (kinds.index(_key(row)[:3]), variants.index(row.variant)))
+
+
+def compared(graded: Sequence[GradedAnswer], found: Sequence[ReportRow]) -> dict[ConditionKey, Comparison]:
+    """Compare every condition with the first row of its size, method and retriever; p by Holm over all."""
+    firsts: dict[tuple[str, ...], ConditionKey] = {}
+    keys = [_key(row) for row in found if not row.baseline]
     for key in keys:
         firsts.setdefault(key[:3], key)
     pairs = [(key, firsts[key[:3]]) for key in keys if key != firsts[key[:3]]]
     return dict(zip((key for key, _ in pairs), compare(graded, pairs), strict=True))
 
 
-def sweep_rows(cells: Sequence[Cell], graded: Sequence[GradedAnswer]) -> list[ReportRow]:
-    """Return the baselines, then the conditions, each in the order of its cells."""
-    order = {cell.name: place for place, cell in enumerate(cells)}
-    names = list(by_condition(graded))
-    found = report_rows(graded)
-    kinds = {key[:3]: place for place, key in reversed(list(enumerate(names)))}
-    baselines = [row for row in found if row.baseline]
-    rest = [row for row in found if not row.baseline]
-    rest.sort(key=lambda r: (kinds[r.size, r.method, r.retriever], order.get(r.variant, -1)))
-    return [*baselines, *rest]
+def _key(row: ReportRow) -> ConditionKey:
+    return row.size, row.method, row.retriever, row.variant
 
 
 def sweep_table(rows: Sequence[ReportRow], comparisons: Mapping[ConditionKey, Comparison]) -> TableCells:
@@ -153,7 +155,7 @@ def sweep_table(rows: Sequence[ReportRow], comparisons: Mapping[ConditionKey, Co
         line += [f"{share.value:.3f}" if row.baseline else str(share), share.of]
         if several:
             line.append("" if row.seeds is None else f"{row.seeds} ({row.seeds.of})")
-        c = comparisons.get((row.size, row.method, row.retriever, row.variant))
+        c = comparisons.get(_key(row))
         line += ["", "", ""] if c is None else [str(c.difference), f"{c.wins}-{c.losses}", p_text(c.adjusted)]
         cells.append(line)
     return header, cells
@@ -197,7 +199,7 @@ def plan(cells: Sequence[Cell]) -> TableCells:
             answers = lacks.pop("answer", 0)
             lacks.pop("student", 0)
             other = ", ".join(f"{name} {'?' if n is None else n}" for name, n in lacks.items() if n != 0)
-            seconds = _seconds(run, len(students), answers or 0)
+            seconds = _seconds(run, [str(method) for _, _, method, *_ in students], answers or 0)
             lines.append([cell.name, seed, len(students), "?" if answers is None else answers, other, seconds])
     return header, lines
 
@@ -211,11 +213,12 @@ def _missing_students(run: Run) -> set[tuple[object, ...]]:
     }
 
 
-def _seconds(run: Run, trainings: int, answers: int) -> str:
-    rate = rows(run.db, "internal/rates", task=run.name)[0]
-    epochs = run.options.settings.student_training.epochs
-    questions = len(run.trained_on.read(run.db))
-    parts = [(trainings * epochs * questions, rate["training"]), (answers, rate["answering"])]
-    if any(count and milliseconds is None for count, milliseconds in parts):
+def _seconds(run: Run, trained: Sequence[str], answers: int) -> str:
+    """Return how long students of these methods train and answer, at the rates of the store; '' without a rate."""
+    rates = {row["method"]: row for row in rows(run.db, "internal/rates", task=run.name)}
+    answering = [row["answering"] for row in rates.values() if row["answering"]]
+    if not rates.keys() >= set(trained) or (answers and not answering):
         return ""
-    return f"{sum(count * (milliseconds or 0) for count, milliseconds in parts) / 1000:.0f}"
+    seen = run.options.settings.student_training.epochs * len(run.trained_on.read(run.db))
+    training = sum(rates[method]["training"] * seen for method in trained)
+    return f"{(training + answers * fmean(answering or [0])) / 1000:.0f}"
