@@ -223,7 +223,6 @@ class StudentTraining(Settings):
     k: int = 0  # silver passages in a training prompt; 0: as many as it answers with (`retrieval.k`)
     shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
     permute: bool = False  # put the options in another order in each epoch
-    answers: float = 0.0  # share of the examples that teach the answer alone, after an empty rationale
     full: bool = False  # train the base's own weights instead of adapters; smaller steps: 3e-4 for 135M
     upper_half: bool = True  # train only a known decoder's upper half; its lower half runs once per example
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; adapters are float32
@@ -257,7 +256,6 @@ class StudentTraining(Settings):
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
-        require(0 <= self.answers < 1, f"answers must be in [0, 1), not {self.answers}")
 
     def values(self) -> dict[str, object]:
         """Return field names and values without `pass_tokens` and `recompute`, which change rounding alone."""
@@ -279,8 +277,7 @@ class StudentTraining(Settings):
         )
 
 
-Decide = Literal["written", "likelihood", "both"]
-"""`both` adds the options' likelihood after an empty rationale, which `student.answers` teaches."""
+Decide = Literal["written", "likelihood"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,10 +289,10 @@ class Decoding(Settings):
     top_p: float = 0.95  # probability mass of the tokens that are sampled from; unused with one sample
     max_new_tokens: int = 0  # then an answer is forced; 0: the longest target that it was taught, 96 to 256
     batch: int = 64  # prompts per forward pass, at most; fewer where they are long
-    decide: Decide = "written"  # the answer that is read; the likeliest option after the rationale; or `both`
+    decide: Decide = "written"  # the answer that is read, or the likeliest option after the rationale
 
     def __post_init__(self) -> None:
-        require(self.decide in get_args(Decide), f"decide must be written, likelihood or both, not {self.decide}")
+        require(self.decide in get_args(Decide), f"decide must be written or likelihood, not {self.decide}")
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")

@@ -270,16 +270,12 @@ def test_the_hub_can_read_the_card_and_the_card_states_what_the_store_holds(tmp_
 def test_the_card_says_what_decides_the_answers(tmp_path: Path) -> None:
     store = tmp_path / "kard.db"
     student = train_students(store, make_base(tmp_path / "base", "decoder"), "kard")["kard"]
-    for decide in ("written", "likelihood", "both"):
+    for decide in ("written", "likelihood"):
         store_evaluation(store, student, right=7, of=9, hash=decide, decide=decide)
     assert export(store, student, str(tmp_path / "out")).exit_code == 0
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     read = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| test | no passages")]
-    assert read == [
-        "no passages, vote of 3",
-        "no passages, vote of 3, by likelihood",
-        "no passages, vote of 3, by both",
-    ]
+    assert read == ["no passages, vote of 3", "no passages, vote of 3, by likelihood"]
 
 
 def test_existing_files_are_kept_and_a_partial_folder_never_appears(

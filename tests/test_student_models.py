@@ -36,12 +36,17 @@ from kard.models.hardware import load_model
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
 from kard.pipeline.load import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, render_pair, training_pairs, within_budget
+from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, training_pairs, within_budget
 from kard.student.generation.batch import generate_batches, generate_rows
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
 from kard.student.generation.engine import EngineLM, Job, StudentEngine, next_batch, queue_of
-from kard.student.generation.kv_cache import SPARE_TOKENS, GrowingKVLayer, caches_all_tokens
+from kard.student.generation.kv_cache import (
+    SPARE_TOKENS,
+    GrowingKVLayer,
+    caches_all_tokens,
+    with_spare_tokens,
+)
 from kard.student.generation.sampling import Sampling, ignore_rows
 from kard.student.generation.student import LoadedBase, Row, Student, load_student, loaded_base
 from kard.student.prompt import StudentAdapter, render_prompt, render_target, signature_for, target_pieces
@@ -602,6 +607,25 @@ def test_attention_of_one_token_gives_the_texts_of_torchs_own(every_base: dict[s
     assert here.generator.read(ids).generate(Sampling(12)) == ours
 
 
+def test_keys_that_begin_a_buffer_are_multiplied_where_they_lie() -> None:
+    piece = DynamicLayer()
+    piece.update(torch.randn(3, 2, 5, 4), torch.randn(3, 2, 5, 4))
+    keys, values = GrowingKVLayer([piece]).update(torch.randn(3, 2, 1, 4), torch.randn(3, 2, 1, 4))
+    for states in (keys, values):
+        whole = with_spare_tokens(states)
+        assert whole.data_ptr() == states.data_ptr()
+        assert whole.is_contiguous()  # a batched product copies what is not
+        assert whole.shape == (3, 2, 5 + SPARE_TOKENS + int(whole.shape[2] > 5 + SPARE_TOKENS), 4)
+        assert torch.equal(whole[:, :, :6], states)
+        assert not whole[:, :, 6:].any()
+    packed, turned = torch.randn(3, 2, 6, 4), torch.randn(3, 6, 2, 4).transpose(1, 2)
+    for states in (packed, turned, packed[:, :, 1:], packed[1:, :, :4], packed[:, :1]):
+        assert with_spare_tokens(states)[:, :, : states.shape[2]].equal(states)
+        assert with_spare_tokens(states).shape[:2] == states.shape[:2]
+    end = packed[:, :, 2:]  # its last row would reach past the buffer
+    assert with_spare_tokens(end) is end
+
+
 def test_a_row_that_ended_stays_ended_while_others_go_on(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = in_memory(base)
     ids = [here.tokens.prompt(text, 160) for text in PROMPTS]
@@ -663,31 +687,27 @@ def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest
     assert [(s.text, s.answer, s.forced) for s in samples] == [(" Born, born\nAnswer: C", "C", "budget")] * 2
 
 
-def test_likelihood_decides_after_the_rationale_alone_or_with_an_empty_one(
-    base: Base, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_likelihood_decides_after_the_rationale(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     here = student(base)
     tokens = here.base.tokens
     texts = [" Born, born.\nAnswer: Vell", " Born."]  # an answer that is read, and none
     monkeypatch.setattr(reads(here), "generate", always([[*tokens.ids(text), tokens.eos] for text in texts]))
-    after, empty = [-1.0, -9.0, -2.0, -9.0], [-9.0, -9.0, -1.0, -9.0]
 
     def score(_: Any, rows: Sequence[int], prefixes: Sequence[Ids], __: object) -> list[list[float]]:
         written = [tokens.text(prefix) for prefix in prefixes]
-        assert written in ([" Born, born.\nAnswer:", " Born.\nAnswer:"][-len(rows) :], ["\nAnswer:"] * 2)
-        return [after if len(prefix) > len(tokens.ids("\nAnswer:")) else empty for prefix in prefixes]
+        assert written == [" Born, born.\nAnswer:", " Born.\nAnswer:"][-len(rows) :]
+        return [[-1.0, -9.0, -2.0, -9.0]] * len(rows)
 
     monkeypatch.setattr(reads(here), "score", score)
 
     def decided(decide: Decide) -> list[Sample]:
         return generate(here, PROMPTS[1:2] * 2, [TOWNS, TOWNS], Decoding(max_new_tokens=90, decide=decide))
 
-    written, likely, both = decided("written"), decided("likelihood"), decided("both")
+    written, likely = decided("written"), decided("likelihood")
     assert [(s.answer, s.forced, s.shares) for s in written] == [("D", None, ()), ("A", "unread", ())]
     assert [(s.answer, s.forced) for s in likely] == [("A", None), ("A", "unread")]
-    assert [(s.answer, s.forced) for s in both] == [("C", None), ("C", "unread")]
     assert [s.text for s in likely] == [texts[0], " Born.\nAnswer: Ilm"]
-    for sample in (*likely, *both):
+    for sample in likely:
         assert sum(sample.shares) == pytest.approx(1)
         assert max(sample.shares) == sample.shares[LETTERS.index(str(sample.answer))]
 
@@ -1330,18 +1350,6 @@ def test_permuted_options_keep_the_right_one_and_differ_between_epochs(taught: D
     assert max(map(len, orders.values())) > 1
     letters = {pair.answer for epoch in permuted for pair in epoch}
     assert len(letters) > 1
-
-
-def test_an_answer_alone_is_taught_after_an_empty_rationale(taught: Database) -> None:
-    signature = signature_for(tasks.load("strategyqa").answer, METHODS["kard"])
-    assert not any(pair.answer_only for epoch in lessons(taught) for pair in epoch)
-    pairs = [pair for seed in range(8) for epoch in lessons(taught, answers=0.5, seed=seed) for pair in epoch]
-    alone = [pair for pair in pairs if pair.answer_only]
-    assert 0.3 < len(alone) / len(pairs) < 0.7
-    prompt, pieces = render_pair(signature, alone[0], SETTINGS)
-    whole, _ = render_pair(signature, replace(alone[0], answer_only=False), SETTINGS)
-    assert prompt == f"{whole}\nAnswer:"
-    assert pieces == [("", f" {alone[0].gold}")]
 
 
 # Several students in one pass

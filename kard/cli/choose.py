@@ -66,8 +66,8 @@ _k = click.option("-k", type=click.IntRange(min=1), help="Passages that a studen
 _samples = click.option("-n", "--samples", type=click.IntRange(min=1), help="Answers to vote on; 1 is greedy.")
 _decide = click.option(
     "--decide",
-    type=click.Choice(["written", "likelihood", "both"]),
-    help="What answers: the text, the likeliest option after it, or that and without a rationale.",
+    type=click.Choice(["written", "likelihood"]),
+    help="What answers: the text, or the likeliest option after it.",
 )
 _epochs = click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training questions.")
 _seed = click.option("--seed", type=click.IntRange(min=0), help="Seed of every training and of prompted examples.")

@@ -39,7 +39,6 @@ class Pair:
     answer: str  # letter
     rationale: str
     passages: tuple[str, ...]
-    answer_only: bool = False  # the answer alone is taught, after an empty rationale
 
     def inputs(self) -> Mapping[str, object]:
         """Return the input fields of a task's `answer` signature."""
@@ -145,7 +144,7 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
 
 
 def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
-    """Return the pair as an epoch shows it: options and passages in another order, or the answer alone.
+    """Return the pair as an epoch shows it: options and passages in another order.
 
     Options keep their order where the rationale names one by its letter. The draws depend on the seed and on texts:
     row ids follow the order in which a teacher's answers arrived.
@@ -161,7 +160,6 @@ def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
         options=tuple(options),
         answer=LETTERS[options.index(pair.gold)],
         passages=tuple(passages),
-        answer_only=bool(pair.rationale) and draw.random() < settings.answers,
     )
 
 
@@ -231,10 +229,7 @@ def render_pair(
     signature: type[dspy.Signature], pair: Pair, settings: StudentTraining
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return the prompt and the pieces of the target."""
-    prompt, pieces = render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
-    if pair.answer_only:
-        return prompt + pieces[-1][0], [("", pieces[-1][1])]
-    return prompt, pieces
+    return render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
 
 
 def hash_texts(texts: Iterable[object]) -> str:

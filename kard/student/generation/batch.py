@@ -134,7 +134,7 @@ def _generate(
     with_options = [i for i, row in enumerate(batch) if row.options]
     scored = [i for i in with_options if samples[i].answer is None or decoding.decide != "written"]
     if scored:
-        shares = _option_shares(prompts, batch, samples, scored, both=decoding.decide == "both")
+        shares = _option_shares(prompts, batch, samples, scored)
         for i, of_options in zip(scored, shares, strict=True):
             samples[i] = _chosen(batch[i], samples[i], of_options, ran_out[i], decoding)
     return samples
@@ -145,13 +145,10 @@ def _option_shares(
     batch: Sequence[Row],
     samples: Sequence[Sample],
     indices: Sequence[int],
-    *,
-    both: bool,
 ) -> list[tuple[float, ...]]:
     """Return the share of each option after what these rows wrote before `Answer:`, one tuple for each index.
 
-    Shares are the softmax of the options' mean log-probabilities of a token. With `both` they are the mean with
-    those after an empty rationale.
+    Shares are the softmax of the options' mean log-probabilities of a token.
     """
     rows = [batch[i] for i in indices]
     tokens = rows[0].student.base.tokens
@@ -161,12 +158,8 @@ def _option_shares(
         [*tokens.ids("" if row.answer_only else before_answer(samples[i].text)), *cue]
         for i, row, cue in zip(indices, rows, cues, strict=True)
     ]
-    prefixes = [written, cues] if both else [written]
-    scores = [
-        prompts.score(indices, prefix, choices) for prefix in prefixes
-    ]  # rows may have other numbers of options
-    shares = [[torch.tensor(row).softmax(0) for row in of_prefix] for of_prefix in scores]
-    return [tuple(torch.stack(of_row).mean(0).tolist()) for of_row in zip(*shares, strict=True)]
+    scores = prompts.score(indices, written, choices)  # rows may have other numbers of options
+    return [tuple(torch.tensor(row).softmax(0).tolist()) for row in scores]
 
 
 def _chosen(row: Row, sample: Sample, shares: tuple[float, ...], ran_out: bool, decoding: Decoding) -> Sample:

@@ -8,6 +8,7 @@ each new token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 PIECE_TOKENS = 2048  # read at once: what comes between two products of a small model stays near the processor
-SPARE_TOKENS = 64  # that can follow before keys and values are copied again, if no row leaves
+SPARE_TOKENS = 32  # that can follow before keys and values are copied again; attention reads them too
 BY_LONGEST = ("dynamic", "longrope")  # rotary embeddings whose frequencies follow the longest row of a batch
 _ONE_TOKEN = "kard_one_token"
 
@@ -139,12 +140,31 @@ def _one_token(
     if query.shape[2] > 1 or unsupported:
         return sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **options)
     batch, heads, _, width = query.shape
-    groups, length = key.shape[1:3]
+    length = key.shape[2]
+    keys, values = with_spare_tokens(key), with_spare_tokens(value)
+    groups, room = keys.shape[1:3]
     q = query.reshape(batch * groups, heads // groups, width)
-    scores = torch.bmm(q, key.reshape(batch * groups, length, width).transpose(1, 2))
-    scores = scores.view(batch, heads, 1, length).mul_(scaling if scaling is not None else width**-0.5)
+    scores = torch.bmm(q, keys.reshape(batch * groups, room, width).transpose(1, 2)).view(batch, heads, 1, room)
+    scores.mul_(scaling if scaling is not None else width**-0.5)
+    least = torch.finfo(scores.dtype).min
+    scores[..., length:] = least
     if mask is not None:
-        scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1).view(batch * groups, heads // groups, length)
-    out = torch.bmm(weights, value.reshape(batch * groups, length, -1))
+        scores[..., :length].masked_fill_(~mask, least)
+    weights = scores.softmax(-1).view(batch * groups, heads // groups, room)
+    out = torch.bmm(weights, values.reshape(batch * groups, room, -1))
     return out.view(batch, 1, heads, -1), None
+
+
+def with_spare_tokens(states: Tensor) -> Tensor:
+    """Return the whole buffer that (rows, heads, T, D) states begin, or the states if they begin none.
+
+    A batched product copies operands that are not packed, and so all keys and values for each new token.
+    """
+    rows, heads, _, width = states.shape
+    room = states.stride(1) // width
+    whole = (rows, heads, room, width)
+    packed = (heads * room * width, room * width, width, 1)
+    held = states.untyped_storage().nbytes() // states.element_size() - states.storage_offset()
+    if room < states.shape[2] or states.stride() != packed or held < math.prod(whole):
+        return states
+    return states.as_strided(whole, packed)
