@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vectors import Encodings
+from kard.encoders.encoder import Encoder
+from kard.encoders.vectors import Encodings, passage_text
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.bases import resolve
 from kard.records import Passage

@@ -19,9 +19,9 @@ from sqlite_utils import Database
 
 from kard.cli import main
 from kard.config import TaskSettings
-from kard.encoders.encoder import Encoder, encode_passages, passage_text
+from kard.encoders.encoder import Encoder, encode_passages
 from kard.encoders.families import MEAN, Embedder, EncoderFamily, family_of, question_twin
-from kard.encoders.vectors import Vector, VectorSpec
+from kard.encoders.vectors import Vector, VectorSpec, passage_text
 from kard.errors import BadConfig, Missing
 from kard.knowledge.indexing import index_documents
 from kard.knowledge.knowledge_base import KnowledgeBase

@@ -66,6 +66,20 @@ def test_scores_are_bm25_with_query_terms_counted(kb: KnowledgeBase) -> None:
     assert [h.bm25 for h in hits] == sorted((h.bm25 for h in hits), reverse=True)
 
 
+def test_a_search_reads_its_texts_by_one_statement_and_keeps_ids_scores_and_order(kb: KnowledgeBase) -> None:
+    statements: list[str] = []
+    db = kb._db  # pyright: ignore[reportPrivateUsage]  # the statements are what is counted
+    db.set_trace_callback(statements.append)
+    hits = kb.search(["dig n40x", "fly n71x"], 50)
+    db.set_trace_callback(None)
+    assert len(hits) == 50
+    assert len(statements) == 1
+    scores = kb.search_rowids(["dig n40x", "fly n71x"], 50)
+    ids = kb.ids([rowid for rowid, _ in scores])
+    assert [(hit.passage.id, hit.bm25) for hit in hits] == [(ids[rowid], score) for rowid, score in scores]
+    assert [hit.passage for hit in hits] == kb.passages([hit.passage.id for hit in hits])
+
+
 def test_titles_are_searched_and_stems_match(kb: KnowledgeBase) -> None:
     assert {h.passage.document for h in kb.search("n7x", 5)} == {"d7"}
     assert {h.passage.title.split()[0] for h in kb.search("digging", 300)} == {"ant"}

@@ -20,8 +20,8 @@ from sqlite_utils import Database
 
 from kard.config import Lora, RerankerTraining, Scorer, Side
 from kard.db import now, open_store
-from kard.encoders.encoder import Encoder, passage_text
-from kard.encoders.vectors import VectorCache
+from kard.encoders.encoder import Encoder
+from kard.encoders.vectors import VectorCache, passage_text
 from kard.errors import Missing, NoBase
 from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of

@@ -12,7 +12,7 @@ Modules in reading order:
 How a passage becomes a vector:
 
     missing    the ids that have no vector in this folder yet       vectors.Encodings.fill
-    text       title and text in the form of the spec               encoder.passage_text
+    text       title and text in the form of the spec               vectors.passage_text
     tokens     batches of similar lengths                           encoder.TextModel.batches
     vector     the mean of the tokens' vectors, or one a token      encoder.Encoder.vectors
     rows       appended in half precision, then named by the index  vectors.Encodings.add

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kard.encoders.vectors import TITLE_AND_TEXT, Vector, VectorSpec
+from kard.encoders.vectors import TITLE_AND_TEXT, Vector, VectorSpec, passage_text
 from kard.errors import NoBase
 from kard.models.hardware import device, dtype, keep_memory
 from kard.models.weights import no_progress_bars
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 BATCH = 32  # texts a forward pass: with sorted lengths, larger ones gain nothing on a CPU
 SPARE = 4  # tokens: what separates a question from its passage, and what a shortened one may gain
 PROJECTION = "projection"
-
-
-def passage_text(passage: Passage, form: str = TITLE_AND_TEXT) -> str:
-    """Return the text that an encoder reads of a passage: its title and text, never an id or a source's name.
-
-    Without a title, what stands before the title in `form` is followed by the text.
-    """
-    before, _, rest = form.partition("{title}")
-    between, _, after = rest.partition("{text}")
-    title = f"{passage.title}{between}" if passage.title else ""
-    return f"{before}{title}{passage.text}{after}"
 
 
 class TextModel:

@@ -50,6 +50,17 @@ TABLES = (
 )
 
 
+def passage_text(passage: Passage, form: str = TITLE_AND_TEXT) -> str:
+    """Return the text that an encoder reads of a passage: its title and text, never an id or a source's name.
+
+    Without a title, what stands before the title in `form` is followed by the text.
+    """
+    before, _, rest = form.partition("{title}")
+    between, _, after = rest.partition("{text}")
+    title = f"{passage.title}{between}" if passage.title else ""
+    return f"{before}{title}{passage.text}{after}"
+
+
 @dataclass(frozen=True, slots=True)
 class VectorSpec:
     """All that decides a passage's vector, except the passage. `base` is a name for people and decides nothing."""

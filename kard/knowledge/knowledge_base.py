@@ -96,9 +96,10 @@ class KnowledgeBase:
         texts each is searched with, and a passage has the best score that one of them gives it.
         """
         scores = self.search_rowids(text, k, max_df=max_df)
-        passages = self._read("rowid", [rowid for rowid, _ in scores])
-        hits = [(passages[rowid], score) for rowid, score in scores if rowid in passages]
-        return [Hit(passage, rank, score) for rank, (passage, score) in enumerate(hits, 1)]
+        with self._lock:
+            stored = passages_db.rows_by_rowid(self._db, [rowid for rowid, _ in scores])
+        hits = [(stored[rowid], score) for rowid, score in scores if rowid in stored]
+        return [Hit(Passage(*row[1:]), rank, score) for rank, (row, score) in enumerate(hits, 1)]
 
     def score(self, text: str, passages: Sequence[str], *, max_df: float | None = None) -> dict[str, float]:
         """Return BM25(text, passage) of each of these passage ids, as `search` gives it; 0.0 without a common term.

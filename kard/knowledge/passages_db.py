@@ -52,6 +52,7 @@ create index if not exists leaving_by_document on leaving (document);
 create table if not exists meta (key text primary key, value text not null) without rowid;
 """
 ORIGIN = "source "  # begins the key of what is noted of a source
+COLUMNS = "rowid, id, document, part, title, text"  # rowid, then the fields of a Passage
 AMONG = "in (select value from json_each(?))"  # takes a list as JSON
 INSERT = (
     "insert or ignore into passages (rowid, id, document, part, title, text, source) values (?, ?, ?, ?, ?, ?, ?)"
@@ -72,7 +73,7 @@ def show_current(db: sqlite3.Connection, *, before: int | None = None) -> None:
 
     `before` is the first rowid that the run added.
     """
-    columns = "select rowid, id, document, part, title, text from"
+    columns = f"select {COLUMNS} from"
     held = f"{columns} passages"
     if before is not None:
         held = f"{held} where rowid < {before} union all {columns} leaving"
@@ -174,9 +175,15 @@ def ids_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> 
     return db.execute(f"select rowid, id from current where {column} {AMONG}", (json.dumps(values),)).fetchall()
 
 
+def rows_by_rowid(db: sqlite3.Connection, rowids: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+    """Return by rowid: rowid, then the fields of a Passage; one statement reads all of them."""
+    found = db.execute(f"select {COLUMNS} from current where rowid {AMONG}", (json.dumps(rowids),))
+    return {row[0]: row for row in found}
+
+
 def passages_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> dict[int, Passage]:
     """Return every passage whose `column` is one of the values, by rowid."""
-    query = f"select rowid, id, document, part, title, text from current where {column} {AMONG}"
+    query = f"select {COLUMNS} from current where {column} {AMONG}"
     return {rowid: Passage(*fields) for rowid, *fields in db.execute(query, (json.dumps(values),))}
 
 

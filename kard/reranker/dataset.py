@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.acceptance import require_verdicts
 from kard.config import SILVER_DEPTH, Accept, RerankerTraining, Retrieval
 from kard.db import rows, sql
-from kard.encoders.encoder import Encoder, encode_passages, passage_text
-from kard.encoders.vectors import open_encodings
+from kard.encoders.vectors import open_encodings, passage_text
 from kard.errors import Missing
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
@@ -33,6 +31,9 @@ from kard.records import Passage, digest
 from kard.reranker.candidates import Candidates, TrainingQuestion
 
 if TYPE_CHECKING:
+    import torch
+
+    from kard.encoders.encoder import Encoder
     from kard.models.bases import Base
 
 HELD_OUT_FROM = 20  # with fewer questions than this, every one is trained on
@@ -43,7 +44,7 @@ Numbers = NDArray[np.int64]
 """Passages by their numbers in `RerankerDataset.texts`."""
 Vectors = NDArray[np.float16]
 """(N passages, H), of unit length."""
-VectorsOf = Callable[[Encoder, Numbers], Vectors]
+VectorsOf = Callable[["Encoder", Numbers], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ class CandidatePassages:
         """Return the vectors of these passages, (N, H) in float32; None when texts are to be encoded."""
         if self.vectors is None:
             return None
+        import torch
+
         return torch.from_numpy(self.vectors[numbers].astype(np.float32)).to(device)
 
 
@@ -179,6 +182,8 @@ def computed_vectors(dataset: RerankerDataset) -> VectorsOf:
     """Return a function that computes the vectors of passages from their texts."""
 
     def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
+        import torch  # seconds, for the training alone: `kard status` reads the data, too
+
         with torch.inference_mode():
             return encoder.pooled([dataset.texts[i] for i in numbers]).cpu().numpy().astype(np.float16)
 
@@ -198,6 +203,8 @@ def stored_vectors(
         return [*read_passages(db, ids[:900]).values(), *read_passages(db, ids[900:]).values()]
 
     def vectors(encoder: Encoder, numbers: Numbers) -> Vectors:
+        from kard.encoders.encoder import encode_passages
+
         spec = encoder.vector_spec(base=base.spec, base_sha256=base.sha256)
         encodings = open_encodings(knowledge, spec)
         ids = [dataset.ids[i] for i in numbers]

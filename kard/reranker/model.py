@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from kard.config import RerankerTraining, Scorer
-from kard.encoders.encoder import CrossEncoder, Encoder, passage_text
-from kard.encoders.vectors import Vector, VectorCache
+from kard.encoders.encoder import CrossEncoder, Encoder
+from kard.encoders.vectors import Vector, VectorCache, passage_text
 from kard.errors import BadConfig, Missing, NoBase
 from kard.models.adapters import WEIGHTS, AdapterSwitcher, changed_file, write_adapter
-from kard.models.lora import adapt_encoder, config_of, state_of
 from kard.recipes import stored_settings
 from kard.records import Passage
 
@@ -206,6 +205,8 @@ def make_trainable(model: RerankerModel, base: Base, settings: RerankerTraining)
     Raises NoBase and BadConfig as `adapt_encoder` does.
     """
     if not settings.full:
+        from kard.models.lora import adapt_encoder  # peft, which only trains
+
         model.model = adapt_encoder(
             model.model, settings.lora, spec=base.spec, upper_half=settings.upper_half, new=model.new
         )
@@ -214,4 +215,6 @@ def make_trainable(model: RerankerModel, base: Base, settings: RerankerTraining)
 
 def save_adapter(folder: Path, model: RerankerModel, base: Base) -> str:
     """Write what was trained into a folder, as a whole; return the sha256 of the weights."""
+    from kard.models.lora import config_of, state_of
+
     return write_adapter(folder, state_of(model.model), config_of(model.model, base.spec))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,11 @@ from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
 from kard.questions import Query, QuestionSet, query_of
 from kard.records import digest
-from kard.reranker.model import Reranker
 from kard.retrieval.rankings import Ranking, Retriever, write_rankings, write_retriever
 from kard.retrieval.rerank import attach_vectors, scores_of, vectors_of
+
+if TYPE_CHECKING:
+    from kard.reranker.model import Reranker
 
 Floats = NDArray[np.float64]
 Kind = Literal["ranks", "scores"]

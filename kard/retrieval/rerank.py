@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlite_utils import Database
 
 from kard.config import QueryForm, Scorer
 from kard.db import rows, writing
-from kard.encoders.encoder import encode_passages, passage_text
 from kard.encoders.vectors import (
     VECTOR_SCORERS,
     DiskCache,
@@ -20,12 +20,15 @@ from kard.encoders.vectors import (
     Vector,
     VectorSpec,
     open_encodings,
+    passage_text,
 )
 from kard.passages import read_passages
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet, query_of_row
 from kard.records import Passage
-from kard.reranker.model import Reranker, Scores
+
+if TYPE_CHECKING:  # torch: what is left to score is told without it
+    from kard.reranker.model import Reranker, Scores
 
 BATCH = 64  # questions a commit
 DELETE_SCORES = "delete from rerank_scores where reranker_id = ? and retrieval_id = ?"
@@ -102,6 +105,8 @@ def attach_vectors(
     reranker: Reranker, vectors: Encodings, ids: Sequence[str], read: ReadPassages, *, progress: Progress = SILENT
 ) -> None:
     """Encode those of these passages that have no vector on disk, and let the reranker read vectors from there."""
+    from kard.encoders.encoder import encode_passages
+
     reranker.cache = DiskCache(vectors)
 
     def encode(passages: Sequence[Passage]) -> Sequence[Vector]:
