@@ -100,8 +100,8 @@ def serve(
 ) -> None:
     """Serve the trained students as an OpenAI-compatible endpoint.
 
-    A model is a student: its id, or a name like choice/135m/kard for the newest of its kind. Its passages are found,
-    read and returned with the answer. Requests of several students share a batch. A page at `/` asks one question.
+    A model is a student: its id, or a name like choice/135m/kard for the newest of its kind. Passages are found and
+    read, and returned with the answer. Requests of several students share a batch. A page at `/` asks one question.
     Ctrl-C ends it when every accepted request is answered.
     """
     from kard.db import open_store

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from jinja2 import Environment
+from starlette.requests import ClientDisconnect
 
 from kard.errors import BadInput, KardError
 from kard.outgoing import clean, inert
@@ -174,23 +175,23 @@ class Server:
         return Response((ROOM / "page.css").read_text("utf-8"), media_type="text/css")
 
     async def _body(self, request: Request) -> bytes:
-        """Return the body. Raises Refused if it is too large."""
-        parts: list[bytes] = []
-        size = (
-            int(request.headers.get("content-length") or 0)
-            if request.headers.get("content-length", "").isdigit()
-            else 0
-        )
-        if size <= self.limits.body:
-            size = 0
-            async for part in request.stream():
-                size += len(part)
-                if size > self.limits.body:
-                    break
-                parts.append(part)
-        if size > self.limits.body:
-            raise Refused(413, f"the body has more than {self.limits.body:,} bytes", "too_large")
-        return b"".join(parts)
+        """Return the body. Raises Refused if it is too large or comes too slowly."""
+        body, limit = bytearray(), self.limits.body
+        too_large = Refused(413, f"the body has more than {limit:,} bytes", "too_large")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > limit:
+            raise too_large
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > limit:
+                        raise too_large
+        except TimeoutError:
+            raise Refused(408, "the body came too slowly", "timeout") from None
+        except ClientDisconnect:
+            raise Refused(400, "the client went", "hung_up") from None
+        return bytes(body)
 
 
 class Answering:

@@ -1,7 +1,7 @@
 """Who is answered and when: a limited number of places, threads that answer, requests that are given up.
 
-A request holds its place from when it is accepted until nothing of it is left. One that is given up (its client hung up,
-its time is over) frees its place at once while it waits, and after its batch if a batch is generating it.
+A request holds its place from when it is accepted until nothing of it is left. One that is given up (its client
+hung up, its time is over) frees its place at once while it waits, and after its batch if a batch is generating it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kard.serve.wire import ChatRequest, Refused, Reply
@@ -77,7 +78,7 @@ class Job:
             else:
                 future.set_result(result)
 
-        self._loop.call_soon_threadsafe(tell)
+        _call(self._loop, tell)
 
 
 class Desk:
@@ -103,7 +104,7 @@ class Desk:
         job = Job(request, load, loop)
         self.taken += 1
         job.work = self._threads.submit(job.run)
-        job.work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+        job.work.add_done_callback(lambda _: _call(loop, self._leave))
         return job
 
     def check_open(self) -> None:
@@ -127,3 +128,9 @@ class Desk:
 
     def _leave(self) -> None:
         self.taken -= 1
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call a function in the loop's thread, unless the loop has ended: then nobody waits any more."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kard.db import rows
@@ -57,18 +57,22 @@ class LoadedStudent:
     decoding: Decoding
     retriever: RemoteRetriever | None
 
+    @property
+    def longest(self) -> int:
+        """The bytes of the longest question that is read: some two tokens for each that the student was taught."""
+        return 8 * self.student.settings.max_length
+
     def new_lm(self, request: ChatRequest) -> EngineLM:
         """Return an LM for one request, to be closed after it."""
         from kard.student.generation.engine import EngineLM
 
-        lm = EngineLM(self.student, self.decoding)
+        decoding = self.decoding if request.n is None else replace(self.decoding, samples=request.n)
+        lm = EngineLM(self.student, decoding)
         sampling = dict(request.sampling)
         if "max_tokens" in sampling:  # more than it was taught would change the texts that do not end
-            budget = self.student.budgeted(self.decoding).max_new_tokens
+            budget = self.student.budgeted(decoding).max_new_tokens
             sampling["max_tokens"] = min(sampling["max_tokens"], budget)
         lm.kwargs.update(sampling)
-        if request.n is not None:
-            lm.kwargs.update(n=request.n)
         return lm
 
     def prompt_of(self, request: ChatRequest) -> str | None:
@@ -84,12 +88,14 @@ class LoadedStudent:
     ) -> Reply:
         """Return what the student says. `on_passages` gets the passages before the student writes.
 
-        Raises BadInput for what `kard ask` refuses.
+        Raises BadInput for what `kard ask` refuses, Refused for a question that would take too much memory.
         """
         import dspy
 
+        if sum(len(text.encode()) for text in (request.question, *request.options)) > self.longest:
+            raise Refused(413, f"the question has more than the {self.longest:,} bytes that fit", "too_long")
         prompt = self.prompt_of(request)
-        with dspy.context(disable_history=True):  # else DSPy would keep thousands of questions
+        with dspy.context(disable_history=True, trace=[]):  # else DSPy would keep thousands of questions
             if prompt is not None:
                 on_passages(())
                 return self._continue(prompt, request, lm)

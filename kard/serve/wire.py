@@ -99,6 +99,9 @@ def parse(body: bytes) -> ChatRequest:
     """Return the request that a body holds. Raises Refused."""
     try:
         fields: Any = json.loads(body)
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _wrong("the body holds half of a surrogate pair, which is no character") from None
     except (ValueError, RecursionError):
         raise _wrong("the body is not JSON") from None
     if not isinstance(fields, dict):
