@@ -662,7 +662,7 @@ def test_the_page_shows_passages_rationale_and_votes_and_nothing_on_it_can_act(
 
 
 @given(
-    st.lists(st.text("abc (B)C.", min_size=1).map(str.strip).filter(bool), min_size=2, max_size=26),
+    st.lists(st.sampled_from(["red", "(B) or", "a.  b", "C. x", "é (A)"]), min_size=2, max_size=26),
     st.integers(0, 2),
 )
 def test_options_at_the_end_of_a_message_are_found_in_each_form(options: list[str], form: int) -> None:
@@ -683,8 +683,8 @@ def test_other_lines_are_the_question(text: str) -> None:
 def test_options_are_read_back_from_a_prompt(options: list[str]) -> None:
     line = f"Options: {options_line(options)}"
     found = wire.prompt_options(f"Question: Why?\n{line}\nRationale:")
-    if any(mark in option for option in options for mark in ("(B) ", "(D) ")):
-        assert found == () or options_line(found) == options_line(options)  # which mark is meant cannot be told
+    if any(mark in option for option in options for mark in ("(B) ", "(D) ")):  # which one is meant cannot be told
+        assert not found or options_line(found) == options_line(options)
     else:
         assert found == tuple(options)
 

@@ -18,6 +18,7 @@ from kard.ui.guard import is_loopback
 
 KEY = "KARD_SERVE_KEY"
 SHORTEST = 16  # characters of a key
+KEEP_ALIVE = 75  # seconds of an idle connection: clients close theirs sooner, else a request could meet the closing
 
 
 def key_for(host: str, environment: Mapping[str, str]) -> str | None:
@@ -69,6 +70,7 @@ class HttpServer(uvicorn.Server):
             access_log=False,  # questions are nobody's business
             lifespan="off",
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
         )
         super().__init__(config)
         self._on_exit = server.desk.close
