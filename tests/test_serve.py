@@ -12,9 +12,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -96,7 +97,7 @@ def add_student(store: Path, base: bases.Base, seed: int, method: str = "kard") 
     name = f"{method}{seed}{'0' * 16}"[:16]
     sha256 = write_adapter(adapters_folder(store) / name, weights, config)
     db = open_store(store)
-    settings = canonical(StudentTraining(**{**_fields(SETTINGS), "seed": seed}).values())
+    settings = canonical(replace(SETTINGS, seed=seed).values())
     store_student(
         db,
         StudentRow(
@@ -106,10 +107,6 @@ def add_student(store: Path, base: bases.Base, seed: int, method: str = "kard") 
     )  # fmt: skip
     db.close()
     return name
-
-
-def _fields(settings: StudentTraining) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in StudentTraining.__slots__}
 
 
 class Place:
@@ -511,7 +508,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 @contextmanager
-def hanging(running: Running, question: str) -> Iterator[socket.socket]:
+def hanging(running: Running, question: str) -> Generator[socket.socket]:
     """Send a request by hand, without waiting for its answer."""
     body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": question}]}).encode()
     port = int(running.address.rpartition(":")[2])

@@ -230,7 +230,7 @@ def facts(reply: Reply) -> dict[str, object]:
     }
 
 
-def annotations(passages: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+def passage_notes(passages: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
     """Return the passages that were read as annotations of a message."""
     return [{"type": "passage", "passage": dict(passage)} for passage in passages]
 
@@ -250,7 +250,7 @@ def chosen(request: ChatRequest, reply: Reply) -> Sequence[Text]:
 
 def completion(request: ChatRequest, reply: Reply, head: Mapping[str, object]) -> dict[str, object]:
     """Return the whole answer; `head` holds its id, time and model."""
-    notes = annotations(reply.passages)
+    notes = passage_notes(reply.passages)
     choices = [
         {
             "index": i,
@@ -266,7 +266,7 @@ def completion(request: ChatRequest, reply: Reply, head: Mapping[str, object]) -
 
 def first_chunk(count: int, passages: Sequence[Mapping[str, object]], head: Mapping[str, object]) -> str:
     """Return the event that begins `count` texts, with the passages, which are known before a text is."""
-    delta = {"role": "assistant", "content": "", "annotations": annotations(passages)}
+    delta = {"role": "assistant", "content": "", "annotations": passage_notes(passages)}
     return event({**head, "object": "chat.completion.chunk", "choices": [_delta(i, delta) for i in range(count)]})
 
 
