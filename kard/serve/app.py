@@ -18,7 +18,6 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from jinja2 import Environment
-from starlette.requests import ClientDisconnect
 
 from kard.errors import BadInput, KardError
 from kard.outgoing import clean, inert
@@ -183,14 +182,17 @@ class Server:
             raise too_large
         try:
             async with asyncio.timeout(self.limits.seconds):
-                async for part in request.stream():
-                    body += part
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused(400, "the client went before its request was whole", "hung_up")
+                    body += message.get("body", b"")
+                    more = bool(message.get("more_body"))
                     if len(body) > limit:
                         raise too_large
         except TimeoutError:
             raise Refused(408, "the body came too slowly", "timeout") from None
-        except ClientDisconnect:
-            raise Refused(400, "the client went", "hung_up") from None
         return bytes(body)
 
 
