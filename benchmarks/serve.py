@@ -72,7 +72,7 @@ def make_base(folder: Path) -> bases.Base:
     )
     raw.train_from_iterator(["Question: Where was P born? Options: Rationale: Answer: the town " * 3], trainer)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
+    model: Any = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=400, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
             num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, bos_token_id=1,
