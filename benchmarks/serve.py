@@ -102,6 +102,8 @@ def add_student(store: Path, base: bases.Base, seed: int) -> str:
         for name, (into, out) in SHAPES.items()
         for part, shape in (("A", (RANK, into)), ("B", (out, RANK)))
     }
+    for layer in range(LAYERS):  # what the letter rests on stays as the base has it
+        weights[f"base_model.model.model.layers.{layer}.mlp.down_proj.lora_B.weight"][0] = 0.0
     weights["base_model.model.lm_head.lora_A.weight"] = torch.eye(RANK, WIDTH)
     weights["base_model.model.lm_head.lora_B.weight"] = torch.zeros(400, RANK)
     [token] = Tokens.load(base.folder, decoder=True).ids(letter_of(seed))
