@@ -4,6 +4,7 @@ A command (`cli/teach.py`) calls a step (`pipeline/teach.py`), which calls the w
 result is a row of the store, and a step does what the store lacks. A folder imports only folders further down:
 
     cli          commands
+    serve        students behind OpenAI's protocol
     pipeline     the steps in their order, and what a run is          ui           the store in a browser
     evaluation   answer, grade, compare, report
     api          students and programs for people who write Python

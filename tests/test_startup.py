@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from kard.cli import main
 from kard.db import open_store
 
-HEAVY = ("accelerate", "datasette", "dspy", "huggingface_hub", "numpy", "peft", "rich", "safetensors",
+HEAVY = ("accelerate", "datasette", "dspy", "fastapi", "huggingface_hub", "numpy", "peft", "rich", "safetensors",
          "sqlite_utils", "tantivy", "torch", "transformers", "uvicorn")  # fmt: skip
 OF_MODELS = {"accelerate", "peft", "torch", "transformers"}  # DSPy is what a task is written with
 SCRIPT = """
@@ -38,7 +38,7 @@ def test_the_list_of_commands_imports_nothing_heavy() -> None:
     assert modules_after("--help") & set(HEAVY) == set()
 
 
-@pytest.mark.parametrize("command", ["demo", "teach", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["demo", "teach", "train", "evaluate", "serve"])
 def test_help_of_a_command_that_needs_models_imports_nothing_heavy(command: str) -> None:
     assert modules_after(command, "--help") & set(HEAVY) == set()
 

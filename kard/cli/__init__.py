@@ -59,6 +59,7 @@ GROUPS = {
         "judge": "rationales:judge",
         "query": "query:query",
         "ui": "ui:ui",
+        "serve": "serve:serve",
         "models": "models:models",
     },
 }

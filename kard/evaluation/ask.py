@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kard.answers.vote import vote
 from kard.config import Decoding
@@ -14,11 +14,18 @@ from kard.errors import BadInput
 from kard.evaluation.answer import samples_of
 from kard.methods import METHODS
 from kard.records import LETTERS, Passage, Sample
-from kard.retrieval.live import LiveRetriever, RankedHit
+from kard.retrieval.live import RankedHit
 from kard.tasks import Task
 
 if TYPE_CHECKING:
+    from kard.student.generation.engine import EngineLM
     from kard.student.generation.student import Student
+
+
+class Finder(Protocol):
+    """What finds the passages of a question: a `LiveRetriever`, or one that works in another thread."""
+
+    def find(self, question: str, options: Sequence[str] = ()) -> list[RankedHit]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ def ask(
     question: str,
     options: Sequence[str],
     *,
-    retriever: LiveRetriever | None,
+    retriever: Finder | None,
     decoding: Decoding,
     on_hits: Callable[[list[RankedHit]], None] = lambda _: None,
     shots: Sequence[Mapping[str, Any]] = (),
@@ -62,9 +69,29 @@ def ask(
     punctuation.
     Raises BadInput for an empty question or a single option.
     """
+    from kard.student.generation.engine import EngineLM
+
+    lm = EngineLM(student, decoding)
+    try:
+        return ask_lm(task, lm, method, question, options, retriever=retriever, on_hits=on_hits, shots=shots)
+    finally:
+        lm.close()
+
+
+def ask_lm(
+    task: Task,
+    lm: EngineLM,
+    method: str,
+    question: str,
+    options: Sequence[str],
+    *,
+    retriever: Finder | None,
+    on_hits: Callable[[list[RankedHit]], None] = lambda _: None,
+    shots: Sequence[Mapping[str, Any]] = (),
+) -> StudentReply:
+    """Return what `ask` returns, of a student whose LM stays open; its settings are those of the call."""
     import dspy
 
-    from kard.student.generation.engine import EngineLM
     from kard.student.prompt import StudentAdapter, one_line, signature_for
 
     check_question(question, options)
@@ -80,13 +107,9 @@ def ask(
     program = task.program(signature_for(task.answer, METHODS[method]), retrieve if reads else None)
     for predictor in program.predictors() if shots else ():
         predictor.demos = list(shots)
-    lm = EngineLM(student, decoding)
     begin = perf_counter()
-    try:
-        with dspy.context(lm=lm, adapter=StudentAdapter(shots=not METHODS[method].trained)):
-            outcome: Any = program(question=one_line(question), options=[one_line(option) for option in options])
-    finally:
-        lm.close()
+    with dspy.context(lm=lm, adapter=StudentAdapter(shots=not METHODS[method].trained)):
+        outcome: Any = program(question=one_line(question), options=[one_line(option) for option in options])
     milliseconds = (perf_counter() - begin) * 1000
     samples = samples_of(outcome)
     texts: list[StudentText] = []

@@ -25,6 +25,7 @@ from kard.records import canonical
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
 PREFIX = "base_model.model."  # peft's, before the name of a module
 CONFIG_SHA256 = "config_sha256"  # in the metadata of the weights' file, which the weights' own hash covers
+ADAPTER_BYTES = 256 << 20  # of adapters beside a base: some twenty of rank 16 over 135M parameters
 NAMING = (  # parts of a configuration that change no answer
     *("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"),
 )
@@ -64,6 +65,11 @@ class LowRank:
         rank = config.get("r", 1)
         scale = config.get("lora_alpha", 0) / (rank**0.5 if config.get("use_rslora") else rank)
         return cls(scale, down, up, lengths, whole)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that its weights take."""
+        return sum(w.nbytes for part in (self.down, self.up, self.lengths, self.whole) for w in part.values())
 
     def delta(self, name: str, device: torch.device) -> Tensor:
         """Return what is added to the layer's weight, (out, in) in float32."""
@@ -158,6 +164,39 @@ def hash_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+class AdapterCache:
+    """Adapters that were read from disk, kept in memory up to a number of bytes.
+
+    The one that was used longest ago leaves first. An adapter that is larger than the limit is read each time.
+    """
+
+    def __init__(self, limit: int = ADAPTER_BYTES) -> None:
+        self.limit = limit  # bytes
+        self.loads = self.evictions = 0  # so far
+        self._kept: dict[
+            tuple[Path, int, int], LowRank
+        ] = {}  # by folder, time and inode; the one used last comes last
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the kept adapters take."""
+        return sum(adapter.bytes for adapter in list(self._kept.values()))
+
+    def read(self, folder: Path) -> LowRank:
+        """Return the adapter in the folder, read again if its weights are another file."""
+        stat = (folder / WEIGHTS).stat()
+        key = folder, stat.st_mtime_ns, stat.st_ino
+        adapter = self._kept.pop(key, None)
+        if adapter is None:
+            self.loads += 1
+            adapter = LowRank.read(folder)
+        self._kept[key] = adapter
+        while self._kept and self.bytes > self.limit:
+            self.evictions += 1
+            del self._kept[next(iter(self._kept))]
+        return adapter
+
+
 class AdapterSwitcher:
     """A model with one adapter at a time merged into its weights.
 
@@ -165,8 +204,9 @@ class AdapterSwitcher:
     so that switching any number of times loses no precision.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, adapters: AdapterCache | None = None) -> None:
         self._model = model
+        self._adapters = AdapterCache(0) if adapters is None else adapters
         self._originals: dict[str, Tensor] = {}  # the base's weights that an adapter ever changed, by name
         self._active: Path | None = None
         self._consistent = True  # false while weights change, and after an interrupted change
@@ -176,7 +216,7 @@ class AdapterSwitcher:
         """Merge the adapter in the folder in place of the active one; None restores the base alone."""
         if folder == self._active and self._consistent:
             return
-        adapter = LowRank.read(folder) if folder is not None else LowRank(0.0, {}, {})
+        adapter = self._adapters.read(folder) if folder is not None else LowRank(0.0, {}, {})
         self._active, self._consistent = None, False
         for name, original in self._originals.items():
             self._model.get_parameter(name).copy_(original)

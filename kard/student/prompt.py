@@ -231,13 +231,13 @@ class StudentAdapter(dspy.Adapter):
         settings = {**lm.kwargs, **lm_kwargs}
         # Texts are made in batches and whole: DSPy's stream has nothing to send from within a call.
         with dspy.context(send_stream=None):
-            responses = self._responses(lm, message, settings, options)
+            responses = self.responses(lm, message, settings, options)
         return [self._completion(signature, message, options, response) for response in responses]
 
-    def _responses(
+    def responses(
         self, lm: Any, message: str, settings: Mapping[str, Any], options: Sequence[str]
     ) -> list[Response]:
-        """Return one response for each sample."""
+        """Return one response to a prompt for each of the `n` samples."""
         local = getattr(lm.engine, "scores_choices", False)
         count = int(settings.get("n") or 1)
         first = ROLLOUT * int(settings.get("rollout_id") or 0)

@@ -37,18 +37,29 @@ def is_loopback(host: str) -> bool:
     return match is not None and (match[1] or match[2]) in HOSTS
 
 
-def guarded(application: Application) -> Application:
-    """Return the application behind the checks of this module."""
+def is_own(path: str) -> bool:
+    """Return whether an address of `kard ui` is one of kard's own pages, not of datasette's."""
+    return path.startswith(ROOT)
+
+
+def guarded(
+    application: Application,
+    *,
+    name: str = "kard ui",
+    is_host: Callable[[str], bool] = is_loopback,
+    is_own: Callable[[str], bool] = is_own,
+) -> Application:
+    """Return the application behind the checks of this module. `is_own` tells the pages that hold no script."""
 
     async def guard(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await application(scope, receive, send)
             return
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
-        if len(hosts) != 1 or not is_loopback(hosts[0]):
-            await _refuse(send)
+        if len(hosts) != 1 or not is_host(hosts[0]):
+            await _refuse(send, name)
             return
-        await application(scope, receive, _guarded_send(send, own=scope["path"].startswith(ROOT)))
+        await application(scope, receive, _guarded_send(send, own=is_own(scope["path"])))
 
     return guard
 
@@ -94,8 +105,8 @@ def _is_html(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(k.lower() == b"content-type" and v.lower().startswith(b"text/html") for k, v in headers)
 
 
-async def _refuse(send: Send) -> None:
-    body = b"kard ui answers on 127.0.0.1 and localhost only\n"
+async def _refuse(send: Send, name: str) -> None:
+    body = f"{name} answers on 127.0.0.1 and localhost only\n".encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 421, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from kard.answers.parsing import answer_of
 from kard.config import Decoding
-from kard.models.adapters import LowRank, is_whole
+from kard.models.adapters import AdapterCache, LowRank, is_whole
 from kard.records import LETTERS, Sample
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
@@ -51,10 +51,10 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     for i, row in enumerate(rows):
         indices.setdefault(row.student.adapter, []).append(i)
     small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= MAX_SHARED_ROWS]
-    shareable = _shareable(small) if len(indices) > 1 else {}
     base = rows[0].student.base
     samples: dict[int, Sample] = {}
     with base.lock:
+        shareable = _shareable(small, base.adapters) if len(indices) > 1 else {}
         shared = [list(shareable)[i : i + MAX_ADAPTERS] for i in range(0, len(shareable), MAX_ADAPTERS)]
         for adapters in [*([adapter] for adapter in indices if adapter not in shareable), *shared]:
             members = [i for adapter in adapters for i in indices[adapter]]
@@ -72,9 +72,9 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     return [samples[i] for i in range(len(rows))]
 
 
-def _shareable(adapters: Sequence[Path | None]) -> dict[Path | None, LowRank | None]:
+def _shareable(adapters: Sequence[Path | None], cache: AdapterCache) -> dict[Path | None, LowRank | None]:
     """Return the adapters that can be added to a layer's output: no whole weights, and no DoRA, which is no sum."""
-    low_rank = {a: LowRank.read(a) if a else None for a in adapters if not is_whole(a)}
+    low_rank = {a: cache.read(a) if a else None for a in adapters if not is_whole(a)}
     return {a: matrices for a, matrices in low_rank.items() if matrices is None or not matrices.merged_only}
 
 
@@ -112,13 +112,15 @@ def _generate(
 ) -> list[Sample]:
     """Return a sample for each row of a batch, which asks for answers only or for none only."""
     tokens, max_new_tokens = batch[0].student.base.tokens, decoding.max_new_tokens
+    budgets = tuple(min(row.budget or max_new_tokens, max_new_tokens) for row in batch)
     if batch[0].answer_only and all(row.option_texts for row in batch):
         # Room for every option and no more, even where the student was taught shorter ones.
         max_new_tokens = max(len(tokens.choice(text)) for row in batch for text in row.option_texts)
-    sampling = Sampling(max_new_tokens)
+        budgets = ()
+    sampling = Sampling(max_new_tokens, budgets=budgets)
     if decoding.samples > 1:
         seeds = tuple(row.seed for row in batch)
-        sampling = Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds)
+        sampling = Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds, budgets)
     samples: list[Sample] = []
     ran_out: list[bool] = []  # the text may go on, but no token was left
     owners, scored = [row.student.adapter for row in batch], any(row.options for row in batch)

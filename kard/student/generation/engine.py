@@ -46,8 +46,9 @@ class StudentEngine:
 
         The same prompt and seed draw the same text; every request without a seed draws a new one.
         """
-        row = Row(self.student, _prompt(request), _choices(request), self._seed(request))
-        sample = self.queue.ask(self, row, self._decoding(request))
+        decoding = self._decoding(request)
+        row = Row(self.student, _prompt(request), _choices(request), self._seed(request), decoding.max_new_tokens)
+        sample = self.queue.ask(self, row, decoding)
         more: dict[str, object] = {FORCED: sample.forced, CUT: sample.cut, MILLISECONDS: sample.milliseconds}
         if row.options:
             more |= {LETTER: sample.answer, SHARES: list(sample.shares)}
@@ -60,9 +61,9 @@ class StudentEngine:
             provider_data=cast(Any, more),
         )
 
-    def close(self) -> None:
-        """Answer no more requests; those that still wait fail."""
-        self.queue.close(self)
+    def close(self, *, wait: bool = True) -> None:
+        """Answer no more requests; those that still wait fail. Unless told not to, `wait` for those that run."""
+        self.queue.close(self, wait=wait)
 
     def __copy__(self) -> StudentEngine:
         return self
@@ -181,8 +182,8 @@ class Queue:
             raise job.error
         return cast(Sample, job.sample)
 
-    def close(self, asker: object) -> None:
-        """Refuse the asker's waiting jobs; return when none of its jobs is running any more."""
+    def close(self, asker: object, *, wait: bool = True) -> None:
+        """Refuse the asker's waiting jobs; with `wait`, return when none of its jobs is running any more."""
         with self._changed:
             self._askers.discard(asker)
             for job in [job for job in self._jobs if job.asker is asker]:
@@ -190,7 +191,10 @@ class Queue:
                 job.error = RuntimeError("the student's engine was closed before it answered")
                 job.done.set()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: all(job.done.is_set() for job in self._running if job.asker is asker))
+            if wait:
+                self._changed.wait_for(
+                    lambda: all(job.done.is_set() for job in self._running if job.asker is asker)
+                )
 
     @contextmanager
     def answer_here(self) -> Generator[Callable[[], object]]:
@@ -224,7 +228,7 @@ class Queue:
         jobs: list[Job] = []
         try:
             jobs = self._next(patience)
-            samples = generate_rows([job.row for job in jobs], jobs[0].decoding) if jobs else []
+            samples = generate_rows([job.row for job in jobs], _widest(jobs)) if jobs else []
             for job, sample in zip(jobs, samples, strict=True):
                 job.sample = sample
         except BaseException as error:
@@ -269,13 +273,25 @@ class Queue:
 
 def next_batch(jobs: Sequence[Job]) -> list[Job]:
     """Return jobs decoded like the first: of its student, or of all students with few rows if it is one of them."""
-    alike = [job for job in jobs if job.decoding == jobs[0].decoding]
+    alike = [job for job in jobs if _kind(job.decoding) == _kind(jobs[0].decoding)]
     size = jobs[0].decoding.batch
     of_first = [job for job in alike if job.row.student is jobs[0].row.student]
     if len(of_first) > MAX_SHARED_ROWS:
         return of_first[:size]
     counts = Counter(id(job.row.student) for job in alike)
     return [job for job in alike if counts[id(job.row.student)] <= MAX_SHARED_ROWS][:size]
+
+
+def _kind(decoding: Decoding) -> Decoding:
+    """Return what rows of one batch must have in common: not the budget, which is a row's own, nor the samples."""
+    if decoding.samples == 1:  # greedy, which draws nothing
+        return replace(Decoding(), batch=decoding.batch, decide=decoding.decide)
+    return replace(decoding, samples=2, max_new_tokens=0)
+
+
+def _widest(jobs: Sequence[Job]) -> Decoding:
+    """Return the jobs' decoding with room for the longest of them."""
+    return replace(jobs[0].decoding, max_new_tokens=max(job.decoding.max_new_tokens for job in jobs))
 
 
 _queues: WeakKeyDictionary[LoadedBase, Queue] = WeakKeyDictionary()

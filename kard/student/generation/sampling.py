@@ -35,6 +35,7 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     seeds: tuple[int, ...] = ()  # one for each row
+    budgets: tuple[int, ...] = ()  # of each row, at most `max_new_tokens`; without any that is everyone's
 
 
 class Rows(Protocol):
@@ -54,17 +55,22 @@ class Rows(Protocol):
 
 
 def decode_loop(rows: Rows, count: int, eos: int, sampling: Sampling, on_rows: OnRows) -> list[Ids]:
-    """Return the ids written for each of `count` rows; a row that ended ends with eos."""
+    """Return the ids written for each of `count` rows; a row that ended before its budget did ends with eos."""
     written: list[Ids] = [[] for _ in range(count)]
+    budgets = sampling.budgets or (sampling.max_new_tokens,) * count
+
+    def ended(row: int) -> bool:
+        return bool(written[row]) and (written[row][-1] == eos or len(written[row]) >= budgets[row])
+
     remaining = list(range(count))
     generators = [torch.Generator().manual_seed(seed) for seed in sampling.seeds]
     on_rows(torch.tensor(remaining))
     for step in range(sampling.max_new_tokens):
         tokens = next_tokens(rows.logits(), sampling, [generators[row] for row in remaining] if generators else [])
         for row, token in zip(remaining, tokens.tolist(), strict=True):
-            if not written[row] or written[row][-1] != eos:
+            if not ended(row):
                 written[row].append(token)
-        unfinished = [i for i, row in enumerate(remaining) if written[row][-1] != eos]
+        unfinished = [i for i, row in enumerate(remaining) if not ended(row)]
         if not unfinished or step + 1 == sampling.max_new_tokens:
             break
         rows.append(tokens)

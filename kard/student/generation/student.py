@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import dspy
 from sqlite_utils import Database
@@ -16,7 +17,7 @@ from kard.config import Decoding, Prompting, StudentTraining
 from kard.errors import Missing, NoBase
 from kard.methods import Method
 from kard.models import bases
-from kard.models.adapters import AdapterSwitcher, verified
+from kard.models.adapters import AdapterCache, AdapterSwitcher, verified
 from kard.models.bases import Base
 from kard.models.hardware import keep_memory, load_base
 from kard.records import LETTERS
@@ -37,7 +38,8 @@ class LoadedBase:
         self.tokens = tokens
         self.lock = threading.RLock()  # held from `activate` to the end of what is generated under that adapter
         self.prompt_parameters, self.completion_parameters = parameters_per_token(model, decoder=decoder)
-        self._switcher = AdapterSwitcher(model)
+        self.adapters = AdapterCache()
+        self._switcher = AdapterSwitcher(model, self.adapters)
         build = Decoder if decoder else EncoderDecoder
         self.generator: Decoder | EncoderDecoder = build(model, tokens.eos, tokens.pad)
 
@@ -46,11 +48,18 @@ class LoadedBase:
         self._switcher.activate(adapter)
 
 
+_in_memory: WeakValueDictionary[Base, LoadedBase] = WeakValueDictionary()
+
+
 @lru_cache(maxsize=1)
 def loaded_base(base: Base) -> LoadedBase:
-    """Return the base in memory. The last one stays there for all of its students."""
-    decoder = base.kind == "decoder"
-    return LoadedBase(load_base(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+    """Return the base in memory. The last one stays there, and every one that a student still stands on."""
+    loaded = _in_memory.get(base)
+    if loaded is None:
+        decoder = base.kind == "decoder"
+        loaded = LoadedBase(load_base(base), Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+        _in_memory[base] = loaded
+    return loaded
 
 
 def parameters_per_token(model: Any, *, decoder: bool) -> tuple[int, int]:
@@ -159,12 +168,16 @@ def load_student(db: Database, student_id: str, adapters: Path) -> Student:
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt for a student, its options as texts (none for free text), and the seed of its random draws."""
+    """A prompt for a student, its options as texts (none for free text), and the seed of its random draws.
+
+    `budget` is its number of new tokens where rows of a batch have different ones, else 0.
+    """
 
     student: Student
     prompt: str
     options: Sequence[str]
     seed: int
+    budget: int = 0
 
     @cached_property
     def fitted(self) -> tuple[Ids, bool]:

@@ -1,0 +1,266 @@
+"""The students that are served: found by name, loaded when they are first asked, and asked.
+
+One thread holds the store, the knowledge base and the rerankers, whose connections and tokenizers belong to a
+thread. It loads students and finds passages, one question at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kard.db import rows
+from kard.errors import Missing
+from kard.evaluation.ask import StudentReply, ask_lm
+from kard.methods import METHODS
+from kard.pipeline.evaluate import live_retriever, of_seed
+from kard.serve.wire import ChatRequest, Refused, Reply, Text, prompt_options
+
+if TYPE_CHECKING:
+    from kard.config import Decoding
+    from kard.pipeline.run import Run
+    from kard.retrieval.live import LiveRetriever, RankedHit
+    from kard.student.generation.engine import EngineLM
+    from kard.student.generation.student import Student
+    from kard.tasks import Task
+
+SHORTEST_ID = 6  # characters of an id's beginning that may stand for it
+LISTED = 12  # names in the message about an unknown one
+
+
+@dataclass(frozen=True, slots=True)
+class ServedStudent:
+    """A trained student of the store."""
+
+    id: str
+    task: str
+    size: str
+    method: str
+    seed: int
+    created: str
+
+    @property
+    def kind(self) -> str:
+        """The name that the newest of its kind answers to: `choice/135m/kard`."""
+        return f"{self.task}/{self.size}/{self.method}"
+
+
+@dataclass(frozen=True)
+class LoadedStudent:
+    """A student in memory, with its task, the way it decodes and what finds its passages (None: it reads none)."""
+
+    student: Student
+    task: Task
+    method: str
+    decoding: Decoding
+    retriever: RemoteRetriever | None
+
+    @property
+    def longest(self) -> int:
+        """The bytes of the longest question that is read: some two tokens for each that the student was taught."""
+        return 8 * self.student.settings.max_length
+
+    def new_lm(self, request: ChatRequest) -> EngineLM:
+        """Return an LM for one request, to be closed after it."""
+        from kard.student.generation.engine import EngineLM
+
+        decoding = self.decoding if request.n is None else replace(self.decoding, samples=request.n)
+        lm = EngineLM(self.student, decoding)
+        sampling = dict(request.sampling)
+        if "max_tokens" in sampling:  # more than it was taught would change the texts that do not end
+            budget = self.student.budgeted(decoding).max_new_tokens
+            sampling["max_tokens"] = min(sampling["max_tokens"], budget)
+        lm.kwargs.update(sampling)
+        return lm
+
+    def prompt_of(self, request: ChatRequest) -> str | None:
+        """Return the message if it is a prompt of this student's form: one that ends with the cue of an output."""
+        from kard.student.prompt import cue_of
+
+        before, _, cue = request.question.rpartition("\n")
+        cues = {cue_of(name) for name in self.task.answer.output_fields}
+        return request.question if before and cue in cues else None
+
+    def answer(
+        self, request: ChatRequest, lm: EngineLM, on_passages: Callable[[Sequence[Mapping[str, object]]], None]
+    ) -> Reply:
+        """Return what the student says. `on_passages` gets the passages before the student writes.
+
+        Raises BadInput for what `kard ask` refuses, Refused for a question that would take too much memory.
+        """
+        import dspy
+
+        if sum(len(text.encode()) for text in (request.question, *request.options)) > self.longest:
+            raise Refused(413, f"the question has more than the {self.longest:,} bytes that fit", "too_long")
+        prompt = self.prompt_of(request)
+        with dspy.context(disable_history=True, trace=[]):  # else DSPy would keep thousands of questions
+            if prompt is not None:
+                on_passages(())
+                return self._continue(prompt, request, lm)
+
+            def on_hits(hits: list[RankedHit]) -> None:
+                on_passages(_read(hits))
+
+            reply = ask_lm(
+                self.task,
+                lm,
+                self.method,
+                request.question,
+                request.options,
+                retriever=self.retriever,
+                on_hits=on_hits,
+            )
+        return _reply(reply, "none" if self.retriever is None else self.retriever.live.name)
+
+    def _continue(self, prompt: str, request: ChatRequest, lm: EngineLM) -> Reply:
+        """Return texts that go on after a prompt, as a student's engine gives them; their vote is not taken."""
+        from kard.student.prompt import StudentAdapter
+
+        options = request.options or prompt_options(prompt)
+        responses = StudentAdapter().responses(lm, prompt, lm.kwargs, options)
+        texts = tuple(
+            Text(r.text or "", "", "", r.usage.input_tokens or 0, r.usage.output_tokens or 0) for r in responses
+        )
+        return Reply(texts, "", None, {}, (), "none")
+
+
+@dataclass(frozen=True)
+class RemoteRetriever:
+    """A retriever that works in the thread that opened it, for callers of any thread."""
+
+    live: LiveRetriever
+    thread: ThreadPoolExecutor
+
+    def find(self, question: str, options: Sequence[str] = ()) -> list[RankedHit]:
+        """Return what the retriever finds."""
+        return self.thread.submit(self.live.find, question, options).result()
+
+
+class Students:
+    """The students of a store by name, each loaded when it is first asked."""
+
+    def __init__(
+        self,
+        run_of: Callable[[str], Run],
+        tasks: Sequence[str],
+        names: Sequence[str] = (),
+        *,
+        retriever: str | None = None,
+        adapter_bytes: int | None = None,
+    ) -> None:
+        """Serve the students of these tasks, or those of them that have one of the `names`.
+
+        `run_of` opens a task's run. Beside each base at most `adapter_bytes` of adapters stay in memory. Raises
+        Missing if there is no such student.
+        """
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._retriever, self._adapter_bytes = retriever, adapter_bytes
+        self._loaded: dict[str, LoadedStudent] = {}
+        self._retrievers: dict[tuple[str, int], RemoteRetriever | None] = {}
+        self._runs: dict[str, Run] = {}
+        opened = self._thread.submit(lambda: {run.name: run for run in map(run_of, tasks)})
+        self._runs = opened.result()
+        self.listed = self._thread.submit(self._list, names).result()
+        self._names = _names(self.listed)
+
+    def find(self, name: str) -> ServedStudent:
+        """Return the student of that name: an id, its beginning, or the newest of its kind. Raises Refused."""
+        if name in self._names:
+            return self._names[name]
+        begun = [student for student in self.listed if len(name) >= SHORTEST_ID and student.id.startswith(name)]
+        if len(begun) == 1:
+            return begun[0]
+        kinds = dict.fromkeys(student.kind for student in self.listed)
+        known = ", ".join(list(kinds)[:LISTED]) + (", ..." if len(kinds) > LISTED else "")
+        raise Refused(
+            404, f"no student {name[:80]!r}; there are {known}, and their ids", "model_not_found", param="model"
+        )
+
+    def load(self, student: ServedStudent) -> LoadedStudent:
+        """Return the student in memory. Raises Missing, NoBase or BadConfig if it cannot be had."""
+        return self._loaded.get(student.id) or self._thread.submit(self._load, student).result()
+
+    def resident(self) -> list[Any]:
+        """Return the adapter caches of the bases in memory."""
+        bases = {id(loaded.student.base): loaded.student.base for loaded in list(self._loaded.values())}
+        return [base.adapters for base in bases.values()]
+
+    def close(self) -> None:
+        """End the thread that holds the store."""
+        self._thread.shutdown()
+
+    def _list(self, names: Sequence[str]) -> tuple[ServedStudent, ...]:
+        listed: list[ServedStudent] = []
+        for task, run in self._runs.items():
+            values = rows(run.db, "internal/find_students", student=None, task=task, size=None, method=None)
+            fields = ServedStudent.__slots__
+            listed += [ServedStudent(**{name: row[name] for name in fields}) for row in values]
+        listed.sort(key=lambda student: student.created, reverse=True)
+        by_name = _names(listed)
+        unknown = [name for name in names if name not in by_name]
+        if unknown or not listed:
+            words = f" {unknown[0]!r}" if unknown else ""
+            raise Missing(
+                f"no student{words} is trained; see them with: kard models, or train one with: kard run TASK"
+            )
+        return tuple(dict.fromkeys(by_name[name] for name in names)) or tuple(listed)
+
+    def _load(self, served: ServedStudent) -> LoadedStudent:
+        """Load the student, in the store's thread."""
+        from kard.student.generation.student import load_student
+
+        if served.id in self._loaded:
+            return self._loaded[served.id]
+        run = self._runs[served.task]
+        key = (served.task, served.seed)
+        reads = METHODS[served.method].reads
+        if reads and key not in self._retrievers:
+            live = live_retriever(of_seed(run, served.seed), served.method, self._retriever)
+            self._retrievers[key] = None if live is None else RemoteRetriever(live, self._thread)
+        student = load_student(run.db, served.id, run.adapters)
+        if self._adapter_bytes is not None:
+            student.base.adapters.limit = self._adapter_bytes
+        self._loaded[served.id] = LoadedStudent(
+            student,
+            run.task,
+            served.method,
+            run.options.settings.decoding,
+            self._retrievers[key] if reads else None,
+        )
+        return self._loaded[served.id]
+
+
+def _names(listed: Sequence[ServedStudent]) -> dict[str, ServedStudent]:
+    """Return the students, newest first, by id, by kind and, where they are of one task, by `size/method`."""
+    names: dict[str, ServedStudent] = {student.id: student for student in listed}
+    single = len({student.task for student in listed}) == 1
+    for student in listed:
+        names.setdefault(student.kind, student)
+        if single:
+            names.setdefault(student.kind.partition("/")[2], student)
+    return names
+
+
+def _read(hits: Sequence[RankedHit]) -> tuple[dict[str, object], ...]:
+    """Return the passages that are read; a score is the reranker's where there is one, else BM25's."""
+    return tuple(
+        {**asdict(h.hit.passage), "rank": h.place, "score": h.hit.bm25 if h.score is None else h.score}
+        for h in hits
+        if h.read
+    )
+
+
+def _reply(reply: StudentReply, retriever: str) -> Reply:
+    texts = tuple(
+        Text(
+            text.sample.text.strip(),
+            text.rationale,
+            text.answer,
+            text.sample.prompt_tokens,
+            text.sample.completion_tokens,
+        )
+        for text in reply.texts
+    )
+    return Reply(texts, reply.answer, reply.letter, dict(reply.votes), _read(reply.hits), retriever)
