@@ -550,6 +550,27 @@ def test_a_question_shows_passages_with_both_ranks_then_the_texts_then_the_answe
     assert record["reranker"]
 
 
+def test_a_student_reads_as_many_passages_as_when_it_was_taught(folder: Path) -> None:
+    kard(folder, "train", "student", "--method", "kard", "--set", "student.k=1", "--quiet")
+    question = "Which colour has the gate of Brack?"
+
+    def read(*words: str) -> int:
+        record = json.loads(asked(folder, question, "--json", *words).output)
+        return sum(passage["read"] for passage in record["passages"])
+
+    assert read() == 1  # the newest student; the task has 2
+    assert read("-k", "3") == 3
+    task = str(folder / "gates.py")
+    program: Any = load_program(folder / "kard.db", task, retriever="bm25")
+    assert len(program(question=question, options=list(TOWNS.values())).passages) == 1
+    program = load_program(folder / "kard.db", task, retriever="bm25", k=2)
+    assert len(program(question=question, options=list(TOWNS.values())).passages) == 2
+    noted = "tiny/kard was taught with k=1 and reads k=2 now; for the same add: -k 1"
+    told = kard(folder, "evaluate", "--student", "kard", "--retriever", "bm25", "--dry-run")
+    assert told.stderr.count(noted) == 1
+    assert noted not in kard(folder, "evaluate", "--student", "ft", "--retriever", "none", "--dry-run").stderr
+
+
 def test_a_question_is_answered_from_bm25_and_reranker_as_one_order(folder: Path) -> None:
     question = "Which colour has the gate of Brack?"
     refused = asked(folder, question, "--retriever", "fused", code=1).output
@@ -594,7 +615,7 @@ def test_passages_with_a_stored_vector_are_not_encoded_for_a_question(
     def encode(_encoder: object, passages: Sequence[object], _spec: object) -> Any:
         raise AssertionError(f"{len(passages)} passages were encoded again")
 
-    monkeypatch.setattr("kard.retrieval.rerank.encode_passages", encode)
+    monkeypatch.setattr("kard.encoders.encoder.encode_passages", encode)
     again = json.loads(asked(folder, question, "--json").output)
     assert again["passages"] == first["passages"]
 

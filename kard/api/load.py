@@ -91,9 +91,10 @@ def load_program(
     It retrieves from the knowledge base beside the store, reranks, lets the student reason and answer. `task` is a
     name, the path of a task's file, or a `Task`. `retriever` is `bm25`, `reranker`, `fused` or `none`. It defaults
     to `fused`, where that was chosen, with the newest reranker for this knowledge base, preferring the student's
-    seed; else to that reranker; else to BM25. A method that reads nothing retrieves nothing. The program is an
-    ordinary dspy.Module; see `with_student` for what it saves. Raises what `load_student` raises, BadConfig for a
-    retriever that does not fit, Missing without a knowledge base.
+    seed; else to that reranker; else to BM25. `k` passages are read, by default as many as when the student was
+    taught. A method that reads nothing retrieves nothing. The program is an ordinary dspy.Module; see
+    `with_student` for what it saves. Raises what `load_student` raises, BadConfig for a retriever that does
+    not fit, Missing without a knowledge base.
     """
     path = Path(store)
     task = task if isinstance(task, Task) else tasks.load(task)
@@ -120,7 +121,8 @@ def load_program(
             from kard.knowledge.knowledge_base import KnowledgeBase
 
             kb = KnowledgeBase.open(knowledge or path.with_suffix(".knowledge"))
-            settings = task.settings.retrieval if k is None else replace(task.settings.retrieval, k=k)
+            settings = task.settings.retrieval
+            settings = replace(settings, k=k or lm.identity.settings.k or settings.k)
             live = _live_retriever(db, kb, task.name, retriever, settings, lm.identity.settings.seed, adapters)
             retrieve = _Retrieve(live)
         program = with_student(task.program(task.answer, retrieve), lm)

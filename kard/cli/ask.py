@@ -36,7 +36,11 @@ SHORT = 60  # characters of a title
     type=click.Choice(["none", "bm25", "reranker", "fused"]),
     help="What finds the passages. [default: fused if it was chosen, else reranker, else bm25]",
 )
-@click.option("-k", type=click.IntRange(min=1), help="Passages that the student reads. [default: the task's]")
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    help="Passages that the student reads. [default: as many as when it was taught]",
+)
 @click.option(
     "-n",
     "--samples",
@@ -76,14 +80,14 @@ def ask(
     from kard.evaluation.ask import ask as ask_student
     from kard.evaluation.ask import check_question
     from kard.methods import METHODS
-    from kard.pipeline.evaluate import choose_one, live_retriever, of_seed, task_to_ask
+    from kard.pipeline.evaluate import choose_one, live_retriever, of_seed, reading, task_to_ask
     from kard.pipeline.students import train_student
 
     check_question(question, answers)
     task = task_to_ask(store, task, student)
-    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, k=k, samples=samples)
+    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, samples=samples)
     chosen = choose_one(run, student)
-    run = of_seed(run, chosen.seed)
+    run = reading(of_seed(run, chosen.seed), chosen.id, k)
     live = live_retriever(run, chosen.method, retriever)
     if not chosen.id:  # a base without training gets its row
         chosen = replace(chosen, id=train_student(run, chosen.size, chosen.method))

@@ -243,6 +243,9 @@ def evaluate(
         retrievers = ("bm25",)
         click.echo(f"no reranker of {this.name} is trained: those who read passages read BM25's", err=True)
     planned = evaluation.plan(this, students, retrievers, reranker)
+    if any(retriever != "none" for retriever in retrievers):
+        for line in evaluation.unlike_taught(this, students):
+            click.echo(line, err=True)
     if dry_run:
         header = ("size", "method", "seed", "student", "retriever", "k", "missing")
         rows = [

@@ -31,7 +31,9 @@ MEGABYTE = 1 << 20
     type=click.Choice(["none", "bm25", "reranker", "fused"]),
     help="What finds the passages. [default: fused if it was chosen, else reranker, else bm25]",
 )
-@click.option("-k", type=click.IntRange(min=1), help="Passages that a student reads. [default: the task's]")
+@click.option(
+    "-k", type=click.IntRange(min=1), help="Passages that a student reads. [default: as many as when it was taught]"
+)
 @click.option(
     "-n",
     "--samples",
@@ -126,13 +128,13 @@ def serve(
         raise nothing_to_ask(store, "TASK")
 
     def run_of(task: str) -> Run:
-        return choose.run_of(task, store=store, knowledge=knowledge, quiet=True, k=k, samples=samples)
+        return choose.run_of(task, store=store, knowledge=knowledge, quiet=True, samples=samples)
 
     from kard.config import Decoding
     from kard.serve.students import Students
 
     students = Students(
-        run_of, tasks or stored, names, retriever=retriever, adapter_bytes=adapter_megabytes * MEGABYTE
+        run_of, tasks or stored, names, retriever=retriever, k=k, adapter_bytes=adapter_megabytes * MEGABYTE
     )
     students.load(students.listed[0])  # what is wrong with a store is told now
     limits = Limits(places, timeout, max_kilobytes << 10)

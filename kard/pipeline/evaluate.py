@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlite_utils import Database
+
 from kard.config import require
 from kard.db import open_store, rows
 from kard.errors import BadInput, Missing
@@ -183,6 +185,32 @@ def of_seed(
         any_reranker=True,
     )
     return replace(run, options=options)
+
+
+def taught_k(db: Database, student_id: str) -> int:
+    """Return how many passages a trained student was taught to read: 0 for one that reads none, and for a base."""
+    found = db.execute(
+        "select coalesce(json_extract(settings, '$.k'), 0) from students where id = ? and path <> ''", [student_id]
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def reading(run: Run, student_id: str, k: int | None) -> Run:
+    """Return the run with `k` passages to read: by default as many as when it was taught, or the task's."""
+    retrieval = run.options.settings.retrieval
+    retrieval = replace(retrieval, k=k or taught_k(run.db, student_id) or retrieval.k)
+    return replace(run, options=replace(run.options, settings=replace(run.options.settings, retrieval=retrieval)))
+
+
+def unlike_taught(run: Run, students: Sequence[StudentRef]) -> list[str]:
+    """Return a line for each student that would read another number of passages than it was taught with."""
+    k = run.options.settings.retrieval.k
+    taught = {(s.size, s.method, taught_k(run.db, s.id)) for s in students}
+    return [
+        f"{size}/{method} was taught with k={of} and reads k={k} now; for the same add: -k {of}"
+        for size, method, of in sorted(taught)
+        if of not in (0, k)
+    ]
 
 
 @dataclass(frozen=True)

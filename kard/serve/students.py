@@ -15,7 +15,7 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.ask import StudentReply, ask_lm
 from kard.methods import METHODS
-from kard.pipeline.evaluate import live_retriever, of_seed
+from kard.pipeline.evaluate import live_retriever, of_seed, reading
 from kard.serve.wire import ChatRequest, Refused, Reply, Text, prompt_options
 
 if TYPE_CHECKING:
@@ -148,17 +148,18 @@ class Students:
         names: Sequence[str] = (),
         *,
         retriever: str | None = None,
+        k: int | None = None,
         adapter_bytes: int | None = None,
     ) -> None:
         """Serve the students of these tasks, or those of them that have one of the `names`.
 
-        `run_of` opens a task's run. Beside each base at most `adapter_bytes` of adapters stay in memory. Raises
-        Missing if there is no such student.
+        `run_of` opens a task's run. A student reads `k` passages, by default as many as when it was taught. Beside
+        each base at most `adapter_bytes` of adapters stay in memory. Raises Missing if there is no such student.
         """
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._retriever, self._adapter_bytes = retriever, adapter_bytes
+        self._retriever, self._k, self._adapter_bytes = retriever, k, adapter_bytes
         self._loaded: dict[str, LoadedStudent] = {}
-        self._retrievers: dict[tuple[str, int], RemoteRetriever | None] = {}
+        self._retrievers: dict[tuple[str, int, int], RemoteRetriever | None] = {}
         self._runs: dict[str, Run] = {}
         opened = self._thread.submit(lambda: {run.name: run for run in map(run_of, tasks)})
         self._runs = opened.result()
@@ -213,11 +214,11 @@ class Students:
 
         if served.id in self._loaded:
             return self._loaded[served.id]
-        run = self._runs[served.task]
-        key = (served.task, served.seed)
+        run = reading(of_seed(self._runs[served.task], served.seed), served.id, self._k)
+        key = (served.task, served.seed, run.options.settings.retrieval.k)
         reads = METHODS[served.method].reads
         if reads and key not in self._retrievers:
-            live = live_retriever(of_seed(run, served.seed), served.method, self._retriever)
+            live = live_retriever(run, served.method, self._retriever)
             self._retrievers[key] = None if live is None else RemoteRetriever(live, self._thread)
         student = load_student(run.db, served.id, run.adapters)
         if self._adapter_bytes is not None:
