@@ -147,7 +147,13 @@ def screen(task: str, **chosen: Any) -> None:
     from kard.pipeline.steps import run_step
 
     this = choose.run_of(task, **chosen)
-    click.echo(f"{run_step(this, SCREEN):,} questions of {this.name}/{this.split} looked for")
+    about = f"questions of {this.name}/{this.split}"
+    if added := run_step(this, SCREEN):
+        click.echo(f"{added:,} {about} looked for")
+    else:
+        state = SCREEN.state(this)
+        found = state.note or "0 overlap"
+        click.echo(f"the {state.done:,} {about} were looked for before, in the same texts; {found}")
     for note in this.notes:
         click.echo(note, err=True)
 

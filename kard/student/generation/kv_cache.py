@@ -142,6 +142,8 @@ def _one_token(
     batch, heads, _, width = query.shape
     length = key.shape[2]
     keys, values = with_spare_tokens(key), with_spare_tokens(value)
+    if keys.shape[2] != values.shape[2]:  # one of them begins no buffer
+        keys, values = key, value
     groups, room = keys.shape[1:3]
     q = query.reshape(batch * groups, heads // groups, width)
     scores = torch.bmm(q, keys.reshape(batch * groups, room, width).transpose(1, 2)).view(batch, heads, 1, room)
