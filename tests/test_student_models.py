@@ -1227,13 +1227,18 @@ def test_requests_of_many_threads_fill_batches_and_reach_the_right_callers(slow:
     assert sorted(len(batch) for batch, _ in fake.batches) == [8, 8, 8, 8]
 
 
-def test_requests_with_other_decoding_get_batches_of_their_own(slow: Any) -> None:
+def test_requests_that_draw_otherwise_get_batches_of_their_own_and_budgets_share_one(slow: Any) -> None:
     fake, engine = slow(Decoding(batch=8, max_new_tokens=50))
     asked = [{}, {"max_tokens": 9}, {"temperature": 0.5, "top_p": 0.6}, {"temperature": 0.0}]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(engine.complete, (request("x", **config) for config in asked)))
-    seen = {(d.max_new_tokens, d.samples > 1, d.temperature, d.top_p) for _, d in fake.batches}
-    assert seen == {(50, False, 1.0, 0.95), (9, False, 1.0, 0.95), (50, True, 0.5, 0.6)}
+    seen = {(d.samples > 1, d.temperature, d.top_p) for _, d in fake.batches}
+    assert seen == {(False, 1.0, 0.95), (True, 0.5, 0.6)}
+    assert all(len(rows) == 1 for rows, d in fake.batches if d.samples > 1)
+    assert max(d.max_new_tokens for _, d in fake.batches) == 50  # the widest of a batch; a row keeps its own
+    kinds = [Decoding(max_new_tokens=budget) for budget in (9, 50)]
+    jobs: list[Any] = [SimpleNamespace(decoding=kind, row=SimpleNamespace(student="one")) for kind in kinds]
+    assert next_batch(jobs) == jobs
 
 
 def test_an_error_reaches_the_callers_of_its_batch_alone(slow: Any) -> None:
@@ -1297,7 +1302,7 @@ def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
     )
 
 
-@pytest.mark.parametrize("varied", [{"permute": True}, {"shuffle": True}, {"answers": 0.5}], ids=str)
+@pytest.mark.parametrize("varied", [{"permute": True}, {"shuffle": True}], ids=str)
 def test_seeds_of_varied_lessons_have_one_number_of_examples_and_are_one_condition(
     every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path, varied: dict[str, Any]
 ) -> None:
