@@ -486,6 +486,11 @@ def test_conditions_are_compared_over_seeds_where_each_has_three() -> None:
     assert resampled.record()["intervals"] == "seeds and questions"
     with pytest.raises(Missing, match="ft has 1 of the 3 seeds that --over-seeds needs"):
         pair([g for g in graded if g.method == "rd" or g.seed == 0], over_seeds=True)
+    rule = [*answers("named", "1" * 15 + "0" * 5), *(g for g in graded if g.method == "rd")]
+    (against,) = pair(rule, over_seeds=True)  # what is not trained has no seeds
+    assert against.over_seeds
+    assert against.difference.mean == pytest.approx(pair(rule)[0].difference.mean)
+    assert against.share_b.value == 0.75
 
 
 # The command line
