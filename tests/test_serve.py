@@ -25,6 +25,7 @@ import httpx
 import pytest
 import torch
 from click.testing import CliRunner
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -339,6 +340,10 @@ def test_a_stream_tells_the_passages_first_and_then_the_same_answer_line_by_line
     assert last["kard"] == whole["kard"]
     assert (usage["choices"], usage["usage"]) == ([], whole["usage"])
     assert len({event["id"] for event in events}) == 1
+    first, *pieces, _ = events_of(running, place.no_passages, "Where was P4 born?", options=TOWNS)
+    assert first["choices"][0]["delta"]["annotations"] == []  # who reads nothing has none to wait for
+    text = "".join(piece["choices"][0]["delta"]["content"] for piece in pieces)
+    assert text == content(running.chat(place.no_passages, "Where was P4 born?", options=TOWNS))
 
 
 def test_a_prompt_in_the_students_form_is_continued_as_it_is(place: Place, running: Running) -> None:
@@ -619,6 +624,11 @@ def test_without_the_key_nothing_is_answered_but_health_and_the_empty_form(place
                 response = running.client.get(address, headers=cast(Any, headers))
                 assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
         assert running.chat(NAME, "Where?").json()["error"]["type"] == "authentication_error"
+        for path in ("/v1/chat/completions", "/metrics"):  # the path decides, whatever the Host header says
+            scope = {"type": "http", "path": path, "query_string": b"", "headers": [(b"host", b"x/health?")]}
+            with pytest.raises(wire.Refused, match="the key is missing"):
+                running.server.check(Request(scope))
+        assert NAME not in running.client.get("/").text
         assert running.client.get("/health").status_code == 200
         assert running.client.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
         form = {"student": NAME, "question": "Where was P1 born?"}
@@ -639,7 +649,9 @@ def test_the_page_shows_passages_rationale_and_votes_and_nothing_on_it_can_act(
     assert "<script" not in empty.text
     assert running.client.get("/page.css").headers["content-type"].startswith("text/css")
     form = {"student": NAME, "question": "Where was P3 born?", "options": "Ilm\nDorn\r\nSarn", "texts": "3"}
-    page = running.client.post("/", data=form).text
+    # With no-referrer a browser would send the form from the origin `null`, which is refused.
+    assert empty.headers["referrer-policy"] == "same-origin"
+    page = running.client.post("/", data=form, headers={"origin": running.address}).text
     reply = running.chat(NAME, "Where was P3 born?", options=TOWNS, n=3).json()
     assert f"({reply['kard']['letter']}) {reply['kard']['answer']}" in page
     for answer, votes in reply["kard"]["votes"].items():
@@ -652,6 +664,7 @@ def test_the_page_shows_passages_rationale_and_votes_and_nothing_on_it_can_act(
     for change, words in (({"question": " "}, "the question is empty"), ({"options": "a"}, "give two options")):
         wrong = running.client.post("/", data={**form, **change})
         assert (wrong.status_code, words in wrong.text) == (400, True)
+    assert running.client.post("/", data={**form, "texts": "9" * 5000}).status_code == 200
     assert running.client.post("/", data=form, headers={"origin": "https://x.example"}).status_code == 403
 
 
@@ -725,7 +738,12 @@ def test_adapters_stay_in_memory_up_to_a_size_and_a_changed_one_is_read_again(pl
     assert cache.loads == loads + 1
     none = AdapterCache(0)
     none.read(folders[0])
-    assert (none.bytes, none.evictions) == (0, 1)
+    assert (none.bytes, none.evictions) == (0, 0)
+    small = AdapterCache(size)
+    small.read(folders[1])
+    small.limit = size - 1
+    small.read(folders[0])  # one that is too large drives nobody out
+    assert (small.bytes, small.evictions) == (size, 0)
 
 
 def test_a_server_limits_the_adapters_of_its_bases(place: Place) -> None:

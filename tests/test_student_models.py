@@ -615,7 +615,7 @@ def test_keys_that_begin_a_buffer_are_multiplied_where_they_lie() -> None:
         whole = with_spare_tokens(states)
         assert whole.data_ptr() == states.data_ptr()
         assert whole.is_contiguous()  # a batched product copies what is not
-        assert whole.shape == (3, 2, 5 + SPARE_TOKENS + int(whole.shape[2] > 5 + SPARE_TOKENS), 4)
+        assert whole.shape == (3, 2, 5 + SPARE_TOKENS, 4)
         assert torch.equal(whole[:, :, :6], states)
         assert not whole[:, :, 6:].any()
     packed, turned = torch.randn(3, 2, 6, 4), torch.randn(3, 6, 2, 4).transpose(1, 2)

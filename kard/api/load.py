@@ -122,7 +122,7 @@ def load_program(
 
             kb = KnowledgeBase.open(knowledge or path.with_suffix(".knowledge"))
             settings = task.settings.retrieval
-            settings = replace(settings, k=k or lm.identity.settings.k or settings.k)
+            settings = replace(settings, k=k or (lm.identity.settings.k if chosen.trained else 0) or settings.k)
             live = _live_retriever(db, kb, task.name, retriever, settings, lm.identity.settings.seed, adapters)
             retrieve = _Retrieve(live)
         program = with_student(task.program(task.answer, retrieve), lm)

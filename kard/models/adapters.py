@@ -190,6 +190,8 @@ class AdapterCache:
         if adapter is None:
             self.loads += 1
             adapter = LowRank.read(folder)
+        if adapter.bytes > self.limit:  # it would drive out all others, and leave too
+            return adapter
         self._kept[key] = adapter
         while self._kept and self.bytes > self.limit:
             self.evictions += 1

@@ -14,5 +14,5 @@ A request goes through it as follows. `app` reads its body up to a limit, `wire`
 `kard.evaluation.ask` run the task's own program; the program's retrieval is done by the one thread that holds the
 store and the knowledge base. What the student is to write waits in its base's queue (`student.generation.engine`),
 where a batch takes requests of any of that base's students. `wire` writes the answer. So a served answer is what
-`kard ask` and an evaluation give: it is the same code.
+`kard ask` gives, and an evaluation with as many passages: it is the same code.
 """

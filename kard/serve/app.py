@@ -87,7 +87,7 @@ class Server:
         origin, host = request.headers.get("origin"), request.headers.get("host", "")
         if origin is not None and origin.partition("://")[2] != host:
             raise Refused(403, "another page's requests are not answered", "foreign_origin")
-        if request.url.path not in OPEN:
+        if request.scope["path"] not in OPEN:  # what is routed by; an address is made from the Host header, too
             self.require_key(request.headers.get("authorization", "").removeprefix("Bearer "))
 
     def require_key(self, given: str) -> None:
@@ -162,7 +162,8 @@ class Server:
                 problem = str(error)
         text = self._page.render(
             fields=fields,
-            names=list(dict.fromkeys(student.kind for student in self.students.listed)),
+            # who has no key learns no names
+            names=[] if self.key else list(dict.fromkeys(student.kind for student in self.students.listed)),
             needs_key=self.key is not None,
             problem=problem,
             reply=reply,
@@ -228,8 +229,10 @@ class Answering:
             reply = await self._part(self._job.reply)
             for chunk in wire.other_chunks(self.asked, reply, self.head):
                 yield chunk
-        except HungUp:
+        except (HungUp, asyncio.CancelledError) as error:
             self.server.metrics.hung_up += 1
+            if isinstance(error, asyncio.CancelledError):
+                raise
         except Refused as error:
             self.server.metrics.requests[self.student.id, error.status] += 1
             yield wire.event(error.body())
@@ -279,7 +282,7 @@ def page_request(fields: Mapping[str, str]) -> ChatRequest:
     request = ChatRequest(fields.get("student", ""), question, options)
     return (
         replace(request, n=min(int(texts), wire.MAX_TEXTS))
-        if texts.isascii() and texts.isdigit() and int(texts)
+        if texts.isascii() and texts.isdigit() and len(texts) < 4 and int(texts)
         else request
     )
 

@@ -52,9 +52,15 @@ class Job:
                     raise HungUp
                 lm = self._lm = loaded.new_lm(self.request)
             try:
-                reply = loaded.answer(self.request, lm, lambda passages: self._tell(self.passages, passages))
+                reply = loaded.answer(
+                    self.request,
+                    lm,
+                    on_passages=lambda passages: self._tell(self.passages, passages),
+                    wanted=lambda: not self._given_up,
+                )
             finally:
                 lm.close()
+            self._tell(self.passages, reply.passages)  # a student that reads nothing has told of none
             self._tell(self.reply, reply)
         except Exception as error:
             self._tell(self.passages, error)

@@ -84,11 +84,17 @@ class LoadedStudent:
         return request.question if before and cue in cues else None
 
     def answer(
-        self, request: ChatRequest, lm: EngineLM, on_passages: Callable[[Sequence[Mapping[str, object]]], None]
+        self,
+        request: ChatRequest,
+        lm: EngineLM,
+        *,
+        on_passages: Callable[[Sequence[Mapping[str, object]]], None],
+        wanted: Callable[[], bool],
     ) -> Reply:
         """Return what the student says. `on_passages` gets the passages before the student writes.
 
-        Raises BadInput for what `kard ask` refuses, Refused for a question that would take too much memory.
+        Nothing is retrieved once it is no longer `wanted`. Raises BadInput for what `kard ask` refuses, Refused for
+        a question that would take too much memory.
         """
         import dspy
 
@@ -109,7 +115,7 @@ class LoadedStudent:
                 self.method,
                 request.question,
                 request.options,
-                retriever=self.retriever,
+                retriever=self.retriever and replace(self.retriever, wanted=wanted),
                 on_hits=on_hits,
             )
         return _reply(reply, "none" if self.retriever is None else self.retriever.live.name)
@@ -132,10 +138,17 @@ class RemoteRetriever:
 
     live: LiveRetriever
     thread: ThreadPoolExecutor
+    wanted: Callable[[], bool] = lambda: True
 
     def find(self, question: str, options: Sequence[str] = ()) -> list[RankedHit]:
-        """Return what the retriever finds."""
-        return self.thread.submit(self.live.find, question, options).result()
+        """Return what the retriever finds. Raises Refused if nobody waits for it any more when its turn comes."""
+
+        def find() -> list[RankedHit]:
+            if not self.wanted():
+                raise Refused(503, "the request was given up", "given_up")
+            return self.live.find(question, options)
+
+        return self.thread.submit(find).result()
 
 
 class Students:

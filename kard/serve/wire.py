@@ -120,6 +120,8 @@ def parse(body: bytes) -> ChatRequest:
     if not text.strip():
         raise _wrong("the question is empty", "messages")
     temperature = _number(fields, "temperature", 0, 2)
+    if fields.get("top_p") == 0:
+        raise _wrong("top_p must be above 0; temperature 0 is greedy", "top_p")
     sampling = {
         "temperature": temperature,
         "top_p": _number(fields, "top_p", 0, 1),

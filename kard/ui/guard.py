@@ -94,7 +94,7 @@ def _guarded_send(send: Send, *, own: bool) -> Send:
 _FIXED = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",  # with none, browsers send a form from the origin `null`
     b"cross-origin-resource-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
