@@ -14,7 +14,7 @@ import uvicorn
 from kard.errors import BadConfig, BadInput
 from kard.serve.app import Limits, Server
 from kard.serve.students import Students
-from kard.ui.guard import is_loopback
+from kard.ui.guard import is_loopback, listen
 
 KEY = "KARD_SERVE_KEY"
 SHORTEST = 16  # characters of a key
@@ -87,17 +87,11 @@ def _is_local(host: str) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises BadInput."""
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere the option would let two servers share the port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(1024)
+        return listen(host, port)
     except OSError as error:
-        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise BadInput(f"port {port} is taken; name another with: kard serve --port {port + 1}") from error
         raise BadInput(
             f"{host}:{port} cannot be used ({error.strerror}); name another with --host and --port"
         ) from error
-    return listening

@@ -7,7 +7,9 @@ if their Host is not loopback's. A policy forbids pages to load or send anything
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -35,6 +37,20 @@ def is_loopback(host: str) -> bool:
     """Return whether a Host header names this machine's loopback: '127.0.0.1:8001', 'localhost', '[::1]'."""
     match = HOST.fullmatch(host.strip().lower())
     return match is not None and (match[1] or match[2]) in HOSTS
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at this address; port 0 takes any free one. Raises OSError."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere the option would let two servers share the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(1024)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def is_own(path: str) -> bool:

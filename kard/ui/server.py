@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import sqlite3
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from kard.reading import address, writable
 from kard.schema import queries, relations
 from kard.ui import plugin
 from kard.ui.database import Store, metadata
+from kard.ui.guard import listen
 
 HOST = "127.0.0.1"
 SETTINGS = {
@@ -88,14 +88,8 @@ def _prepare(path: Path) -> bool:
 
 def _listen(port: int) -> socket.socket:
     """Return a socket that listens on loopback only. Raises BadInput."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere the option would let two servers share the port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((HOST, port))
-        listening.listen(128)
+        return listen(HOST, port)
     except OSError as error:
-        listening.close()
         problem = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise BadInput(f"port {port} {problem}; name another with: kard ui --port {port + 1}") from error
-    return listening
