@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kard.cli import main
+from kard.cli.demo import FIRST_LOOK
 from kard.db import open_store
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.models import bases
@@ -149,9 +150,8 @@ def answers(world: Path, store: str = "kard.db") -> list[tuple[object, ...]]:
     ).fetchall()
 
 
-def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def with_tiny_bases(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the demo's own bases be the world's tiny ones."""
     monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
     real = bases.resolve
 
@@ -160,6 +160,48 @@ def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
         return replace(real(str(world / kind[spec])), spec=spec)
 
     monkeypatch.setattr(bases, "resolve", tiny)
+
+
+def test_a_first_look_stays_beside_the_whole_demo(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_tiny_bases(world, monkeypatch)
+    monkeypatch.setitem(FIRST_LOOK, "train_limit", 5)
+    monkeypatch.setitem(FIRST_LOOK, "limit", 4)
+    size = ("--train", "6", "--test", "5", "--passages", "400", "--quiet")
+    assert "5 questions to learn from, 4 about other things" in kard(world, "demo", *size).output
+    first = answers(world)
+    assert [(method, retriever) for _, method, retriever, *_ in first] == [
+        ("kard", "bm25"),
+        ("kard", "shuffled"),
+    ] * 4
+    db = open_store(world / "kard.db")
+    of = "evaluation_id = (select id from evaluations where retriever = ?)"
+    db.execute(f"update predictions set correct = 0 where {of}", ["shuffled"])
+    last = "(select max(question_id) from predictions)"
+    db.execute(f"update predictions set correct = (question_id = {last}) where {of}", ["bm25"])
+    db.conn.commit()
+    again = " ".join(kard(world, "demo", *size).output.split())
+    assert answers(world) == first
+    key, text = db.execute(f"select key, text from questions where id = {last}").fetchone()
+    assert text in again
+    read_whole, control = again.split("Given what another question finds:")
+    passages = {retriever: json.loads(read) for k, _, retriever, _, read, _ in first if k == key}
+    for retriever, shown, outcome in (("bm25", read_whole, "right"), ("shuffled", control, "wrong: it is")):
+        title = db.execute("select title from passages where id = ?", [passages[retriever][0]]).fetchone()[0]
+        assert f"* {title}: " in shown
+        assert f"<- {outcome}" in shown
+    assert f"kard explain {key} --store" in again
+    assert "kard demo --full --store" in again
+    kard(world, "demo", *size, "--full")
+    whole = answers(world)
+    assert set(first) < set(whole)
+    assert len(whole) == 2 * 4 + 5 * 7  # ft, rd, and kard with five retrievers beside the first look
+    assert counts(world)["students"] == 4
+
+
+def test_a_demo_of_any_size_is_made_once_and_keeps_to_its_own_world(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_tiny_bases(world, monkeypatch)
     help_text, usual = " ".join(CliRunner().invoke(main, ["demo", "--help"]).output.split()), Size()
     for name in ("train", "test", "passages"):
         assert f"[default: {getattr(usual, name)}; {getattr(QUICK, name)} with --quick]" in help_text

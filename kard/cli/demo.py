@@ -1,20 +1,36 @@
-"""`kard demo`: every step on an invented world and an embedded model, without a key and without a model hub."""
+"""`kard demo`: a student of an invented world by an embedded model, without a key and without a model hub."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill, shorten
 from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kard.cli import choose, options
 
+if TYPE_CHECKING:
+    from kard.evaluation.trace import Trace
+    from kard.pipeline.run import Run
+    from kard.records import Question
+
 RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
+FIRST_LOOK: dict[str, Any] = {
+    "methods": ("kard",),
+    "retrievers": ("shuffled", "bm25"),
+    "train_limit": 240,
+    "limit": 60,
+}
+WIDTH, PASSAGE = 100, 320  # characters of a line, and of a passage
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Run every step with too little training to claim accuracy.")
+@click.option("--full", is_flag=True, help="Train every method and the reranker, and answer with every retriever.")
+@click.option("--quick", is_flag=True, help="Run every step of --full with too little training to claim accuracy.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -36,13 +52,21 @@ RETRIEVERS = ("shuffled", "bm25", "reranker", "fused", "silver")
 )
 @options.quiet
 def demo(
-    quick: bool, seed: int, train: int | None, test: int | None, passages: int | None, store: Path, quiet: bool
+    full: bool,
+    quick: bool,
+    seed: int,
+    train: int | None,
+    test: int | None,
+    passages: int | None,
+    store: Path,
+    quiet: bool,
 ) -> None:
-    """Train small students on an invented world and test them.
+    """Train a small student on an invented world and test it.
 
-    One student learns to look things up in an encyclopedia of the world, and two learn without it. Everything is
-    made here: documents, questions, a teacher that knows the facts, a reranker trained on its rationales, three
-    students, their answers, and one table.
+    It learns to look things up in an encyclopedia of the world. Everything is made here: documents, questions, a
+    teacher that knows the facts, a student that learns from 240 questions, and its answers to 60 others, with the
+    passages that BM25 finds and, as a control, with those of another question. --full trains on all questions,
+    two more students that read nothing, and a reranker, and asks all test questions.
     """
     from kard import tasks
     from kard.cli.report import print_report
@@ -61,29 +85,72 @@ def demo(
 
         return dspy.LM(f"{name}-{pipeline.TEACHER}", engine=world.teacher, cache=False, num_retries=0)
 
+    chosen: dict[str, Any] = {"retrievers": RETRIEVERS} if full or quick else FIRST_LOOK
     run = choose.run_of(
         name,
         store=store,
         knowledge=None,
         quiet=quiet,
-        retrievers=RETRIEVERS,
         seed=seed,
         teacher=Teacher(pipeline.TEACHER, oracle),
         create=True,
+        **chosen,
     )
     if quick:
         pipeline.quickened(run)
+    taught, asked = (
+        min(n, chosen.get(limit, n)) for n, limit in ((size.train, "train_limit"), (size.test, "limit"))
+    )
     click.echo(
-        f"{size.passages} passages about things that exist nowhere, {size.train} questions to learn from,"
-        f" {size.test} about other things to be tested on"
+        f"{size.passages} passages about things that exist nowhere, {taught} questions to learn from,"
+        f" {asked} about other things to be tested on"
     )
     pipeline.run_demo(run, world)
+    shown = _print_one_question(run)
     print_report(run.db, name, run.split)
     if quick:
         click.echo("A smoke run: its students saw too little to be judged. Without --quick they learn to read.")
-    click.echo(
-        f"{monotonic() - begin:.0f} s. Everything is in {store}. Look at it:\n"
-        f"  kard query --store {store} accuracy\n"
-        f'  kard query --store {store} "select text, conclusion, accepted from rationales limit 5"\n'
-        f'  kard search --knowledge {options.knowledge_of(store, None)} "a river that flows through a town"'
+    click.echo(f"{monotonic() - begin:.0f} s. Everything is in {store}. Try:")
+    commands = [f"kard explain {shown.key}", f"kard ask {shlex.quote(shown.text)}"] if shown else []
+    commands.append("kard query accuracy" if full or quick else "kard demo --full")
+    for command in commands:
+        click.echo(f"  {command} --store {shlex.quote(str(store))}")
+
+
+def _print_one_question(run: Run) -> Question | None:
+    """Print and return the first question that reading answers and its control does not; None without one."""
+    from kard.db import rows
+    from kard.evaluation.trace import trace
+
+    answers = rows(run.db, "answers", task=run.name, split=run.split, question=None)
+    right = {(a["retriever"], a["key"]) for a in answers if a["correct"]}
+    key = next((k for r, k in sorted(right) if r == "bm25" and ("shuffled", k) not in right), None)
+    if key is None:
+        return None
+    traced = trace(run.db, key, task=run.name)
+    question = traced.question
+    click.echo("\nOne question whole, the first that reading answers and its control does not:")
+    _print("  ", question.text)
+    _print(
+        "  ",
+        "; ".join(f"{letter} {option}" for letter, option in zip(question.letters, question.options, strict=True)),
     )
+    _print_answer(traced, "bm25", "BM25 finds:")
+    _print_answer(traced, "shuffled", "Given what another question finds:")
+    click.echo()
+    return question
+
+
+def _print_answer(traced: Trace, retriever: str, heading: str) -> None:
+    answer = traced.answers_under(["kard", retriever])[0]
+    click.echo(f"  {heading}")
+    for id in answer.passages:
+        passage = traced.passages[id]
+        _print("    * ", shorten(f"{passage.title}: {passage.text}", PASSAGE))
+    outcome = "right" if answer.correct else f"wrong: it is {traced.question.answer}"
+    _print("  it writes: ", f"{' '.join(answer.samples[0].text.split())}  <- {outcome}")
+
+
+def _print(label: str, text: str) -> None:
+    """Print a text, its later lines below the first."""
+    click.echo(fill(text, WIDTH, initial_indent=label, subsequent_indent=" " * len(label)))
