@@ -185,6 +185,96 @@ def test_every_page_and_every_canned_query_is_there_and_no_text_on_it_can_act(ui
         assert f"{word} &lt;script&gt;" in seen, word
 
 
+def headings(page: str) -> list[str]:
+    return re.findall(r"<h[12][^>]*>(.*?)</h[12]>", page)
+
+
+def test_the_first_page_opens_on_the_report_then_wrong_questions_then_tables_and_queries(ui: Datasette) -> None:
+    page = get(ui, "/").text
+    assert headings(page) == [
+        "metals, test", "Accuracy", "Why answers were wrong", "Questions that went wrong", "Tables", "Queries",
+    ]  # fmt: skip
+    parts = re.split(r"<h[12][^>]*>", page)
+    assert "<svg" in parts[2]
+    assert re.search(r"tiny kard, reranker</th><td class=\"value\">100.0%", parts[2])
+    assert "<svg" in parts[3]
+    assert re.search(r"tiny kard, bm25</th><td class=\"value\">1</td><td class=\"value\">1</td>", parts[3])
+    assert "retriever failure" in parts[3]
+    assert re.findall(r"/-/kard/question/(\d+)", parts[4]) == ["2"]
+    assert "wrong in 1 of 2 answers · retriever failure" in parts[4]
+    assert "/metals/predictions" in parts[5]
+    assert re.findall(r"<a href=\"/metals/(\w+)\">", parts[6]) == [q.name for q in queries()]
+
+
+def test_the_first_page_of_a_store_without_answers_says_what_it_holds_and_what_comes_next(tmp_path: Path) -> None:
+    path = tmp_path / "a store.db"
+    open_store(path).close()
+    empty = get(application(path), "/").text
+    assert headings(empty) == ["a store: no answers yet", "Tables", "Queries"]
+    assert f"<code>kard load TASK FILE --store &#39;{path}&#39;</code>" in empty
+    fill(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("delete from samples")
+        connection.execute("delete from predictions")
+    page = get(application(path), "/").text
+    assert "metals, train: 1 question, 1 rationale (1 of the questions have an accepted one)" in page
+    assert f"<code>kard run metals --store &#39;{path}&#39;</code>" in page
+    assert "<svg role" not in page
+
+
+def test_the_first_page_shows_the_newest_split_and_any_other_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "metals.db"
+    fill(path)
+    ui = application(path)
+    assert "Other answers" not in get(ui, "/").text
+    with sqlite3.connect(path) as connection:  # a step that runs meanwhile: the page is made again
+        connection.execute(
+            "insert into evaluations (id, task, split, student_id, retriever, k, decoding, hash, created)"
+            " values (3, 'metals', 'train', 's', 'none', 0, '{}', '3', '')"
+        )
+        connection.execute(
+            "insert into predictions (id, evaluation_id, question_id, answer, correct, votes, passages,"
+            " milliseconds, flops, created) values (3, 3, 1, 'A', 1, 1, '[]', 1, 1, '')"
+        )
+    page = get(ui, "/").text
+    assert headings(page)[0] == "metals, train"
+    assert "No answer was wrong." in page
+    (other,) = re.findall(r"<a href=\"(/\?task=[^\"]*)\">", page)
+    assert headings(get(ui, other.replace("&amp;", "&")).text)[0] == "metals, test"
+    assert headings(get(ui, "/?task=none&split=x").text)[0] == "metals, train"
+
+
+def test_without_matplotlib_the_first_page_names_the_command_and_shows_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "metals.db")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    page = get(application(tmp_path / "metals.db"), "/").text
+    assert "pip install &#39;kard[plots]&#39;" in page
+    assert re.findall(r"/-/kard/question/(\d+)", page) == ["2"]
+    assert headings(page)[-3:] == ["Questions that went wrong", "Tables", "Queries"]
+
+
+def test_the_first_page_of_too_many_answers_says_so_and_shows_the_rest(
+    ui: Datasette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise sqlite3.OperationalError("interrupted")
+
+    monkeypatch.setattr("kard.ui.pages.read_summary", interrupted)
+    monkeypatch.setattr(next(s for s in ui.databases.values() if isinstance(s, Store)), "opening", None)
+    page = get(ui, "/").text
+    assert "too many answers to read them here" in page
+    assert "kard report metals --split test --html report.html --store" in page
+    assert headings(page) == ["metals, test", "Tables", "Queries"]
+
+
+def test_queries_that_only_serve_commands_are_not_listed(ui: Datasette) -> None:
+    assert get(ui, "/metals/stored_texts").status_code == 404
+    assert "stored_texts" not in get(ui, "/metals").text
+
+
 def test_the_trace_of_a_question_shows_all_that_led_to_each_answer(ui: Datasette) -> None:
     page = get(ui, "/-/kard/question/2").text
     parts = re.split(r"<h2 id=\"(\w+)\">", page)
@@ -365,7 +455,7 @@ def test_a_page_may_load_from_here_only_and_kards_own_run_no_script(ui: Datasett
         policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy
         assert "frame-ancestors 'none'" in policy
-        assert ("script-src 'none'" in policy) == address.startswith("/-/kard")
+        assert ("script-src 'none'" in policy) == (address in ("/", "/-/kard"))
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
     assert "<script" not in get(ui, "/-/kard/question/2").text
@@ -490,7 +580,7 @@ def visit(browser: Any, address: str) -> None:
 @pytest.mark.parametrize("pixels", [1280, 390])
 def test_pages_load_fit_the_screen_and_run_no_text(browser: Any, address: str, pixels: int) -> None:
     width(browser, pixels)
-    pages = ("/", "/metals", "/metals/passages", "/metals/questions/2", "/metals/stored_texts?evaluation=1",
+    pages = ("/", "/metals", "/metals/passages", "/metals/questions/2", "/metals/overfitting",
              "/-/kard", "/-/kard/question/2")  # fmt: skip
     browser.get_log("browser")
     for page in pages:

@@ -26,7 +26,8 @@ from kard.errors import NoExtra
 def ui(store: Path, port: int, open_browser: bool) -> None:
     """Look at the store in a browser.
 
-    Shown are its tables, the canned queries, and the trace of any question. Nothing can be changed, and only this
+    It opens on the report and the questions that went wrong. Shown are also its tables, the canned queries, and the
+    trace of any question. Nothing can be changed, and only this
     machine is answered. Ctrl-C ends it.
     """
     try:

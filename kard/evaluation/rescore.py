@@ -125,7 +125,7 @@ def _rescore_condition(
     db: Database, row: Mapping[str, Any], *, dry_run: bool
 ) -> tuple[RescoredCondition, list[VoteChange]]:
     name = f"{row['size']}/{row['method']}/{row['retriever']} k={row['k']} seed={row['seed']} ({row['split']})"
-    stored = list(_stored_votes(rows(db, "stored_texts", evaluation=row["evaluation_id"])))
+    stored = list(_stored_votes(rows(db, "internal/stored_texts", evaluation=row["evaluation_id"])))
     changes: list[VoteChange] = []
     reread = right = unread = 0
     with writing(db):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import sqlite_utils
 from datasette.app import Datasette
 from datasette.database import Database, QueryInterrupted, Results
 from datasette.utils import sqlite_timelimit
-from markupsafe import Markup, escape
 
 from kard.db import read_store, rows
 from kard.reading import value_of
@@ -63,11 +62,19 @@ NEWEST: Mapping[str, str] = {  # parameter that takes a row's id, to the table w
 class Store(Database):
     """A store that a running step may write meanwhile, but never this connection."""
 
-    def __init__(self, application: Datasette, path: str, queries: tuple[Query, ...], *, is_mutable: bool) -> None:
-        super().__init__(application, path=path, is_mutable=is_mutable)
-        self.file = Path(path)
+    def __init__(self, application: Datasette, path: Path, queries: tuple[Query, ...], *, is_mutable: bool) -> None:
+        self.file = path.resolve()
+        super().__init__(application, path=str(self.file), is_mutable=is_mutable)
+        self.typed = str(path)  # for commands that a page names
+        self.opening: Any = None  # the state of the store and what the first page made of it
         self.queries = {q.name: q for q in queries}
         self._by_sql = {q.sql: q for q in queries}
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """The times of the store's files, which differ after a step has written."""
+        files = (self.file, self.file.with_name(f"{self.file.name}-wal"))
+        return tuple(file.stat().st_mtime_ns for file in files if file.exists())
 
     def connect(self, write: bool = False) -> sqlite3.Connection:
         """Return a connection that cannot write, even if `write` is true."""
@@ -141,20 +148,10 @@ def _examples(db: sqlite_utils.Database) -> dict[str, str]:
     return examples
 
 
-def metadata(name: str, file: str, relations: Iterable[Relation], queries: Sequence[Query]) -> Metadata:
+def metadata(name: str, file: str, relations: Iterable[Relation]) -> Metadata:
     """Return datasette's metadata of the store `file`, which it knows as `name`."""
-    about = Markup(
-        "<p>Everything that was asked, explained, found, learned and answered, in one SQLite file, read-only. "
-        '<a href="/-/kard">Find a question</a> to see its whole trace, or start from a query.</p>'
-    )
-    ready = [q for q in queries if not q.required]
-    waiting = [q for q in queries if q.required]
-    lists = _links(name, ready) + Markup(
-        "<details><summary>{} more, which need a value: a task, a question, ...</summary>{}</details>"
-    ).format(len(waiting), _links(name, waiting))
     return {
         "title": f"kard: {file}",
-        "description_html": str(about + lists),
         "databases": {
             name: {
                 "title": file,
@@ -187,12 +184,3 @@ def _table(relation: Relation) -> Metadata:
         "label_column": LABELS.get(relation.name),
     }
     return {key: value for key, value in table.items() if value}
-
-
-def _links(name: str, queries: Iterable[Query]) -> Markup:
-    """Return a list of links to the canned queries, with what each shows."""
-    items = (
-        Markup('<li><a href="/{}/{}">{}</a> {}</li>').format(quote(name), q.name, q.name, escape(q.meaning))
-        for q in queries
-    )
-    return Markup('<ul class="bullets kard-queries">') + Markup("").join(items) + Markup("</ul>")

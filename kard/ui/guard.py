@@ -55,7 +55,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def is_own(path: str) -> bool:
     """Return whether an address of `kard ui` is one of kard's own pages, not of datasette's."""
-    return path.startswith(ROOT)
+    return path == "/" or path.startswith(ROOT)
 
 
 def guarded(

@@ -1,27 +1,106 @@
-"""kard's own pages: one finds a question, one shows all that led to each answer that it was given."""
+"""kard's own pages: the first opens on the report, one finds a question, one shows all that led to its answers."""
 
 from __future__ import annotations
 
+import asyncio
+import shlex
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from datasette import NotFound, Response
 from datasette.app import Datasette
+from datasette.database import QueryInterrupted
 from datasette.utils.asgi import Request
+from markupsafe import escape
 
 from kard.db import rows
-from kard.errors import BadInput
+from kard.errors import BadInput, NoExtra
+from kard.evaluation.failures import Failure
+from kard.evaluation.page.write import Summary, read_summary, render_summary
 from kard.evaluation.trace import Trace, TracedPassage, TracedRanking, trace
 from kard.records import LETTERS, Passage
-from kard.ui.database import parse_value, store_of
+from kard.schema import relations
+from kard.ui.database import Store, parse_value, store_of
 from kard.ui.guard import ROOT
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 FILTERS = ("task", "split", "wrong_in", "text")
 PAGE = 50  # questions
 SHORT = 8  # characters of an id: the commands take the beginning of one
 UNFOLDED = 10  # passages of a list that are shown before the rest is folded away
+WRONG = 10  # questions that went wrong, on the first page
+_drawing = threading.Lock()  # matplotlib's settings belong to the whole process
+
+
+async def home_page(datasette: Datasette, request: Request) -> Response:
+    """Return the first page: the report of a split, its questions that went wrong, tables, queries.
+
+    A store without answers says what it holds and which command comes next.
+    """
+    store = store_of(datasette)
+    splits = await store.read(lambda db: rows(db, "internal/answered_splits"))
+    asked = (request.args.get("task"), request.args.get("split"))
+    chosen = next((row for row in splits if (row["task"], row["split"]) == asked), splits[0] if splits else None)
+    context: dict[str, Any] = {"splits": splits, "chosen": chosen, "contents": [], "absent": "", "wrong": []}
+    if chosen:
+        task, split = str(chosen["task"]), str(chosen["split"])
+        context["command"] = f"kard report {shlex.quote(task)} --split {shlex.quote(split)} --html report.html"
+        try:
+            context["report"], context["wrong"] = await _opening(store, task, split)
+        except QueryInterrupted:
+            context["absent"] = "There are too many answers to read them here."
+    else:
+        context["contents"] = await store.read(lambda db: rows(db, "internal/contents"))
+        tasks = list(dict.fromkeys(str(row["task"]) for row in context["contents"]))
+        context["command"] = f"kard run {shlex.quote(tasks[0])}" if tasks else "kard load TASK FILE"
+    context["command"] += f" --store {shlex.quote(store.typed)}"
+    context["tables"] = await store.read(lambda db: relations(db.conn))
+    context["queries"] = list(store.queries.values())
+    return await _render(datasette, request, "kard_home.html", context)
+
+
+async def _opening(store: Store, task: str, split: str) -> tuple[str, list[dict[str, Any]]]:
+    """Return a split's report as HTML and its questions that went wrong, made again only when the store changed."""
+    state = (task, split, *store.state)
+    if store.opening is None or store.opening[0] != state:
+        summary = await store.read(lambda db: read_summary(db, task, split))
+        wrong = await store.read(lambda db: _wrong_questions(db, summary))
+        store.opening = state, (await asyncio.to_thread(_draw, summary), wrong)
+    return store.opening[1]
+
+
+def _draw(summary: Summary) -> str:
+    try:
+        with _drawing:
+            return render_summary(summary)
+    except NoExtra as error:
+        return f"<p>{escape(str(error))}</p>"
+
+
+def _wrong_questions(db: Database, summary: Summary) -> list[dict[str, Any]]:
+    """Return the questions that most conditions answered wrongly, with their commonest verdict."""
+    failures: dict[int, list[Failure]] = defaultdict(list)
+    for failure in summary.failures:
+        failures[failure.question_id].append(failure)
+    first = sorted(failures.items(), key=lambda item: (-len(item[1]), item[0]))[:WRONG]
+    answers = Counter(answer.key for answer in summary.graded)
+    return [
+        {
+            "id": id,
+            "text": db.execute("select text from questions where id = ?", [id]).fetchone()[0],
+            "key": of_question[0].key,
+            "wrong": len(of_question),
+            "answers": answers[of_question[0].key],
+            "verdict": Counter(failure.verdict for failure in of_question).most_common(1)[0][0],
+        }
+        for id, of_question in first
+    ]
 
 
 async def find_page(datasette: Datasette, request: Request) -> Response:

@@ -17,13 +17,14 @@ from markupsafe import Markup
 from kard.outgoing import inert
 from kard.ui.database import Store, canned, example_parameters, store_of
 from kard.ui.guard import ROOT, Application, guarded
-from kard.ui.pages import find_page, question_page
+from kard.ui.pages import find_page, home_page, question_page
 
 
 @hookimpl
 def register_routes() -> list[tuple[str, Callable[..., Any]]]:
-    """Return the routes of the page that finds a question and of the page that shows one."""
+    """Return the routes of the first page, of the page that finds a question and of the page that shows one."""
     return [
+        (r"^/$", home_page),
         (rf"^{ROOT}$", find_page),
         (rf"^{ROOT}/question/(?P<id>\d{{1,18}})$", question_page),
     ]

@@ -50,7 +50,7 @@ def application(path: Path) -> Datasette:
     with closing(sqlite3.connect(address(path), uri=True)) as connection:
         if not connection.execute("select 1 from sqlite_master where name = '_sqlite_migrations'").fetchone():
             raise NoStore(f"{path} is a database but not a kard store; name another with --store")
-        meanings = metadata(name, path.name, relations(connection), canned)
+        meanings = metadata(name, path.name, relations(connection))
     folder = Path(str(files("kard.ui")))
     datasette = Datasette(
         memory=True,
@@ -60,7 +60,7 @@ def application(path: Path) -> Datasette:
         static_mounts=[(STATIC, str(folder / "static"))],
     )
     datasette.remove_database("_memory")
-    datasette.add_database(Store(datasette, str(path.resolve()), canned, is_mutable=is_mutable), name=name)
+    datasette.add_database(Store(datasette, path, canned, is_mutable=is_mutable), name=name)
     return datasette
 
 

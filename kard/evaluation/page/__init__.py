@@ -10,7 +10,8 @@ In reading order:
     figures     the five kinds of figure, and the points and curves that they show
     sections    the six parts of the page: accuracy, size, retrieval, failures, costs, rationales
     questions   which questions are sampled, and a question's trace as the page shows it
-    write       the page: read from the store, rendered with page.html, page.css and page.js, written
+    write       the page: read from the store, rendered with page.html, page.css and page.js, written;
+                its first parts alone, for `kard ui`
 
 `kard report TASK --html FILE` calls `write.write_page`. It grades the answers of the split, makes a `Point` of each
 condition, lets each function of `sections` read the rest that it needs, and traces the sampled questions

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kard.config import Prompting
 from kard.db import rows
 from kard.errors import Missing
-from kard.evaluation.failures import count_failures, evidence_warning, read_failures
-from kard.evaluation.graded import read_graded
+from kard.evaluation.failures import Failure, count_failures, evidence_warning, read_failures
+from kard.evaluation.graded import GradedAnswer, read_graded
 from kard.evaluation.page import sections
 from kard.evaluation.page.figures import Point
 from kard.evaluation.page.questions import ShownQuestion, sample_keys, shown_question
 from kard.evaluation.page.sections import Section
 from kard.evaluation.page.text import visible, with_interval
-from kard.evaluation.report import TeacherCosts, report_rows
+from kard.evaluation.report import ReportRow, TeacherCosts, report_rows
 from kard.evaluation.trace import trace
 from kard.files import output
 from kard.methods import NO_MODEL
@@ -47,6 +47,15 @@ class Page:
     questions: Sequence[ShownQuestion]
     conditions: Sequence[str]  # names of those that the questions' answers are of
     verdicts: Sequence[str]  # that occur among the questions' answers
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The answers of a split, of which its page's first parts are drawn."""
+
+    task: str
+    graded: Sequence[GradedAnswer]
+    failures: Sequence[Failure]
 
 
 def write_page(db: Database, task: Task, split: str, path: Path, *, questions: int = 20, seed: int = 0) -> int:
@@ -83,7 +92,7 @@ def read_page(
     dollars, tokens = (TeacherCosts.of(costs, split, Prompting().shots) for costs in (paid, in_tokens))
     points = sections.points_of(lines, dollars, tokens)
     students = [point for point in points if point.size != NO_MODEL] or points  # a rule has no size and no cost
-    chance = next((line.shares["all"].value for line in lines if line.method == "chance"), None)
+    chance = _chance(lines)
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for answer in graded:
         outcomes[answer.key].append(bool(answer.correct))
@@ -133,9 +142,38 @@ def _facts(
     return facts
 
 
+def read_summary(db: Database, task: str, split: str) -> Summary:
+    """Read what the first parts of a split's page show. Nothing is drawn yet."""
+    return Summary(task, read_graded(db, task, split), read_failures(db, task, split))
+
+
+def render_summary(summary: Summary) -> str:
+    """Render accuracy and verdicts as HTML without a page around them. Raises NoExtra without matplotlib."""
+    lines = report_rows(summary.graded)
+    points = sections.points_of(lines, TeacherCosts(), TeacherCosts())
+    wrong = count_failures(summary.failures)
+    names = sections.names_of(line.condition for line in wrong)
+    shown = [
+        sections.accuracy(lines, points, _chance(lines)),
+        sections.failures(summary.task, wrong, names, evidence_warning(summary.failures)),
+    ]
+    module: Any = _environment().get_template("sections.html").module
+    return str(module.parts(shown))
+
+
+def _chance(lines: Sequence[ReportRow]) -> float | None:
+    return next((line.shares["all"].value for line in lines if line.method == "chance"), None)
+
+
 def render_page(page: Page) -> str:
     """Render the page as HTML with every text visible and escaped; equal pages give equal texts."""
-    environment = Environment(
+    css, js = (files("kard.evaluation.page").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    return _environment().get_template("page.html").render(page=page, css=css, js=js, policy=_policy(css, js))
+
+
+def _environment() -> Environment:
+    """Return the templates of this folder, which make every text visible and escape it."""
+    return Environment(
         loader=PackageLoader("kard.evaluation", "page"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -144,8 +182,6 @@ def render_page(page: Page) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    css, js = (files("kard.evaluation.page").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    return environment.get_template("page.html").render(page=page, css=css, js=js, policy=_policy(css, js))
 
 
 def _policy(css: str, js: str) -> str:
