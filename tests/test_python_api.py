@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib
 import json
 import math
@@ -15,8 +16,10 @@ from typing import Any
 
 import dspy
 import pytest
+from click.testing import CliRunner
 
 import kard
+from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadConfig, BadInput, Missing, NoExtra, NoStore
 from kard.records import Document, Hit, Passage
@@ -383,6 +386,51 @@ def test_a_folder_that_is_no_beir_set_is_refused_in_one_line(knowledge: kard.Kno
     (beir / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq9\t2\t1\n")
     with pytest.raises(BadInput, match=r"queries\.jsonl: lacks query 'q9', which qrels/dev\.tsv judges"):
         kard.measure(retriever, beir, split="dev")
+
+
+def test_a_base_that_holds_none_of_the_judged_documents_is_refused(beir: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (beir / "corpus.jsonl").read_text().splitlines()]
+    texts = kard.open_knowledge(tmp_path / "texts")
+    texts.add([row["text"] for row in rows])  # their keys are not those of the data set
+    with pytest.raises(BadInput, match=r"qrels: judges '1' and others, none .*: kard index .*animals$"):
+        kard.measure(kard.Retriever(texts), beir)
+
+
+def test_a_compressed_beir_folder_is_indexed_and_measured_in_three_commands(
+    beir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_encoder: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KARD_CACHE", str(tmp_path / "cache"))
+    for path in (beir / "corpus.jsonl", beir / "queries.jsonl", beir / "qrels" / "test.tsv"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    encoder = str(write_encoder(tmp_path / "encoder", words=WORDS))
+
+    def run(*words: str) -> Any:
+        result = CliRunner().invoke(main, [*words, "--quiet"])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    run("index", str(beir))
+    (words,) = json.loads(run("measure", str(beir), "--json"))
+    knowledge = kard.open_knowledge("kard.knowledge", encoder=encoder)
+    assert words == {"retriever": "bm25", **kard.measure(kard.Retriever(knowledge), beir)}
+    monkeypatch.setattr("kard.retrieval.live.MAX_UNENCODED", 1)
+    both = ["measure", str(beir), "--retriever", "hybrid,bm25,dense", "--encoder", encoder]
+    refused = CliRunner().invoke(main, both)
+    assert refused.exit_code == 1
+    assert "have no vector by" in refused.output
+    run("encodings", "fill", "--encoder", encoder)
+    measured = json.loads(run(*both, "--json"))
+    assert [row.pop("retriever") for row in measured] == ["bm25", "dense", "hybrid"]
+    for mode, row in zip(("bm25", "dense", "hybrid"), measured, strict=True):
+        assert row == kard.measure(kard.Retriever(knowledge, mode=mode), beir)
+    assert "no search 'vectors'; there are bm25, dense, hybrid" in CliRunner().invoke(
+        main, ["measure", str(beir), "--retriever", "vectors"]
+    ).output  # fmt: skip
+    (beir / "qrels" / "dev.tsv.gz").write_bytes(b"")
+    missing = CliRunner().invoke(main, ["measure", str(beir), "--split", "train"])
+    assert "the data set has the splits: dev, test" in missing.output
 
 
 # The store

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kard.retrieval.dense import DenseSearch, PassageEncoder
 
 Mode = Literal["bm25", "dense", "hybrid"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 Documents = Iterable[str | Document | Mapping[str, object]]
 ADDED = "added from Python"  # name of the source that `add` brings
 
@@ -62,7 +63,7 @@ class Knowledge:
         not count. The modes `dense` and `hybrid` encode up to 2,000 passages that lack a vector. Raises Missing if
         more lack one or there is no knowledge base, BadConfig for an unknown mode.
         """
-        require(mode in get_args(Mode), f"mode must be one of {', '.join(get_args(Mode))}, not {mode}")
+        require(mode in MODES, f"mode must be one of {', '.join(MODES)}, not {mode}")
         require(k >= 1, f"k must be at least 1, not {k}")
         settings = Retrieval() if max_df is None else Retrieval(max_df=max_df, max_df_from=0)
         if mode == "bm25":

@@ -48,6 +48,7 @@ GROUPS = {
         "compare": "report:compare",
         "diff": "diff:diff",
         "hits": "hits:hits",
+        "measure": "knowledge:measure",
         "screen": "run:screen",
         "rescore": "failures:rescore",
         "failures": "failures:failures",

@@ -1,4 +1,4 @@
-"""`kard index`, `kard search` and `kard encodings`: the knowledge base and the vectors beside it."""
+"""`kard index`, `kard search`, `kard measure`, `kard encodings`: the knowledge base and the vectors beside it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import time
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from click.core import ParameterSource
 
-from kard.cli import options, show
-from kard.cli.rows import MACHINE_FORMS, print_records
+from kard.cli import choose, options, show
+from kard.cli.rows import MACHINE_FORMS, print_records, print_rows
 from kard.files import adapters_folder
 from kard.knowledge.analysis import LANGUAGES
 
 if TYPE_CHECKING:
+    from kard.api.knowledge import Knowledge, Mode
     from kard.records import Hit
 
 MEGABYTE = 1_000_000
@@ -221,6 +222,72 @@ def snippet(text: str, characters: int = SNIPPET) -> str:
     """Return the beginning of a text on one line, cut between words."""
     line = " ".join(text.split())
     return line if len(line) <= characters else line[: characters - 1].rsplit(" ", 1)[0] + "…"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--retriever",
+    "retrievers",
+    callback=choose.listed,
+    default="bm25",
+    show_default=True,
+    help="Searches to measure, comma-separated: bm25, dense, hybrid.",
+)
+@click.option("--split", default="test", show_default=True, help="Whose judgements: the file qrels/SPLIT.tsv.")
+@options.vectors
+@options.knowledge
+@options.store
+@options.quiet
+@options.forms("json", "csv", "markdown")
+def measure(
+    folder: Path,
+    retrievers: tuple[str, ...],
+    split: str,
+    encoder: str | None,
+    knowledge: Path | None,
+    store: Path,
+    quiet: bool,
+    form: str,
+) -> None:
+    """Measure searches on a data set in BEIR's published files.
+
+    FOLDER holds corpus.jsonl, which `kard index` reads, queries.jsonl and qrels/. A document has the rank of its
+    best passage. `dense` and `hybrid` need a vector of every passage: `kard encodings fill` makes them.
+    """
+    from kard.api.knowledge import MODES, open_knowledge
+    from kard.api.measure import measure as measure_search
+    from kard.knowledge.knowledge_base import KnowledgeBase
+    from kard.retrieval.live import require_vectors
+    from kard.tasks import ENCODER_BASE
+
+    if unknown := [name for name in retrievers if name not in MODES]:
+        raise click.UsageError(f"no search {unknown[0]!r}; there are {', '.join(MODES)}")
+    place = options.knowledge_of(store, knowledge)
+    if retrievers != ("bm25",):  # said before the words have been measured
+        require_vectors(KnowledgeBase.open(place), encoder or ENCODER_BASE)
+    base = open_knowledge(place, encoder=encoder, store=store)
+    progress = show.progress(quiet)
+    rows = [
+        {"retriever": mode, **measure_search(_Search(base, mode), folder, split=split, progress=progress)}
+        for mode in MODES
+        if mode in retrievers
+    ]
+    if form in MACHINE_FORMS:
+        print_records(form, rows)
+    else:
+        cells = [[round(cell, 4) if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
+        print_rows(form, list(rows[0]), cells)
+
+
+class _Search(NamedTuple):
+    """One mode of searching a knowledge base, as `kard.measure` takes it."""
+
+    knowledge: Knowledge
+    mode: Mode
+
+    def find(self, query: str, k: int | None = None) -> list[Hit]:
+        return self.knowledge.search(query, k or 1, self.mode)
 
 
 @click.group(invoke_without_command=True)
