@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -32,6 +33,7 @@ DELIMITERS = ",;\t"  # of files named .csv: Excel writes semicolons where the co
 PARQUET_BATCH = 1_000  # rows in memory at a time
 LONGEST_LINE = 64_000_000  # characters; a longer one is no row that people wrote, and would fill the memory
 MOST_UNPACKED = 50  # times a packed file's own size that a text may have which is read as one
+WORKBOOKS = (".xlsx", ".xls", ".ods")
 UNZIP: Mapping[str, Callable[[Path, str], object]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
@@ -220,6 +222,8 @@ def read_rows(path: Path, bad: Callable[[BadInput], None] = refuse) -> Iterator[
         **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv},
         ".parquet": lambda path, _: parquet_rows(path),
     }
+    if ending in WORKBOOKS:
+        raise BadInput("a workbook cannot be read; save its sheet as CSV", at=str(path))
     if ending not in readers:
         raise BadInput(f"cannot tell the format from the name; use one of {', '.join(readers)}", at=str(path))
     line, empty = 0, True
@@ -244,7 +248,8 @@ def _not_text(path: Path, error: UnicodeDecodeError) -> BadInput:
     if error.encoding.startswith("utf-16"):
         return BadInput(f"begins like UTF-16 but is none ({error.reason}); save it as UTF-8", at=str(path))
     return BadInput(
-        f"byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file with: iconv -f latin1 -t utf-8",
+        f"byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file with: "
+        f"iconv -f cp1252 -t utf-8 {shlex.quote(str(path))}",
         at=f"{path}:{_undecodable_line(path)}",
     )
 

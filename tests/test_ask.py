@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kard.cli.ask import show_passages
 from kard.config import Decoding, Retrieval
 from kard.errors import BadInput
 from kard.evaluation.ask import StudentReply, ask, check_question
@@ -133,6 +135,20 @@ def test_the_first_k_are_read_in_the_rerankers_order_and_the_others_keep_both_ra
         f"Question: {QUESTION}\nOptions: (A) red (B) blue\n[1] {first}\n[2] {second}\nRationale:"
     ]
     assert (reply.answer, reply.letter, reply.texts[0].rationale) == ("blue", "B", "Brack's gate is blue.")
+
+
+def test_a_passage_keeps_its_lines_so_that_the_rows_of_a_table_stay_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "# Fees\n\n| stall | fee |\n|---|---|\n| bread | 5 crowns |\n\n" + "Dogs are kept on a lead. " * 9
+    write_lines(tmp_path / "docs.jsonl", [{"id": "fees", "title": "Fees", "text": text}])
+    index_source(tmp_path / "docs.jsonl", tmp_path / "knowledge")
+    live = LiveRetriever(KnowledgeBase.open(tmp_path / "knowledge"), None, Retrieval(k=1))
+    show_passages(live.find("bread"), 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:5] == ["    # Fees", "    | stall | fee |", "    |---|---|", "    | bread | 5 crowns |"]
+    assert all(line.startswith("    ") and len(line) <= 100 for line in lines[5:] if line)
+    assert len(lines) > 7
 
 
 def test_both_as_one_order_decide_what_is_read_and_each_keeps_its_ranks(

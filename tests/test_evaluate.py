@@ -879,7 +879,7 @@ def test_screening_needs_neither_rationale_nor_knowledge_base(bare: Path) -> Non
     (row,) = json.loads(CliRunner().invoke(main, words).output)
     assert (row["task"], row["split"], row["key"], row["kind"]) == ("gates", "test", None, "not looked for")
     assert row["text"] == "2 questions; look for them with: kard screen gates --split test"
-    assert kard(bare, "screen", "--quiet").output == "2 questions of gates/test looked for\n"
+    assert kard(bare, "screen", "--quiet").output == "2 questions of gates/test looked for; 0 overlap\n"
     again = kard(bare, "screen", "--quiet").output
     assert again == "the 2 questions of gates/test were looked for before, in the same texts; 0 overlap\n"
     assert json.loads(CliRunner().invoke(main, words).output) == []

@@ -116,6 +116,15 @@ def test_a_missing_file_a_folder_and_an_unknown_ending_are_refused(tmp_path: Pat
         list(read_rows(tmp_path / "b.jsonl"))
     with pytest.raises(BadInput, match=r"cannot tell the format.*\.jsonl"):
         list(read_rows(tmp_path / "c.docx"))
+    with pytest.raises(BadInput, match=r"d\.XLSX: a workbook cannot be read; save its sheet as CSV$"):
+        list(read_rows(tmp_path / "d.XLSX"))
+
+
+def test_bytes_of_another_encoding_are_refused_with_the_whole_command_that_converts_them(tmp_path: Path) -> None:
+    path = tmp_path / "my questions.csv"
+    path.write_bytes("question\nMühle?".encode("cp1252"))
+    with pytest.raises(BadInput, match=r":2: byte 0xfc is .* iconv -f cp1252 -t utf-8 '.*my questions\.csv'$"):
+        list(read_rows(path))
 
 
 def test_a_bzip2_file_is_read_too(tmp_path: Path) -> None:

@@ -291,3 +291,14 @@ def test_one_retriever_alone_has_one_column(hits: Any, tmp_path: Path) -> None:
     (header,) = [line for line in output.splitlines() if "bm25" in line]
     assert header.split() == ["bm25", "passage"]
     assert len([line for line in output.splitlines() if line[:2].strip().isdigit()]) == 3
+
+
+def test_the_marks_that_occur_are_explained_below_and_no_others(hits: Any) -> None:
+    evidence, silver = (
+        "E: needed, for the data name it as evidence",
+        "S: needed, for an accepted rationale found it first",
+    )
+    assert hits("--question", "q1").output.splitlines()[-2:] == [evidence, silver]
+    assert hits("--question", "q2").output.splitlines()[-1] == silver
+    assert evidence not in hits("--question", "q2").output
+    assert "needed, " not in hits("--question", "q1", "--csv").output

@@ -595,7 +595,7 @@ def test_a_repair_is_followed_by_what_was_asked_along_with_it(
     assert [s.name for s in list_sources(Path("kard.knowledge"))] == ["b"]
     source(tmp_path / "b.jsonl", {"2": "bees", "3": "wasps"})
     code, output = run("index", "--repair", "--refresh", "--language", "none")
-    assert (code, "b: 1 passages added, 0 removed" in output) == (0, True)
+    assert (code, "b: 1 passage added, 0 removed" in output) == (0, True)
 
 
 @pytest.mark.parametrize("option", [["--words", "20"], ["--name", "n"], ["--lines"], ["--language", "german"]])

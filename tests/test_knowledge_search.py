@@ -194,14 +194,15 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_index_says_what_it_did_in_one_line_and_records_the_base(
+def test_index_says_what_it_did_and_what_comes_next_and_records_the_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.jsonl").write_text('{"id": "a", "title": "Ants", "text": "They dig."}\n', encoding="utf-8")
     code, out, err = run("index", "s.jsonl", "--quiet")
-    assert (code, err, out.count("\n")) == (0, "", 1)
-    assert out.startswith("1 passages added, 0 removed, 0 kept; 1 in kard.knowledge (")
+    assert (code, err, out.count("\n")) == (0, "", 2)
+    assert out.endswith("\nNext: kard load TASK FILE\n")
+    assert out.startswith("1 passage added, 0 removed, 0 kept; 1 in kard.knowledge (")
     assert run("index", "s.jsonl")[1].startswith("0 passages added, 0 removed, 1 kept; 1 in kard.knowledge (")
     rows = json.loads(run("query", "select passages, analyser from indexes", "--json")[1])
     assert rows == [{"passages": 1, "analyser": "en_stem of title and text"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +155,12 @@ def test_a_run_has_the_rule_once_whatever_the_sizes(folder: Path) -> None:
     run = ("run", "choice", "--method", "named", "--retriever", "bm25", "--size", "135m,250m", "-k", "1", "--quiet")
     first = kard(folder, *run).output
     assert "answer +3" in first
+    place = ("--store", str(folder / "kard.db"))
+    assert first.splitlines()[-3:] == [
+        f"Why answers are wrong: kard failures choice {shlex.join(place)}",
+        f"Look at everything: kard ui {shlex.join(place)}",
+        f"Ask a question of your own: kard ask QUESTION --option TEXT --option TEXT {shlex.join(place)}",
+    ]
     assert first.count("-      named ") == 1
     assert "nothing was missing" in kard(folder, *run).output
     states = {state["step"]: state for state in json.loads(kard(folder, "status", *run[1:], "--json").output)}

@@ -256,7 +256,8 @@ def test_the_documented_task_loads_by_its_path(tmp_path: Path) -> None:
     result = run("load", path, questions, "--store", store)
     assert result.exit_code == 1
     problem = (
-        f"no field 'cities'; see what a row holds with: kard tasks {path}; leave such rows out with: --skip-bad"
+        "no field 'cities' among 'split', 'question', 'answer'; see what a row holds with: "
+        f"kard tasks {path}; leave such rows out with: --skip-bad"
     )
     assert result.output == f"Error: {questions}:1: {problem}\n"
 
@@ -264,7 +265,7 @@ def test_the_documented_task_loads_by_its_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ("return row['nothing']", "no field 'nothing'"),
+        ("return row['nothing']", f"no field 'nothing' among {', '.join(map(repr, CORK))}"),
         ("return Question('k', 'train', 'Is it?', ('yes', 'no'), 'C')", "answer 'C' is not one of A, B"),
         ("return Question(' ', 'train', 'Is it?', ('yes', 'no'), 'A')", "the id is empty"),
         ("return Question('k', 'train', '', ('yes', 'no'), 'A')", "the question is empty"),
@@ -383,6 +384,25 @@ def test_the_next_command_adds_what_the_store_lacks(tmp_path: Path, monkeypatch:
     output = run("load", "choice", explained).output
     assert "1 rationale added, which came with the questions\n1 rationale of choice: 1 accepted" in output
     assert "\nNext: kard run choice\n" in output
+
+
+def test_a_knowledge_base_is_followed_by_the_command_that_the_store_needs_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.txt").write_text("Cork floats.")
+    assert run("index", "rules.txt").output.splitlines()[-1] == "Next: kard load TASK FILE"
+    run("load", "choice", write(tmp_path / "q.jsonl", {**CORK, "rationale": "Cork is light."}))
+    typed = ("--store", "kard.db", "--knowledge", "my rules")
+    output = run("index", "rules.txt", *typed).output
+    assert "\n1 passage added, 0 removed, 0 kept; 1 in my rules" in output
+    assert output.endswith("\nNext: kard run choice --store kard.db --knowledge 'my rules'\n")
+
+
+def test_a_row_without_a_field_names_the_fields_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "fragen.csv").write_text("Frage;A;B;Antwort\nSchwimmt Kork?;ja;nein;A\n")
+    refused = run("load", "choice", tmp_path / "fragen.csv", "--store", tmp_path / "kard.db")
+    assert "no field 'question' among 'Frage', 'A', 'B', 'Antwort'; see what a row holds with" in refused.output
 
 
 def test_a_command_without_a_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -147,6 +147,14 @@ def test_what_is_missing_is_named_in_one_line(kard: Run, typed: list[str], task:
     assert message in done.output
 
 
+def test_a_task_without_rationales_is_told_how_to_get_some(kard: Run, store: Database) -> None:
+    store.execute("delete from rationales")
+    store.conn.commit()
+    done = kard()
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "no rationales of choice; ask a teacher with: kard teach choice --model PROVIDER/MODEL" in done.output
+
+
 def test_vectors_alone_measure_nothing_and_say_so(kard: Run) -> None:
     done = kard("--vectors")
     assert done.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -521,6 +522,19 @@ def test_the_command_asks_a_server_of_ones_own_and_stores_no_key(
     assert refused.output.count("\n") == 1
     assert provider.keys[-1] == "Bearer sk-secret-42"
     assert all(b"sk-secret-42" not in path.read_bytes() for path in tmp_path.glob("kard.db*"))
+
+
+def test_the_command_says_why_replies_were_kept_apart_and_how_to_read_them(
+    files: list[str], provider: Provider
+) -> None:
+    command = ["teach", *files, "--model", "openai/fake", "--api-base", provider.url, "--samples", "1"]
+    provider.replies = ["no field at all"] * 2 + [""] * 2  # each is asked for twice
+    run = CliRunner().invoke(main, [*command, "--workers", "1", "--quiet"])
+    assert run.exit_code == 0
+    assert "1 empty, 1 unreadable kept apart" in run.output
+    asked = f'kard query "select * from failed_replies" --store {files[-1]}'
+    assert run.output.endswith(f"ask again with --retry-failed, or read them with: {asked}\n")
+    assert "no field at all" in CliRunner().invoke(main, shlex.split(asked)[1:]).output
 
 
 @pytest.mark.parametrize("before", [0, 150])  # the message is cut in the middle of the key

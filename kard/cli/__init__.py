@@ -129,9 +129,9 @@ class Commands(click.Group):
             if not (problem := _refused(error)):
                 raise
             cause = error
-        raise click.ClickException(self._with_places(ctx, " ".join(problem.splitlines()))) from cause
+        raise click.ClickException(self.with_places(ctx, " ".join(problem.splitlines()))) from cause
 
-    def _with_places(self, ctx: click.Context, message: str) -> str:
+    def with_places(self, ctx: click.Context, message: str) -> str:
         """Return the message with the typed store and knowledge base in each command that it names."""
 
         def placed(match: re.Match[str]) -> str:

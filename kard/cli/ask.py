@@ -100,7 +100,7 @@ def ask(
 
     def print_passages(hits: list[RankedHit]) -> None:
         if not as_json and passages:
-            _print_passages(hits, passages)
+            show_passages(hits, passages)
 
     reply = ask_student(
         run.task,
@@ -121,7 +121,7 @@ def ask(
         _print_reply(reply, chosen, retriever)
 
 
-def _print_passages(hits: list[RankedHit], number: int) -> None:
+def show_passages(hits: list[RankedHit], number: int) -> None:
     """Print the first `number` hits with their ranks: those that are read in full, the others in a line each."""
     if not hits:
         click.echo("No passage holds any of these words.\n")
@@ -133,7 +133,8 @@ def _print_passages(hits: list[RankedHit], number: int) -> None:
             ranks = f"reranker {ranked.reranked} ({ranked.score:.3f}), {ranks}"
         if ranked.read:
             click.echo(f"[{ranked.place}] {passage.title or passage.document}: {ranks}")
-            click.echo(f"{click.wrap_text(passage.text, WIDTH, INDENT, INDENT)}\n")
+            lines = [line for line in passage.text.splitlines() if line.strip()]  # rows of a table stay rows
+            click.echo("\n".join(click.wrap_text(line, WIDTH, INDENT, INDENT) for line in lines) + "\n")
         else:
             click.echo(f"not read: {snippet(passage.title or passage.text, SHORT)}: {ranks}")
     click.echo(f"{number} of {len(hits)} passages; see more with --passages\n" if len(hits) > number else "")

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 SHOWN = 3  # questions without --limit
 WIDTH = 34  # characters of a passage in one half of the table
 MARKS = {"evidence": "E", "silver": "S"}
+MEANINGS = {
+    "evidence": "needed, for the data name it as evidence",
+    "silver": "needed, for an accepted rationale found it first",
+}
 COLUMNS = ("rank", "score", "bm25_rank", "bm25", "needed", "passage", "title")
 
 
@@ -149,6 +153,10 @@ def _print_orders(
             title = f"**{_markdown(question.key)}** {_markdown(question.text)}"
             cells = [[_markdown(cell) for cell in row] for row in cells]
         print_rows(form, header, cells, title=title)
+    sources = {source.partition(" ")[0] for q in questions for source in q.relevant}
+    for source, mark in MARKS.items():
+        if source in sources:
+            click.echo(f"{mark}: {MEANINGS[source]}")
 
 
 Orders = Mapping[str, Sequence["OrderRow"]]  # by retriever

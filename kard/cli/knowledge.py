@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from kard.cli import choose, options, show
+from kard.cli.load import count, next_command
 from kard.cli.rows import MACHINE_FORMS, print_records, print_rows
 from kard.files import adapters_folder
 from kard.knowledge.analysis import LANGUAGES
@@ -104,13 +105,16 @@ def index(
     indexed = index_source(
         source, folder, progress=progress, words=words, name=name, lines=lines, language=language or ""
     )
-    record_index(open_store(store), KnowledgeBase.open(folder))
+    db = open_store(store)
+    record_index(db, KnowledgeBase.open(folder))
     if source.suffix.lower() == ".txt" and not lines:
         click.echo(f"a passage holds about {words} words; for one a line: kard index {source} --lines", err=True)
     click.echo(
-        f"{indexed.added:,} passages added, {indexed.removed:,} removed, {indexed.unchanged:,} kept; "
+        f"{count(indexed.added, 'passage')} added, {indexed.removed:,} removed, {indexed.unchanged:,} kept; "
         f"{indexed.passages:,} in {folder} ({time.monotonic() - begin:.1f} s)"
     )
+    task = db.execute("select task from questions order by id desc limit 1").fetchone()
+    options.propose("Next", next_command(db, task[0], task[0]) if task else "kard load TASK FILE")
 
 
 def _change_sources(folder: Path, remove: str | None, refresh: bool, quiet: bool) -> None:
@@ -120,10 +124,10 @@ def _change_sources(folder: Path, remove: str | None, refresh: bool, quiet: bool
     progress = show.progress(quiet)
     if remove is not None:
         indexed = remove_source(folder, remove, progress=progress)
-        click.echo(f"{indexed.removed:,} passages removed; {indexed.passages:,} in {folder}")
+        click.echo(f"{count(indexed.removed, 'passage')} removed; {indexed.passages:,} in {folder}")
     elif refresh:
         for source, indexed in refresh_sources(folder, progress=progress):
-            numbers = indexed and f"{indexed.added:,} passages added, {indexed.removed:,} removed"
+            numbers = indexed and f"{count(indexed.added, 'passage')} added, {indexed.removed:,} removed"
             click.echo(f"{source.name}: {numbers or 'not there any more; kept as it is'}")
     else:
         rows = [(s.name, s.passages, s.path, "a line each" if s.lines else s.words) for s in list_sources(folder)]

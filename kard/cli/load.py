@@ -63,9 +63,9 @@ def load(
         from kard.teacher.records import load_rationales
 
         for path in rationales:
-            click.echo(f"{_count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
-    _print_verdicts(db, task, loaded.name, _store_option(store))
-    click.echo(f"Next: {_next_command(db, task, loaded.name)}{_store_option(store)}")
+            click.echo(f"{count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
+    _print_verdicts(db, task, loaded.name)
+    options.propose("Next", next_command(db, task, loaded.name))
 
 
 def _print_loaded(name: str, loaded: LoadSummary) -> None:
@@ -74,14 +74,14 @@ def _print_loaded(name: str, loaded: LoadSummary) -> None:
     if loaded.skipped:
         others = len(loaded.skipped) - NAMED
         more = f", {others:,} of them not named above" if others > 0 else ""
-        click.echo(f"{_count(len(loaded.skipped), 'row')} left out{more}", err=True)
+        click.echo(f"{count(len(loaded.skipped), 'row')} left out{more}", err=True)
     splits = ", ".join(f"{split} {count:,}" for split, count in loaded.splits.items())
-    click.echo(f"{name}: {_count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
+    click.echo(f"{name}: {count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
     if loaded.rationales:
-        click.echo(f"{_count(loaded.rationales, 'rationale')} added, which came with the questions")
+        click.echo(f"{count(loaded.rationales, 'rationale')} added, which came with the questions")
 
 
-def _print_verdicts(db: Database, argument: str, name: str, option: str) -> None:
+def _print_verdicts(db: Database, argument: str, name: str) -> None:
     """Print how many rationales of the task are accepted, unread and rejected, and the commonest reasons."""
     from kard.db import rows
 
@@ -92,18 +92,19 @@ def _print_verdicts(db: Database, argument: str, name: str, option: str) -> None
     if not sum(counts.values()):
         return
     numbers = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
-    click.echo(f"{_count(sum(counts.values()), 'rationale')} of {name}: {numbers}; only accepted ones train")
+    click.echo(f"{count(sum(counts.values()), 'rationale')} of {name}: {numbers}; only accepted ones train")
     for reason in [reason for reason in reasons if reason["why"]][:REASONS]:
         verdict, end = reason["verdict"], " ".join(reason["text"].split())[-ENDING:]
         click.echo(f"  {reason['rationales']:,} {verdict}: {reason['why']}, as in {reason['key']!r}: ...{end}")
-        click.echo(f"    more: kard rationales {argument} --verdict {verdict}{option}")
+        options.propose("    more", f"kard rationales {argument} --verdict {verdict}")
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return the number with its noun in the singular or plural."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _next_command(db: Database, argument: str, name: str) -> str:
+def next_command(db: Database, argument: str, name: str) -> str:
     """Return the command that does what the task lacks next."""
     if not db.table("indexes").count:
         return "kard index SOURCE"
@@ -111,12 +112,6 @@ def _next_command(db: Database, argument: str, name: str) -> str:
         "select 1 from rationales r join questions q on q.id = r.question_id where q.task = ? limit 1", [name]
     ).fetchone()
     return f"kard run {argument}" if taught else f"kard teach {argument} --model PROVIDER/MODEL"
-
-
-def _store_option(store: Path) -> str:
-    """Return the option that makes the next command use this store, where it would not by itself."""
-    source = click.get_current_context().get_parameter_source("store")
-    return f" --store {store}" if source is click.core.ParameterSource.COMMANDLINE else ""
 
 
 @click.command()

@@ -47,6 +47,9 @@ def models(ctx: click.Context, store: Path, as_json: bool) -> None:
             click.echo(f"not fetched yet, needs no model hub: kard models fetch {spec}")
     for title, adapters in (("Students", students), ("Rerankers", rerankers)):
         if adapters:
+            for row in adapters:
+                if "loss" in row:
+                    row["loss"] = round(row["loss"], 4)
             show.table(title, list(adapters[0]), [list(row.values()) for row in adapters])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -87,6 +87,12 @@ def forms(*names: str) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def propose(purpose: str, command: str) -> None:
+    """Print a command that comes next, with the store and the knowledge base that were typed."""
+    ctx = click.get_current_context()
+    click.echo(cast(Any, ctx.find_root().command).with_places(ctx, f"{purpose}: {command}"))
 
 
 def knowledge_of(store_path: Path, folder: Path | None) -> Path:

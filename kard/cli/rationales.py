@@ -11,7 +11,7 @@ import click
 
 from kard.cli import options, show
 from kard.cli.rows import print_records, print_rows
-from kard.db import open_store, rows
+from kard.db import open_store, rows, value
 from kard.errors import Missing
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def rationales(
         print_records(form, records)
         return
     if not records:
+        if not value(db, "internal/count_rationales", task=name):
+            raise Missing(f"no rationales of {name}; ask a teacher with: kard teach {task} --model PROVIDER/MODEL")
         raise Missing(f"no such rationale of {name}; see what there is with: kard rationales {task} --quality")
     show.table("", COLUMNS, [_cells(record, whole=question is not None) for record in records])
 

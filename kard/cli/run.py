@@ -52,6 +52,9 @@ def run(
     done = ", ".join(f"{name} +{count}" for name, count in added.items() if count)
     click.echo(done or "nothing was missing")
     print_report(this.db, this.name, this.split)
+    options.propose("Why answers are wrong", f"kard failures {task}")
+    options.propose("Look at everything", "kard ui")
+    options.propose("Ask a question of your own", "kard ask QUESTION --option TEXT --option TEXT")
 
 
 def _teacher(
@@ -149,7 +152,7 @@ def screen(task: str, **chosen: Any) -> None:
     this = choose.run_of(task, **chosen)
     about = f"questions of {this.name}/{this.split}"
     if added := run_step(this, SCREEN):
-        click.echo(f"{added:,} {about} looked for")
+        click.echo(f"{added:,} {about} looked for; {SCREEN.state(this).note or '0 overlap'}")
     else:
         state = SCREEN.state(this)
         found = state.note or "0 overlap"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -108,11 +109,11 @@ def teach(
     if counts.unverified:
         click.echo(missing_verdicts(loaded.name, counts))
     if summary.skipped:
-        click.echo(
-            f"{summary.skipped} replies were cut, refused, empty or unreadable and are kept apart; "
-            "ask again with --retry-failed",
-            err=True,
-        )
+        newest = "select outcome from failed_replies order by id desc limit ?"
+        outcomes = Counter(outcome for (outcome,) in db.execute(newest, [summary.skipped]))
+        kinds = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.most_common())
+        about = f"{kinds} kept apart and never trained on; ask again with --retry-failed, or read them with"
+        options.propose(about, 'kard query "select * from failed_replies"')
 
 
 @click.command()

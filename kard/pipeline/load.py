@@ -103,6 +103,8 @@ def read_file(
                 question = _parse(task.parse, row, split)
             except (ValueError, KeyError) as error:
                 problem = f"no field {error}" if isinstance(error, KeyError) else str(error)
+                if problem.startswith("no field"):
+                    problem += f" among {', '.join(map(repr, row))}"
                 remedy = f"see what a row holds with: kard tasks {_argument(task)}"
                 bad(BadInput(f"{problem}; {remedy}", at=str(place)))
                 continue
