@@ -843,7 +843,7 @@ def test_a_method_that_needs_no_rationale_runs_without_one(bare: Path) -> None:
 def test_students_that_need_no_reranker_are_evaluated_without_one(bare: Path) -> None:
     output = kard(bare, "evaluate", "--student", "zero-shot").output
     assert "no reranker of gates is trained" in output
-    assert "2 new answers under 1 conditions" in output
+    assert "2 new answers under 1 condition\n" in output
     refused = kard(bare, "evaluate", "--student", "zero-shot", "--retriever", "fused", code=1).output
     assert "no reranker" in refused
 

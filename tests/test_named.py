@@ -133,7 +133,7 @@ GUESSED = answered(question=SALT, options=RARE).answer
 def test_the_rule_answers_once_and_its_answers_are_stored_like_those_of_students(folder: Path) -> None:
     assert kard(folder, *EVALUATE, "--dry-run").output.split()[-5:] == ["named", "0", "bm25", "1", "3"]
     first = kard(folder, *EVALUATE).output
-    assert first.startswith("3 new answers under 1 conditions")  # not without passages
+    assert first.startswith("3 new answers under 1 condition\n")  # not without passages
     assert "1 of 3 answers were forced: 0 at the token budget, 1 because the text named no option" in first
     assert kard(folder, *EVALUATE, "--samples", "5").output.startswith("0 new answers")  # nothing is decoded
     db = open_store(folder / "kard.db")

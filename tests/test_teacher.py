@@ -510,9 +510,11 @@ def test_the_command_asks_a_server_of_ones_own_and_stores_no_key(
     assert (dry.exit_code, dry.output) == (0, "2 requests to openai/fake\n")
     provider.replies = [NO, YES]
     run = CliRunner().invoke(main, command)
-    assert (run.exit_code, run.output) == (0, "2 rationales added, 2 accepted; $0.0000, 2000 + 1000 tokens\n")
+    following = f"Next: kard index SOURCE --store {files[-1]}\n"
+    added = f"2 rationales added, 2 accepted; $0.0000, 2000 + 1000 tokens\n{following}"
+    assert (run.exit_code, run.output) == (0, added)
     again = CliRunner().invoke(main, command)
-    assert again.output == "0 rationales added, 0 accepted; $0.0000, 0 + 0 tokens\n"
+    assert again.output == f"0 rationales added, 0 accepted; $0.0000, 0 + 0 tokens\n{following}"
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-42")
     provider.replies = [401]
@@ -535,6 +537,16 @@ def test_the_command_says_why_replies_were_kept_apart_and_how_to_read_them(
     asked = f'kard query "select * from failed_replies" --store {files[-1]}'
     assert run.output.endswith(f"ask again with --retry-failed, or read them with: {asked}\n")
     assert "no field at all" in CliRunner().invoke(main, shlex.split(asked)[1:]).output
+
+
+def test_the_command_says_why_rationales_are_rejected_and_what_shows_them(
+    files: list[str], provider: Provider
+) -> None:
+    command = ["teach", *files, "--model", "openai/fake", "--api-base", provider.url, "--samples", "1"]
+    provider.replies = [YES, YES]
+    run = CliRunner().invoke(main, [*command, "--workers", "1", "--quiet"])
+    assert "2 rationales of tiny: 1 accepted, 0 unread, 1 rejected; only accepted ones train" in run.output
+    assert f"more: kard rationales {files[0]} --verdict rejected --store {files[-1]}\n" in run.output
 
 
 @pytest.mark.parametrize("before", [0, 150])  # the message is cut in the middle of the key

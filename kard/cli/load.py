@@ -64,7 +64,7 @@ def load(
 
         for path in rationales:
             click.echo(f"{count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
-    _print_verdicts(db, task, loaded.name)
+    print_verdicts(db, task, loaded.name)
     options.propose("Next", next_command(db, task, loaded.name))
 
 
@@ -81,7 +81,7 @@ def _print_loaded(name: str, loaded: LoadSummary) -> None:
         click.echo(f"{count(loaded.rationales, 'rationale')} added, which came with the questions")
 
 
-def _print_verdicts(db: Database, argument: str, name: str) -> None:
+def print_verdicts(db: Database, argument: str, name: str) -> None:
     """Print how many rationales of the task are accepted, unread and rejected, and the commonest reasons."""
     from kard.db import rows
 

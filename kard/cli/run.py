@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kard.cli import choose, options, show
+from kard.cli.load import count
 
 if TYPE_CHECKING:
     from kard.pipeline.options import Teacher
@@ -263,5 +264,5 @@ def evaluate(
         ]
         show.table("", header, rows)
         return
-    click.echo(f"{planned.answer()} new answers under {len(planned.pairs)} conditions")
+    click.echo(f"{count(planned.answer(), 'new answer')} under {count(len(planned.pairs), 'condition')}")
     print_report(this.db, this.name, this.split)

@@ -12,6 +12,7 @@ import click
 
 from kard.acceptance import count_accepted, missing_verdicts
 from kard.cli import choose, options, show
+from kard.cli.load import next_command, print_verdicts
 from kard.config import Accept
 from kard.db import open_store
 from kard.questions import QuestionSet
@@ -114,6 +115,10 @@ def teach(
         kinds = ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.most_common())
         about = f"{kinds} kept apart and never trained on; ask again with --retry-failed, or read them with"
         options.propose(about, 'kard query "select * from failed_replies"')
+    if summary.added > summary.accepted:
+        print_verdicts(db, task, loaded.name)
+    if counts.accepted:
+        options.propose("Next", next_command(db, task, loaded.name))
 
 
 @click.command()
