@@ -58,7 +58,7 @@ def test_every_command_of_an_error_gets_the_store_if_it_has_the_option(monkeypat
         "none; see them with: kard models, or train one with: kard train reranker tiny; or fetch it with: kard "
         "models fetch X (see: kard tasks), another `kard index` writes, or run: kard ask Q --store other.db"
     )
-    assert group._with_places(context, message) == (
+    assert group.with_places(context, message) == (
         "none; see them with: kard models --store my.db, or train one with: kard train reranker tiny --store my.db "
         "--knowledge kb; or fetch it with: kard models fetch X (see: kard tasks), another `kard index` writes, or "
         "run: kard ask Q --store other.db --knowledge kb"
