@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
@@ -278,6 +279,7 @@ class StudentTraining(Settings):
 
 
 Decide = Literal["written", "likelihood"]
+_ADDRESS = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[\w./~-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,7 @@ class Decoding(Settings):
     max_new_tokens: int = 0  # then an answer is forced; 0: the longest target that it was taught, 96 to 256
     batch: int = 64  # prompts per forward pass, at most; fewer where they are long
     decide: Decide = "written"  # the answer that is read, or the likeliest option after the rationale
+    endpoint: str = ""  # address of a server that generates, like http://localhost:8000/v1; '': kard does
 
     def __post_init__(self) -> None:
         require(self.decide in get_args(Decide), f"decide must be written or likelihood, not {self.decide}")
@@ -298,6 +301,18 @@ class Decoding(Settings):
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], not {self.top_p}")
         require(self.max_new_tokens >= 0, f"max_new_tokens must not be negative, not {self.max_new_tokens}")
         require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+        address = _ADDRESS.fullmatch(self.endpoint or "http://localhost")
+        require(
+            address is not None and int(address["port"] or 0) < 65536,
+            "endpoint must be an address like http://localhost:8000/v1, without a user or a query; a key goes into "
+            "the variable KARD_ENDPOINT_KEY",
+        )
+
+    def values(self) -> dict[str, object]:
+        """Return field names and values; of an endpoint only that there is one: its address decides nothing."""
+        values = asdict(self)
+        remote = values.pop("endpoint")
+        return {**values, "engine": "endpoint"} if remote else values
 
     def budgeted(self, longest: int, max_target: int) -> Decoding:
         """Return the same with its number of tokens for a student whose longest target has `longest` of them.

@@ -11,6 +11,7 @@ Every message is one line that names the problem, its place and the next command
     ├── NoBase                a base model that is not available or does not match its hash
     ├── NoExtra               an optional dependency that is not installed
     ├── TeacherFailed         the teacher cannot be reached or refuses
+    ├── EndpointFailed        a server that generates for students cannot be reached or refuses
     └── BudgetReached         the teacher's next call could exceed --max-cost
 """
 
@@ -52,6 +53,10 @@ class NoExtra(KardError):
 
 class TeacherFailed(KardError):
     """The teacher cannot be reached, or refuses the request."""
+
+
+class EndpointFailed(KardError):
+    """A server that generates for students cannot be reached, or refuses the request."""
 
 
 class BudgetReached(KardError):

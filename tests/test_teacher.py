@@ -25,6 +25,7 @@ from kard.cli import main
 from kard.config import TaskSettings, Teaching
 from kard.db import open_store
 from kard.errors import BadConfig, BudgetReached, Missing, TeacherFailed
+from kard.outgoing.patience import Patience
 from kard.pipeline.load import store_questions
 from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
@@ -34,7 +35,6 @@ from kard.questions import QuestionSet
 from kard.records import Question
 from kard.tasks import Task
 from kard.teacher.calls import Reply, teach_inputs, teacher_info, teacher_lm
-from kard.teacher.patience import Patience
 from kard.teacher.requests import Budget, Requests
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 

@@ -24,7 +24,7 @@ from kard.publish.folder import FACTS
 from kard.records import Passage
 from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
 from kard.student.generation.engine import StudentEngine
-from kard.student.generation.student import PromptedStudent, Student, loaded_base
+from kard.student.generation.student import PromptedStudent, Student, base_at
 from kard.student.generation.student import load_student as load_stored_student
 from kard.student.prompt import signature_for
 from kard.student.records import StudentInfo, find_student
@@ -65,7 +65,8 @@ def load_student(
     db = open_store(path, create=False)
     try:
         row = find_student(db, student, task=name, size=size, method=method)
-        loaded = load_stored_student(db, row["id"], adapters or adapters_folder(path))
+        endpoint = decoding.endpoint if decoding else ""
+        loaded = load_stored_student(db, row["id"], adapters or adapters_folder(path), endpoint)
     finally:
         db.close()
     info = StudentInfo.of(row)
@@ -163,7 +164,7 @@ def _load_folder(folder: Path, base: str | None, decoding: Decoding | None) -> S
             f"{resolved.spec} has other weights than student {info.id} was trained on; name another with base="
         )
     student = Student(
-        loaded_base(resolved),
+        base_at(resolved, decoding.endpoint if decoding else ""),
         None if merged else folder,
         info.settings,
         name=info.id,

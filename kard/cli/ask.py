@@ -56,6 +56,7 @@ SHORT = 60  # characters of a title
     show_default=True,
     help="Passages to show; the ones that are read come first.",
 )
+@options.endpoint
 @options.as_json
 @options.store
 @options.knowledge
@@ -68,6 +69,7 @@ def ask(
     k: int | None,
     samples: int,
     passages: int,
+    endpoint: str | None,
     as_json: bool,
     store: Path,
     knowledge: Path | None,
@@ -85,7 +87,7 @@ def ask(
 
     check_question(question, answers)
     task = task_to_ask(store, task, student)
-    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, samples=samples)
+    run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, samples=samples, endpoint=endpoint)
     chosen = choose_one(run, student)
     run = reading(of_seed(run, chosen.seed), chosen.id, k)
     live = live_retriever(run, chosen.method, retriever)
@@ -93,7 +95,8 @@ def ask(
         chosen = replace(chosen, id=train_student(run, chosen.size, chosen.method))
     from kard.student.generation.student import PromptedStudent, load_student  # seconds
 
-    loaded = load_student(run.db, chosen.id, run.adapters)
+    decoding = run.options.settings.decoding
+    loaded = load_student(run.db, chosen.id, run.adapters, decoding.endpoint, run.progress.note)
     shots = ()
     if METHODS[chosen.method].shots and isinstance(loaded, PromptedStudent):
         shots = loaded.shots(run.db, run.task, METHODS[chosen.method], None if live is None else live.kb.id)
@@ -109,7 +112,7 @@ def ask(
         question,
         answers,
         retriever=live,
-        decoding=run.options.settings.decoding,
+        decoding=decoding,
         on_hits=print_passages,
         shots=shots,
     )

@@ -23,6 +23,7 @@ SETTINGS = {
     "dense_encoder": "retrieval.encoder",
     "samples": "decoding.samples",
     "decide": "decoding.decide",
+    "endpoint": "decoding.endpoint",
     "epochs": "student.epochs",
     "accept": "teaching.accept",
 }
@@ -102,6 +103,7 @@ _EVALUATED = (
     _k,
     _samples,
     _decide,
+    options.endpoint,
     _seed,
     _base,
     _accept,

@@ -41,6 +41,11 @@ knowledge = click.option(
 quiet = click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 limit = click.option("--limit", type=click.IntRange(min=1), help="At most this many questions.")
 api_base = click.option("--api-base", metavar="URL", help="Address of a server that speaks OpenAI's protocol.")
+endpoint = click.option(
+    "--endpoint",
+    metavar="URL",
+    help="Server that generates instead: vLLM with the adapters, or kard serve; a key is KARD_ENDPOINT_KEY.",
+)
 max_cost = click.option(
     "--max-cost",
     type=click.FloatRange(min=0, min_open=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -83,6 +83,7 @@ MEGABYTE = 1 << 20
     show_default=True,
     help="Memory for adapters beside each base; the one used longest ago leaves first.",
 )
+@options.endpoint
 @options.store
 @options.knowledge
 def serve(
@@ -97,6 +98,7 @@ def serve(
     timeout: float,
     max_kilobytes: int,
     adapter_megabytes: int,
+    endpoint: str | None,
     store: Path,
     knowledge: Path | None,
 ) -> None:
@@ -128,7 +130,8 @@ def serve(
         raise nothing_to_ask(store, "TASK")
 
     def run_of(task: str) -> Run:
-        return choose.run_of(task, store=store, knowledge=knowledge, quiet=True, samples=samples)
+        chosen: dict[str, Any] = {"samples": samples, "endpoint": endpoint}
+        return choose.run_of(task, store=store, knowledge=knowledge, quiet=True, **chosen)
 
     from kard.config import Decoding
     from kard.serve.students import Students

@@ -100,6 +100,14 @@ def load_model(base: Base, precision: torch.dtype) -> Any:
     return cast(Any, model).to(device()).eval()
 
 
+def empty_model(base: Base) -> Any:
+    """Return a decoder of the base's shape without weights, which takes no memory."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder))
+
+
 @torch.inference_mode()
 def _is_finite(model: Any) -> bool:
     """Whether a decoder's logits are all finite."""

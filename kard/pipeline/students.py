@@ -126,7 +126,8 @@ def answering_student(run: Run, condition: Condition) -> Student | None:
         return None
     from kard.student.generation.student import load_student
 
-    return load_student(run.db, condition.student_id, run.adapters)
+    endpoint = condition.decoding.endpoint
+    return load_student(run.db, condition.student_id, run.adapters, endpoint, run.progress.note)
 
 
 def check_silver(run: Run) -> None:

@@ -25,7 +25,7 @@ from kard.serve import wire
 from kard.serve.desk import Desk, HungUp, Job
 from kard.serve.metrics import Metrics, adapters
 from kard.serve.students import ServedStudent, Students
-from kard.serve.wire import ChatRequest, Refused, Reply
+from kard.serve.wire import ChatRequest, CompletionRequest, Refused, Reply
 from kard.ui.guard import Application, Receive, Send, guarded, is_loopback
 
 ROOM = files("kard.serve")
@@ -54,6 +54,7 @@ class Server:
         """Return the ASGI application; on `loopback` it answers no other host names."""
         app = FastAPI(title="kard", docs_url=None, redoc_url=None, openapi_url=None)
         app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"])
+        app.add_api_route("/v1/completions", self.completions, methods=["POST"])
         app.add_api_route("/v1/models", self.models, methods=["GET"])
         app.add_api_route("/v1/models/{name:path}", self.model, methods=["GET"])
         app.add_api_route("/health", self.health, methods=["GET"])
@@ -133,9 +134,7 @@ class Server:
 
     async def chat(self, request: Request) -> Response:
         """Answer one chat completion."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused(415, "the body must be application/json", "invalid_content_type")
-        asked = wire.parse(await self._body(request))
+        asked = wire.parse(await self._json(request))
         student = self.students.find(asked.model)
         answering = Answering(self, asked, student, request)
         if not asked.stream:
@@ -144,7 +143,16 @@ class Server:
                 return Response(status_code=499)  # nobody is there to read it
             return JSONResponse(wire.completion(asked, reply, answering.head))
         return StreamingResponse(
-            answering.events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            answering.events(asked), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    async def completions(self, request: Request) -> Response:
+        """Continue one prompt as it is, or score its tokens."""
+        asked = wire.parse_completion(await self._json(request))
+        answering = Answering(self, asked, self.students.find(asked.model), request)
+        reply = await answering.reply()
+        return (
+            Response(status_code=499) if reply is None else JSONResponse(wire.continuation(reply, answering.head))
         )
 
     async def page(self, request: Request) -> Response:
@@ -174,6 +182,12 @@ class Server:
         """Return the page's style sheet."""
         return Response((ROOM / "page.css").read_text("utf-8"), media_type="text/css")
 
+    async def _json(self, request: Request) -> bytes:
+        """Return the body of a request that says it is JSON. Raises Refused."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Refused(415, "the body must be application/json", "invalid_content_type")
+        return await self._body(request)
+
     async def _body(self, request: Request) -> bytes:
         """Return the body. Raises Refused if it is too large or comes too slowly."""
         body, limit = bytearray(), self.limits.body
@@ -200,10 +214,12 @@ class Server:
 class Answering:
     """One accepted request. Creating it takes a place or raises Refused."""
 
-    def __init__(self, server: Server, asked: ChatRequest, student: ServedStudent, request: Request) -> None:
-        self.server, self.asked, self.student = server, asked, student
+    def __init__(
+        self, server: Server, asked: ChatRequest | CompletionRequest, student: ServedStudent, request: Request
+    ) -> None:
+        self.server, self.student = server, student
         self.head: Mapping[str, object] = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "id": f"{'chat' * isinstance(asked, ChatRequest)}cmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": student.id,
         }
@@ -221,13 +237,13 @@ class Answering:
         finally:
             self._end()
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self, asked: ChatRequest) -> AsyncIterator[str]:
         """Yield the events of a stream; an error after its begin is an event too."""
         try:
             passages = await self._part(self._job.passages)
-            yield wire.first_chunk(self.asked.n or 1, passages, self.head)
+            yield wire.first_chunk(asked.n or 1, passages, self.head)
             reply = await self._part(self._job.reply)
-            for chunk in wire.other_chunks(self.asked, reply, self.head):
+            for chunk in wire.other_chunks(asked, reply, self.head):
                 yield chunk
         except (HungUp, asyncio.CancelledError) as error:
             self.server.metrics.hung_up += 1

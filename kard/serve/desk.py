@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from kard.serve.wire import ChatRequest, Refused, Reply
+from kard.serve.wire import ChatRequest, CompletionRequest, Refused, Reply
 
 if TYPE_CHECKING:
     from kard.serve.students import LoadedStudent
@@ -31,7 +31,10 @@ class Job:
     """A request that was accepted. `passages` and `reply` become known while it is answered."""
 
     def __init__(
-        self, request: ChatRequest, load: Callable[[], LoadedStudent], loop: asyncio.AbstractEventLoop
+        self,
+        request: ChatRequest | CompletionRequest,
+        load: Callable[[], LoadedStudent],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.request, self._load, self._loop = request, load, loop
         self.passages: asyncio.Future[Passages] = loop.create_future()
@@ -96,7 +99,7 @@ class Desk:
         self.closing = False
         self._threads = ThreadPoolExecutor(min(places, threads), thread_name_prefix="desk")
 
-    def accept(self, request: ChatRequest, load: Callable[[], LoadedStudent]) -> Job:
+    def accept(self, request: ChatRequest | CompletionRequest, load: Callable[[], LoadedStudent]) -> Job:
         """Return the job of a request. Raises Refused if all places are taken or the server is ending."""
         self.check_open()
         if self.taken >= self.places:

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from random import getrandbits
+from typing import TYPE_CHECKING, Any, cast
 
 from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.ask import StudentReply, ask_lm
 from kard.methods import METHODS
 from kard.pipeline.evaluate import live_retriever, of_seed, reading
-from kard.serve.wire import ChatRequest, Refused, Reply, Text, prompt_options
+from kard.serve.wire import ChatRequest, CompletionRequest, Refused, Reply, Text, prompt_options
 
 if TYPE_CHECKING:
     from kard.config import Decoding
     from kard.pipeline.run import Run
+    from kard.records import Sample
     from kard.retrieval.live import LiveRetriever, RankedHit
-    from kard.student.generation.engine import EngineLM
+    from kard.student.generation.engine import EngineLM, StudentEngine
     from kard.student.generation.student import Student
     from kard.tasks import Task
 
@@ -62,13 +65,13 @@ class LoadedStudent:
         """The bytes of the longest question that is read: some two tokens for each that the student was taught."""
         return 8 * self.student.settings.max_length
 
-    def new_lm(self, request: ChatRequest) -> EngineLM:
+    def new_lm(self, request: ChatRequest | CompletionRequest) -> EngineLM:
         """Return an LM for one request, to be closed after it."""
         from kard.student.generation.engine import EngineLM
 
         decoding = self.decoding if request.n is None else replace(self.decoding, samples=request.n)
         lm = EngineLM(self.student, decoding)
-        sampling = dict(request.sampling)
+        sampling = dict(request.sampling) if isinstance(request, ChatRequest) else {}
         if "max_tokens" in sampling:  # more than it was taught would change the texts that do not end
             budget = self.student.budgeted(decoding).max_new_tokens
             sampling["max_tokens"] = min(sampling["max_tokens"], budget)
@@ -85,7 +88,7 @@ class LoadedStudent:
 
     def answer(
         self,
-        request: ChatRequest,
+        request: ChatRequest | CompletionRequest,
         lm: EngineLM,
         *,
         on_passages: Callable[[Sequence[Mapping[str, object]]], None],
@@ -98,6 +101,8 @@ class LoadedStudent:
         """
         import dspy
 
+        if isinstance(request, CompletionRequest):
+            return self._complete(request, lm)
         if sum(len(text.encode()) for text in (request.question, *request.options)) > self.longest:
             raise Refused(413, f"the question has more than the {self.longest:,} bytes that fit", "too_long")
         prompt = self.prompt_of(request)
@@ -130,6 +135,47 @@ class LoadedStudent:
             Text(r.text or "", "", "", r.usage.input_tokens or 0, r.usage.output_tokens or 0) for r in responses
         )
         return Reply(texts, "", None, {}, (), "none")
+
+    def _complete(self, request: CompletionRequest, lm: EngineLM) -> Reply:
+        """Return texts that go on after a prompt as it is, or the scores of its tokens. Raises Refused."""
+        from kard.student.generation.student import Row
+
+        tokens, prompt = self.student.base.tokens, request.prompt
+        ids = [*tokens.before, *tokens.ids(prompt), *tokens.after] if isinstance(prompt, str) else list(prompt)
+        if len(ids) > 2 * self.student.settings.max_length:
+            limit = 2 * self.student.settings.max_length
+            raise Refused(413, f"the prompt has more than the {limit:,} tokens that fit", "too_long")
+        if not all(0 <= id < len(tokens.tokenizer) for id in ids):
+            raise Refused(400, "prompt holds an id that is no token's", "invalid_request", param="prompt")
+        if request.scored:
+            scores = tuple(zip(map(tokens.text, ([id] for id in ids)), self._scores(ids), strict=True))
+            return Reply(
+                (Text("".join(t for t, _ in scores), "", "", len(ids), 0, False, scores),), "", None, {}, (), "none"
+            )
+        decoding = replace(
+            self.decoding,
+            samples=2 if request.temperature else 1,
+            temperature=request.temperature or 1.0,
+            top_p=request.top_p,
+            max_new_tokens=request.max_tokens,
+        )
+        seed, engine = getrandbits(60) if request.seed is None else request.seed, cast("StudentEngine", lm.engine)
+        rows = [Row(self.student, "", (), seed + i, request.max_tokens, ids) for i in range(request.n)]
+        with ThreadPoolExecutor(request.n) as pool:
+            samples = list(pool.map(partial(engine.queue.ask, engine, decoding=decoding), rows))
+        return Reply(tuple(_continued(sample, request.stop) for sample in samples), "", None, {}, (), "none")
+
+    def _scores(self, ids: Sequence[int]) -> list[float | None]:
+        """Return the log-probability of each id but the first after those before it. Raises Refused."""
+        from kard.student.generation.decoder import Decoder
+        from kard.student.generation.student import LoadedBase
+
+        base = self.student.base
+        if not isinstance(base, LoadedBase) or not isinstance(base.generator, Decoder):
+            raise Refused(400, "this student tells no log-probabilities", "invalid_request", param="logprobs")
+        with base.lock:
+            base.activate(self.student.adapter)
+            return [None, *base.generator.log_probabilities(ids)]
 
 
 @dataclass(frozen=True)
@@ -233,7 +279,7 @@ class Students:
         if reads and key not in self._retrievers:
             live = live_retriever(run, served.method, self._retriever)
             self._retrievers[key] = None if live is None else RemoteRetriever(live, self._thread)
-        student = load_student(run.db, served.id, run.adapters)
+        student = load_student(run.db, served.id, run.adapters, run.options.settings.decoding.endpoint)
         if self._adapter_bytes is not None:
             student.base.adapters.limit = self._adapter_bytes
         self._loaded[served.id] = LoadedStudent(
@@ -264,6 +310,14 @@ def _read(hits: Sequence[RankedHit]) -> tuple[dict[str, object], ...]:
         for h in hits
         if h.read
     )
+
+
+def _continued(sample: Sample, stops: Sequence[str]) -> Text:
+    """Return what was written, up to the first stop in it."""
+    found = [at for at in map(sample.text.find, stops) if at >= 0]
+    text = sample.text[: min(found)] if found else sample.text
+    ended = bool(found) or sample.forced is None
+    return Text(text, "", "", sample.prompt_tokens, sample.completion_tokens, ended)
 
 
 def _reply(reply: StudentReply, retriever: str) -> Reply:

@@ -1,4 +1,4 @@
-"""OpenAI's chat protocol: a request's body as a `ChatRequest`, a reply as a completion or as chunks of a stream.
+"""OpenAI's protocol: a request's body as a `ChatRequest` or `CompletionRequest`, a reply as what answers it.
 
 A message is a question, with its options as the lines at its end (`A. red`, `(A) red` or `A) red`) or in the field
 `options`. A message that ends with a cue of the student's own form (`Rationale:`) is a prompt. It is continued as
@@ -17,6 +17,8 @@ from kard.outgoing import clean
 from kard.records import LETTERS
 
 MAX_TEXTS = 32  # that one request may ask for
+MAX_BUDGET = 4096  # tokens of one text
+TOP_K = 50  # likeliest tokens that a text is drawn from, as `student.generation.sampling` has them
 _OPTION = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.)])\s+(\S.*?)\s*")
 _PROMPT_OPTION = re.compile(r"\(([A-Z])\) ")
 _UNSUPPORTED = (  # fields that ask for what a student cannot do
@@ -68,6 +70,21 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """A prompt, as text or as ids, that a student continues as it is."""
+
+    model: str
+    prompt: str | tuple[int, ...]
+    n: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+    scored: bool  # the log-probabilities of the prompt's tokens are wanted, and nothing else
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text of the student, the answer that it gives ('' for none) and its tokens."""
 
@@ -76,6 +93,8 @@ class Text:
     answer: str
     prompt_tokens: int
     completion_tokens: int
+    ended: bool = True  # by its end-of-text or a stop, not by its budget
+    scores: tuple[tuple[str, float | None], ...] = ()  # the prompt's tokens with their log-probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +115,71 @@ class Reply:
 
 
 def parse(body: bytes) -> ChatRequest:
-    """Return the request that a body holds. Raises Refused."""
+    """Return the chat request that a body holds. Raises Refused."""
+    fields = _fields(body, _UNSUPPORTED)
+    text = _message(fields.get("messages"))
+    options = _options(fields.get("options"))
+    if options is None:
+        text, options = split_options(text)
+    if not text.strip():
+        raise _wrong("the question is empty", "messages")
+    temperature = _number(fields, "temperature", 0, 2)
+    sampling = {
+        "temperature": temperature,
+        "top_p": _top_p(fields),
+        "max_tokens": _whole(fields, "max_completion_tokens", 1, 1 << 20)
+        or _whole(fields, "max_tokens", 1, 1 << 20),
+        "rollout_id": _whole(fields, "seed", 0, 1 << 31),
+    }
+    n = _whole(fields, "n", 1, MAX_TEXTS)
+    more = fields.get("stream_options")
+    return ChatRequest(
+        fields["model"],
+        text,
+        options,
+        stream=fields.get("stream") is True,
+        usage_chunk=isinstance(more, dict) and cast("dict[str, Any]", more).get("include_usage") is True,
+        n=1 if n is None and temperature == 0 else n,
+        sampling={name: value for name, value in sampling.items() if value is not None},
+    )
+
+
+def parse_completion(body: bytes) -> CompletionRequest:
+    """Return the completion request that a body holds. Raises Refused."""
+    fields = _fields(
+        body, ("stream", "suffix", *(name for name in _UNSUPPORTED if name not in ("logprobs", "stop")))
+    )
+    prompt, stop = fields.get("prompt"), fields.get("stop") or []
+    if isinstance(prompt, list) and all(type(id) is int for id in cast("list[Any]", prompt)):
+        prompt = tuple(cast("list[int]", prompt))
+    if not isinstance(prompt, str | tuple) or not prompt:
+        raise _wrong("prompt must be one text, or the token ids of one", "prompt")
+    stops = cast("list[Any]", stop if isinstance(stop, list) else [stop])
+    if not all(isinstance(text, str) and text for text in stops):
+        raise _wrong("stop must be a text or a list of texts", "stop")
+    scored = fields.get("echo") is True
+    wanted = fields.get("logprobs") not in (None, False)
+    budget = _whole(fields, "max_tokens", 0, MAX_BUDGET)
+    if not scored == wanted == (budget == 0):
+        raise _wrong("only a prompt has log-probabilities: with echo true, logprobs 1 and max_tokens 0", "logprobs")
+    if fields.get("top_k") not in (None, TOP_K):
+        raise _wrong(f"a student draws from its {TOP_K} likeliest tokens; leave top_k out", "top_k")
+    temperature, top_p = _number(fields, "temperature", 0, 2), _top_p(fields)
+    return CompletionRequest(
+        fields["model"],
+        prompt,
+        _whole(fields, "n", 1, MAX_TEXTS) or 1,
+        16 if budget is None else budget,
+        1.0 if temperature is None else temperature,
+        1.0 if top_p is None else top_p,
+        _whole(fields, "seed", 0, (1 << 63) - 1),
+        tuple(stops),
+        scored,
+    )
+
+
+def _fields(body: bytes, unsupported: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a body that names a model, and nothing `unsupported`. Raises Refused."""
     try:
         fields: Any = json.loads(body)
         json.dumps(fields, ensure_ascii=False).encode()
@@ -107,39 +190,13 @@ def parse(body: bytes) -> ChatRequest:
     if not isinstance(fields, dict):
         raise _wrong("the body is not a JSON object")
     fields = cast("dict[str, Any]", fields)
-    for name in _UNSUPPORTED:
+    for name in unsupported:
         if fields.get(name) not in (None, False, 0, [], {}, _HARMLESS.get(name)):
             raise _wrong(f"a student knows no {name}; leave it out", name)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise _wrong("model must name a student; /v1/models lists them", "model")
-    text = _message(fields.get("messages"))
-    options = _options(fields.get("options"))
-    if options is None:
-        text, options = split_options(text)
-    if not text.strip():
-        raise _wrong("the question is empty", "messages")
-    temperature = _number(fields, "temperature", 0, 2)
-    if fields.get("top_p") == 0:
-        raise _wrong("top_p must be above 0; temperature 0 is greedy", "top_p")
-    sampling = {
-        "temperature": temperature,
-        "top_p": _number(fields, "top_p", 0, 1),
-        "max_tokens": _whole(fields, "max_completion_tokens", 1, 1 << 20)
-        or _whole(fields, "max_tokens", 1, 1 << 20),
-        "rollout_id": _whole(fields, "seed", 0, 1 << 31),
-    }
-    n = _whole(fields, "n", 1, MAX_TEXTS)
-    more = fields.get("stream_options")
-    return ChatRequest(
-        model,
-        text,
-        options,
-        stream=fields.get("stream") is True,
-        usage_chunk=isinstance(more, dict) and cast("dict[str, Any]", more).get("include_usage") is True,
-        n=1 if n is None and temperature == 0 else n,
-        sampling={name: value for name, value in sampling.items() if value is not None},
-    )
+    return fields
 
 
 def _message(messages: object) -> str:
@@ -209,6 +266,12 @@ def _number(fields: Mapping[str, Any], name: str, low: float, high: float) -> fl
     return value
 
 
+def _top_p(fields: Mapping[str, Any]) -> float | None:
+    if fields.get("top_p") == 0:
+        raise _wrong("top_p must be above 0; temperature 0 is greedy", "top_p")
+    return _number(fields, "top_p", 0, 1)
+
+
 def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
     value = _number(fields, name, low, high)
     if value is not None and value != int(value):
@@ -248,6 +311,26 @@ def usage(reply: Reply) -> dict[str, int]:
 def chosen(request: ChatRequest, reply: Reply) -> Sequence[Text]:
     """Return the texts that are sent: all that were asked for, or the one that stands for the vote."""
     return reply.texts if request.n is not None else (reply.first,)
+
+
+def continuation(reply: Reply, head: Mapping[str, object]) -> dict[str, object]:
+    """Return the answer to a prompt that was continued, or whose tokens were scored."""
+    choices = [
+        {
+            "index": i,
+            "text": text.content,
+            "logprobs": {
+                "tokens": [token for token, _ in text.scores],
+                "token_logprobs": [score for _, score in text.scores],
+                "top_logprobs": None,
+            }
+            if text.scores
+            else None,
+            "finish_reason": "stop" if text.ended else "length",
+        }
+        for i, text in enumerate(reply.texts)
+    ]
+    return {**head, "object": "text_completion", "choices": choices, "usage": usage(reply)}
 
 
 def completion(request: ChatRequest, reply: Reply, head: Mapping[str, object]) -> dict[str, object]:

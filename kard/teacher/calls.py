@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from kard.config import Teaching
 from kard.errors import BadConfig
 from kard.outgoing import without_keys
+from kard.outgoing.patience import TIMEOUT, Patience
 from kard.records import LETTERS, Question, canonical, digest
 from kard.tasks import Task
-from kard.teacher.patience import TIMEOUT, Patience
 from kard.teacher.records import TeacherInfo
 
 if TYPE_CHECKING:

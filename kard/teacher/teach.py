@@ -13,12 +13,12 @@ from kard.claims import Claims
 from kard.config import Teaching
 from kard.db import insert_ignoring, now, rows, value, writing
 from kard.errors import Missing
+from kard.outgoing.patience import TIMEOUT, Voice
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import Question, Rationale
 from kard.tasks import Task
 from kard.teacher.calls import Reply, ask, teacher_info
-from kard.teacher.patience import TIMEOUT, Voice
 from kard.teacher.records import rationale_row, store_teacher
 from kard.teacher.requests import Budget, Requests, claiming
 

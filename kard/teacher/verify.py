@@ -16,11 +16,11 @@ from kard.answers.parsing import letter_of, without_conclusions
 from kard.claims import Claims
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import Missing
+from kard.outgoing.patience import TIMEOUT, Patience, Voice
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import canonical, digest
 from kard.teacher.calls import Reply, call, lettered
-from kard.teacher.patience import TIMEOUT, Patience, Voice
 from kard.teacher.records import TeacherInfo, store_teacher
 from kard.teacher.requests import Budget, Requests, claiming
 

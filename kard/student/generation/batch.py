@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +26,12 @@ from kard.answers.parsing import answer_of
 from kard.config import Decoding
 from kard.models.adapters import AdapterCache, LowRank, is_whole
 from kard.records import LETTERS, Sample
-from kard.student.generation.decoder import Decoder, Prefilled
-from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
+from kard.student.generation.decoder import Decoder
+from kard.student.generation.encoder_decoder import EncoderDecoder
 from kard.student.generation.sampling import OnRows, Sampling, ignore_rows
-from kard.student.generation.student import Row
+from kard.student.generation.student import LoadedBase, Row
 from kard.student.prompt import ANSWER, before_answer, with_answer_cue
-from kard.student.tokens import grouped
+from kard.student.tokens import Ids, grouped
 
 _CUE = f"\n{ANSWER}"  # of a reasoning student's answer
 MAX_SHARED_ROWS = 16  # of one student; with more rows it gets passes of its own
@@ -51,7 +51,7 @@ def generate_rows(rows: Sequence[Row], decoding: Decoding) -> list[Sample]:
     for i, row in enumerate(rows):
         indices.setdefault(row.student.adapter, []).append(i)
     small = [adapter for adapter, of_adapter in indices.items() if len(of_adapter) <= MAX_SHARED_ROWS]
-    base = rows[0].student.base
+    base = cast(LoadedBase, rows[0].student.base)
     samples: dict[int, Sample] = {}
     with base.lock:
         shareable = _shareable(small, base.adapters) if len(indices) > 1 else {}
@@ -111,42 +111,69 @@ def _generate(
     generator: Decoder | EncoderDecoder, batch: Sequence[Row], decoding: Decoding, on_rows: OnRows
 ) -> list[Sample]:
     """Return a sample for each row of a batch, which asks for answers only or for none only."""
+    tokens, sampling = batch[0].student.base.tokens, sampling_of(batch, decoding)
+    owners, scored = [row.student.adapter for row in batch], any(row.options for row in batch)
+    prompts = generator.read([row.prompt_ids for row in batch], on_rows, scored=scored, owners=owners)
+    written = [Written(tokens.text(ids), len(ids), ids[-1] == tokens.eos) for ids in prompts.generate(sampling)]
+    return read_samples(batch, written, decoding, prompts.score)
+
+
+def sampling_of(batch: Sequence[Row], decoding: Decoding) -> Sampling:
+    """Return how the rows of a batch are written."""
     tokens, max_new_tokens = batch[0].student.base.tokens, decoding.max_new_tokens
     budgets = tuple(min(row.budget or max_new_tokens, max_new_tokens) for row in batch)
     if batch[0].answer_only and all(row.option_texts for row in batch):
         # Room for every option and no more, even where the student was taught shorter ones.
         max_new_tokens = max(len(tokens.choice(text)) for row in batch for text in row.option_texts)
         budgets = ()
-    sampling = Sampling(max_new_tokens, budgets=budgets)
-    if decoding.samples > 1:
-        seeds = tuple(row.seed for row in batch)
-        sampling = Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds, budgets)
+    if decoding.samples == 1:
+        return Sampling(max_new_tokens, budgets=budgets)
+    seeds = tuple(row.seed for row in batch)
+    return Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds, budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written after a prompt: its text, its tokens with end-of-text, and whether it ended by that."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+Score = Callable[[Sequence[int], Sequence[Ids], Sequence[Sequence[Ids]]], list[list[float]]]
+"""Returns the mean log-probability of each choice's tokens after a row's prompt and what follows it."""
+
+
+def read_samples(
+    batch: Sequence[Row], written: Sequence[Written], decoding: Decoding, score: Score
+) -> list[Sample]:
+    """Return a sample for each row and what was written for it, with answers forced where none can be read.
+
+    A row whose options get no score keeps what it has.
+    """
     samples: list[Sample] = []
     ran_out: list[bool] = []  # the text may go on, but no token was left
-    owners, scored = [row.student.adapter for row in batch], any(row.options for row in batch)
-    prompts = generator.read([row.prompt_ids for row in batch], on_rows, scored=scored, owners=owners)
-    for row, ids in zip(batch, prompts.generate(sampling), strict=True):
-        whole = tokens.text(ids)
-        text = row.student.trim(row.prompt, whole)
-        ran_out.append(not row.answer_only and ids[-1] != tokens.eos and text == whole)
+    for row, whole in zip(batch, written, strict=True):
+        text = row.student.trim(row.prompt, whole.text)
+        ran_out.append(not row.answer_only and not whole.ended and text == whole.text)
         with_cue = with_answer_cue(row.prompt, text)
-        ended = ids[-1] == tokens.eos or ANSWER in with_cue
+        ended = whole.ended or ANSWER in with_cue
         answer = answer_of(with_cue, row.options, cut=ran_out[-1]) if row.options and ended else None
-        samples.append(Sample(text, answer, None, len(row.prompt_ids), len(ids), cut=row.fitted[1]))
+        forced = "budget" if row.ids is not None and ran_out[-1] else None
+        samples.append(Sample(text, answer, forced, len(row.prompt_ids), whole.tokens, cut=row.fitted[1]))
     with_options = [i for i, row in enumerate(batch) if row.options]
     scored = [i for i in with_options if samples[i].answer is None or decoding.decide != "written"]
     if scored:
-        shares = _option_shares(prompts, batch, samples, scored)
+        shares = _option_shares(score, batch, samples, scored)
         for i, of_options in zip(scored, shares, strict=True):
-            samples[i] = _chosen(batch[i], samples[i], of_options, ran_out[i], decoding)
+            if of_options:
+                samples[i] = _chosen(batch[i], samples[i], of_options, ran_out[i], decoding)
     return samples
 
 
 def _option_shares(
-    prompts: Prefilled | EncodedPrompts,
-    batch: Sequence[Row],
-    samples: Sequence[Sample],
-    indices: Sequence[int],
+    score: Score, batch: Sequence[Row], samples: Sequence[Sample], indices: Sequence[int]
 ) -> list[tuple[float, ...]]:
     """Return the share of each option after what these rows wrote before `Answer:`, one tuple for each index.
 
@@ -160,7 +187,7 @@ def _option_shares(
         [*tokens.ids("" if row.answer_only else before_answer(samples[i].text)), *cue]
         for i, row, cue in zip(indices, rows, cues, strict=True)
     ]
-    scores = prompts.score(indices, written, choices)  # rows may have other numbers of options
+    scores = score(indices, written, choices)  # rows may have other numbers of options
     return [tuple(torch.tensor(row).softmax(0).tolist()) for row in scores]
 
 

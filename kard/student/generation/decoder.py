@@ -94,6 +94,14 @@ class Decoder:
         on_rows(torch.arange(len(prompts)))
         return last, mask.long(), cache
 
+    @torch.inference_mode()
+    def log_probabilities(self, ids: Sequence[int]) -> list[float]:
+        """Return the log-probability of each id but the first, after those before it."""
+        here = torch.tensor([list(ids)], device=self.device)
+        mask, cache = torch.ones_like(here), DynamicCache(config=self.model.config)
+        logits = self.forward(here, mask, positions_of(mask), cache, keep=0).logits[0, :-1]
+        return logits.float().log_softmax(-1).gather(-1, here[0, 1:, None])[:, 0].tolist()
+
     def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any, keep: int = 1) -> Any:
         """Run the model over new ids; `mask` covers the cache too. `keep` logits at the end, 0 for all."""
         return self.model(

@@ -15,11 +15,14 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import dspy
 from dspy.lm15 import InvalidRequestError, Message, Request, Response, TextPart, Usage
+from dspy.utils.exceptions import LMUnexpectedError
 
 from kard.config import Decoding
+from kard.errors import KardError
 from kard.records import Sample, digest
 from kard.student.generation.batch import MAX_SHARED_ROWS, generate_rows
-from kard.student.generation.student import LoadedBase, Row, Student
+from kard.student.generation.endpoint import EndpointQueue
+from kard.student.generation.student import RemoteBase, Row, Student, StudentBase
 from kard.student.prompt import CHOICES, CUT, FORCED, LETTER, MILLISECONDS, SHARES
 
 GRACE_SECONDS = 0.02  # without a new request; then a batch starts that is not full
@@ -118,6 +121,15 @@ class EngineLM(dspy.LM):
             num_retries=0,
             **sampling,
         )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what a `dspy.LM` returns. Raises a server's KardError as it is, not as DSPy's unexpected error."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except LMUnexpectedError as error:
+            if isinstance(error.__cause__, KardError):
+                raise error.__cause__ from None
+            raise
 
     def close(self) -> None:
         """Answer no more calls of this LM or of its copies."""
@@ -294,11 +306,13 @@ def _widest(jobs: Sequence[Job]) -> Decoding:
     return replace(jobs[0].decoding, max_new_tokens=max(job.decoding.max_new_tokens for job in jobs))
 
 
-_queues: WeakKeyDictionary[LoadedBase, Queue] = WeakKeyDictionary()
+_queues: WeakKeyDictionary[StudentBase, Queue | EndpointQueue] = WeakKeyDictionary()
 _queues_lock = threading.Lock()
 
 
-def queue_of(base: LoadedBase) -> Queue:
-    """Return the queue of a base in memory, one for all of its students."""
+def queue_of(base: StudentBase) -> Queue | EndpointQueue:
+    """Return the queue of a base, one for all of its students: of one in memory, or of one that a server holds."""
     with _queues_lock:
-        return _queues.setdefault(base, Queue())
+        if base not in _queues:
+            _queues[base] = EndpointQueue(base) if isinstance(base, RemoteBase) else Queue()
+        return _queues[base]

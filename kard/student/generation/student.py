@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,13 +13,13 @@ from weakref import WeakValueDictionary
 import dspy
 from sqlite_utils import Database
 
-from kard.config import Decoding, Prompting, StudentTraining
+from kard.config import Decoding, Prompting, StudentTraining, require
 from kard.errors import Missing, NoBase
 from kard.methods import Method
 from kard.models import bases
 from kard.models.adapters import AdapterCache, AdapterSwitcher, verified
 from kard.models.bases import Base
-from kard.models.hardware import keep_memory, load_base
+from kard.models.hardware import empty_model, keep_memory, load_base
 from kard.records import LETTERS
 from kard.student.examples import RationaleSource, shot_pairs
 from kard.student.generation.decoder import Decoder
@@ -30,15 +30,37 @@ from kard.student.tokens import PROMPT_SHARE, Ids, Tokens
 from kard.tasks import Task
 
 
-class LoadedBase:
+class StudentBase:
+    """What students of one base share wherever it generates: its tokenizer, and its parameters for each token."""
+
+    def __init__(self, model: Any, tokens: Tokens, *, decoder: bool) -> None:
+        self.tokens = tokens
+        self.prompt_parameters, self.completion_parameters = parameters_per_token(model, decoder=decoder)
+        self.adapters = AdapterCache()
+
+
+class RemoteBase(StudentBase):
+    """A decoder in the memory of a server at `url`; here are its tokenizer and its shape.
+
+    Raises BadConfig for an encoder-decoder, whose targets a server would not begin as training did.
+    """
+
+    def __init__(self, base: Base, url: str, note: Callable[[str], None]) -> None:
+        require(
+            base.kind == "decoder",
+            f"{base.spec} is an encoder-decoder, which no endpoint continues prompts with; leave --endpoint out",
+        )
+        super().__init__(empty_model(base), Tokens.load(base.folder, decoder=True), decoder=True)
+        self.spec, self.url, self.note = base.spec, url, note
+
+
+class LoadedBase(StudentBase):
     """A base model in memory, with its tokenizer, under one adapter at a time."""
 
     def __init__(self, model: Any, tokens: Tokens, *, decoder: bool) -> None:
         keep_memory()
-        self.tokens = tokens
+        super().__init__(model, tokens, decoder=decoder)
         self.lock = threading.RLock()  # held from `activate` to the end of what is generated under that adapter
-        self.prompt_parameters, self.completion_parameters = parameters_per_token(model, decoder=decoder)
-        self.adapters = AdapterCache()
         self._switcher = AdapterSwitcher(model, self.adapters)
         build = Decoder if decoder else EncoderDecoder
         self.generator: Decoder | EncoderDecoder = build(model, tokens.eos, tokens.pad)
@@ -62,6 +84,11 @@ def loaded_base(base: Base) -> LoadedBase:
     return loaded
 
 
+def base_at(base: Base, endpoint: str, note: Callable[[str], None] = lambda _text: None) -> StudentBase:
+    """Return the base in memory, or as the server at `endpoint` holds it, if there is one."""
+    return RemoteBase(base, endpoint, note) if endpoint else loaded_base(base)
+
+
 def parameters_per_token(model: Any, *, decoder: bool) -> tuple[int, int]:
     """Return how many parameters multiply each token of a prompt, and each token of a completion.
 
@@ -80,7 +107,7 @@ class Student:
 
     def __init__(
         self,
-        base: LoadedBase,
+        base: StudentBase,
         adapter: Path | None,
         settings: StudentTraining,
         *,
@@ -116,7 +143,7 @@ class Student:
 class PromptedStudent(Student):
     """A base without an adapter: the in-context rows of the paper's table (section 4.1)."""
 
-    def __init__(self, base: LoadedBase, prompting: Prompting, source: RationaleSource, *, name: str) -> None:
+    def __init__(self, base: StudentBase, prompting: Prompting, source: RationaleSource, *, name: str) -> None:
         settings = StudentTraining(max_length=prompting.max_length, k=prompting.k, seed=prompting.seed)
         super().__init__(base, None, settings, name=name)
         self.prompting, self.source = prompting, source
@@ -143,8 +170,14 @@ class PromptedStudent(Student):
         return fitting
 
 
-def load_student(db: Database, student_id: str, adapters: Path) -> Student:
-    """Return the student with this id.
+def load_student(
+    db: Database,
+    student_id: str,
+    adapters: Path,
+    endpoint: str = "",
+    note: Callable[[str], None] = lambda _text: None,
+) -> Student:
+    """Return the student with this id. With an `endpoint` the server there generates, and `note` hears of waiting.
 
     Raises Missing if it was not trained or its adapter has changed, NoBase if its base is not there or has changed.
     """
@@ -160,17 +193,19 @@ def load_student(db: Database, student_id: str, adapters: Path) -> Student:
             f"{row['base']} now has other weights than student {student_id} was trained on; "
             f"train it again with: kard train student {row['task']}"
         )
+    holder = base_at(base, endpoint, note)
     if adapter is None:
-        return PromptedStudent(loaded_base(base), *parse_prompted(row), name=student_id)
+        return PromptedStudent(holder, *parse_prompted(row), name=student_id)
     settings = parse_settings(row["settings"])
-    return Student(loaded_base(base), adapter, settings, name=student_id, target_tokens=row["target_tokens"])
+    return Student(holder, adapter, settings, name=student_id, target_tokens=row["target_tokens"])
 
 
 @dataclass(frozen=True)
 class Row:
     """A prompt for a student, its options as texts (none for free text), and the seed of its random draws.
 
-    `budget` is its number of new tokens where rows of a batch have different ones, else 0.
+    `budget` is its number of new tokens where rows of a batch have different ones, else 0. A row with `ids` reads
+    these instead of its prompt, and its sample is `forced` by the budget if it did not end.
     """
 
     student: Student
@@ -178,11 +213,12 @@ class Row:
     options: Sequence[str]
     seed: int
     budget: int = 0
+    ids: Ids | None = None
 
     @cached_property
     def fitted(self) -> tuple[Ids, bool]:
         """The prompt's ids, cut to fit, and whether passage text was cut."""
-        return self.student.fit_prompt(self.prompt)
+        return self.student.fit_prompt(self.prompt) if self.ids is None else (self.ids, False)
 
     @property
     def prompt_ids(self) -> Ids:
