@@ -182,5 +182,7 @@ def _condition(row: Mapping[str, Any]) -> str:
     decoding = "greedy" if samples == 1 else f"vote of {samples}"
     if decide != "written":
         decoding += f", by {decide}"
+    if "engine" in stored:
+        decoding += ", by a server"
     reading = "no passages" if row["retriever"] == "none" else f"{row['retriever']}, first {row['k']}"
     return f"{reading}, {decoding}"

@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from jinja2 import Environment
 
-from kard.errors import BadInput, KardError
+from kard.errors import BadInput, EndpointFailed, KardError
 from kard.outgoing import clean, inert
 from kard.serve import wire
 from kard.serve.desk import Desk, HungUp, Job
@@ -265,7 +265,8 @@ class Answering:
         except BadInput as error:
             raise Refused(400, str(error), "invalid_request") from error
         except KardError as error:
-            raise Refused(500, str(error), "cannot_answer") from error
+            status = 502 if isinstance(error, EndpointFailed) else 500
+            raise Refused(status, str(error), "cannot_answer") from error
         except Exception as error:
             sys.stderr.write(clean("".join(traceback.format_exception(error))))
             raise Refused(500, "something went wrong; the terminal of kard serve shows what", "error") from error

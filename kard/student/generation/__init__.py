@@ -6,6 +6,7 @@
     encoder_decoder    the same for T5's kind, where prompts are encoded
     student            `LoadedBase`, `Student`, `PromptedStudent`, `Row`; `load_student` out of the store
     batch              `generate_rows`: a sample for each row, of students with one or several adapters
+    endpoint           `EndpointQueue`: the same rows, written by a server
     engine             `StudentEngine` and `EngineLM` for DSPy, over one `Queue` for each base
 
 A row goes through it as follows. The engine queues it, with the decoding that the request asks for. `next_batch`

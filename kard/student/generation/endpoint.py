@@ -68,7 +68,8 @@ class EndpointQueue:
 
     def open(self, asker: object) -> None:
         """Accept requests of this asker until `close`."""
-        self._callers[asker] = _Caller(Voice(self._base.note))
+        with self._changed:
+            self._callers[asker] = _Caller(Voice(self._base.note))
 
     def close(self, asker: object, *, wait: bool = True) -> None:
         """Refuse the asker's requests: those on their way fail at once, so that there is nothing to `wait` for."""
@@ -202,7 +203,7 @@ class EndpointQueue:
                     raise
                 data = post()
             reply = json.loads(data)
-            return reply["choices"][0], reply.get("usage") or {}
+            return dict(reply["choices"][0]), dict(reply.get("usage") or {})
         except LMInvalidRequestError as error:
             if error.status in (400, 422):
                 raise
