@@ -238,12 +238,21 @@ def predictions(task: Task, runs: Sequence[ConditionRun]) -> Iterator[tuple[Cond
                 # All answers of a batch are stored before the next batch starts.
                 while futures and (done := wait(futures, SETTLED, FIRST_COMPLETED).done):
                     for future in sorted(done, key=lambda future: future.exception() is not None):
+                        if future.exception() is not None:
+                            _stop(pool, answerers)
+                            for other in [f for f in futures if not f.cancelled() and f.exception() is None]:
+                                yield futures[other], other.result()  # a server had answered these
                         yield futures.pop(future), future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for answerer in answerers:  # refuse open requests, so that an interrupted command ends at once
-                answerer.close()
-            pool.shutdown(wait=True)
+            _stop(pool, answerers)
+
+
+def _stop(pool: ThreadPoolExecutor, answerers: Sequence[_Answerer]) -> None:
+    """Refuse what was not answered, so that an interrupted command ends at once, and wait for the threads."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for answerer in answerers:
+        answerer.close()
+    pool.shutdown(wait=True)
 
 
 class _Answerer:
