@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kard.config import Accept
+from kard.config import READERS, Accept
 from kard.db import rows
 from kard.errors import Missing
 from kard.questions import QuestionSet
@@ -33,7 +33,7 @@ def count_accepted(
 
 def require_verdicts(db: Database, questions: QuestionSet, accept: Accept, teacher_id: str | None = None) -> None:
     """Raise Missing, naming the next command, if the rule asks for readers' verdicts that are not there."""
-    if accept == "own":
+    if accept not in READERS:
         return
     counts = count_accepted(db, questions, accept, teacher_id)
     if counts.unverified:

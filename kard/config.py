@@ -80,7 +80,8 @@ class Retrieval(Settings):
         return {**forms, "max_df": self.max_df, "max_df_from": self.max_df_from}
 
 
-Accept = Literal["own", "verified", "both"]
+Accept = Literal["own", "verified", "both", "none"]
+READERS = ("verified", "both")  # rules that ask for the verdict of readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ class Teaching(Settings):
     max_tokens: int = 512  # tokens of a rationale, at most
     workers: int = 8  # concurrent requests
     accept: Accept = (
-        "own"  # whose verdict must be right for training: the rationale's own, `verified`: its readers', both
+        "own"  # whose verdict must be right for training: the rationale's own, `verified`: its readers', both, none
+    )
+    fraction: float = (
+        1.0  # share of the training questions, drawn by the student's seed; those of .1 are among .3's
     )
 
     def __post_init__(self) -> None:
@@ -100,7 +104,8 @@ class Teaching(Settings):
         require(self.temperature >= 0, f"temperature must not be negative, not {self.temperature}")
         require(self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}")
         require(self.workers >= 1, f"workers must be at least 1, not {self.workers}")
-        require(self.accept in get_args(Accept), f"accept must be own, verified or both, not {self.accept}")
+        require(self.accept in get_args(Accept), f"accept must be own, verified, both or none, not {self.accept}")
+        require(0 < self.fraction <= 1, f"fraction must be in (0, 1], not {self.fraction}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +217,9 @@ class RerankerTraining(Settings):
         )
 
 
+TrainingPassages = Literal["silver", "bm25", "shuffled"]
+
+
 @dataclass(frozen=True, slots=True)
 class StudentTraining(Settings):
     """How a student is trained (section 3.2)."""
@@ -234,6 +242,9 @@ class StudentTraining(Settings):
     max_length: int = 1024  # tokens; a prompt of more than three quarters of it loses passage text from the end
     max_target: int = 0  # tokens; longer targets are taught only if a question has no other; 0: the budget or 256
     answer: Literal["text", "letter"] = "text"  # what follows `Answer:`: the option's text or its letter
+    distinct: int = 0  # different rationales a question, its shortest ones, that are taught at all; 0: every one
+    wrong: float = 0.0  # share of the rationales in whose place another question's is taught, as a control
+    passages: TrainingPassages = "silver"  # in training prompts; `bm25`: the question's; `shuffled`: another one's
     seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
@@ -257,10 +268,19 @@ class StudentTraining(Settings):
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
         require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
+        require(self.distinct >= 0, f"distinct must not be negative, not {self.distinct}")
+        require(0 <= self.wrong <= 1, f"wrong must be in [0, 1], not {self.wrong}")
+        passages = get_args(TrainingPassages)
+        require(self.passages in passages, f"passages must be one of {', '.join(passages)}, not {self.passages}")
 
     def values(self) -> dict[str, object]:
-        """Return field names and values without `pass_tokens` and `recompute`, which change rounding alone."""
-        return {name: value for name, value in asdict(self).items() if name not in ("pass_tokens", "recompute")}
+        """Return field names and values without `pass_tokens` and `recompute`, which change rounding alone.
+
+        Controls are there only where they are set: a student keeps the id that it had before there were any.
+        """
+        plain = StudentTraining()
+        unset = {n for n in ("distinct", "wrong", "passages") if getattr(self, n) == getattr(plain, n)}
+        return {n: v for n, v in asdict(self).items() if n not in {"pass_tokens", "recompute", *unset}}
 
     @classmethod
     def paper(cls) -> StudentTraining:
@@ -375,11 +395,6 @@ class TaskSettings:
             k=student.k or self.retrieval.k,
             max_target=student.max_target or self.decoding.max_new_tokens or MAX_TARGET,
         )
-
-    def training_of(self, *, reads: bool) -> StudentTraining:
-        """Return the student's settings as stored; a student that `reads` nothing has none of passages."""
-        settings = self.student_training
-        return settings if reads else replace(settings, k=0, shuffle=StudentTraining().shuffle)
 
     def seeded(self, seed: int) -> TaskSettings:
         """Return the same settings with every seed set to `seed`."""

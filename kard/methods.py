@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kard.config import require
+from kard.config import StudentTraining, TaskSettings, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,16 @@ class Method:
     trained: bool = True  # an adapter is trained for it
     shots: bool = False  # the prompt contains worked examples
     rule: bool = False  # no model answers
+
+    def training(self, settings: TaskSettings) -> StudentTraining:
+        """Return a student's settings as stored: none of passages or rationales that the method does not have."""
+        plain, training = StudentTraining(), settings.student_training
+        if not self.reads:
+            training = replace(training, k=0, shuffle=plain.shuffle, passages=plain.passages)
+        if not self.reasons:
+            distinct = training.distinct if self.reads else plain.distinct  # other rationales have other passages
+            training = replace(training, wrong=plain.wrong, distinct=distinct)
+        return training
 
 
 METHODS: Mapping[str, Method] = {

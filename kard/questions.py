@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.config import QueryForm, RationaleForm
 from kard.db import rows
-from kard.records import Question
+from kard.records import Question, digest
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -19,19 +19,33 @@ RECORDED = "recorded:"  # prefix of `teachers.model` for rationales from a file
 
 @dataclass(frozen=True, slots=True)
 class QuestionSet:
-    """The first `limit` questions of a task's split, in the order of ids.
+    """The first `limit` questions of a task's split, in the order of ids; of these, those that were drawn.
 
-    `split` None means all splits; `limit` None means all questions.
+    `split` None means all splits; `limit` None means all questions; `drawn` None means that none were left out.
     """
 
     task: str
     split: str | None = None
     limit: int | None = None
+    drawn: tuple[int, ...] | None = None  # row ids
+    fraction: float = 1.0  # share that was drawn
+    seed: int = 0  # of the draw
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Return the parameters :task, :split and :limit of a named query."""
-        return {"task": self.task, "split": self.split, "limit": -1 if self.limit is None else self.limit}
+        """Return the parameters :task, :split, :limit and :drawn of a named query; training uses :drawn."""
+        limit = -1 if self.limit is None else self.limit
+        drawn = None if self.drawn is None else json.dumps(self.drawn)
+        return {"task": self.task, "split": self.split, "limit": limit, "drawn": drawn}
+
+    def draw(self, db: Database, fraction: float, seed: int) -> QuestionSet:
+        """Return this share of the questions, at least one. It holds every smaller share of the same seed."""
+        if fraction == 1:
+            return self
+        questions = self.read(db)
+        ordered = sorted(questions, key=lambda row: digest("fraction", str(seed), questions[row].key))
+        drawn = sorted(ordered[: max(1, round(fraction * len(ordered)))])
+        return replace(self, drawn=tuple(drawn), fraction=fraction, seed=seed)
 
     def read(self, db: Database) -> dict[int, Question]:
         """Return the questions by row id.

@@ -26,11 +26,18 @@ class TrainingData:
     index: str | None  # id of the knowledge base's state; None where nothing was read
     limit: int | None = None  # only the first so many training questions were considered
     skip: int = 0  # of which the first so many were left out
+    fraction: float = 1.0  # of which this share was drawn
+    draw: int = 0  # seed of that draw
+
+    def values(self) -> dict[str, object]:
+        """Return field names and values, without those of a draw where all questions were considered."""
+        drawn = ("fraction", "draw") if self.fraction == 1 else ()
+        return {name: value for name, value in asdict(self).items() if name not in drawn}
 
 
 def recipe_of(kind: str, data: TrainingData, **decides: object) -> Recipe:
     """Return the recipe of a trained thing; `decides` holds task, base, hash of the base's weights and settings."""
-    return {"kind": kind, **decides, "data": asdict(data)}
+    return {"kind": kind, **decides, "data": data.values()}
 
 
 def recipe_id(recipe: Recipe) -> str:

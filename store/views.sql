@@ -45,7 +45,7 @@ union all
 select question_id, null, null, null, null, null, 'evidence', 'fact ' || fact, passage_id from fact_passages
 union all
 select question_id, index_id, teacher_id, accept, rationale_form, max_df, 'silver', passage_id, passage_id
-from silver_passages;
+from silver_passages where accept <> 'none';
 
 -- The best rank of a needed passage, one row per question, index, retriever with its query, and kind of gold with its
 -- teacher, rule and query.
@@ -114,9 +114,9 @@ group by q.task, q.split, t.id;
 create view accepted_rationales as
 select r.id as rationale_id, a.accept
 from rationales r
-join (select 'own' as accept union all select 'verified' union all select 'both') a
-  on (a.accept = 'verified' or r.accepted)
- and (a.accept = 'own' or (select min(v.agrees) from verifications v where v.rationale_id = r.id));
+join (select 'own' as accept union all select 'verified' union all select 'both' union all select 'none') a
+  on (a.accept in ('verified', 'none') or r.accepted)
+ and (a.accept in ('own', 'none') or (select min(v.agrees) from verifications v where v.rationale_id = r.id));
 
 -- Everything that teachers wrote and were paid for: rationales (complete = 1) and failed replies.
 create view replies as

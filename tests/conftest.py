@@ -157,10 +157,11 @@ class Case:
             self.write("insert into evidence values (?, ?)", question, document)
         return question
 
-    def rationale(self, question: int, *hits: str, accepted: bool = True, sample: int = 0) -> int:
+    def rationale(self, question: int, *hits: str, accepted: bool = True, sample: int = 0, text: str = "") -> int:
         """Write a rationale, with the passages that it found if it was searched with. Return its row id."""
         rationale = self._put(
-            "rationales", question_id=question, teacher_id="t", sample=sample, text=f"Because of {sample}.",
+            "rationales", question_id=question, teacher_id="t", sample=sample,
+            text=text or f"Because of {sample}.",
             conclusion="A" if accepted else "B", accepted=int(accepted),
         )  # fmt: skip
         if hits:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from kard.answers.vote import majority, vote
 from kard.config import Decoding
 from kard.errors import BadConfig
-from kard.evaluation.condition import CANDIDATES, Condition, shuffled
+from kard.evaluation.condition import CANDIDATES, Condition
 from kard.evaluation.condition_names import ConditionInfo
 from kard.evaluation.graded import GradedAnswer
 from kard.evaluation.report import accuracy_table, as_markdown, report_rows
 from kard.evaluation.retriever_metrics import hits_table
 from kard.methods import RANKED, RETRIEVERS
+from kard.passages import shuffled
 from kard.records import Passage
 
 votes = st.lists(st.sampled_from(["A", "B", "C", None]), max_size=9)

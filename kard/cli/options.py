@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import click
 from click.core import ParameterSource
+
+from kard.config import Accept
 
 TYPED = "kard.typed."  # before the names of what was typed, in a context's `meta`
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -62,8 +64,8 @@ timeout = click.option(
 )
 accept = click.option(
     "--accept",
-    type=click.Choice(["own", "verified", "both"]),
-    help="Whose verdict lets a rationale train: its own conclusion, its readers' (kard verify), or both.",
+    type=click.Choice(get_args(Accept)),
+    help="Whose verdict lets a rationale train: its own conclusion, its readers' (kard verify), both, or nobody's.",
 )
 whose = click.option("--split", default="train", show_default=True, help="Whose questions.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")

@@ -10,6 +10,7 @@ from kard.config import Accept, Decoding, QueryForm, RationaleForm, require
 from kard.db import rows
 from kard.errors import Missing
 from kard.methods import METHODS, RANKED, RERANKED, RETRIEVERS
+from kard.passages import shuffled
 from kard.records import Passage, canonical, digest
 
 if TYPE_CHECKING:
@@ -131,13 +132,3 @@ def passages_read(db: Database, task: str, condition: Condition) -> PassagesRead
         step = "accepted rationales of this split" if retriever == "silver" else "retrieval"
         raise Missing(f"no {step} for {task}/{condition.split} on the current index; run: kard run {task}")
     return shuffled(passages) if retriever == CONTROL else passages
-
-
-def shuffled(passages: PassagesRead) -> PassagesRead:
-    """Return each question with the passages of the question half a split away.
-
-    No question keeps its own passages if there are at least two questions.
-    """
-    ids = sorted(passages)
-    half = len(ids) // 2
-    return {id: passages[ids[(i + half) % len(ids)]] for i, id in enumerate(ids)}

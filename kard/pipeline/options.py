@@ -55,6 +55,11 @@ class RunOptions:
             require(retriever in RETRIEVERS, f"retriever must be one of {', '.join(RETRIEVERS)}, not {retriever}")
 
     @property
+    def draw(self) -> tuple[float, int]:
+        """The share of the training questions that is learned from, and the seed of its draw."""
+        return self.settings.teaching.fraction, self.settings.student.seed
+
+    @property
     def reads(self) -> bool:
         """Whether any student reads passages."""
         return any(METHODS[m].reads for m in self.methods) and any(r != "none" for r in self.retrievers)

@@ -81,6 +81,7 @@ def held_out_labels(run: Run, reranker_id: str) -> list[RelevanceLabels]:
     recipe = read_recipe(row[0])
     data, settings = recipe["data"], recipe["settings"]
     questions = QuestionSet(run.name, "train", data["limit"])
+    questions = questions.draw(run.db, data.get("fraction", 1), data.get("draw", 0))
     retrieval = run.options.settings.retrieval
     dataset = read_dataset(
         run.db,

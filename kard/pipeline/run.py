@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import EVALUATION_SPLITS, Accept
+from kard.config import EVALUATION_SPLITS, READERS, Accept
 from kard.db import rows, value
 from kard.errors import BadConfig, Missing
 from kard.evaluation.condition import CONTROL, Condition
@@ -75,7 +75,7 @@ class Run:
     @property
     def trained_on(self) -> QuestionSet:
         """The questions that reranker and students learn from."""
-        return QuestionSet(self.name, "train", self.options.train_limit)
+        return QuestionSet(self.name, "train", self.options.train_limit).draw(self.db, *self.options.draw)
 
     @property
     def encoder(self) -> str:
@@ -147,7 +147,7 @@ class Run:
     @property
     def verified_teacher(self) -> str | None:
         """The teacher whose rationales need a reader's verdict, None if the rule asks for none. Raises Missing."""
-        return None if self.accept == "own" else self.teacher_id
+        return self.teacher_id if self.accept in READERS else None
 
     @property
     def reranker_id(self) -> str:
@@ -162,7 +162,7 @@ class Run:
         """Return the `settings` column of a student of that method."""
         settings = self.options.settings
         if METHODS[method].trained:
-            return canonical(settings.training_of(reads=METHODS[method].reads).values())
+            return canonical(METHODS[method].training(settings).values())
         from kard.student.records import RULE_SETTINGS, prompted_settings
 
         if METHODS[method].rule:
@@ -174,8 +174,8 @@ class Run:
         """Which rationales students are taught with and prompted bases are shown."""
         from kard.student.examples import RationaleSource
 
-        form = self.options.settings.retrieval.rationale_query
-        return RationaleSource(self.resolved.teacher, self.accept, form, self.options.train_limit)
+        form, options = self.options.settings.retrieval.rationale_query, self.options
+        return RationaleSource(self.resolved.teacher, self.accept, form, options.train_limit, *options.draw)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
@@ -349,11 +349,12 @@ class Resolved:
         """What the training questions need by their rationales; none without a teacher. Raises BadConfig."""
         from kard.retrieval.fusion import read_labels
 
-        run, where = self._run, (self._run.db, self._run.name, self._run.index_id)
+        run, settings = self._run, self._run.options.settings.retrieval
         if not self.teachers:  # nobody has explained anything: nothing can be chosen
             return ()
-        settings, limit = run.options.settings.retrieval, run.options.train_limit
-        return read_labels(*where, teacher_id=run.teacher_id, accept=run.accept, settings=settings, limit=limit)
+        where, whose = (run.db, run.name, run.index_id), run.teacher_id
+        asked = run.trained_on
+        return read_labels(*where, teacher_id=whose, accept=run.accept, settings=settings, questions=asked)
 
     @cached_property
     def student_data(self) -> Mapping[str, TrainingData]:
@@ -372,8 +373,7 @@ class Resolved:
         try:
             if method.shots:
                 return shot_data(run.db, run.name, method, settings.prompting, run.rationale_source)
-            training = settings.training_of(reads=method.reads)
-            where = run.db, run.task, method, training, run.rationale_source
+            where = run.db, run.task, method, method.training(settings), run.rationale_source
             return student_data(*where, index_id=index)[1]
         except Missing:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from kard.config import Settings
@@ -53,7 +53,7 @@ class Step:
 
 def differs(recipe: Recipe, settings: Settings, data: TrainingData) -> str:
     """Return in words how what was made before differs from what these settings and data would make now."""
-    now = {**recipe, "settings": json.loads(canonical(settings.values())), "data": asdict(data)}
+    now = {**recipe, "settings": json.loads(canonical(settings.values())), "data": data.values()}
     return "; ".join(differences(recipe, now))
 
 

@@ -46,7 +46,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         base,
         chosen,
         run.adapters,
-        run.options.settings.training_of(reads=chosen.reads),
+        chosen.training(run.options.settings),
         replace(run.rationale_source, teacher_id=run.teacher_id),
         index_id=run.index_id if chosen.reads else None,
         progress=run.progress,
@@ -85,7 +85,7 @@ def _last_differs(run: Run, size: str, method: str) -> str:
         return ""
     if data is None:
         return f"{size} {method}: known when every rationale has its passages"
-    settings = run.options.settings.training_of(reads=METHODS[method].reads)
+    settings = METHODS[method].training(run.options.settings)
     note = differs(read_recipe(earlier[0]["recipe"]), settings, data)
     return f"{size} {method}, the last one: {note}"
 

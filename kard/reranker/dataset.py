@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ def read_dataset(
     candidates, or where verdicts that `accept` asks for are missing.
     """
     last = None if questions.limit is None else skip + questions.limit
-    require_verdicts(db, QuestionSet(questions.task, questions.split, last), accept, teacher_id)
+    require_verdicts(db, replace(questions, limit=last), accept, teacher_id)
     evidence: dict[str, set[str]] = {}
     for row in rows(db, "internal/evidence_passages", task=questions.task):
         evidence.setdefault(str(row["key"]), set()).add(str(row["passage_id"]))
@@ -128,7 +128,17 @@ def read_dataset(
     passages = read_passages(db, list(numbers))
     texts = tuple(passage_text(passages[i]) for i in numbers)
     count = sum(len(question.rationales) for question in read)
-    source = TrainingData(data.hexdigest(), len(read), count, teacher_id, index_id, questions.limit, skip)
+    source = TrainingData(
+        data.hexdigest(),
+        len(read),
+        count,
+        teacher_id,
+        index_id,
+        questions.limit,
+        skip,
+        questions.fraction,
+        questions.seed,
+    )
     return RerankerDataset(questions.task, tuple(read), texts, source, tuple(numbers))
 
 

@@ -173,14 +173,14 @@ def read_labels(
     teacher_id: str | None = None,
     accept: Accept = "own",
     settings: Retrieval = DEFAULT,
-    limit: int | None = None,
+    questions: QuestionSet | None = None,
 ) -> list[RelevanceLabels]:
-    """Return the labels of the first `limit` training questions: those whose accepted rationales found passages."""
+    """Return the labels of the questions (None: all for training) whose accepted rationales found passages."""
     evidence: dict[str, set[str]] = {}
     for row in rows(db, "internal/evidence_passages", task=task):
         evidence.setdefault(row["key"], set()).add(row["passage_id"])
-    questions = QuestionSet(task, "train", limit).parameters
-    values = {**questions, "index": index_id, "teacher": teacher_id, "accept": accept, "silver": SILVER_DEPTH}
+    asked = (questions or QuestionSet(task, "train")).parameters
+    values = {**asked, "index": index_id, "teacher": teacher_id, "accept": accept, "silver": SILVER_DEPTH}
     hits = rows(db, "internal/rationale_hits", **values, **settings.forms)
     labels: list[RelevanceLabels] = []
     for (key, text, options), of_question in groupby(

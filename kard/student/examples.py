@@ -8,6 +8,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import dspy
@@ -19,6 +20,7 @@ from kard.config import Accept, Prompting, RationaleForm, StudentTraining, requi
 from kard.db import rows
 from kard.errors import Missing
 from kard.methods import Method
+from kard.passages import shuffled
 from kard.questions import QuestionSet
 from kard.recipes import TrainingData
 from kard.records import LETTERS, digest
@@ -62,10 +64,17 @@ class RationaleSource:
     accept: Accept = "own"
     rationale_form: RationaleForm = "rationale"  # of the queries that found their passages
     limit: int | None = None  # only the first so many training questions
+    fraction: float = 1.0  # of which this share is drawn
+    draw: int = 0  # seed of that draw
 
-    def questions(self, task_name: str) -> QuestionSet:
-        """Return the task's training questions up to the limit."""
-        return QuestionSet(task_name, "train", self.limit)
+    def questions(self, db: Database, task_name: str) -> QuestionSet:
+        """Return the task's training questions."""
+        return QuestionSet(task_name, "train", self.limit).draw(db, self.fraction, self.draw)
+
+    def data(self, sha256: str, questions: int, rationales: int, index_id: str | None = None) -> TrainingData:
+        """Return what says where so many questions and rationales of this source came from."""
+        where = self.teacher_id, index_id, self.limit, 0, self.fraction, self.draw
+        return TrainingData(sha256, questions, rationales, *where)
 
 
 def training_pairs(
@@ -85,7 +94,7 @@ def training_pairs(
     require(settings.k > 0 or not method.reads, "k=0 stands for retrieval.k; give the number of passages")
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task_name}")
-    questions = source.questions(task_name)
+    questions = source.questions(db, task_name)
     require_verdicts(db, questions, source.accept, source.teacher_id)
     parameters = {
         **questions.parameters,
@@ -100,7 +109,47 @@ def training_pairs(
         raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
     pairs = [_pair(db, row, method, settings) for row in rationales]
     pairs.sort(key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale_id))
-    return list(_distinct(pairs))
+    return controlled(list(_distinct(pairs)), settings)
+
+
+def controlled(pairs: Sequence[Pair], settings: StudentTraining) -> list[Pair]:
+    """Return the pairs as the settings' controls leave them: fewer, with other passages, with wrong rationales.
+
+    Each control changes one part of a pair. Which rationales are wrong depends on the seed; those of a smaller
+    share are among those of a larger one. Raises BadConfig for wrong rationales of one question alone.
+    """
+    by_question: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        by_question.setdefault(pair.question_id, []).append(pair)
+    if settings.passages == "shuffled":
+        others = shuffled({question: [pair.passages for pair in of] for question, of in by_question.items()})
+        by_question = {
+            question: [
+                replace(pair, passages=read) for pair, read in zip(of, cycle(others[question]), strict=False)
+            ]
+            for question, of in by_question.items()
+        }
+    by_question = {question: of[: settings.distinct or None] for question, of in by_question.items()}
+    kept = [pair for of in by_question.values() for pair in of]
+    require(
+        not settings.wrong or len(by_question) > 1, "a wrong rationale is another question's; there is only one"
+    )
+
+    def drawn(pair: Pair) -> str:
+        return digest(str(settings.seed), "wrong", pair.question, pair.rationale)
+
+    wrong = set(sorted(kept, key=drawn)[: round(settings.wrong * len(kept))])
+    questions = list(by_question)
+    places = {question: place for place, question in enumerate(questions)}
+    taught: list[Pair] = []
+    for pair in kept:
+        if pair in wrong:
+            draw = random.Random(drawn(pair))
+            step = draw.randrange(1, len(questions))
+            other = draw.choice(by_question[questions[(places[pair.question_id] + step) % len(questions)]])
+            pair = replace(pair, rationale_id=other.rationale_id, rationale=other.rationale)
+        taught.append(pair)
+    return taught
 
 
 def within_budget(pairs: Sequence[Pair], length: Callable[[Pair], int], max_target: int) -> list[Pair]:
@@ -181,7 +230,7 @@ def student_data(
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for pair in pairs)
     count = len({pair.question_id for pair in pairs})
-    return pairs, TrainingData(sha256, count, len(pairs), source.teacher_id, index_id, source.limit)
+    return pairs, source.data(sha256, count, len(pairs), index_id)
 
 
 def shot_pairs(
@@ -222,7 +271,7 @@ def shot_data(
     """Return what says which examples a base is shown; a method without examples has none. Raises Missing."""
     pairs = shot_pairs(db, task_name, method, prompting, source) if method.shots else []
     sha256 = hash_texts([pair.question, pair.options, pair.answer, pair.rationale] for pair in pairs)
-    return TrainingData(sha256, len(pairs), len(pairs), source.teacher_id, None, source.limit)
+    return source.data(sha256, len(pairs), len(pairs))
 
 
 def render_pair(
@@ -243,7 +292,10 @@ def hash_texts(texts: Iterable[object]) -> str:
 def _pair(db: Database, row: Mapping[str, Any], method: Method, settings: StudentTraining) -> Pair:
     passages: list[str] = []
     if method.reads:
-        hits = rows(db, "internal/first_passages", retrieval=row["retrieval_id"], k=settings.k)
+        by_question = settings.passages == "bm25"
+        hits = rows(
+            db, "internal/first_passages", retrieval=row["retrieval_id"], k=settings.k, by_question=by_question
+        )
         passages = [f"{hit['title']}: {hit['text']}" for hit in hits]
     return Pair(
         question_id=row["question_id"],

@@ -147,8 +147,9 @@ def parse_prompted(row: Mapping[str, Any]) -> tuple[Prompting, RationaleSource]:
     with stored_settings(f"student {row['id']}"):
         values: dict[str, Any] = json.loads(row["settings"])
         prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
-        limit = read_recipe(row["recipe"]).get("data", {}).get("limit")
-        return prompting, RationaleSource(**{name: values[name] for name in SOURCE if name in values}, limit=limit)
+        data = read_recipe(row["recipe"]).get("data", {})
+        considered = {name: data[name] for name in ("limit", "fraction", "draw") if name in data}
+        return prompting, RationaleSource(**{name: values[name] for name in SOURCE if name in values}, **considered)
 
 
 def register_rule(db: Database, task_name: str, method: Method) -> str:

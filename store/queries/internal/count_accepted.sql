@@ -6,5 +6,6 @@ select count(*) as rationales,
                     and not exists (select 1 from verifications where rationale_id = r.id)), 0) as unverified
 from rationales r
 where r.question_id in (select id from questions where task = :task and split = :split and answer is not null
+                          and (:drawn is null or id in (select value from json_each(:drawn)))
                         order by id limit :limit)
   and (:teacher is null or r.teacher_id = :teacher)

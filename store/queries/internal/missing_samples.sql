@@ -6,6 +6,7 @@ with recursive numbers (sample) as (
 wanted as (
     select id from questions
     where task = :task and split = :split and answer is not null
+      and (:drawn is null or id in (select value from json_each(:drawn)))
     order by id limit :limit
 )
 select w.id as question_id, n.sample

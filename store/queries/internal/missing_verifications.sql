@@ -2,6 +2,7 @@
 with wanted as (
     select id, key, text, options, answer from questions
     where task = :task and split = :split and answer is not null
+      and (:drawn is null or id in (select value from json_each(:drawn)))
     order by id limit :limit
 )
 select r.id as rationale_id, r.text as rationale, w.text as question, w.options, w.answer

@@ -3,4 +3,5 @@ select id, key, split, text, options, answer, kind, facts,
        (select json_group_array(document) from evidence where question_id = questions.id) as evidence
 from questions
 where task = :task and (:split is null or split = :split)
+  and (:drawn is null or id in (select value from json_each(:drawn)))
 order by id limit :limit

@@ -12,5 +12,7 @@ where q.task = :task
        or exists (select 1 from accepted_rationales where rationale_id = t.id and accept = :accept))
   and coalesce(r.depth, 0) < :depth
   and (q.split <> :split
-       or q.id in (select id from questions where task = :task and split = :split order by id limit :limit))
+       or q.id in (select id from questions where task = :task and split = :split
+                   and (:drawn is null or id in (select value from json_each(:drawn)))
+                 order by id limit :limit))
 order by q.id, t.id

@@ -7,6 +7,8 @@ where p.task = :task and p.split = :split and p.index_id = :index and p.accept =
   and p.form = :form and p.rationale_form = :rationale_form
   and (:teacher is null or p.teacher_id = :teacher)
   and p.question_id in (
-    select id from questions where task = :task and split = :split order by id limit :limit offset :skip
+    select id from questions where task = :task and split = :split
+      and (:drawn is null or id in (select value from json_each(:drawn)))
+    order by id limit :limit offset :skip
   )
 order by p.question_id, p.rationale_id, p.rank
