@@ -93,11 +93,9 @@ class Teaching(Settings):
     max_tokens: int = 512  # tokens of a rationale, at most
     workers: int = 8  # concurrent requests
     accept: Accept = (
-        "own"  # whose verdict must be right for training: the rationale's own, `verified`: its readers', both, none
+        "own"  # whose verdict must be right: its own, its readers' (`verified`), both, `none`: no one's
     )
-    fraction: float = (
-        1.0  # share of the training questions, drawn by the student's seed; those of .1 are among .3's
-    )
+    fraction: float = 1.0  # share of the training questions, drawn by the seed; those of .1 are among those of .3
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")

@@ -196,7 +196,12 @@ def mistake(line: str) -> str:
     path = words.pop(0)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         path += f" {words[0]}"
-        child = command.get_command(click.Context(command), words.pop(0))
+        context = click.Context(command)
+        child = command.get_command(context, words[0])
+        if child is None:  # a group may have a command that need not be named
+            child = command.get_command(context, getattr(command, "default", ""))
+        else:
+            words.pop(0)
         if child is None:
             return f"no command {path}"
         command = child

@@ -1,13 +1,13 @@
-"""`kard ablate reranker`: how much each setting of the reranker matters."""
+"""`kard ablate`: what each part of the method is worth, and each setting of the reranker."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kard.cli import choose, options, show
+from kard.cli import choose, options, show, sweep
 from kard.cli.rows import print_rows
 
 if TYPE_CHECKING:
@@ -18,9 +18,80 @@ if TYPE_CHECKING:
 FACTORS = "side,loss,scorer,candidates,lora,rationales"
 
 
-@click.group()
+class _Ablate(click.Group):
+    """A group whose first command need not be named: `kard ablate TASK`."""
+
+    default = "method"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the name of the command before what names none."""
+        named = not args or args[0] in (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if named else [self.default, *args])
+
+
+@click.group(cls=_Ablate)
 def ablate() -> None:
-    """Compare settings on the same held-out questions."""
+    """Say what each part is worth, against the whole.
+
+    `kard ablate TASK` is short for `kard ablate method TASK`.
+    """
+
+
+@ablate.command()
+@click.argument("task")
+@click.option("--parts", callback=choose.listed, help="Only these rows, comma-separated, beside the whole.")
+@sweep.seeds
+@sweep.figure("Draw each row's accuracy into this .svg or .png file. [extra: plots]")
+@options.dry_run
+@options.forms("json", "csv", "markdown")
+@choose.run_options
+def method(
+    task: str,
+    parts: tuple[str, ...] | None,
+    seeds: tuple[int, ...],
+    plot: Path | None,
+    dry_run: bool,
+    form: str,
+    seed: int | None,
+    **chosen: Any,
+) -> None:
+    """Take one part after the other out of the method, and compare each student with the whole.
+
+    The whole is a `kard` student that reads from `fused`, unless options say otherwise. Each row is trained and
+    answers like a cell of `kard sweep`: on the same questions and seeds, once, and a stopped run goes on.
+    """
+    from kard.pipeline import sweep as pipeline
+    from kard.pipeline.parts import WHOLE, parts_of
+
+    if seed is not None:
+        raise click.UsageError("an ablation takes --seeds")
+    for name, default in (("methods", "kard"), ("retrievers", "fused")):
+        chosen[name] = chosen[name] or (default,)
+        if len(chosen[name]) > 1:
+            raise click.UsageError(
+                f"the whole has one of --{name.removesuffix('s')}, not {', '.join(chosen[name])}"
+            )
+    rows = parts_of(sweep.run_with(task, {}, seeds[0], chosen).options.settings)
+    if unknown := [name for name in parts or () if name not in rows]:
+        raise click.UsageError(f"the rows are {'; '.join(rows)}; there is no {unknown[0]!r}")
+    cells = [
+        pipeline.Cell({"": name}, [sweep.run_with(task, values, one, chosen) for one in seeds], {"": name})
+        for name, values in rows.items()
+        if parts is None or name in (WHOLE, *parts)
+    ]
+    if dry_run:
+        print_rows(form, *pipeline.plan(cells, cell="part"), title=f"{task}: {len(cells)} rows, {len(seeds)} seeds")
+        return
+    found = sweep.print_sweep(form, cells, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1)
+    if plot is not None:
+        from kard.evaluation.page.figures import Point, save_by_row
+
+        chance = next(row.shares["all"].value for row in found if row.method == "chance")
+        students = [row for row in found if not row.baseline]
+        several = len({row.size for row in students}) > 1
+        points = [Point(row.size, row.method, row.retriever, row.variant, row.shares["all"]) for row in students]
+        save_by_row([(f"{p.size} {p.variant}" if several else p.variant, p) for p in points], chance, plot)
+        click.echo(f"{plot}: accuracy of each row", err=True)
 
 
 @ablate.command()

@@ -26,8 +26,9 @@ SETTINGS = {
     "endpoint": "decoding.endpoint",
     "epochs": "student.epochs",
     "accept": "teaching.accept",
+    "fraction": "teaching.fraction",
 }
-"""Options that are short for a setting of `--set`."""
+"""What is short for a setting of `--set`: options, and factors of `kard sweep`."""
 
 
 def listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kard.cli import choose, options
 from kard.cli.rows import MACHINE_FORMS, print_rows
 
-OPTIONS = {"train-limit": int, "teacher": str, "encoder": str}
+if TYPE_CHECKING:
+    from kard.evaluation.report import ReportRow
+    from kard.pipeline.run import Run
+    from kard.pipeline.sweep import Cell
+
+OPTIONS = {"train-limit": int, "teacher": str, "encoder": str, "knowledge": Path}
 """Factors that are options of a run and no setting."""
+COLUMNS = {"size": "sizes", "method": "methods", "retriever": "retrievers"}
+"""Columns of the table, and the options of a run that choose them."""
+SHORT = (*(name.replace("_", "-") for name in choose.SETTINGS), *OPTIONS)
 
 
 def _factors(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -23,7 +31,7 @@ def _factors(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...
         name = name.strip()
         if not equals or not name:
             raise click.BadParameter(f"{text!r} varies nothing; write NAME=V1,V2, like k=1,3")
-        if name in ("size", "method", "retriever"):
+        if name in COLUMNS:
             raise click.BadParameter(f"give --{name} several values instead; the table has a column for it")
         if name in ("seed", "seeds"):
             raise click.BadParameter("give seeds by --seeds; a row is the mean over them")
@@ -56,6 +64,17 @@ def _figure(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> 
         return path
 
 
+seeds = click.option(
+    "--seeds", callback=_seeds, default="0", show_default=True, help="Seeds of every row, comma-separated."
+)
+
+
+def figure(about: str) -> Callable[[Any], Any]:
+    """Return the option --plot, whose help says what is drawn."""
+    path = click.Path(dir_okay=False, path_type=Path)
+    return click.option("--plot", type=path, callback=_figure, help=about)
+
+
 @click.command()
 @click.argument("task")
 @click.option(
@@ -65,19 +84,11 @@ def _figure(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> 
     required=True,
     callback=_factors,
     metavar="NAME=V1,V2",
-    help="What varies: a setting of docs/settings.md, or k, kappa, samples, epochs, accept, decide, train-limit, "
-    "teacher, encoder; repeatable.",
+    help=f"What varies: a setting of docs/settings.md, or one of {', '.join(SHORT)}; repeatable.",
 )
 @click.option("--one-at-a-time", is_flag=True, help="Vary each factor alone, the others at their first value.")
-@click.option(
-    "--seeds", callback=_seeds, default="0", show_default=True, help="Seeds of every cell, comma-separated."
-)
-@click.option(
-    "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=_figure,
-    help="Draw accuracy over the first factor into this .svg or .png file. [extra: plots]",
-)
+@seeds
+@figure("Draw accuracy over the first factor into this .svg or .png file. [extra: plots]")
 @options.dry_run
 @options.forms("json", "csv", "markdown")
 @choose.run_options
@@ -103,20 +114,13 @@ def sweep(
         raise click.UsageError("a sweep takes --seeds")
     cells = pipeline.cells_of(
         pipeline.grid(factors, one_at_a_time=one_at_a_time),
-        lambda values: [_run(task, values, one, chosen) for one in seeds],
+        lambda values: [run_with(task, values, one, chosen) for one in seeds],
         one_at_a_time=one_at_a_time,
     )
     if dry_run:
         print_rows(form, *pipeline.plan(cells), title=f"{task}: {len(cells)} cells, {len(seeds)} seeds")
         return
-    graded = pipeline.sweep(cells)
-    rows = pipeline.sweep_rows(graded)
-    table = pipeline.sweep_table(rows, pipeline.compared(graded, rows))
-    print_rows(form, *table, title=f"{task}: {', '.join(factors)}")
-    if form not in MACHINE_FORMS:
-        click.echo("95% intervals over questions; p by exact tests against the first cell, corrected by Holm")
-        for note in dict.fromkeys(note for cell in cells for run in cell.runs for note in run.notes):
-            click.echo(note, err=True)
+    rows = print_sweep(form, cells, f"{task}: {', '.join(factors)}")
     if plot is not None:
         from kard.evaluation.page.figures import save_by_value
 
@@ -127,20 +131,39 @@ def sweep(
         click.echo(f"{plot}: accuracy over {factor}", err=True)
 
 
-def _run(task: str, values: Mapping[str, str], seed: int, chosen: dict[str, Any]) -> Any:
+def print_sweep(
+    form: str, cells: Sequence[Cell], title: str, *, cell: str = "cell", first: str = "first", alike: int = 3
+) -> list[ReportRow]:
+    """Do what the cells lack, print their table and return its rows."""
+    from kard.pipeline import sweep as pipeline
+
+    graded = pipeline.sweep(cells)
+    rows = pipeline.sweep_rows(graded, alike=alike)
+    comparisons = pipeline.compared(graded, rows, alike=alike)
+    print_rows(form, *pipeline.sweep_table(rows, comparisons, cell=cell, first=first), title=title)
+    if form not in MACHINE_FORMS:
+        click.echo(f"95% intervals over questions; p by exact tests against the {first}, corrected by Holm")
+        for note in dict.fromkeys(note for one in cells for run in one.runs for note in run.notes):
+            click.echo(note, err=True)
+    return rows
+
+
+def run_with(task: str, values: Mapping[str, str], seed: int, chosen: dict[str, Any]) -> Run:
     """Return the run of one cell and seed. Raises BadConfig for a factor that is no setting."""
     changed = dict(chosen)
     overrides = list(changed.pop("overrides", ()))
     for name, value in values.items():
         key = name.replace("-", "_")
-        if name in OPTIONS:
+        if name in COLUMNS:
+            changed[COLUMNS[name]] = (value,)
+        elif name in OPTIONS:
             try:
                 changed[key] = OPTIONS[name](value)
             except ValueError:
                 raise click.UsageError(f"{name} must be a whole number, not {value!r}") from None
-        elif key in choose.SETTINGS:
-            changed[key] = None
-            overrides.append(f"{choose.SETTINGS[key]}={value}")
         else:
-            overrides.append(f"{name}={value}")
+            path = choose.SETTINGS.get(key, name)
+            # An option that is short for the same setting would win.
+            changed.update({option: None for option, other in choose.SETTINGS.items() if other == path})
+            overrides.append(f"{path}={value}")
     return choose.run_of(task, overrides=tuple(overrides), seed=seed, **changed)

@@ -42,8 +42,8 @@ class Cell:
 
 
 def label(values: Values) -> str:
-    """Return values as they were written on the command line."""
-    return " ".join(f"{factor}={chosen}" for factor, chosen in values.items())
+    """Return values as they were written on the command line; the value of the factor '' is a name."""
+    return " ".join(f"{factor}={chosen}" if factor else chosen for factor, chosen in values.items())
 
 
 def grid(factors: Mapping[str, Sequence[str]], *, one_at_a_time: bool = False) -> list[Values]:
@@ -120,21 +120,26 @@ def _common(cells: Sequence[Values], factors: Mapping[str, set[str]]) -> Values:
     return {f: "|".join(v) for f, v in values.items() if v and (len(cells) == 1 or v.keys() != factors[f])}
 
 
-def sweep_rows(graded: Sequence[GradedAnswer]) -> list[ReportRow]:
-    """Return the baselines, then size, method and retriever as in every table, each in the order of its cells."""
+def sweep_rows(graded: Sequence[GradedAnswer], *, alike: int = 3) -> list[ReportRow]:
+    """Return the baselines, then the conditions in groups of those alike, each in the order of its cells.
+
+    `alike` is how many of size, method and retriever a group has in common.
+    """
     found = report_rows(graded)
-    kinds = list(dict.fromkeys(_key(row)[:3] for row in found))
+    kinds = list(dict.fromkeys(_key(row)[:alike] for row in found))
     variants = list(dict.fromkeys(["", *(answer.variant for answer in graded)]))
-    return sorted(found, key=lambda row: (kinds.index(_key(row)[:3]), variants.index(row.variant)))
+    return sorted(found, key=lambda row: (kinds.index(_key(row)[:alike]), variants.index(row.variant)))
 
 
-def compared(graded: Sequence[GradedAnswer], found: Sequence[ReportRow]) -> dict[ConditionKey, Comparison]:
-    """Compare every condition with the first row of its size, method and retriever; p by Holm over all."""
+def compared(
+    graded: Sequence[GradedAnswer], found: Sequence[ReportRow], *, alike: int = 3
+) -> dict[ConditionKey, Comparison]:
+    """Compare every condition with the first row of its group (`sweep_rows`); p by Holm over all."""
     firsts: dict[tuple[str, ...], ConditionKey] = {}
     keys = [_key(row) for row in found if not row.baseline]
     for key in keys:
-        firsts.setdefault(key[:3], key)
-    pairs = [(key, firsts[key[:3]]) for key in keys if key != firsts[key[:3]]]
+        firsts.setdefault(key[:alike], key)
+    pairs = [(key, firsts[key[:alike]]) for key in keys if key != firsts[key[:alike]]]
     return dict(zip((key for key, _ in pairs), compare(graded, pairs), strict=True))
 
 
@@ -142,10 +147,12 @@ def _key(row: ReportRow) -> ConditionKey:
     return row.size, row.method, row.retriever, row.variant
 
 
-def sweep_table(rows: Sequence[ReportRow], comparisons: Mapping[ConditionKey, Comparison]) -> TableCells:
+def sweep_table(
+    rows: Sequence[ReportRow], comparisons: Mapping[ConditionKey, Comparison], *, cell: str, first: str
+) -> TableCells:
     """Return header and cells: accuracy with its interval, and the difference to the first cell with its p."""
     several = any(row.seeds and row.seeds.of > 1 for row in rows)
-    header = ["size", "method", "retriever", "cell", "accuracy", "n", "minus the first", "won-lost", "p (Holm)"]
+    header = ["size", "method", "retriever", cell, "accuracy", "n", f"minus the {first}", "won-lost", "p (Holm)"]
     if several:
         header.insert(6, "over seeds")
     cells: list[list[object]] = []
@@ -182,16 +189,16 @@ def points_over(factor: str, cells: Sequence[Cell], found: Sequence[ReportRow]) 
     return sorted(points, key=lambda placed: order.index(placed[0]))
 
 
-def plan(cells: Sequence[Cell]) -> TableCells:
+def plan(cells: Sequence[Cell], *, cell: str = "cell") -> TableCells:
     """Return header and cells: what each run lacks by step, and the seconds of trainings and answers.
 
     Trainings and answers that two runs share count in the first. Seconds are at the rates of the store, '' without.
     """
-    header = ["cell", "seed", "trainings", "answers", "other steps", "seconds"]
+    header = [cell, "seed", "trainings", "answers", "other steps", "seconds"]
     seen: set[tuple[object, ...]] = set()
     lines: list[list[object]] = []
-    for cell in cells:
-        for run in cell.runs:
+    for varied in cells:
+        for run in varied.runs:
             seed = run.options.settings.student_training.seed
             lacks = {step.name: state.missing if state else None for step, state, _ in states(run)}
             students = _missing_students(run) - seen
@@ -200,14 +207,16 @@ def plan(cells: Sequence[Cell]) -> TableCells:
             lacks.pop("student", 0)
             other = ", ".join(f"{name} {'?' if n is None else n}" for name, n in lacks.items() if n != 0)
             seconds = _seconds(run, [str(method) for _, _, method, *_ in students], answers or 0)
-            lines.append([cell.name, seed, len(students), "?" if answers is None else answers, other, seconds])
+            lines.append([varied.name, seed, len(students), "?" if answers is None else answers, other, seconds])
     return header, lines
 
 
 def _missing_students(run: Run) -> set[tuple[object, ...]]:
     data = {method: found.sha256 for method, found in run.resolved.student_data.items()}
+    # Before rationales have passages, data that are not known yet are told by where they will come from.
+    unknown = (run.rationale_source, run.knowledge, canonical(run.options.settings.retrieval.forms))
     return {
-        (size, run.base_of(size), method, run.student_settings(method), data.get(method))
+        (size, run.base_of(size), method, run.student_settings(method), data.get(method, unknown))
         for (size, method), student in run.resolved.students.items()
         if student is None and METHODS[method].trained
     }

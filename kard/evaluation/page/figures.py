@@ -5,7 +5,8 @@ Each figure has a title, a description in words, and the table of its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,25 +102,36 @@ class Plot:
 
 def accuracy(points: Sequence[Point], chance: float | None) -> Plot:
     """Draw every condition with its interval, one below the other."""
-    looks = _looks(points)
     title = "Accuracy of every condition"
-    with drawing(WIDTH, 0.7 + 0.28 * len(points)) as figure:
+    with _one_below_the_other([(point.name, point) for point in points], chance) as figure:
+        best = max(points, key=lambda point: point.share.value)
+        words = f"The best of {len(points)} conditions is {best.name} with {with_interval(best.share)}."
+        svg = inline(figure, "plot-accuracy", title, words)
+    return Plot("accuracy", title, svg, _chance_note(chance))
+
+
+def save_by_row(named: Sequence[tuple[str, Point]], chance: float | None, path: Path) -> None:
+    """Draw the accuracy of each point beside its name, one below the other, into an .svg or .png file."""
+    with _one_below_the_other(named, chance) as figure:
+        figure.savefig(path, facecolor="white", dpi=150)
+
+
+@contextmanager
+def _one_below_the_other(named: Sequence[tuple[str, Point]], chance: float | None) -> Generator[Figure]:
+    looks = _looks([point for _, point in named])
+    with drawing(WIDTH, 0.7 + 0.28 * len(named)) as figure:
         axes = figure.subplots()
-        for place, point in enumerate(points):
-            look = looks[point.series]
-            _bars(axes, point.share.value, place, point, look, across=True)
-        axes.set_yticks(range(len(points)), [_label(point.name) for point in points])
-        axes.set_ylim(len(points) - 0.4, -0.6)
+        for place, (_, point) in enumerate(named):
+            _bars(axes, point.share.value, place, point, looks[point.series], across=True)
+        axes.set_yticks(range(len(named)), [_label(name) for name, _ in named])
+        axes.set_ylim(len(named) - 0.4, -0.6)
         _shares(axes, "x")
         if chance is not None:
             axes.axvline(chance, color=FAINT, linestyle=":", zorder=0)
             place = axes.get_xaxis_transform()
             axes.text(chance, 1.0, "chance", transform=place, ha="center", va="bottom", color=FAINT)
         axes.set_xlabel("accuracy, with 95% interval")
-        best = max(points, key=lambda point: point.share.value)
-        words = f"The best of {len(points)} conditions is {best.name} with {with_interval(best.share)}."
-        svg = inline(figure, "plot-accuracy", title, words)
-    return Plot("accuracy", title, svg, _chance_note(chance))
+        yield figure
 
 
 def by_size(points: Sequence[Point], chance: float | None) -> Plot:
