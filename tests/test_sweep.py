@@ -136,6 +136,47 @@ def test_a_condition_that_a_factor_does_not_touch_has_one_row_without_it(folder:
     assert [row["cell"] for row in rows[2:]] == ["k=1", "k=2", "k=3"]
 
 
+def test_a_larger_knowledge_base_is_a_factor_and_each_condition_holds_its_own(folder: Path) -> None:
+    base, part = folder / "kard.knowledge", folder / "part.knowledge"
+    kard(folder, "index", "--from", str(base), "--fraction", "0.4", "--knowledge", str(part), "--quiet")
+    rows = table(folder, "--over", f"knowledge={part},{base}", *NAMED, "-k", "3")[2:]
+    assert [row["cell"] for row in rows] == [f"knowledge={part}", f"knowledge={base}"]
+    assert [row["accuracy"][:5] for row in rows] != ["1.000", "1.000"]
+    db = open_store(folder / "kard.db")
+    assert db.execute(
+        "select i.path, i.passages from evaluations e join indexes i on i.id = e.index_id order by e.id"
+    ).fetchall() == [(str(part), 2), (str(base), 5)]
+
+
+def test_a_share_of_the_training_questions_is_one_for_all_methods_and_another_one_for_each_seed(
+    folder: Path, write_decoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(folder / "cache"))
+    base = write_decoder(folder / "decoder", words=METALS)
+    words = ("--over", "fraction=.5,1", "--seeds", "1,2,3,4", "--method", "ft,rd", "--epochs", "1", "--limit", "1")
+    words += ("--base", f"tiny={base}", "--size", "tiny")
+    words += ("--set", "decoding.max_new_tokens=4", "--set", "student.lora.rank=2")
+    rows = table(folder, *words)[2:]
+    assert [(row["method"], row["cell"]) for row in rows] == [
+        (method, f"fraction={share}") for method in ("ft", "rd") for share in (".5", "1")
+    ]
+    db = open_store(folder / "kard.db")
+    recipes = [json.loads(recipe) for (recipe,) in db.execute("select recipe from students")]
+    data = {(r["method"], r["settings"]["seed"], r["data"]["questions"]): r["data"] for r in recipes}
+    assert len(data) == 16
+    half = {(method, seed): data[method, seed, 1] for method in ("ft", "rd") for seed in (1, 2, 3, 4)}
+    assert {(of["fraction"], of["draw"]) for of in half.values()} == {(0.5, seed) for seed in (1, 2, 3, 4)}
+    assert {len({half[method, seed]["sha256"] for seed in (1, 2, 3, 4)}) for method in ("ft", "rd")} == {2}
+    assert not any("fraction" in of for (_, _, questions), of in data.items() if questions == 2)
+
+
+def test_an_option_does_not_hide_the_factor_that_it_is_short_for(folder: Path) -> None:
+    plan = table(folder, "--over", "retrieval.k=1,3", *NAMED, "-k", "2", "--dry-run")
+    assert [row["cell"] for row in plan] == ["retrieval.k=1", "retrieval.k=3"]
+    rows = table(folder, "--over", "retrieval.k=1,3", *NAMED, "-k", "2")[2:]
+    assert [row["accuracy"][:5] for row in rows] == ["0.667", "1.000"]
+
+
 def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None:
     for words, problem in {
         ("--over", "k"): "'k' varies nothing; write NAME=V1,V2",
@@ -186,6 +227,7 @@ def test_students_are_trained_once_for_all_cells_and_seeds_are_one_row(
     # At the store's rates, two questions twice are one training of the same length.
     with db.atomic():
         db.execute("update students set milliseconds = 20000 * json_extract(settings, '$.epochs') where path <> ''")
+        db.execute("update predictions set milliseconds = 1")
     more = table(folder, *words[4:], "--over", "student.epochs=1,5", "--dry-run")
     assert [(row["trainings"], row["seconds"]) for row in more if row["cell"].endswith("5")] == [(2, "200")] * 2
 

@@ -33,6 +33,18 @@ SNIPPET = 120  # characters of a passage in a table
 @click.option("--list", "listing", is_flag=True, help="List the sources.")
 @click.option("--remove", metavar="NAME", help="Remove the source of that name.")
 @click.option("--refresh", is_flag=True, help="Read every source again, as it was read before.")
+@click.option(
+    "--from", "base", type=click.Path(file_okay=False, path_type=Path), help="Take a part of this knowledge base."
+)
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of its documents, drawn at random; those of .1 are among those of .3.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="Of this source alone; repeatable.")
+@click.option("--keep-evidence", is_flag=True, help="Keep every document that a question of the store needs, too.")
 @options.knowledge
 @options.store
 @click.option("--repair", is_flag=True, help="Make a damaged knowledge base whole first; SOURCE may be left out.")
@@ -58,6 +70,10 @@ def index(
     listing: bool,
     remove: str | None,
     refresh: bool,
+    base: Path | None,
+    fraction: float,
+    only: tuple[str, ...],
+    keep_evidence: bool,
     knowledge: Path | None,
     store: Path,
     repair: bool,
@@ -72,10 +88,17 @@ def index(
     and text (also BEIR's, PubMed's and Hugging Face's column names; also CSV, also gzipped), parquet (one file or
     a folder), a folder of .txt, .md, .html and .pdf files or one that holds corpus.jsonl, or a MediaWiki dump
     (.xml, .xml.bz2). A second SOURCE is kept beside the first. A search meanwhile finds what was there before.
+    With --from, a part of another knowledge base is taken into a folder of its own, to compare sizes and kinds.
     """
-    chosen = sum((source is not None, listing, remove is not None, refresh))
+    chosen = sum((source is not None, listing, remove is not None, refresh, base is not None))
     if chosen != 1 and not (repair and chosen == 0):
-        raise click.UsageError("name a SOURCE, or choose one of --list, --remove NAME, --refresh and --repair")
+        raise click.UsageError(
+            "name a SOURCE, or choose one of --list, --remove NAME, --refresh, --from and --repair"
+        )
+    if base is None and (fraction < 1 or only or keep_evidence):
+        raise click.UsageError(
+            "--fraction, --only and --keep-evidence say what is taken of a knowledge base; add --from"
+        )
     for option in ("lines", "words", "name") if source is None else ():
         if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{option} says how SOURCE is read; name one")
@@ -90,12 +113,21 @@ def index(
     begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
     progress = show.progress(quiet)
+    if base is not None:
+        from kard.knowledge.part import index_part
+        from kard.retrieval.retrieve import needed_documents
+
+        kept = needed_documents(open_store(store)) if keep_evidence else ()
+        part = index_part(base, folder, only=only, fraction=fraction, kept=kept, progress=progress)
+        record_index(open_store(store), KnowledgeBase.open(folder))
+        click.echo(f"{part.passages:,} passages in {folder} ({time.monotonic() - begin:.1f} s)")
+        return
     if repair:
-        kept = mending.repair(folder, language=language or "", progress=progress)
-        lost = "an unknown number" if kept.lost is None else f"{kept.lost:,}"
-        click.echo(f"{kept.passages:,} passages kept, {lost} lost; their postings are written again")
-        if kept.sources:
-            click.echo(f"index these again: {', '.join(kept.sources)}")
+        mended = mending.repair(folder, language=language or "", progress=progress)
+        lost = "an unknown number" if mended.lost is None else f"{mended.lost:,}"
+        click.echo(f"{mended.passages:,} passages kept, {lost} lost; their postings are written again")
+        if mended.sources:
+            click.echo(f"index these again: {', '.join(mended.sources)}")
     if source is None:
         if chosen:
             _change_sources(folder, remove, refresh, quiet)

@@ -96,7 +96,28 @@ def index_documents(
     one key and different texts, and if there is no document at all; the base is then as it was. `origin` says where
     they were read; None removes the source.
     """
-    language = language or language_of(folder)
+    return index_passages(
+        _passages(documents, words),
+        folder,
+        source=source,
+        progress=progress,
+        keep_others=keep_others,
+        origin=origin,
+        language=language or language_of(folder),
+    )
+
+
+def index_passages(
+    passages: Iterable[Passage],
+    folder: Path,
+    *,
+    source: str,
+    progress: Progress = SILENT,
+    keep_others: bool = False,
+    origin: Mapping[str, object] | None = NO_FILE,
+    language: str,
+) -> Indexed:
+    """Do for documents that are split into passages what `index_documents` does."""
     with _opened(folder, language) as (db, postings):
         _settle(db, postings, language, progress)
         keys: set[str] = set()  # of the documents that came, if others are kept
@@ -104,7 +125,7 @@ def index_documents(
             db.execute("begin immediate")
             update = SourceUpdate(db, source)
             with progress.bar("Indexing passages", None) as advance:
-                for batch in _batches(_passages(documents, words)):
+                for batch in _batches(passages):
                     keys.update(passage.document for passage in batch if keep_others)
                     new = update.add(batch)
                     postings.add((rowid, indexed_text(p.title, p.text)) for rowid, p in new)

@@ -187,6 +187,16 @@ def passages_where(db: sqlite3.Connection, column: str, values: Sequence[object]
     return {rowid: Passage(*fields) for rowid, *fields in db.execute(query, (json.dumps(values),))}
 
 
+def documents_of(db: sqlite3.Connection, sources: Sequence[str]) -> list[str]:
+    """Return the keys of the documents that these sources brought, each once."""
+    ids = f"select id from sources where name {AMONG}"
+    query = (
+        f"select distinct document from passages where source in ({ids})"
+        f" or rowid in (select passage from also where source in ({ids})) order by document"
+    )
+    return [document for (document,) in db.execute(query, (json.dumps(sources),) * 2)]
+
+
 def searched_rows(db: sqlite3.Connection, start: int) -> Iterator[tuple[int, str, str]]:
     """Yield rowid, title and text of every passage from this rowid on."""
     yield from db.execute("select rowid, title, text from passages where rowid >= ? order by rowid", (start,))

@@ -21,6 +21,7 @@ from sqlite_utils import Database
 from kard.acceptance import require_verdicts
 from kard.config import Accept, Retrieval
 from kard.db import insert_ignoring, now, rows
+from kard.errors import Missing
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models.threads import available
 from kard.progress import SILENT, Progress
@@ -58,6 +59,16 @@ def copy_evidence(db: Database, kb: KnowledgeBase, task: str) -> int:
     documents = [str(row["document"]) for row in rows(db, "internal/evidence_documents", task=task)]
     starts = range(0, len(documents), EVIDENCE_BATCH)
     return sum(copy_passages(db, kb.of_documents(documents[i : i + EVIDENCE_BATCH])) for i in starts)
+
+
+def needed_documents(db: Database) -> frozenset[str]:
+    """Return the documents that any question needs: its evidence, and where its facts stand. Raises Missing."""
+    documents = frozenset(str(row["document"]) for row in rows(db, "internal/needed_documents"))
+    if not documents:
+        raise Missing(
+            "no question of the store names evidence, or a fact that was found: kard run TASK looks for them"
+        )
+    return documents
 
 
 def unsearched(db: Database, index_id: str, questions: QuestionSet, settings: Retrieval) -> list[tuple[int, Query]]:
