@@ -22,6 +22,7 @@ from cogapp import Cog
 from kard import config, tasks
 from kard.cli import main
 from kard.db import open_store
+from kard.pipeline.parts import parts_of
 from kard.schema import queries, relations
 
 WIDTH = 100  # columns of the help texts
@@ -109,6 +110,13 @@ def settings_table() -> str:
             about = (ast.get_docstring(node) or "").splitlines()[0]
             parts.append(f"### {node.name}\n\n{about}\n\n" + _table(("setting", "default", "meaning"), rows))
     return "\n".join(parts)
+
+
+def parts_table() -> str:
+    """Return a Markdown table of what each row of `kard ablate` changes where an epoch takes three rationales."""
+    settings = config.TaskSettings(student=config.StudentTraining(rationales=3))
+    changes = {part: [f"`{name}={value}`" for name, value in of.items()] for part, of in parts_of(settings).items()}
+    return _table(("row", "changes"), [(part, ", ".join(of) or "nothing") for part, of in changes.items()])
 
 
 def task_table() -> str:

@@ -92,9 +92,7 @@ class Teaching(Settings):
     temperature: float = 1.0  # of sampling
     max_tokens: int = 512  # tokens of a rationale, at most
     workers: int = 8  # concurrent requests
-    accept: Accept = (
-        "own"  # whose verdict must be right: its own, its readers' (`verified`), both, `none`: no one's
-    )
+    accept: Accept = "own"  # whose verdict must be right: its own, `verified`: its readers', both, `none`: any
     fraction: float = 1.0  # share of the training questions, drawn by the seed; those of .1 are among those of .3
 
     def __post_init__(self) -> None:

@@ -110,7 +110,7 @@ join questions q on q.id = r.question_id
 join teachers t on t.id = r.teacher_id
 group by q.task, q.split, t.id;
 
--- The rationales that may train under each rule: by their own conclusion, by the verdict of all their readers, by both.
+-- The rationales that may train under each rule: by their own conclusion, by the verdict of all their readers, by both, all.
 create view accepted_rationales as
 select r.id as rationale_id, a.accept
 from rationales r
@@ -184,7 +184,7 @@ select q.task, q.split, q.id as question_id, r.id as rationale_id, r.teacher_id,
        h.rank, h.passage_id, p.title, p.text as passage, a.accept
 from questions q
 join rationales r on r.question_id = q.id
-join accepted_rationales a on a.rationale_id = r.id
+join accepted_rationales a on a.rationale_id = r.id and a.accept <> 'none'
 join retrievals x on x.rationale_id = r.id
 join hits h on h.retrieval_id = x.id and h.rank <= 3
 join passages p on p.id = h.passage_id;

@@ -65,7 +65,8 @@ timeout = click.option(
 accept = click.option(
     "--accept",
     type=click.Choice(get_args(Accept)),
-    help="Whose verdict lets a rationale train: its own conclusion, its readers' (kard verify), both, or nobody's.",
+    metavar="RULE",
+    help="Whose verdict lets a rationale train: `own` conclusion, `verified` by its readers, `both`, `none`.",
 )
 whose = click.option("--split", default="train", show_default=True, help="Whose questions.")
 dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
