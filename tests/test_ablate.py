@@ -19,7 +19,7 @@ from kard.pipeline.parts import WHOLE, parts_of
 METALS = ("iron", "tin", "zinc", "copper")
 ROWS = (
     *("no reranker", "no knowledge", "no rationale", "no acceptance", "one rationale"),
-    *("question's passages in training", "another question's passages in training"),
+    *("training passages by BM25", "training passages shuffled"),
     *("10% wrong rationales", "30% wrong rationales", "50% wrong rationales"),
 )
 

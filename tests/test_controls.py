@@ -96,6 +96,9 @@ def test_so_many_rationales_are_another_questions_and_all_else_stays(told: Any, 
     assert all(q == n for q, n in numbers(wrong, "passages"))
     assert taught(told, wrong=share) == wrong != taught(told, wrong=share, seed=1)
     plain = taught(told)
+    assert [[pair.rationale_id for pair in of] for of in wrong.values()] == [
+        [pair.rationale_id for pair in of] for of in plain.values()
+    ]
     assert [[pair.question for pair in of] for of in wrong.values()] == [
         [pair.question for pair in of] for of in plain.values()
     ]

@@ -17,6 +17,7 @@ from kard.evaluation.failures import VERDICTS
 if TYPE_CHECKING:
     from kard.evaluation.condition_names import ConditionInfo
     from kard.evaluation.failures import EvidenceRule, Failure, FailureRow, Verdict
+    from kard.pipeline.run import Run
 
 TableCells = tuple[list[str], list[list[object]]]  # header, rows
 SHOWN = 20  # changed answers that a table lists
@@ -31,6 +32,7 @@ SHOWN = 20  # changed answers that a table lists
     "-n", "--examples", type=click.IntRange(min=0), default=2, show_default=True, help="Question ids per verdict."
 )
 @click.option("--rows", "each", is_flag=True, help="Print a row for each wrong answer instead, with the reason.")
+@click.option("--invented", is_flag=True, help="Count names and numbers that students wrote and were not shown.")
 @options.forms("json", "csv", "markdown")
 @options.store
 @options.knowledge
@@ -41,6 +43,7 @@ def failures(
     needed: EvidenceRule,
     examples: int,
     each: bool,
+    invented: bool,
     form: str,
     store: Path,
     knowledge: Path | None,
@@ -48,12 +51,16 @@ def failures(
     """Count why the wrong answers of TASK are wrong.
 
     The counts are by condition, with the ids of some questions. The verdicts are those of `kard explain`; each
-    wrong answer has exactly one. --knowledge leaves out who read another knowledge base.
+    wrong answer has exactly one. --knowledge leaves out who read another knowledge base. With --invented, right
+    answers count too: whose rationale holds a name or number that neither its passages nor its question do.
     """
     from kard.errors import Missing
     from kard.evaluation.failures import count_failures, read_failures
 
     run = choose.run_of(task, store=store, knowledge=knowledge, quiet=True, split=split)
+    if invented:
+        _print_invented(run, form, examples)
+        return
     wrong = read_failures(run.db, run.name, run.split, evidence=needed, judged=judged)
     if knowledge is not None:
         wrong = [failure for failure in wrong if failure.condition.index_id in (None, run.kb.id)]
@@ -78,6 +85,33 @@ def failures(
             print_rows(form, *_examples(counts), title="some of them, for kard explain")
     for note in _notes(counts, wrong, needed):
         click.echo(note, err=True)
+
+
+def _print_invented(run: Run, form: str, examples: int) -> None:
+    from kard.errors import Missing
+    from kard.evaluation.invented import count_invented, read_written
+
+    counts = count_invented(read_written(run.db, run.name, run.split), examples)
+    if not counts:
+        raise Missing(f"no student has written a rationale for {run.name}/{run.split}; run: kard run {run.name}")
+    names = _names([row.condition for row in counts])
+    header = ["condition", "texts that invent", "of right answers", "of wrong ones", "texts", "names", "invented"]
+    table: list[list[object]] = [
+        [
+            names[row.condition],
+            *("" if share.of == 0 else str(share) for share in (row.texts, row.right, row.wrong)),
+            *(row.texts.of, row.names, row.invented),
+        ]
+        for row in counts
+    ]
+    print_rows(form, header, table, title=f"{run.name}, {run.split}: names and numbers that were not shown")
+    if form not in MACHINE_FORMS and examples:
+        some: list[list[object]] = [
+            [names[row.condition], text.key, "; ".join(sorted(text.invented)), text.text]
+            for row in counts
+            for text in row.examples
+        ]
+        print_rows(form, ["condition", "question", "invented", "text"], some, title="some of them")
 
 
 def _shares(counts: Sequence[FailureRow]) -> TableCells:

@@ -29,6 +29,6 @@ def parts_of(settings: TaskSettings) -> Mapping[str, Values]:
     if student.rationales > 1:
         often = {"student.rationales": "1", "epochs": str(student.epochs * student.rationales)}
         rows["one rationale, repeated"] = {"student.distinct": "1", **often}
-    rows["question's passages in training"] = {"student.passages": "bm25"}
-    rows["another question's passages in training"] = {"student.passages": "shuffled"}
+    rows["training passages by BM25"] = {"student.passages": "bm25"}
+    rows["training passages shuffled"] = {"student.passages": "shuffled"}
     return rows | {f"{share:.0%} wrong rationales": {"student.wrong": str(share)} for share in WRONG}

@@ -147,7 +147,7 @@ def controlled(pairs: Sequence[Pair], settings: StudentTraining) -> list[Pair]:
             draw = random.Random(drawn(pair))
             step = draw.randrange(1, len(questions))
             other = draw.choice(by_question[questions[(places[pair.question_id] + step) % len(questions)]])
-            pair = replace(pair, rationale_id=other.rationale_id, rationale=other.rationale)
+            pair = replace(pair, rationale=other.rationale)  # its id stays: seeds have equal numbers of examples
         taught.append(pair)
     return taught
 
