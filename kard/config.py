@@ -227,7 +227,6 @@ class StudentTraining(Settings):
     rationales: int = 1  # rationales per question and epoch; the next epoch takes the next ones
     k: int = 0  # silver passages in a training prompt; 0: as many as it answers with (`retrieval.k`)
     shuffle: bool = False  # put them in random order: a student that always finds the best first reads no further
-    permute: bool = False  # put the options in another order in each epoch
     full: bool = False  # train the base's own weights instead of adapters; smaller steps: 3e-4 for 135M
     upper_half: bool = True  # train only a known decoder's upper half; its lower half runs once per example
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the base; adapters are float32
@@ -274,8 +273,7 @@ class StudentTraining(Settings):
 
         Controls are there only where they are set: a student keeps the id that it had before there were any.
         """
-        plain = StudentTraining()
-        unset = {n for n in ("distinct", "wrong", "passages") if getattr(self, n) == getattr(plain, n)}
+        unset = {n for n in ("distinct", "wrong", "passages") if getattr(self, n) == getattr(StudentTraining(), n)}
         return {n: v for n, v in asdict(self).items() if n not in {"pass_tokens", "recompute", *unset}}
 
     @classmethod

@@ -13,7 +13,7 @@ import pytest
 
 from kard.answers.vote import vote
 from kard.claims import Claims
-from kard.config import Decoding, StudentTraining, Teaching
+from kard.config import Decoding, Teaching
 from kard.db import open_store
 from kard.evaluation.answer import answer, drop_outdated, evaluation_id, unanswered
 from kard.evaluation.ask import StudentText, _vote  # pyright: ignore[reportPrivateUsage]  # needs no student
@@ -22,7 +22,6 @@ from kard.methods import METHODS
 from kard.pipeline.load import store_questions
 from kard.questions import QuestionSet
 from kard.records import Question, Sample
-from kard.student.examples import Pair, vary
 from kard.student.prompt import FORCED, LETTER, SHARES, StudentAdapter, signature_for
 from kard.student.records import register_rule
 from kard.tasks import Task
@@ -161,13 +160,3 @@ def test_likelihood_decides_in_programs_too(tiny_task: Task) -> None:
 
     assert completion(decided)["answer"] == "no"
     assert completion({**decided, LETTER: "A", SHARES: []})["answer"] == "yes"
-
-
-@pytest.mark.parametrize("rationale", ["Option B rusts.", "It melts, which leaves (B)."])
-def test_options_that_a_rationale_names_by_letter_keep_their_order(rationale: str) -> None:
-    def orders(text: str) -> set[tuple[str, ...]]:
-        pair = Pair(1, 1, "Which?", ("x", "y", "z"), "B", text, ())
-        return {vary(pair, StudentTraining(k=1, permute=True, seed=seed), 0).options for seed in range(20)}
-
-    assert orders(rationale) == {("x", "y", "z")}
-    assert len(orders("It rusts.")) == 6

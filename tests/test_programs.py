@@ -264,7 +264,8 @@ def test_qasc_reads_its_published_rows_and_those_of_the_hub() -> None:
         options=(*(f"thing {letter}" for letter in "ABCDEFG"), "its bark"),
         answer="H",
         facts=("Cork does not burn well.", "The bark of a cork oak is cork."),
-        rationale="Cork does not burn well. The bark of a cork oak is cork. The bark of a cork oak does not burn well.",
+        rationale="Cork does not burn well. The bark of a cork oak is cork. "
+        "The bark of a cork oak does not burn well.",
     )
     loose = {**TWO_FACTS, "fact1": "cork does not burn well", "fact2": " the bark of a cork oak is cork"}
     assert parse("qasc", loose).rationale == question.rationale

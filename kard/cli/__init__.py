@@ -32,7 +32,7 @@ GROUPS = {
         "search": "knowledge:search",
         "export": "teach:export",
         "merge": "merge:merge",
-        "encodings": "knowledge:encodings",
+        "encodings": "encodings:encodings",
     },
     "Teach and train": {
         "teach": "teach:teach",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -23,11 +22,9 @@ from kard.methods import Method
 from kard.passages import shuffled
 from kard.questions import QuestionSet
 from kard.recipes import TrainingData
-from kard.records import LETTERS, digest
+from kard.records import digest
 from kard.student.prompt import answer_form, render_prompt, signature_for, target_pieces
 from kard.tasks import Task
-
-_NAMES_A_LETTER = re.compile(r"\([A-Z]\)|\b(?:[Oo]ption|[Aa]nswer|[Cc]hoice) [A-Z]\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +42,6 @@ class Pair:
     def inputs(self) -> Mapping[str, object]:
         """Return the input fields of a task's `answer` signature."""
         return {"passages": list(self.passages), "question": self.question, "options": list(self.options)}
-
-    @property
-    def gold(self) -> str:
-        """The text of the right option."""
-        return self.options[LETTERS.index(self.answer)]
 
     def outputs(self, settings: StudentTraining) -> Mapping[str, str]:
         """Return the output fields of a task's `answer` signature."""
@@ -193,23 +185,16 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
 
 
 def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
-    """Return the pair as an epoch shows it: options and passages in another order.
+    """Return the pair as an epoch shows it: with `shuffle` its passages are in another order.
 
-    Options keep their order where the rationale names one by its letter. The draws depend on the seed and on texts:
-    row ids follow the order in which a teacher's answers arrived.
+    The draw depends on the seed and on texts: row ids follow the order in which a teacher's answers arrived.
     """
+    if not settings.shuffle:
+        return pair
     draw = random.Random(digest(str(settings.seed), str(epoch), pair.question, pair.rationale))
-    options, passages = list(pair.options), list(pair.passages)
-    if settings.permute and not _NAMES_A_LETTER.search(pair.rationale):
-        draw.shuffle(options)
-    if settings.shuffle:
-        draw.shuffle(passages)
-    return replace(
-        pair,
-        options=tuple(options),
-        answer=LETTERS[options.index(pair.gold)],
-        passages=tuple(passages),
-    )
+    passages = list(pair.passages)
+    draw.shuffle(passages)
+    return replace(pair, passages=tuple(passages))
 
 
 def student_data(
