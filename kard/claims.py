@@ -12,12 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
-from socket import gethostname
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from kard.db import BUSY_MILLISECONDS, execute, rows, writing
+from kard.processes import has_ended, machine
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -106,24 +105,10 @@ def _owner() -> str:
     The processes of one distributed training are one owner.
     """
     run = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"{_machine()} {os.getppid() if run else os.getpid()} {run or uuid4().hex}"
-
-
-def _machine() -> str:
-    with suppress(OSError):
-        return f"{gethostname()}:{Path('/proc/self/ns/pid').readlink()}".replace(" ", "-")
-    return gethostname().replace(" ", "-")
+    return f"{machine()} {os.getppid() if run else os.getpid()} {run or uuid4().hex}"
 
 
 def _is_dead(owner: str) -> bool:
     """Return whether the owner was a process of this machine that has ended."""
-    machine, pid, _ = owner.split(" ")
-    if machine != _machine() or os.name != "posix":
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    place, process, _ = owner.split(" ")
+    return place == machine() and has_ended(int(process))

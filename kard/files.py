@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-import threading
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -23,10 +22,11 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 from kard.errors import BadInput, NoExtra
+from kard.processes import own_mark, was_left
 
 Row = Mapping[str, object]
 PART = ".kard-part"  # ends the name of what is being written
-ABANDONED = 3600  # seconds; a part that is older was left by a killed process
+ABANDONED = 3600  # seconds; a part that is older was left by a killed process, of whatever machine
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 LONGEST_CELL = 100_000_000  # characters; the csv module's own limit of 131,072 is less than an article has
 DELIMITERS = ",;\t"  # of files named .csv: Excel writes semicolons where the comma is a decimal point
@@ -84,9 +84,10 @@ def atomic(path: Path, *, folder: bool = False) -> Generator[Path]:
     """
     for leftover in path.parent.glob(f".*{PART}"):
         with suppress(OSError):  # its own process may just have removed it
-            if time.time() - leftover.stat().st_mtime > ABANDONED:
+            mark = leftover.name.removesuffix(PART).rpartition(".")[2]
+            if was_left(mark) or time.time() - leftover.stat().st_mtime > ABANDONED:
                 _remove(leftover)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}")
+    part = path.with_name(f".{path.name}.{own_mark()}{PART}")
     try:
         if folder:
             part.mkdir(parents=True)

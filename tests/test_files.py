@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kard.errors import BadInput
-from kard.files import FilePosition, read_rows, read_text
+from kard.files import FilePosition, atomic, read_rows, read_text
 
 # The examples of a test share tmp_path; each writes its file anew.
 fresh = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
@@ -237,3 +239,29 @@ def test_one_question_as_an_object_is_a_row_and_its_options_are_none(tmp_path: P
     assert [found for _, found in read_rows(tmp_path / "one.json")] == [row]
     (tmp_path / "many.json").write_text(json.dumps({"version": 1, "data": [row, row]}))
     assert [found for _, found in read_rows(tmp_path / "many.json")] == [row, row]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from kard.files import atomic
+
+with atomic(Path(sys.argv[1]), folder=bool(sys.argv[2])) as part:
+    (part / "file" if sys.argv[2] else part).write_text("half")
+    os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_a_killed_process_left_half_written_goes_when_something_is_written_beside_it(
+    tmp_path: Path, folder: bool
+) -> None:
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "a"), "yes" * folder]
+    assert subprocess.run(words, check=False).returncode == 9
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic(tmp_path / "b") as mine:
+        mine.write_text("half")
+        with atomic(tmp_path / "c") as other:
+            other.write_text("c")
+        assert mine.exists()  # of a process that lives
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["b", "c"]

@@ -261,6 +261,8 @@ elif point == "between the commits":
     PostingsWriter.commit = lambda self: os._exit(9)
 elif point == "after both commits":
     PostingsWriter.commit = lambda self: (committed(self), os._exit(9))
+elif point == "before the rewriting":
+    indexing.rewrite = lambda *_: os._exit(9)
 indexing.index_source(Path(sys.argv[3]), folder, words=10)
 """
 
@@ -288,7 +290,7 @@ def test_after_a_kill_the_next_run_ends_where_it_should(tmp_path: Path, point: s
 def test_mending_writes_only_what_the_killed_run_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, path = tmp_path / "kb", tmp_path / "s.jsonl"
     index_source(source(path, FIRST), folder, words=WORDS)
-    source(path, {**FIRST, "one": "Ants dig deep."})
+    source(path, {**FIRST, "four": "Moles dig."})
     arguments = [sys.executable, "-c", KILLED, "between the commits", str(folder), str(path)]
     assert subprocess.run(arguments, check=False).returncode == 9
     written: list[int] = []
@@ -302,6 +304,22 @@ def test_mending_writes_only_what_the_killed_run_brought(tmp_path: Path, monkeyp
     monkeypatch.setattr(PostingsWriter, "add", counting)
     index_source(path, folder, words=WORDS)
     assert written == [7]
+
+
+@pytest.mark.parametrize("point", ["between the commits", "after both commits", "before the rewriting"])
+def test_after_a_kill_nothing_that_was_removed_counts_in_the_scores(tmp_path: Path, point: str) -> None:
+    folder, path = tmp_path / "kb", tmp_path / "s.jsonl"
+    index_source(source(path, {**FIRST, "ants": "Ants ants ants."}), folder, words=WORDS)
+    source(path, FIRST)
+    arguments = [sys.executable, "-c", KILLED, point, str(folder), str(path)]
+    assert subprocess.run(arguments, check=False).returncode == 9
+    index_source(path, folder, words=WORDS)
+    bring(tmp_path / "straight", FIRST)
+    scores = [
+        [hit.bm25 for hit in KnowledgeBase.open(kb).search("ants word3", 9)]
+        for kb in (folder, tmp_path / "straight")
+    ]
+    assert scores[0] == scores[1]
 
 
 def test_after_a_kill_another_source_mends_the_first_one_s_run_too(tmp_path: Path) -> None:

@@ -260,6 +260,16 @@ def train(db: Database, task: Task, base: Base, folder: Path, method: str = "kar
     )
 
 
+def test_a_checkpoint_that_a_kill_left_after_the_last_commit_goes_with_the_next_run(
+    every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path
+) -> None:
+    trained = train(taught, task, every_base["decoder"], tmp_path, epochs=1)
+    left = tmp_path / f".{trained}.checkpoint"
+    left.touch()
+    assert train(taught, task, every_base["decoder"], tmp_path, epochs=1) == trained
+    assert not left.exists()
+
+
 # Tokens
 
 

@@ -1,9 +1,9 @@
 """Bring a knowledge base to what a source says: add what is new, remove what has gone, leave the rest alone.
 
 Two files have to agree, `passages.db` and `tantivy/`, and a kill may come at any moment. So: one SQLite
-transaction over the whole run, which also notes what Tantivy has to do (`pending` and `removed`); it commits;
-then Tantivy commits; then the note is wiped. A kill before the first commit leaves the base as it was. A kill
-after it leaves the note. The next run starts by doing what the note says, from the text in SQLite; to do that
+transaction over the whole run, which also notes what Tantivy has to do (`pending`, `leaving`, `deleted`); it
+commits; then Tantivy commits; then the note is wiped. A kill before the first commit leaves the base as it was. A
+kill after it leaves the note. The next run starts by doing what the note says, from the text in SQLite; to do that
 twice is no harm. A bad source raises before the first commit.
 """
 
@@ -149,7 +149,7 @@ def index_passages(
             # Tantivy counts deleted passages in every term's frequency until their segment goes: a base would score
             # by what it once held.
             rewrite(db, postings, 0, progress)
-            passages_db.set_meta(db, runs=json.dumps([0]))
+            passages_db.set_meta(db, runs=json.dumps([0]), deleted="")
         else:
             _compact(db, postings)
         return indexed
@@ -221,6 +221,7 @@ def _note(db: sqlite3.Connection, update: SourceUpdate, removed: int, language: 
             next=str(update.next),
             runs=json.dumps(starts),
             pending=str(update.first),
+            **({"deleted": "1"} if removed else {}),
             **before,
         )
     return Indexed(update.added, removed, update.unchanged, total, kb_id)
@@ -241,9 +242,11 @@ def _settle(db: sqlite3.Connection, postings: PostingsWriter, language: str, pro
     pending = passages_db.meta(db, "pending")
     total = int(passages_db.meta(db, "count", "0"))
     same = passages_db.meta(db, "language", DEFAULT_LANGUAGE) == language
-    if not pending and same and postings.shape()[0] == total:
+    deleted = passages_db.meta(db, "deleted")  # their segments still count in the frequencies
+    if not (pending or deleted) and same and postings.shape()[0] == total:
         return
-    rewrite(db, postings, int(pending) if pending and same and postings.shape()[0] else 0, progress)
+    partly = pending and same and not deleted and postings.shape()[0]
+    rewrite(db, postings, int(pending) if partly else 0, progress)
     if postings.shape()[0] != total:  # the note did not tell everything: write all of them
         rewrite(db, postings, 0, progress)
     complete(db, language)
@@ -253,7 +256,7 @@ def complete(db: sqlite3.Connection, language: str) -> None:
     """Write what the base is, now that the postings are those of all its passages in one segment or a few."""
     if total := passages_db.count(db):
         kb_id = passages_db.identity(db, analyser_name(language))
-        passages_db.set_meta(db, id=kb_id, language=language, count=str(total))
+        passages_db.set_meta(db, id=kb_id, language=language, count=str(total), deleted="")
     passages_db.clear_pending(db)
 
 

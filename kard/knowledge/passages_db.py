@@ -22,7 +22,8 @@ CACHE_KIB = 262_144  # the index over passage ids is filled in random order: kee
 # `rowid` is what Tantivy knows a passage by; it is never given twice.
 # A passage that several sources bring belongs to the first; `also` names the others.
 # `leaving` holds what has been removed and the meta row `pending` the first rowid that was added, until Tantivy has
-# followed: see indexing.py. Until then what was there before can be read: `show_current`.
+# followed: see indexing.py. Until then what was there before can be read: `show_current`. The meta row `deleted` is
+# set until the postings of all that is left have been written again.
 TABLES = """
 create table if not exists sources (id integer primary key, name text not null unique);
 create table if not exists passages (

@@ -76,8 +76,10 @@ def train_student(
     recipe = student_recipe(task.name, size, base, method, settings, data)
     student_id = recipe_id(recipe)
     waiting = f"waiting for another process that trains the student {student_id}"
+    checkpoint = Checkpoint(adapters / f".{student_id}.checkpoint")
     with claimed(db, "student", student_id, lambda: progress.note(waiting)):
         if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
+            checkpoint.discard()  # of a run that was killed after its last commit
             return student_id
         start = time.perf_counter()
         devices = Devices()
@@ -90,7 +92,6 @@ def train_student(
         question_of = {example.key: pair.question_id for pair, example in examples.items()}
         rationale_of = {example.key: pair.rationale_id for pair, example in examples.items()}
         lists, held_out = hold_out(lists, question_of, settings)
-        checkpoint = Checkpoint(adapters / f".{student_id}.checkpoint")
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             model, loss = prepare_model(base, tokens, settings)
