@@ -322,6 +322,15 @@ def test_after_a_kill_nothing_that_was_removed_counts_in_the_scores(tmp_path: Pa
     assert scores[0] == scores[1]
 
 
+def test_the_file_that_a_killed_writer_was_about_to_rename_goes_with_the_next_run(tmp_path: Path) -> None:
+    bring(tmp_path, FIRST)
+    left = tmp_path / "tantivy" / ".tmpBq7Zx2"  # as Tantivy names what becomes meta.json
+    left.write_text("{")
+    bring(tmp_path, FIRST)
+    assert not left.exists()
+    assert held(tmp_path) == ids(FIRST)
+
+
 def test_after_a_kill_another_source_mends_the_first_one_s_run_too(tmp_path: Path) -> None:
     folder, path = tmp_path / "kb", source(tmp_path / "s.jsonl", FIRST)
     arguments = [sys.executable, "-c", KILLED, "between the commits", str(folder), str(path)]

@@ -182,6 +182,8 @@ class PostingsWriter:
         self._index.register_tokenizer(tokenizer_name(language), analyser(language))
         self._writer: IndexWriter = self._index.writer(heap_size=HEAP_BYTES, num_threads=1)
         self._index.reload()
+        for part in folder.glob(".tmp*"):  # of a writer that was killed while it replaced a file; there is no other
+            part.unlink(missing_ok=True)
 
     def add(self, rows: Iterable[tuple[int, str]]) -> None:
         """Add passages, each as rowid and searched text."""
