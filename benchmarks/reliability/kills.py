@@ -212,7 +212,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=500, help="in all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--step", action="append", help="only kill this one; repeatable")
+    parser.add_argument(
+        "--step", action="append", help="kill only this one, and keep what the file has of others; repeatable"
+    )
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()
     world.preload()
@@ -224,13 +226,15 @@ def main() -> None:
         every = steps(suite.world, suite.teacher.url)
         chosen = [s.name for s in every if not options.step or s.name in options.step]
         weight = sum(WEIGHTS.get(name, 1.0) for name in chosen)
-        rows: list[dict[str, Any]] = []
+        order = [step.name for step in every]
+        rows = [row for row in world.recorded(options.json, "kills").get("steps", []) if row["step"] not in chosen]
         for step in every:
             share = WEIGHTS.get(step.name, 1.0) / weight if step.name in chosen else 0.0
             tally = suite.test(step, round(share * options.kills))
             if tally.kills:
                 rows.append(row_of(step.name, tally))
                 print(rows[-1], file=sys.stderr, flush=True)
+                rows.sort(key=lambda row: order.index(row["step"]))
                 whole = {"kills": sum(row["kills"] for row in rows), "seed": options.seed, "steps": rows}
                 world.record(options.json, "kills", whole)
         suite.teacher.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import shutil
 import signal
@@ -18,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -578,22 +579,22 @@ def _rationale(question: str, letter: str) -> str:
 # --- results --------------------------------------------------------------------------------------
 
 
-def record(file: Path | None, suite: str, result: Mapping[str, Any]) -> None:
-    """Print the result of a suite; with `file`, keep it there beside those of the other suites."""
-    import platform
+def recorded(file: Path | None, suite: str) -> dict[str, Any]:
+    """Return what a file has of a suite; {} if it has nothing."""
+    return json.loads(file.read_text(encoding="utf-8")).get(suite, {}) if file and file.exists() else {}
 
+
+def record(file: Path | None, suite: str, result: Mapping[str, Any]) -> None:
+    """Keep the result of a suite in a file, beside those of the other suites; without a file, print it."""
     from kard.version import __version__
 
-    whole = {
-        "kard": __version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "python": platform.python_version(),
-    }
-    whole |= {"cores": len(os.sched_getaffinity(0)), **result}
-    print(json.dumps(whole, indent=1, ensure_ascii=False))
-    if file is not None:
-        stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        file.write_text(json.dumps({**stored, suite: whole}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    date, cores = time.strftime("%Y-%m-%d", time.gmtime()), len(os.sched_getaffinity(0))
+    whole = {"kard": __version__, "date": date, "python": platform.python_version(), "cores": cores, **result}
+    if file is None:
+        print(json.dumps(whole, indent=1, ensure_ascii=False))
+        return
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps({**stored, suite: whole}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def fresh(folder: Path) -> Path:
@@ -601,7 +602,3 @@ def fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
-
-
-__all__ = [name for name in dir() if not name.startswith("_")]
-_ = asdict
