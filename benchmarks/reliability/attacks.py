@@ -39,9 +39,10 @@ SECONDS = 60.0
 N = "with recursive n (i) as (select 1 union all select i + 1 from n)"
 STATEMENTS: Mapping[str, tuple[str, ...]] = {
     "writes the store": (
-        *("delete from questions", "update questions set text = ''", "drop table questions", "insert into questions"
-          " (task) values ('x')", "pragma user_version = 7", "pragma journal_mode = delete", "pragma writable_schema = 1"),
-        *("begin immediate", "reindex questions", "with x as (select 1) delete from questions"),
+        *("delete from questions", "update questions set text = ''", "drop table questions"),
+        *("pragma user_version = 7", "insert into questions (task) values ('x')", "pragma journal_mode = delete"),
+        *("pragma writable_schema = 1", "reindex questions"),
+        *("begin immediate", "with x as (select 1) delete from questions"),
     ),
     "writes another file": (
         "vacuum into '{0}/copy.db'", "attach '{0}/other.db' as other", "attach 'file:{0}/o.db?mode=rwc' as o",
@@ -54,9 +55,9 @@ STATEMENTS: Mapping[str, tuple[str, ...]] = {
         "select replace(printf('%900000s', ''), ' ', 'aaaaaaaaaaaaaaaaaaaa')",
     ),
     "takes time": (
-        f"{N} select max(i) from n", "select count(*) from hits a, hits b, hits c, hits d, hits e, hits f, hits g, hits h",
-        f"{N} select i from n where i < 0", "select like(printf('%%%s', replace(printf('%400s', ''), ' ', 'a%')), text)"
-        " from questions",
+        f"{N} select max(i) from n", f"{N} select i from n where i < 0",
+        "select count(*) from " + ", ".join(f"questions q{i}" for i in range(20)),
+        "select like(printf('%%%s', replace(printf('%400s', ''), ' ', 'a%')), text) from questions",
     ),
 }  # fmt: skip
 
@@ -196,15 +197,20 @@ def requests(ui: Ui) -> list[dict[str, Any]]:
             lost += [] if good else [what]
         rows.append(_row(f"kard ui: {name}", len(tries), len(tries) - len(lost), lost, time.monotonic() - begin))
 
-    hosts = ("evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "0.0.0.0", "[::2]", "127.0.0.1:80:80",
+    hosts = ("evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "0.0.0.0", "[::2]",
+             "127.0.0.1:80:80",
              "localhost, evil.example", "\u0661.example".encode().decode("latin-1"))  # fmt: skip
     attack("a foreign Host", {h: lambda h=h: ui.get("/kard/questions.json", h)[0] == 421 for h in hosts})
-    paths = ("/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/-/static/../../../etc/passwd", "/kard.db", "/-/config.json",
+    paths = ("/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/-/static/../../../etc/passwd", "/kard.db", "/%00",
              "/-/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/-/static-plugins/../../etc/passwd", "//etc/passwd",
-             "/kard/../../../etc/passwd", "/-/kard/question/../../../etc/passwd", "/%00", "/-/kard/question/1e999")  # fmt: skip
-    attack("a path out of its folder, or to the file", {
-        p: lambda p=p: (lambda r: "root:" not in r[2] and "SQLite format" not in r[2] and r[0] != 500)(ui.get(p)) for p in paths
-    })  # fmt: skip
+             "/kard/../../../etc/passwd", "/-/kard/question/../../../etc/passwd", "/-/kard/question/1e999",
+             "/-/config.json")  # fmt: skip
+
+    def kept(path: str) -> bool:
+        status, _, text = ui.get(path)
+        return status != 500 and "root:" not in text and "SQLite format" not in text
+
+    attack("a path out of its folder, or to the file", {p: lambda p=p: kept(p) for p in paths})
     writes = [text.replace("{0}", "/tmp") for kind in ("writes the store", "writes another file", "loads code")
               for text in STATEMENTS[kind]]  # fmt: skip
     attack(
@@ -218,17 +224,23 @@ def requests(ui: Ui) -> list[dict[str, Any]]:
         return ui.get("/-/kard")[0] == 200 and ui.megabytes() < MEMORY
 
     attack("a statement that takes memory or time", {s: lambda s=s: survives(s) for s in heavy})
+
+    def writes_nothing(method: str) -> bool:
+        status, _, _ = ui.get("/kard/questions", method=method, Origin="http://evil.example", Content_Length="0")
+        return status in (403, 404, 405)
+
     methods = ("POST", "PUT", "DELETE", "PATCH", "TRACE")
-    attack("a request that is no reading, from another page", {
-        m: lambda m=m: ui.get("/kard/questions", method=m, Origin="http://evil.example", Content_Length="0")[0] in (403, 404, 405)
-        for m in methods
-    })  # fmt: skip
-    attack("an answer that another page may read", {
-        p: lambda p=p: not any("access-control" in name.lower() for name in ui.get(p, Origin="http://evil.example")[1])
-        for p in ("/", "/kard/questions.json", "/-/kard")
-    })  # fmt: skip
-    pages = ["/", "/kard", "/kard/questions", "/kard/rationales", "/kard/teachers", "/-/kard", "/kard?sql=select+*+from+questions",
-             "/-/kard?text=Word1", *(f"/-/kard/question/{i}" for i in range(1, 9)), f"/-/kard?text={quote(HURT[:60])}"]  # fmt: skip
+    attack("a request that is no reading, from another page", {m: lambda m=m: writes_nothing(m) for m in methods})
+
+    def is_private(path: str) -> bool:
+        _, headers, _ = ui.get(path, Origin="http://evil.example")
+        return not any("access-control" in name.lower() for name in headers)
+
+    own = ("/", "/kard/questions.json", "/-/kard")
+    attack("an answer that another page may read", {p: lambda p=p: is_private(p) for p in own})
+    pages = ["/", "/kard", "/kard/questions", "/kard/rationales", "/kard/teachers", "/-/kard", "/-/kard?text=Word1",
+             "/kard?sql=select+*+from+questions", f"/-/kard?text={quote(HURT[:60])}",
+             *(f"/-/kard/question/{i}" for i in range(1, 9))]  # fmt: skip
 
     def inert(path: str) -> bool:
         status, headers, text = ui.get(path)
@@ -247,8 +259,9 @@ def requests(ui: Ui) -> list[dict[str, Any]]:
                 pass
         return ui.get("/-/kard")[0] == 200
 
-    raws = (b"\x00" * 1000, b"GET / HTTP/9.9\r\n\r\n", b"GET " + b"/a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n",
+    raws = (b"\x00" * 1000, b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+            b"GET " + b"/a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\nx")  # fmt: skip
     attack("no HTTP, or too much of it", {repr(raw[:40]): lambda raw=raw: broken(raw) for raw in raws})
     rows[-1]["megabytes"] = round(ui.megabytes())

@@ -2,9 +2,8 @@
 
     python benchmarks/reliability/growth.py [--only NAME ...] [--json FILE]
 
-Each shape is read at 10 kB, 100 kB and 1 MB, each in a process of its own; the time is the processor's. A parser that
-grows linearly needs ten times as long for ten times as much. The last column is the time per byte at 1 MB over that
-at 100 kB: 1 is linear, 10 is quadratic.
+Each shape is read at 10 kB, 100 kB and 1 MB, each in a process of its own; the time is the processor's. A parser
+that grows linearly needs ten times as long for ten times as much.
 """
 
 from __future__ import annotations
@@ -16,10 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import world
+from processes import forked
 
 from kard import tasks
 from kard.errors import KardError
@@ -28,15 +29,18 @@ SIZES = (10_000, 100_000, 1_000_000)  # bytes
 LONGEST = 100  # seconds of the processor; what takes more is ended
 OPTIONS = ("iron", "cork", "glass", "yes")
 UNITS: Mapping[str, Mapping[str, str]] = {  # by parser: what is repeated, by the shape's name
-    "markdown": {"spaces in a heading": " ", "backticks": "`", "fences": "```\n", "headings": "# a\n", "rules": "---\n"},
-    "html": {"nested blocks": "<div>", "paragraphs": "<p>ants dig</p>", "open cells": "<table><tr><td>", "brackets": "<",
-             "entities": "&amp;", "open comments": "<!--", "links": "<a href=x>y</a>", "lists": "<ul><li>"},
-    "wikitext": {"templates": "{{a|", "links": "[[", "closings": "}}", "refs": "<ref>", "quotes": "''", "tables": "{|\n|a\n",
-                 "comments": "<!--", "braces": "{", "brackets": "[http://", "headings": "== a\n", "tags": "<nowiki>"},
+    "markdown": {"spaces in a heading": " ", "backticks": "`", "fences": "```\n", "headings": "# a\n", 
+                 "rules": "---\n"},
+    "html": {"nested blocks": "<div>", "paragraphs": "<p>ants dig</p>", "open cells": "<table><tr><td>",
+             "brackets": "<", "entities": "&amp;", "open comments": "<!--", "links": "<a href=x>y</a>",
+             "lists": "<ul><li>"},
+    "wikitext": {"templates": "{{a|", "links": "[[", "closings": "}}", "refs": "<ref>", "quotes": "''",
+                 "tables": "{|\n|a\n", "comments": "<!--", "braces": "{", "brackets": "[http://",
+                 "headings": "== a\n", "tags": "<nowiki>"},
     "dump": {"nested elements": "<a>", "entities": "&amp;", "text": "ants dig "},
     "answers": {"announcements": "answer is ", "denials": "The answer cannot be A, so ", "letters": "(A) ",
-                "JSON": '{"answer": ', "boxes": "\\boxed{", "negations": "not ", "options": "iron cork ", "stars": "*",
-                "lines": "\n", "quotes": '"'},
+                "JSON": '{"answer": ', "boxes": "\\boxed{", "negations": "not ", "options": "iron cork ",
+                "stars": "*", "lines": "\n", "quotes": '"'},
     "json": {"lists": "[", "objects": '{"a":', "numbers": "9", "escapes": '"\\u00e9",'},
     "csv": {"quotes": '"', "cells": ",", "lines": "a\n"},
     "splitting": {"sentences": "Ants dig. ", "letters": "x", "line ends": "\n\na", "stops": "."},
@@ -99,14 +103,12 @@ def seconds_of(parser: Callable[[str], object], text: str) -> float | None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # what libraries say
         parser("ants " * 20)  # what is imported when it is needed
         begin = time.process_time()
-        try:
+        with suppress(KardError):
             parser(text)
-        except KardError:
-            pass
         return time.process_time() - begin
 
     try:
-        return world.forked(timed)
+        return forked(timed)
     except RuntimeError:
         return None
 

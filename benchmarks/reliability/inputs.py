@@ -1,6 +1,7 @@
 """Broken files for every reader and random texts for every parser: each is read, or refused in one line.
 
-    python benchmarks/reliability/inputs.py [--count 20000] [--texts 100000] [--seed 0] [--only NAME ...] [--json FILE]
+    python benchmarks/reliability/inputs.py [--count 20000] [--texts 100000] [--seed 0] [--only NAME ...]
+                                            [--json FILE]
 
 Every reader gets so many mutations of a small right file. It may return, or raise a KardError of one line; anything
 else counts as a traceback. The readers work in a child that is watched: an input that takes more than 20 seconds of
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import world
+from processes import end_with_parent
 from samples import DOCUMENTS, QUESTIONS, RATIONALES, ROWS, lines, mutated, mutated_file, mutated_value
 
 from kard import tasks
@@ -217,7 +219,7 @@ def attempt(make: Callable[[], Reader], count: int, notes: Path) -> Counter[str]
 
 def _read(make: Callable[[], Reader], start: int, board: mmap.mmap, notes: Path) -> None:
     """Read the inputs from this one on, note how each ended, and end the process."""
-    world.end_with_parent()
+    end_with_parent()
     try:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # what libraries say of broken files
         read = make()

@@ -4,10 +4,9 @@
 
 Every step of a small store (tiny random models, a teacher on this machine) is run once unbroken. Then it is begun
 from the same state again and again and killed: half of the times at a random moment, half of them before its n-th
-write (a statement that changes a database, or a file that is created, renamed or removed). Students write a checkpoint
-after each optimizer step. After a kill the same
-command runs to its end, or is killed again. Then the store, the knowledge base and the names of all files are
-compared with those of the unbroken run.
+write (a statement that changes a database, or a file that is created, renamed or removed). Students write a
+checkpoint after each optimizer step. After a kill the same command runs to its end, or is killed again. Then the
+store, the knowledge base and the names of all files are compared with those of the unbroken run.
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import world
-from world import Started, Teacher, World, contents, damage, files, knowledge, run
+from contents import contents, damage, files, knowledge
+from processes import Started, preload, run
+from teacher import Teacher
+from world import World
 
 from kard.student.training.checkpoint import Checkpoint
 
@@ -217,7 +219,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()
-    world.preload()
+    preload()
     # Trainings of two seconds would see none of the checkpoints that are made every minute.
     Checkpoint.due = lambda self: self.path is not None
     with tempfile.TemporaryDirectory() as root:

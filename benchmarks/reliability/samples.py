@@ -19,7 +19,7 @@ QUESTIONS: Mapping[str, Mapping[str, Any]] = {
             {"text": "iron", "label": "2"}, {"text": "clay", "label": "3"}]}, "answerKey": "1"},
     "commonsenseqa": {"id": "c1", "question": "Where is a wet umbrella left?", "answerKey": "B",
                       "choices": {"label": list("ABCDE"), "text": ["bed", "hall", "rain", "shop", "shelf"]}},
-    "medqa": {"question": "Which gland makes insulin?", "answer": "Pancreas", "answer_idx": "B", "meta_info": "step1",
+    "medqa": {"question": "Which gland makes insulin?", "answer": "Pancreas", "answer_idx": "B",
               "options": {"A": "Thyroid", "B": "Pancreas", "C": "Thymus", "D": "Spleen"}},
     "mmlu": {"question": "Which gas do plants take up?", "subject": "biology", "answer": 1,
              "choices": ["argon", "carbon dioxide", "helium", "neon"]},
@@ -30,11 +30,12 @@ QUESTIONS: Mapping[str, Mapping[str, Any]] = {
     "qasc": {"id": "K3", "question": {"stem": "What do beavers change?", "choices": [
              {"text": "tides", "label": "A"}, {"text": "a stream", "label": "B"}]}, "answerKey": "B",
              "fact1": "A dam changes it.", "fact2": "Beavers build.", "combinedfact": "Beavers change a stream."},
-    "sciq": {"question": "Which floats on water?", "distractor1": "iron", "distractor2": "lead", "distractor3": "glass",
-             "correct_answer": "cork", "support": "Cork is lighter than water."},
+    "sciq": {"question": "Which floats on water?", "distractor1": "iron", "distractor2": "lead", 
+             "distractor3": "glass", "correct_answer": "cork", "support": "Cork is lighter than water."},
     "strategyqa": {"qid": "s1", "term": "Anvil", "question": "Could a child carry an anvil?", "answer": False,
                    "facts": ["An anvil weighs 50 kilograms."], "evidence": [[[["Anvil-3"]], ["operation"]]]},
-    "choice": {"question": "Which floats?", "A": "iron", "B": "cork", "C": "", "answer": "cork", "explanation": "Light."},
+    "choice": {"question": "Which floats?", "A": "iron", "B": "cork", "C": "", "answer": "cork",
+               "explanation": "Light."},
 }  # fmt: skip
 RATIONALES = [
     {"question_id": "q1", "sample": i, "rationale": "Cork floats. The answer is (A).", "model": "guide"}
@@ -43,12 +44,13 @@ RATIONALES = [
 CSV = "id,title,text\n" + "".join(f'{r["id"]},"{r["title"]}","{r["text"]} ""so"""\n' for r in ROWS)
 MARKDOWN = "---\nkey: x\n---\n# Ants\n\nThey *dig*.\n\n```py\n# no heading\n```\n\nBees\n====\n\n- one\n- two\n" * 3
 HTML = (
-    "<!doctype html><html><head><title>Ants</title><meta charset=utf-8></head><body><nav>menu</nav><article><h1>Ants"
-    "</h1><p>They dig tunnels &amp; live in them for many years, which takes some time to read.</p><table><tr><td>1"
+    "<!doctype html><html><head><title>Ants</title><meta charset=utf-8></head><body><nav>menu</nav><article>"
+    "<h1>Ants</h1><p>They dig tunnels &amp; live in them for many years, which takes some time to read.</p><table><tr><td>1"
     "</td><td>2</td></tr></table><!-- no --><script>x()</script></article></body></html>"
 )
 WIKI = (
-    "'''Ants''' {{convert|3|m}} dig<ref>a</ref> [[tunnel|tunnels]] {{circa|1900}}.\n== Life ==\n{|\n|a||b\n|}\n* one\n"
+    "'''Ants''' {{convert|3|m}} dig<ref>a</ref> [[tunnel|tunnels]] {{circa|1900}}.\n== Life ==\n{|\n|a||b\n|}\n"
+    "* one\n"
     "&lt;nowiki>x&lt;/nowiki> [http://x.org y] {{lang|de|Haus}} 10&lt;sup>3&lt;/sup>\n"
 )
 DUMP = "<mediawiki><siteinfo/>{}</mediawiki>".format(
@@ -66,7 +68,8 @@ def pdf() -> bytes:
     parts = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 5 0 R >> >> >>",
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]

@@ -2,9 +2,9 @@
 
     python benchmarks/reliability/sharers.py [--minutes 10] [--sharers 4] [--seed 0] [--json FILE]
 
-Each sharer runs one command after the other, drawn by chance: it loads more questions, asks the teacher, verifies,
-grounds, lets students answer, screens, queries. Afterwards two equal `kard run` begin at the same moment, on a store
-that has only questions and an index. The teacher counts its calls; the store is checked as after a kill.
+First two equal `kard run` begin at the same moment, on a store that has only questions and an index. Then each sharer
+runs one command after the other, drawn by chance: it loads more questions, asks the teacher, verifies, grounds, lets
+students answer, screens, queries. The teacher counts its calls; the store is checked as after a kill.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import world
-from world import Started, Teacher, contents, damage, run
+from contents import contents, damage
+from processes import Started, end_with_parent, preload, run
+from teacher import Teacher
 
 LOADED = 8  # questions that a `load` of a sharer brings
 COMMANDS = {"load": 1, "teach": 3, "verify": 2, "ground": 3, "evaluate": 3, "screen": 1, "query": 3, "status": 1}
@@ -110,7 +112,7 @@ class Sharers:
         counts: Counter[str] = Counter()
         errors: list[str] = []
         try:
-            world.end_with_parent()
+            end_with_parent()
             draw = random.Random(f"{self.seed} {number}")
             while time.monotonic() < end:
                 name = draw.choices(list(COMMANDS), list(COMMANDS.values()))[0]
@@ -168,7 +170,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()
-    world.preload()
+    preload()
     with tempfile.TemporaryDirectory() as root:
         suite = Sharers(Path(root), options.seed)
         runs = suite.two_runs()

@@ -2,11 +2,10 @@
 
     python benchmarks/reliability/teacher_faults.py [--json FILE]
 
-For each fault a server on this machine answers six questions, the third of them with the fault (or every one, where
-the table says so). `kard teach` asks it with two workers, a time-out of two seconds and, in a second run, a budget of
-a third of the price. Then the server is mended and the same command is run again. Counted are the replies that the
-server gave for money and those that the store holds with their cost, and looked for is the key in all that was
-printed or stored.
+For each fault a server on this machine answers six questions, the third of them with the fault, or every one.
+`kard teach` asks it with two workers and a time-out of two seconds; then the server is mended and the same command is
+run again; a third run has a budget of a third of the price. Counted are the replies that the server gave for money
+and those that the store holds, and the key is looked for in all that was printed or stored.
 """
 
 from __future__ import annotations
@@ -28,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import world
+from contents import SIDES
+from processes import Ended, end_with_parent, preload
+from processes import run as run_command
 
 KEY = "sk-reliability-0123456789abcdef"  # looked for in all that is printed or stored
 MODEL = "openai/gpt-4o-mini"  # a model whose price is known
@@ -96,7 +98,7 @@ class Provider:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(reader)
-            world.end_with_parent()
+            end_with_parent()
             with suppress(BaseException):
                 _serve(writer)
             os._exit(0)
@@ -202,11 +204,11 @@ def raw_of(fault: Fault, model: str) -> bytes:
     return raw.replace('"@"', json.dumps(GOOD).replace("It is", "It is \\ud800")).encode()
 
 
-def run(provider: Provider, folder: Path, *more: str) -> world.Ended:
+def run(provider: Provider, folder: Path, *more: str) -> Ended:
     """Ask the provider."""
     words = ["teach", "choice", "--model", MODEL, "--samples", "1", "--workers", "2", "--timeout", "2", *more]
     words += ["--api-base", f"http://127.0.0.1:{provider.port}/v1", "--store", str(folder / "kard.db")]
-    return world.run(words, folder=folder)
+    return run_command(words, folder=folder)
 
 
 def stored(folder: Path) -> tuple[int, int, float, dict[str, int]]:
@@ -234,7 +236,7 @@ def tried(number: int, provider: Provider, empty: Path, root: Path) -> dict[str,
     lines = [line for line in first.output.splitlines() if line.startswith("Error")]
     provider.set(number)
     (folder / "kard.db").write_bytes(empty.read_bytes())
-    for side in world.SIDES:
+    for side in SIDES:
         (folder / f"kard.db{side}").unlink(missing_ok=True)
     limited = run(provider, folder, "--max-cost", str(BUDGET), "--workers", "1")
     return {
@@ -263,7 +265,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()
     os.environ["OPENAI_API_KEY"] = KEY
-    world.preload()
+    preload()
     from kard.db import open_store
     from kard.pipeline.load import store_questions
     from kard.records import Question
