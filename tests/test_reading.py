@@ -72,6 +72,7 @@ def test_no_statement_writes_anything_anywhere(path: Path, tmp_path: Path, state
     assert result.exit_code == 1, result.output
     assert result.output.startswith("Error: SQL: ")
     assert result.output.count("\n") == 1
+    assert "--store" not in result.output  # that is for commands that a message names
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir() if not f.name.endswith("-shm")} == before
 
 

@@ -89,8 +89,9 @@ def filled(path: Path) -> None:
 
 
 def state(folder: Path) -> dict[str, str]:
-    """Return the hash of every file below a folder, without what readers of a WAL touch."""
-    names = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("-shm"))
+    """Return the hash of every file below a folder, without what readers make: the WAL's index and an empty WAL."""
+    names = (path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    names = (path for path in names if not path.name.endswith("-shm"))
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
 
 

@@ -29,7 +29,7 @@ SIZES = (10_000, 100_000, 1_000_000)  # bytes
 LONGEST = 100  # seconds of the processor; what takes more is ended
 OPTIONS = ("iron", "cork", "glass", "yes")
 UNITS: Mapping[str, Mapping[str, str]] = {  # by parser: what is repeated, by the shape's name
-    "markdown": {"spaces in a heading": " ", "backticks": "`", "fences": "```\n", "headings": "# a\n", 
+    "markdown": {"spaces in a heading": " ", "backticks": "`", "fences": "```\n", "headings": "# a\n",
                  "rules": "---\n"},
     "html": {"nested blocks": "<div>", "paragraphs": "<p>ants dig</p>", "open cells": "<table><tr><td>",
              "brackets": "<", "entities": "&amp;", "open comments": "<!--", "links": "<a href=x>y</a>",

@@ -30,7 +30,7 @@ QUESTIONS: Mapping[str, Mapping[str, Any]] = {
     "qasc": {"id": "K3", "question": {"stem": "What do beavers change?", "choices": [
              {"text": "tides", "label": "A"}, {"text": "a stream", "label": "B"}]}, "answerKey": "B",
              "fact1": "A dam changes it.", "fact2": "Beavers build.", "combinedfact": "Beavers change a stream."},
-    "sciq": {"question": "Which floats on water?", "distractor1": "iron", "distractor2": "lead", 
+    "sciq": {"question": "Which floats on water?", "distractor1": "iron", "distractor2": "lead",
              "distractor3": "glass", "correct_answer": "cork", "support": "Cork is lighter than water."},
     "strategyqa": {"qid": "s1", "term": "Anvil", "question": "Could a child carry an anvil?", "answer": False,
                    "facts": ["An anvil weighs 50 kilograms."], "evidence": [[[["Anvil-3"]], ["operation"]]]},
@@ -45,8 +45,8 @@ CSV = "id,title,text\n" + "".join(f'{r["id"]},"{r["title"]}","{r["text"]} ""so""
 MARKDOWN = "---\nkey: x\n---\n# Ants\n\nThey *dig*.\n\n```py\n# no heading\n```\n\nBees\n====\n\n- one\n- two\n" * 3
 HTML = (
     "<!doctype html><html><head><title>Ants</title><meta charset=utf-8></head><body><nav>menu</nav><article>"
-    "<h1>Ants</h1><p>They dig tunnels &amp; live in them for many years, which takes some time to read.</p><table><tr><td>1"
-    "</td><td>2</td></tr></table><!-- no --><script>x()</script></article></body></html>"
+    "<h1>Ants</h1><p>They dig tunnels &amp; live in them for many years, which takes some time to read.</p><table>"
+    "<tr><td>1</td><td>2</td></tr></table><!-- no --><script>x()</script></article></body></html>"
 )
 WIKI = (
     "'''Ants''' {{convert|3|m}} dig<ref>a</ref> [[tunnel|tunnels]] {{circa|1900}}.\n== Life ==\n{|\n|a||b\n|}\n"

@@ -2,9 +2,9 @@
 
     python benchmarks/reliability/sharers.py [--minutes 10] [--sharers 4] [--seed 0] [--json FILE]
 
-First two equal `kard run` begin at the same moment, on a store that has only questions and an index. Then each sharer
-runs one command after the other, drawn by chance: it loads more questions, asks the teacher, verifies, grounds, lets
-students answer, screens, queries. The teacher counts its calls; the store is checked as after a kill.
+First two equal `kard run` begin at the same moment, on a store that has only questions and an index. Then each
+sharer runs one command after the other, drawn by chance: it loads more questions, asks the teacher, verifies,
+grounds, lets students answer, screens, queries. The teacher counts its calls; the store is checked as after a kill.
 """
 
 from __future__ import annotations

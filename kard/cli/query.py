@@ -88,7 +88,7 @@ def _fetch(
         raise BadInput(f"SQL: {error}; `sqlite3 {store} .schema` shows tables and columns") from error
     except sqlite3.DatabaseError as error:
         if "not authorized" in str(error) or "prohibited" in str(error):
-            raise BadInput(f"SQL: {error}: kard query only reads the tables of {store}") from error
+            raise BadInput(f"SQL: {error}; this command only reads the tables of {store}") from error
         raise BadInput(f"SQL: {error}") from error
     except sqlite3.Error as error:
         raise BadInput(f"SQL: {error}; name a missing parameter with -p NAME VALUE") from error
