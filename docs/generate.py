@@ -1,7 +1,7 @@
 """Write the generated parts of the documents: `python docs/generate.py`, or `--check` to compare without writing.
 
 Generated are the blocks between `[[[cog` and `[[[end]]]` in the pages. A block calls a function of this file, of
-`worked_example.py` or of `kard`.
+`worked_example.py`, of `reliability.py` or of `kard`.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, str, str]]) -> str:
 
 def documents() -> list[Path]:
     """Return the pages that hold cog blocks."""
-    pages = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+    pages = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"]
     return [page for page in pages if re.search(r"^<!-- \[\[\[cog", page.read_text(encoding="utf-8"), re.M)]
 
 

@@ -3,9 +3,9 @@
     python benchmarks/reliability/teacher_faults.py [--json FILE]
 
 For each fault a server on this machine answers six questions, the third of them with the fault, or every one.
-`kard teach` asks it with two workers and a time-out (five seconds where the server hangs); then the server is mended and the same command
-is run again; a third run has a budget of a third of the price. Counted are the replies that the server gave for
-money and those that the store holds, and the key is looked for in all that was printed or stored.
+`kard teach` asks it with two workers; then the server is mended and the same command is run again; a third run has
+a budget of a third of the price. Counted are the replies that the server gave for money and those that the store
+holds, and the key is looked for in all that was printed or stored.
 """
 
 from __future__ import annotations
