@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).with_name("reliability.json")
+BROKEN = ("tracebacks", "hangs", "crashes")
 KILLED = ("lost", "doubled", "other", "damaged", "left behind", "paid twice", "failed")
 
 
 def suite(name: str) -> Mapping[str, Any]:
-    """Return what a suite recorded."""
-    return json.loads(RECORDED.read_text(encoding="utf-8"))[name]
+    """Return what a suite recorded; {} if it did not run."""
+    return json.loads(RECORDED.read_text(encoding="utf-8")).get(name, {})
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -28,57 +29,45 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def when(name: str) -> str:
-    """Return when and where a suite ran."""
-    ran = suite(name)
-    return f"{ran['date']}, kard {ran['kard']}, Python {ran['python']}, {ran['cores']} cores"
+    """Return when and where a suite ran, and what is to be known of that run."""
+    if not (ran := suite(name)):
+        return "no run is recorded"
+    note = f"; {ran['note']}" if "note" in ran else ""
+    return f"{ran['date']}, kard {ran['kard']}, Python {ran['python']}, {ran['cores']} cores{note}"
 
 
 def promises() -> str:
     """Return a table of the suites: what was tried, and what went wrong."""
-    kills, inputs, faults = suite("kills")["steps"], suite("inputs")["readers"], suite("teacher_faults")["faults"]
-    shared, runs, attacks = suite("sharers")["shared"], suite("sharers")["runs"], suite("attacks")["attacks"]
-    growth = suite("growth")["shapes"]
-    wrong = {kind: sum(row[kind] for row in kills) for kind in KILLED}
-    bad = {kind: sum(row[kind] for row in inputs) for kind in ("tracebacks", "hangs", "crashes")}
-    commands = sum(shared["commands"].values())
-    losses = sum(max(0, row["lost"]) for row in faults)
-    rows = [
-        ("kills", f"{sum(row['kills'] for row in kills):,} kills in {len(kills)} steps", _counts(wrong)),
-        (
-            "sharers",
-            f"{shared['sharers']} processes, {shared['minutes']:g} minutes, {commands:,} commands",
-            f"{len(shared['errors'])} errors, {shared['paid_twice']} calls paid twice, {shared['doubled']} doubled",
-        ),
-        (
-            "sharers",
-            "two equal runs at once",
-            f"{len(runs['errors'])} errors, {runs['paid_twice']} of {runs['calls']} calls paid twice",
-        ),
-        ("inputs", f"{sum(row['inputs'] for row in inputs):,} inputs for {len(inputs)} readers", _counts(bad)),
-        (
-            "growth",
-            f"{len(growth)} shapes at three sizes",
-            f"{sum(_steep(row) for row in growth)} grow faster than linearly",
-        ),
-        (
-            "teacher_faults",
-            f"{len(faults)} faults of a provider",
-            f"{losses} paid replies lost, {sum(row['over_budget'] for row in faults)} budgets passed, "
-            f"{sum(row['key'] for row in faults)} keys shown, {sum(row['traceback'] for row in faults)} tracebacks",
-        ),
-        (
-            "attacks",
-            f"{sum(row['tried'] for row in attacks)} attacks of {len(attacks)} kinds",
-            f"{sum(row['tried'] - row['beaten'] for row in attacks)} not beaten",
-        ),
-    ]
-    return table(("suite", "tried", "wrong"), [(f"`{n}.py`", tried, seen) for n, tried, seen in rows])
+    rows: list[tuple[str, str, str]] = []
+    if steps := suite("kills").get("steps"):
+        tried = f"{_sum(steps, 'kills'):,} kills in {len(steps)} steps"
+        rows.append(("kills", tried, _counts({kind: _sum(steps, kind) for kind in KILLED})))
+    if shared := suite("sharers").get("shared"):
+        commands = sum(shared["commands"].values())
+        tried = f"{shared['sharers']} processes, {shared['minutes']:g} minutes, {commands:,} commands"
+        rows.append(("sharers", tried, _shared(shared)))
+    if runs := suite("sharers").get("runs"):
+        rows.append(("sharers", "two equal `kard run` at once", _shared(runs)))
+    if readers := suite("inputs").get("readers"):
+        tried = f"{_sum(readers, 'inputs'):,} inputs for {len(readers)} readers"
+        rows.append(("inputs", tried, _counts({kind: _sum(readers, kind) for kind in BROKEN})))
+    if shapes := suite("growth").get("shapes"):
+        steep = sum(map(_steep, shapes))
+        rows.append(("growth", f"{len(shapes)} shapes at three sizes", f"{steep} grow faster than linearly"))
+    if faults := suite("teacher_faults").get("faults"):
+        seen = {"budgets passed": "over_budget", "keys shown": "key", "tracebacks": "traceback"}
+        counts = {name: _sum(faults, field) for name, field in seen.items()}
+        rows.append(("teacher_faults", f"{len(faults)} faults of a provider", _counts(counts)))
+    if attacks := suite("attacks").get("attacks"):
+        tried, beaten = _sum(attacks, "tried"), _sum(attacks, "beaten")
+        rows.append(("attacks", f"{tried} attacks of {len(attacks)} kinds", f"{tried - beaten} not beaten"))
+    return table(("suite", "tried", "wrong"), [(f"`{name}.py`", tried, wrong) for name, tried, wrong in rows])
 
 
 def kills() -> str:
     """Return a table of the kills of every step."""
     header = ("step", "kills", "before a write", "runs to the end", *KILLED)
-    rows = suite("kills")["steps"]
+    rows = suite("kills").get("steps", [])
     return table(
         header, [(r["step"], r["kills"], r["at_writes"], r["runs"], *(r[k] for k in KILLED)) for r in rows]
     )
@@ -86,17 +75,17 @@ def kills() -> str:
 
 def under_way() -> str:
     """Return how many of the teacher's calls were under way when a process was killed."""
-    asked = [row for row in suite("kills")["steps"] if row["under_way"]]
+    asked = [row for row in suite("kills").get("steps", []) if row["under_way"]]
     number, most = sum(r["under_way"] for r in asked), max((r["most_under_way"] for r in asked), default=0)
     return f"{number} calls were under way in {sum(r['kills'] for r in asked)} kills, at most {most} in one\n"
 
 
 def inputs() -> str:
     """Return a table of the readers."""
-    kinds = ("read", "refused", "tracebacks", "hangs", "crashes")
-    rows = suite("inputs")["readers"]
+    kinds = ("read", "refused", *BROKEN)
+    rows = suite("inputs").get("readers", [])
     return table(
-        ("reader", "inputs", "read", "refused in one line", *kinds[2:]),
+        ("reader", "inputs", "read", "refused in one line", *BROKEN),
         [(row["reader"], row["inputs"], *(row[kind] for kind in kinds)) for row in rows],
     )
 
@@ -104,8 +93,8 @@ def inputs() -> str:
 def growth() -> str:
     """Return a table of the slowest shape of every parser: nanoseconds a byte at three sizes."""
     recorded = suite("growth")
-    sizes, slowest = recorded["sizes"], dict[str, Any]()
-    for row in recorded["shapes"]:
+    shapes, sizes, slowest = recorded.get("shapes", []), recorded.get("sizes", []), dict[str, Any]()
+    for row in shapes:
         best = slowest.get(row["parser"])
         if best is None or _last(row) > _last(best):
             slowest[row["parser"]] = row
@@ -113,7 +102,7 @@ def growth() -> str:
         (
             parser,
             row["shape"],
-            sum(other["parser"] == parser for other in recorded["shapes"]),
+            sum(other["parser"] == parser for other in shapes),
             *(_nanoseconds(seconds, size) for seconds, size in zip(row["seconds"], sizes, strict=False)),
         )
         for parser, row in slowest.items()
@@ -132,7 +121,7 @@ def teacher_faults() -> str:
             f"{row['stored']} of {row['paid']}",
             row["after"],
         )
-        for row in suite("teacher_faults")["faults"]
+        for row in suite("teacher_faults").get("faults", [])
     ]
     return table(
         ("fault", "stored outcome", "the command ends with", "paid replies stored", "rationales later"), rows
@@ -141,12 +130,21 @@ def teacher_faults() -> str:
 
 def attacks() -> str:
     """Return a table of the attacks."""
-    rows = suite("attacks")["attacks"]
+    rows = suite("attacks").get("attacks", [])
     shown = [
         (r["attack"], r["tried"], r["beaten"], _or_dash(r["seconds"], "s"), _or_dash(r["megabytes"], "MB"))
         for r in rows
     ]
     return table(("attack", "tried", "beaten", "longest", "largest memory"), shown)
+
+
+def _sum(rows: Sequence[Mapping[str, Any]], field: str) -> int:
+    return sum(row[field] for row in rows)
+
+
+def _shared(result: Mapping[str, Any]) -> str:
+    counts = {"errors": len(result["errors"]), "doubled": result["doubled"], "damaged": len(result["damaged"])}
+    return f"{result['paid_twice']} of {result['calls']} calls paid twice, {_counts(counts)}"
 
 
 def _counts(numbers: Mapping[str, int]) -> str:

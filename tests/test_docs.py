@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import click
 import figure
 import generate
 import pytest
+import reliability
 import worked_example
 from click.testing import CliRunner
 from cogapp import Cog
@@ -248,6 +250,15 @@ def test_decisions_are_dated_newest_first_and_short() -> None:
     assert dates == sorted(set(dates), reverse=True)
     decisions = [part for part in text.split("\n\n") if part.startswith("**")]
     assert [decision.splitlines()[0] for decision in decisions if decision.count("\n") >= DECISION_LINES] == []
+
+
+def test_the_suites_that_the_page_of_promises_runs_exist_and_are_all_that_were_recorded() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^for suite in (.*); do$", page, re.M)
+    suites = {
+        file.stem for file in (ROOT / "benchmarks" / "reliability").glob("*.py") if "--json" in file.read_text()
+    }
+    assert set(listed.split()) == suites >= set(json.loads(reliability.RECORDED.read_text(encoding="utf-8")))
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,12 @@ def seconds_of(parser: Callable[[str], object], text: str) -> float | None:
 
 def main() -> None:
     """Run the suite."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", help="a parser; repeatable")
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()
     tasks.load("choice")
-    import trafilatura  # noqa: F401  # once, before the children
-
+    import_module("trafilatura")  # once, before the children
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as root:
         for name, read in parsers(Path(root)):

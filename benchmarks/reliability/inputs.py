@@ -278,7 +278,7 @@ def distinct(notes: Path) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the suite."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20_000, help="mutated files a reader")
     parser.add_argument("--texts", type=int, default=100_000, help="random texts a parser")
     parser.add_argument("--seed", type=int, default=0)

@@ -27,14 +27,13 @@ from typing import Any
 
 import world
 from contents import contents, damage, files, knowledge
-from processes import Started, preload, run
+from processes import Ended, Started, preload, run
 from teacher import Teacher
 from world import World
 
-from kard.student.training.checkpoint import Checkpoint
-
 MORE = 0.6  # share of the interrupted runs that are interrupted again
 WRONG = ("failed", "lost", "doubled", "other", "damaged", "left behind", "paid twice")
+LIGHT = {"load", "index", "index --repair", "index again"}  # steps before which no model is needed
 WEIGHTS = {"train reranker": 1.5, "train student": 1.5}  # of a step's share of the kills; others have 1
 
 
@@ -68,6 +67,8 @@ def steps(world: World, url: str) -> list[Step]:
     return [
         Step("load", ("load", world.task, world.questions)),
         Step("index", ("index", world.docs)),
+        Step("index --repair", ("index", "--repair"), breaks=True),
+        Step("index again", ("index", world.changed_docs, "--name", world.docs)),
         Step("teach", ("teach", world.task, *model), replies="rationales"),
         Step("verify", ("verify", world.task, *model), replies="verifications"),
         Step("ground", ("ground", world.task)),
@@ -76,16 +77,14 @@ def steps(world: World, url: str) -> list[Step]:
         Step("train student", ("train", "student", world.task, "--method", "kard")),
         Step("evaluate", ("evaluate", world.task, "--retriever", "bm25,reranker")),
         Step("screen", ("screen", world.task)),
-        Step("index again", ("index", world.changed_docs, "--name", world.docs)),
-        Step("index --repair", ("index", "--repair"), breaks=True),
     ]
 
 
 class Suite:
     """One run of this suite in a folder of its own."""
 
-    def __init__(self, root: Path, seed: int) -> None:
-        self.world = world.build(root / "world")
+    def __init__(self, root: Path, seed: int, *, models: bool) -> None:
+        self.world = world.build(root / "world", models=models)
         self.teacher = Teacher(self.world)
         self.trial, self.saved = root / "trial", root / "saved"
         self.draw = random.Random(seed)
@@ -110,22 +109,30 @@ class Suite:
         tally, began = Tally(), time.monotonic()
         if step.breaks:
             break_knowledge(self.trial / "kard.knowledge")
+        if not kills:
+            self.done(step)
+            return tally
         shutil.rmtree(self.saved, ignore_errors=True)
         shutil.copytree(self.trial, self.saved)
         run([*step.words, *self.place], folder=self.trial)  # a first time, for what is read from disk once
         self.restore()
-        whole = run([*step.words, *self.place], folder=self.trial)
-        if whole.code:
-            raise RuntimeError(f"{step.name} fails unbroken: {whole.output}")
+        whole = self.done(step)
         expected = self.state()
         while tally.kills < kills:
             self.restore()
             self.interrupt(step, whole.writes, whole.seconds, tally)
             self.compare(expected, tally)
         self.restore()
-        run([*step.words, *self.place], folder=self.trial)
+        self.done(step)
         tally.seconds = time.monotonic() - began
         return tally
+
+    def done(self, step: Step) -> Ended:
+        """Run a step unbroken."""
+        ended = run([*step.words, *self.place], folder=self.trial)
+        if ended.code:
+            raise RuntimeError(f"{step.name} fails unbroken: {ended.output}")
+        return ended
 
     def interrupt(self, step: Step, writes: int, seconds: float, tally: Tally) -> None:
         """Interrupt a command once or several times, then run it to its end."""
@@ -211,7 +218,7 @@ def break_knowledge(folder: Path) -> None:
 
 def main() -> None:
     """Run the suite."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=500, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -219,18 +226,22 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()
-    preload()
-    # Trainings of two seconds would see none of the checkpoints that are made every minute.
-    Checkpoint.due = lambda self: self.path is not None
+    light = set(options.step or ["all"]) <= LIGHT
+    preload(light=light)
+    if not light:
+        from kard.student.training.checkpoint import Checkpoint
+
+        # Trainings of two seconds would see none of the checkpoints that are made every minute.
+        Checkpoint.due = lambda self: self.path is not None
     with tempfile.TemporaryDirectory() as root:
-        suite = Suite(Path(root), options.seed)
+        suite = Suite(Path(root), options.seed, models=not light)
         world.fresh(suite.trial)
         every = steps(suite.world, suite.teacher.url)
         chosen = [s.name for s in every if not options.step or s.name in options.step]
         weight = sum(WEIGHTS.get(name, 1.0) for name in chosen)
         order = [step.name for step in every]
         rows = [row for row in world.recorded(options.json, "kills").get("steps", []) if row["step"] not in chosen]
-        for step in every:
+        for step in every[: 1 + max(map(order.index, chosen))]:
             share = WEIGHTS.get(step.name, 1.0) / weight if step.name in chosen else 0.0
             tally = suite.test(step, round(share * options.kills))
             if tally.kills:

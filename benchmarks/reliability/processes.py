@@ -111,13 +111,16 @@ def run(words: Sequence[str], *, folder: Path, before: int = 0) -> Ended:
     return Started(words, folder=folder, before=before).wait()
 
 
-def preload() -> None:
-    """Import what commands need. Raises RuntimeError if that has started threads, after which nothing is forked."""
+def preload(*, light: bool = False) -> None:
+    """Import what commands need, or with `light` what those need that load no model.
+
+    Raises RuntimeError if that has started threads, after which nothing can be forked.
+    """
     from kard.cli import main
 
     for name in main.list_commands(None):  # type: ignore[arg-type]  # the context is not used
         main.get_command(None, name)  # type: ignore[arg-type]  # as above
-    for name in (*(f"kard.{name}" for name in PRELOADED), *LIBRARIES):
+    for name in ("tantivy",) if light else (*(f"kard.{name}" for name in PRELOADED), *LIBRARIES):
         import_module(name)
     tasks = sorted(Path("/proc/self/task").iterdir(), key=lambda task: int(task.name))
     names = [(task / "comm").read_text().strip() for task in tasks]

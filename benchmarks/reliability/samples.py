@@ -8,7 +8,7 @@ import importlib
 import io
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 ROWS = [
@@ -110,7 +110,7 @@ DOCUMENTS: Mapping[str, bytes] = {  # by the name of the file
     "a.xml": DUMP.encode(),
     "a.xml.bz2": DUMP.encode(),
 }
-PACK = {".gz": lambda raw: gzip.compress(raw, 1), ".bz2": lambda raw: bz2.compress(raw, 1)}
+PACK: Mapping[str, Callable[[bytes, int], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress}
 TOKENS = (  # that readers are known to stumble over
     *(
         b'"',
@@ -193,7 +193,7 @@ def mutated_file(name: str, content: bytes, draw: random.Random) -> bytes:
     pack = PACK.get("." + name.rpartition(".")[2])
     if pack is None:
         return mutated(content, draw)
-    return pack(mutated(content, draw)) if draw.random() < 0.5 else mutated(pack(content), draw)
+    return pack(mutated(content, draw), 1) if draw.random() < 0.5 else mutated(pack(content, 1), draw)
 
 
 def mutated_value(value: Any, draw: random.Random) -> Any:

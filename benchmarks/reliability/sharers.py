@@ -164,7 +164,7 @@ class Sharers:
 
 def main() -> None:
     """Run the suite."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--sharers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)

@@ -266,7 +266,7 @@ def tried(number: int, provider: Provider, empty: Path, root: Path) -> dict[str,
 
 def main() -> None:
     """Run the suite."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", help="a fault whose name begins like this; repeatable")
     parser.add_argument("--json", type=Path, help="keep the result in this file")
     options = parser.parse_args()

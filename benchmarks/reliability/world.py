@@ -93,8 +93,8 @@ class World:
         return str(self.folder / "docs-changed")
 
 
-def build(folder: Path, towns: int = 16) -> World:
-    """Write a world of so many towns; every fourth is for the test."""
+def build(folder: Path, towns: int = 16, *, models: bool = True) -> World:
+    """Write a world of so many towns, of which every fourth is for the test; without `models` it has no bases."""
     draw = random.Random(0)
     names = [f"{a}{b}" for a in ("Quil", "Brac", "Tars", "Vel", "Mos", "Fen") for b in ("don", "mar", "tik", "ro")]
     lines, texts = ["id,split,question,options,answer"], list[str]()
@@ -117,7 +117,8 @@ def build(folder: Path, towns: int = 16) -> World:
     (folder / "questions.csv").write_text("\n".join(lines), encoding="utf-8")
     bases = {"decoder": str(folder / "decoder"), "encoder": str(folder / "encoder")}
     (folder / "gates.py").write_text(TASK.format(**bases), encoding="utf-8")
-    forked(lambda: _write_bases(folder, texts))
+    if models:
+        forked(lambda: _write_bases(folder, texts))
     return World(folder)
 
 
