@@ -444,6 +444,14 @@ def test_a_host_that_is_not_loopback_is_refused_whatever_it_resolves_to(ui: Data
     assert "Rusting" not in page.text
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "NONSENSE"])
+def test_a_request_that_is_no_reading_is_refused_in_one_line(ui: Datasette, method: str, capfd: Any) -> None:
+    for address in ("/metals/questions", "/-/kard", "/-/kard/question/1", "/metals.json?sql=select+1"):
+        page = asyncio.run(ui.client.request(method, address))
+        assert (page.status_code, page.text) == (405, "kard ui is asked with GET or HEAD only\n")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:8001", "localhost", "LocalHost:1", "[::1]:8001"])
 def test_loopback_by_any_of_its_names_is_answered(ui: Datasette, host: str) -> None:
     assert get(ui, "/", headers={"host": host}).status_code == 200

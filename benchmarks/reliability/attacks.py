@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -253,8 +253,8 @@ def requests(ui: Ui) -> list[dict[str, Any]]:
     attack("markup and controls in every text", {p: lambda p=p: inert(p) for p in pages})
 
     def broken(raw: bytes) -> bool:
-        with socket.create_connection(("127.0.0.1", ui.port), timeout=20) as connection:
-            connection.sendall(raw)
+        with suppress(ConnectionError), socket.create_connection(("127.0.0.1", ui.port), timeout=20) as connection:
+            connection.sendall(raw)  # it may hang up, as long as it answers others
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(65536):
                 pass
@@ -271,12 +271,12 @@ def requests(ui: Ui) -> list[dict[str, Any]]:
 
 def terminal(folder: Path) -> dict[str, Any]:
     """Print hostile texts by every command that prints texts."""
-    place = ["--store", str(folder / "kard.db")]
+    place, name = ["--store", str(folder / "kard.db")], re.sub("[\0/]", "", HURT)
     tries = [
         ["query", "select text from questions", "--table"],
         *(["query", "select text, options from questions", form] for form in ("--csv", "--nl", "--json")),
         *(["rationales", "choice"], ["explain", "Word1"], ["status", "choice"], ["report", "choice"]),
-        *(["load", "choice", f"{folder}/{HURT[:40].replace('/', '')}.csv"], ["query", HURT], ["hits", "choice"]),
+        *(["load", "choice", f"{folder}/{name}.csv"], ["query", name], ["hits", "choice"]),
     ]
     lost: list[str] = []
     for words in tries:

@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 ROOT = "/-/kard"  # address of kard's own pages, which need no script
+READING = frozenset({"GET", "HEAD"})  # the methods of requests that change nothing
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 HOST = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([^\[\]:]+))(?::\d{1,5})?")
 
@@ -64,8 +65,12 @@ def guarded(
     name: str = "kard ui",
     is_host: Callable[[str], bool] = is_loopback,
     is_own: Callable[[str], bool] = is_own,
+    methods: frozenset[str] | None = None,
 ) -> Application:
-    """Return the application behind the checks of this module. `is_own` tells the pages that hold no script."""
+    """Return the application behind the checks of this module.
+
+    `is_own` tells the pages that hold no script; requests by other `methods` are refused.
+    """
 
     async def guard(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +78,10 @@ def guarded(
             return
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
         if len(hosts) != 1 or not is_host(hosts[0]):
-            await _refuse(send, name)
+            await _refuse(send, 421, f"{name} answers on 127.0.0.1 and localhost only\n")
+            return
+        if methods is not None and scope["method"] not in methods:
+            await _refuse(send, 405, f"{name} is asked with {' or '.join(sorted(methods))} only\n")
             return
         await application(scope, receive, _guarded_send(send, own=is_own(scope["path"])))
 
@@ -121,8 +129,8 @@ def _is_html(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(k.lower() == b"content-type" and v.lower().startswith(b"text/html") for k, v in headers)
 
 
-async def _refuse(send: Send, name: str) -> None:
-    body = f"{name} answers on 127.0.0.1 and localhost only\n".encode()
+async def _refuse(send: Send, status: int, problem: str) -> None:
+    body = problem.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 421, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

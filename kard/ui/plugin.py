@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from kard.outgoing import inert
 from kard.ui.database import Store, canned, example_parameters, store_of
-from kard.ui.guard import ROOT, Application, guarded
+from kard.ui.guard import READING, ROOT, Application, guarded
 from kard.ui.pages import find_page, home_page, question_page
 
 
@@ -79,7 +79,7 @@ def asgi_wrapper(datasette: Datasette) -> Callable[[Application], Application]:
             else:
                 await Response.redirect(address).asgi_send(send)
 
-        return guarded(redirect_to_examples)
+        return guarded(redirect_to_examples, methods=READING)
 
     return wrap
 
