@@ -46,12 +46,12 @@ class Query:
     rationales: Sequence[str]
 
 
-def read_queries(folder: Path) -> list[Query]:
-    """The training questions of the data set in `folder`."""
+def read_queries(folder: Path, samples: int | None = SAMPLES) -> list[Query]:
+    """The training questions of the data set in `folder`, each with its first rationales; None for all of them."""
     rationales: dict[str, list[str]] = {}
     with gzip.open(folder / "rationales-train-gpt-3.5-turbo.jsonl.gz", "rt", encoding="utf-8") as lines:
         for row in map(json.loads, lines):
-            if row["sample"] < SAMPLES:
+            if samples is None or row["sample"] < samples:
                 rationales.setdefault(row["question_id"], []).append(row["rationale"])
     with (folder / "questions.jsonl").open(encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if row["split"] == "train"]

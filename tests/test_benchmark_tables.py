@@ -1,0 +1,71 @@
+"""The tables of the benchmarks' page say who is faster, by how much, and which goals are met."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import benchmark_tables
+import pytest
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    """Return a report of three rounds: kard twice as fast as Lucene, and bm25s twice as fast as kard."""
+
+    def way(*ms: float, **of_quality: float) -> dict[str, Any]:
+        return {kind: {"ms": list(ms), **of_quality} for kind in ("question", "rationale")}
+
+    def grounded(milliseconds: float) -> list[dict[str, float]]:
+        return [{"cpu_ms": milliseconds, "clock_ms": milliseconds / 2}] * 3
+
+    quality = {"ndcg": 0.4, "kard_is_better_by": -0.01, "margin": 0.005}
+    return {
+        "passages": 1000,
+        "search": {
+            "kard": way(1, 1, 1, ndcg=0.39, kard_is_better_by=0, margin=0),
+            "kard text": way(2, 4, 2),
+            "kard exact": way(3, 3, 3, **quality),
+            "lucene": way(4, 4, 40, **quality),
+            "bm25s pruned": way(1, 2, 1, **quality),
+            "curve 0.1 0": way(1.5, 1.5, 1.5, **quality),
+            "curve 0.1 20": {"rationale": way(1.2, 1.2, 1.2, **quality)["rationale"]},
+        },
+        "memory_mib": {"kard": {"peak": 100}, "bm25s": {"peak": 400}},
+        "index_cpu_seconds": {"kard": [1.0, 1.0, 1.0], "lucene": [2.0, 2.0, 2.0], "bm25s": [2.0, 2.0, 2.0]},
+        "grounding": {"kard": grounded(1), "lucene": grounded(20)},
+    }
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of a Markdown table, without its header."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+
+
+def test_a_ratio_is_above_one_where_kard_is_better_and_compared_round_by_round(report: dict[str, Any]) -> None:
+    table = rows(benchmark_tables.goals(report))
+    found = {(what, peer): (ratio, met) for what, peer, _, _, ratio, met in table}
+    assert found["rationale search with text", "Lucene"] == ("2.00 (1.00 to 20.0)", "**no**")
+    assert found["rationale search with text", "bm25s, pruned"] == ("0.50 (0.50 to 0.50)", "**no**")
+    assert found["memory of searching", "bm25s"] == ("4.00 (4.00 to 4.00)", "yes")
+    assert found["indexing with text", "Lucene"] == ("2.00 (2.00 to 2.00)", "yes")
+    assert found["indexing with text", "bm25s"] == ("2.00 (2.00 to 2.00)", "**no**")
+    assert found["grounding a rationale", "Lucene, one at a time"] == ("20.0 (20.0 to 20.0)", "yes")
+
+
+def test_a_peer_that_was_missing_has_no_row(report: dict[str, Any]) -> None:
+    for part in ("search", "memory_mib", "index_cpu_seconds", "grounding"):
+        for name in [name for name in report[part] if name.startswith(("lucene", "bm25s"))]:
+            del report[part][name]
+    assert rows(benchmark_tables.goals(report)) == []
+    assert [row[0] for row in rows(benchmark_tables.searches(report))] == [
+        "kard, ids only",
+        "kard, with the passages' text",
+        "kard, every term, ids only",
+    ]
+
+
+def test_the_curve_goes_from_every_term_to_the_fewest(report: dict[str, Any]) -> None:
+    table = rows(benchmark_tables.curve(report))
+    assert [row[:2] for row in table] == [["100%", "all"], ["10%", "all"], ["10%", "20"], ["5%", "all"]]
+    assert table[2][2:] == ["", "", "", "1.20 (1.20 to 1.20)", "0.4000", "+0.0100 ± 0.0050"]
+    assert table[3][4] == ""  # kard's own way differs from itself by nothing
