@@ -41,7 +41,7 @@ from kard.db import open_store
 
 K = 100
 WARM = 2_000  # passages that a peer indexes before it is timed, so that what it compiles is compiled
-GROUNDED = 70  # questions of seven rationales: 490 rationales a round
+GROUNDED = 70  # questions of ten rationales: 700 rationales a round
 SHARES, MOST = (0.1, 0.05, 0.02), (0, 30, 20)  # of the curve: dropped above; heaviest terms kept, 0 for all
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 DRIVERS = Path(__file__).with_name("drivers")  # what runs in the peers' processes
