@@ -137,9 +137,9 @@ def _write_bases(folder: Path, texts: Sequence[str]) -> None:
         names = {"eos_token": "<end>", "pad_token": "<end>"}
         fast = PreTrainedTokenizerFast(tokenizer_file=str(folder / kind / "tokenizer.json"), **names)
         fast.save_pretrained(folder / kind)
-        length = {"vocab_size": len(fast), "max_position_embeddings": 1024, **size}
+        length: dict[str, Any] = {"vocab_size": len(fast), "max_position_embeddings": 1024, **size}
         if kind == "decoder":
-            tokens = {"eos_token_id": 0, "pad_token_id": 0, "num_key_value_heads": 2}
+            tokens: dict[str, Any] = {"eos_token_id": 0, "pad_token_id": 0, "num_key_value_heads": 2}
             model: Any = LlamaForCausalLM(LlamaConfig(num_hidden_layers=4, **tokens, **length))
         else:
             model = BertModel(BertConfig(num_hidden_layers=2, **length))
