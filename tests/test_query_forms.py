@@ -176,7 +176,7 @@ def test_silver_passages_are_those_of_the_rationales_own_form(asked: Database, k
     assert len(passages_read(asked, "tiny", condition)) == 1
     with pytest.raises(Missing):
         passages_read(asked, "tiny", replace(condition, rationale_form="rationale"))
-    values = {"task": "tiny", "split": "train", "limit": -1, "teacher": None, "accept": "own", "index": kb.id}
+    values = {**TRAIN.parameters, "teacher": None, "accept": "own", "index": kb.id}
     for form, count in (("question+rationale", 1), ("rationale", 0)):
         assert len(rows(asked, "internal/training_rationales", **values, rationale_form=form)) == count
 
