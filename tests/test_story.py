@@ -184,7 +184,7 @@ def test_a_first_look_stays_beside_the_whole_demo(world: Path, monkeypatch: pyte
     key, text = db.execute(f"select key, text from questions where id = {last}").fetchone()
     assert text in again
     read_whole, control = again.split("Given what another question finds:")
-    passages = {retriever: json.loads(read) for k, _, retriever, _, read, _ in first if k == key}
+    passages = {retriever: json.loads(str(read)) for k, _, retriever, _, read, _ in first if k == key}
     for retriever, shown, outcome in (("bm25", read_whole, "right"), ("shuffled", control, "wrong: it is")):
         title = db.execute("select title from passages where id = ?", [passages[retriever][0]]).fetchone()[0]
         assert f"* {title}: " in shown

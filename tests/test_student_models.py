@@ -155,7 +155,7 @@ def base(request: pytest.FixtureRequest, every_base: dict[str, Base]) -> Base:
 
 def reads(here: Student) -> type[Any]:
     """Return the class of the prompts that the student's base has read."""
-    return Prefilled if isinstance(here.base.generator, Decoder) else EncodedPrompts
+    return Prefilled if isinstance(embedded(here).generator, Decoder) else EncodedPrompts
 
 
 def generate(
@@ -185,6 +185,12 @@ def in_memory(base: Base) -> LoadedBase:
     decoder = base.kind == "decoder"
     loaded = load_model(base, torch.float32)
     return LoadedBase(loaded, Tokens.load(base.folder, decoder=decoder), decoder=decoder)
+
+
+def embedded(student: Student) -> LoadedBase:
+    """Return the student's base, which is in memory."""
+    assert isinstance(student.base, LoadedBase)
+    return student.base
 
 
 def student(base: Base, settings: StudentTraining = SETTINGS) -> Student:
@@ -299,13 +305,13 @@ def test_a_student_is_trained_on_the_ids_it_will_see(
     train(taught, task, base, tmp_path, method.name, epochs=1, k=2, max_length=100)
     answering = student(base, replace(SETTINGS, max_length=100))
     seen: list[Ids] = []
-    read = answering.base.generator.read
+    read = embedded(answering).generator.read
 
     def noted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         seen.extend(prompts)
         return read(prompts, *rest, **more)
 
-    monkeypatch.setattr(answering.base.generator, "read", noted)
+    monkeypatch.setattr(embedded(answering).generator, "read", noted)
 
     def found(question: str, options: Sequence[str]) -> list[Passage]:
         name = question.split()[2]
@@ -528,22 +534,24 @@ def test_long_prompts_make_small_batches(base: Base, monkeypatch: pytest.MonkeyP
     here = student(base)
     rows = [Row(here, PROMPTS[i % 3], (), i) for i in range(7)]
     sizes: list[int] = []
-    read = here.base.generator.read
+    read = embedded(here).generator.read
 
     def counted(prompts: Sequence[Ids], *rest: Any, **more: Any) -> Any:
         sizes.append(len(prompts))
-        assert (max(map(len, prompts)) + 3) * len(prompts) <= here.base.generator.max_tokens or len(prompts) == 1
+        assert (max(map(len, prompts)) + 3) * len(prompts) <= embedded(here).generator.max_tokens or len(
+            prompts
+        ) == 1
         return read(prompts, *rest, **more)
 
-    monkeypatch.setattr(here.base.generator, "read", counted)
-    monkeypatch.setattr(here.base.generator, "max_tokens", 2 * (3 + max(len(row.prompt_ids) for row in rows)))
+    monkeypatch.setattr(embedded(here).generator, "read", counted)
+    monkeypatch.setattr(embedded(here).generator, "max_tokens", 2 * (3 + max(len(row.prompt_ids) for row in rows)))
     short = Decoding(max_new_tokens=3)
-    texts = [sample.text for sample in generate_batches(here.base.generator, rows, short)]
+    texts = [sample.text for sample in generate_batches(embedded(here).generator, rows, short)]
     assert sum(sizes) == 7
     assert len(sizes) > 2
     sizes.clear()
-    monkeypatch.setattr(here.base.generator, "max_tokens", 100_000)
-    assert [sample.text for sample in generate_batches(here.base.generator, rows, short)] == texts
+    monkeypatch.setattr(embedded(here).generator, "max_tokens", 100_000)
+    assert [sample.text for sample in generate_batches(embedded(here).generator, rows, short)] == texts
     assert len(sizes) == len({row.answer_only for row in rows})
 
 
@@ -891,17 +899,17 @@ def test_training_lowers_the_loss_and_the_saved_student_is_the_trained_one(
     config = json.loads((tmp_path / long / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base.spec
     loaded = load_student(taught, long, tmp_path)
-    loaded.base.activate(loaded.adapter)
+    embedded(loaded).activate(loaded.adapter)
     theirs: Any = PeftModel.from_pretrained(load_model(base, torch.float32), str(tmp_path / long))
     ids = torch.tensor([loaded.base.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
         {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
     )
     with torch.no_grad():
-        ours = loaded.base.generator.model(input_ids=ids, **more).logits
+        ours = embedded(loaded).generator.model(input_ids=ids, **more).logits
         torch.testing.assert_close(ours, theirs(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
-        loaded.base.activate(None)
-        assert not torch.allclose(ours, loaded.base.generator.model(input_ids=ids, **more).logits, atol=1e-2)
+        embedded(loaded).activate(None)
+        assert not torch.allclose(ours, embedded(loaded).generator.model(input_ids=ids, **more).logits, atol=1e-2)
     layers = {key.split(".layers.")[1].split(".")[0] for key in config_keys(tmp_path / long) if ".layers." in key}
     if base.kind == "decoder":
         assert layers == ({"2", "3"} if upper_half else {"0", "1", "2", "3"})
@@ -925,17 +933,17 @@ def test_weights_that_were_trained_themselves_are_a_student(
     losses = {row["id"]: row["loss"] for row in taught.query("select id, loss from students")}
     assert losses[long] < 0.6 * losses[short]
     loaded = load_student(taught, long, tmp_path)
-    loaded.base.activate(loaded.adapter)
+    embedded(loaded).activate(loaded.adapter)
     ids = torch.tensor([loaded.base.tokens.prompt(PROMPTS[2], 160)])
     more: dict[str, Any] = (
         {} if base.kind == "decoder" else {"decoder_input_ids": torch.zeros((1, 1), dtype=torch.long)}
     )
     with torch.no_grad():
-        ours = loaded.base.generator.model(input_ids=ids, **more).logits
+        ours = embedded(loaded).generator.model(input_ids=ids, **more).logits
         seen[1].set_attn_implementation("eager")  # it attends in the way of training
         torch.testing.assert_close(ours, seen[1].eval()(input_ids=ids, **more).logits, rtol=1e-3, atol=1e-3)
-        loaded.base.activate(None)
-        assert not torch.allclose(ours, loaded.base.generator.model(input_ids=ids, **more).logits, atol=1e-2)
+        embedded(loaded).activate(None)
+        assert not torch.allclose(ours, embedded(loaded).generator.model(input_ids=ids, **more).logits, atol=1e-2)
     kept = config_keys(tmp_path / long)
     assert not any("lora" in key for key in kept)
     assert any("embed_tokens" in key or "shared" in key for key in kept) == (
@@ -1289,11 +1297,11 @@ def test_samples_of_a_question_differ_and_come_back_the_same(base: Base) -> None
 def test_the_work_of_a_token_is_twice_the_parameters_it_meets(every_base: dict[str, Base]) -> None:
     here = student(every_base["decoder"])
     embedding = 300 * 32
-    loaded = here.base.generator.model
+    loaded = embedded(here).generator.model
     total = sum(p.numel() for p in loaded.parameters())
     assert here.flops(10, 5) == 2 * (total - embedding) * 15
     here = student(every_base["encoder-decoder"])
-    sizes = {name: p.numel() for name, p in here.base.generator.model.named_parameters()}
+    sizes = {name: p.numel() for name, p in embedded(here).generator.model.named_parameters()}
     reading = sum(size for name, size in sizes.items() if name.startswith("encoder."))
     writing = sum(size for name, size in sizes.items() if name.startswith(("decoder.", "lm_head.")))
     assert 0 < reading < writing

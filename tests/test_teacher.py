@@ -530,7 +530,7 @@ def test_the_command_says_why_replies_were_kept_apart_and_how_to_read_them(
     files: list[str], provider: Provider
 ) -> None:
     command = ["teach", *files, "--model", "openai/fake", "--api-base", provider.url, "--samples", "1"]
-    provider.replies = ["no field at all"] * 2 + [""] * 2  # each is asked for twice
+    provider.replies += ["no field at all"] * 2 + [""] * 2  # each is asked for twice
     run = CliRunner().invoke(main, [*command, "--workers", "1", "--quiet"])
     assert run.exit_code == 0
     assert "1 empty, 1 unreadable kept apart" in run.output
