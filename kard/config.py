@@ -271,7 +271,7 @@ class StudentTraining(Settings):
     def values(self) -> dict[str, object]:
         """Return field names and values without `pass_tokens` and `recompute`, which change rounding alone.
 
-        Controls are there only where they are set: a student keeps the id that it had before there were any.
+        Controls are there only where they are set: a new one changes no student's id.
         """
         unset = {n for n in ("distinct", "wrong", "passages") if getattr(self, n) == getattr(StudentTraining(), n)}
         return {n: v for n, v in asdict(self).items() if n not in {"pass_tokens", "recompute", *unset}}

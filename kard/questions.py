@@ -39,11 +39,15 @@ class QuestionSet:
         return {"task": self.task, "split": self.split, "limit": limit, "drawn": drawn}
 
     def draw(self, db: Database, fraction: float, seed: int) -> QuestionSet:
-        """Return this share of the questions, at least one. It holds every smaller share of the same seed."""
+        """Return this share of the questions with an answer, at least one.
+
+        It holds every smaller share of the same seed.
+        """
         if fraction == 1:
             return self
-        questions = self.read(db)
-        ordered = sorted(questions, key=lambda row: digest("fraction", str(seed), questions[row].key))
+        questions = replace(self, limit=None).read(db)
+        answered = [row for row, question in questions.items() if question.answer is not None][: self.limit]
+        ordered = sorted(answered, key=lambda row: digest("fraction", str(seed), questions[row].key))
         drawn = sorted(ordered[: max(1, round(fraction * len(ordered)))])
         return replace(self, drawn=tuple(drawn), fraction=fraction, seed=seed)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kard.config import Accept
 from kard.errors import BadConfig, BadInput
 from kard.records import canonical, digest
 
@@ -28,11 +29,15 @@ class TrainingData:
     skip: int = 0  # of which the first so many were left out
     fraction: float = 1.0  # of which this share was drawn
     draw: int = 0  # seed of that draw
+    accept: Accept = "own"  # whose verdict let a rationale train
 
     def values(self) -> dict[str, object]:
-        """Return field names and values, without those of a draw where all questions were considered."""
-        drawn = ("fraction", "draw") if self.fraction == 1 else ()
-        return {name: value for name, value in asdict(self).items() if name not in drawn}
+        """Return field names and values: of a draw only where there was one, and the rule where it is another."""
+        usual = [
+            *(("fraction", "draw") if self.fraction == 1 else ()),
+            *(("accept",) if self.accept == "own" else ()),
+        ]
+        return {name: value for name, value in asdict(self).items() if name not in usual}
 
 
 def recipe_of(kind: str, data: TrainingData, **decides: object) -> Recipe:

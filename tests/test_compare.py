@@ -224,6 +224,17 @@ def test_runs_that_differ_by_their_seed_alone_are_one_condition() -> None:
     assert condition_labels([run(1), run(2, seed=1), run(3, seed=2)]) == {1: "", 2: "", 3: ""}
 
 
+def test_seeds_that_draw_their_questions_or_wrong_rationales_are_one_condition() -> None:
+    wrong = {"training": json.dumps({"epochs": 3, "lora": {"rank": 16}, "wrong": 0.3})}
+    found = condition_labels([run(1), run(2, data="e", **wrong), run(3, seed=1, data="f", **wrong)])
+    assert found == {1: "", 2: "train.wrong=0.3", 3: "train.wrong=0.3"}
+    tenth = {"fraction": 0.1, "accept": None}
+    shares = [run(2, data="e", examples=9, **tenth), run(3, seed=1, data="f", examples=11, **tenth)]
+    found = condition_labels([run(1), *shares, run(4, data="g", fraction=0.1, accept="none")])
+    assert found[2] == found[3]
+    assert len(set(found.values())) == 3
+
+
 def test_different_choices_stand_in_the_label() -> None:
     sampled = json.dumps({"samples": 5, "temperature": 1.0, "max_new_tokens": 9})
     more = json.dumps({"epochs": 3, "lora": {"rank": 4}, "seed": 0})

@@ -57,7 +57,7 @@ def numbers(pairs: dict[int, list[Pair]], field: str) -> list[tuple[int, int]]:
     return [(q - 1, int("".join(c for c in text.split()[0] if c.isdigit()))) for q, text in texts]
 
 
-def test_settings_without_controls_are_what_they_were_and_earlier_students_keep_their_ids() -> None:
+def test_settings_without_controls_are_what_they_were_and_change_no_id() -> None:
     assert StudentTraining().hash() == "0161555f4d09a334"
     assert StudentTraining.paper().hash() == "fc9a5f6d2aa03e48"
     data = TrainingData("d" * 64, 3, 5, "t", "i", 7)
@@ -154,6 +154,14 @@ def test_a_share_of_the_questions_is_a_part_of_every_larger_one(told: Any) -> No
         assert [len(keys) for keys in drawn] == [1, 2, 6, 10, 18, COUNT]
         assert all(few < many for few, many in pairwise(drawn))
     assert sorted(TRAIN.draw(told.db, 0.1, 0).read(told.db)) != [1, 2]  # not the first ones
+
+
+def test_a_share_is_one_of_the_questions_that_have_an_answer(told: Any) -> None:
+    told.write("update questions set answer = null where id % 2 = 1")
+    drawn = TRAIN.draw(told.db, 0.5, 0).drawn or ()
+    assert len(drawn) == COUNT // 4
+    assert all(row % 2 == 0 for row in drawn)
+    assert len(replace(TRAIN, limit=6).draw(told.db, 0.5, 0).drawn or ()) == 3
 
 
 def test_the_share_is_one_for_students_of_every_method_for_rerankers_and_for_searches(told: Any) -> None:

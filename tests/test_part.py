@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from kard.cli import main
 from kard.db import open_store
+from kard.knowledge import passages_db
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.knowledge.stored_sources import list_sources
 from kard.pipeline.load import store_questions
@@ -100,3 +101,13 @@ def test_a_part_has_a_folder_of_its_own_and_names_that_exist(base: Path) -> None
     assert "in a folder of its own" in part(base, "tenth", "--fraction", "0.5", code=1).stderr
     said = kard(base.parent, "index", "--fraction", "0.5", "--refresh", code=2).stderr
     assert "add --from" in " ".join(said.split())
+
+
+def test_what_is_needed_is_kept_of_every_source_and_a_killed_part_is_made_again(base: Path) -> None:
+    question = Question("q", "test", "Is it old?", ("yes", "no"), "A", evidence=("d15",))
+    store_questions(open_store(base.parent / "kard.db"), "t", [question])
+    folder = base.parent / "rocks"
+    folder.mkdir()
+    passages_db.connect(folder / passages_db.NAME).close()  # what a kill before the first commit leaves
+    part(base, "rocks", "--only", "rocks", "--keep-evidence")
+    assert documents(folder) == {*(f"d{n}" for n in range(12)), "d15"}

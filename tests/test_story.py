@@ -190,7 +190,7 @@ def test_a_first_look_stays_beside_the_whole_demo(world: Path, monkeypatch: pyte
         assert f"* {title}: " in shown
         assert f"<- {outcome}" in shown
     assert f"kard explain {key} --store" in again
-    assert "kard demo --full --store" in again
+    assert "kard demo --full --passages 400 --train 6 --test 5 --store" in again
     kard(world, "demo", *size, "--full")
     whole = answers(world)
     assert set(first) < set(whole)

@@ -14,7 +14,7 @@ import click
 from kard.cli import choose, options
 
 if TYPE_CHECKING:
-    from kard.evaluation.trace import Trace
+    from kard.evaluation.trace import Trace, TracedAnswer
     from kard.pipeline.run import Run
     from kard.records import Question
 
@@ -112,7 +112,12 @@ def demo(
         click.echo("A smoke run: its students saw too little to be judged. Without --quick they learn to read.")
     click.echo(f"{monotonic() - begin:.0f} s. Everything is in {store}. Try:")
     commands = [f"kard explain {shown.key}", f"kard ask {shlex.quote(shown.text)}"] if shown else []
-    commands.append("kard query accuracy" if full or quick else "kard demo --full")
+    if full or quick:
+        commands.append("kard query accuracy")
+    else:
+        sizes = {"seed": seed or None, **counts}
+        same = "".join(f" --{name} {n}" for name, n in sizes.items() if n is not None)
+        commands.append(f"kard demo --full{same}")
     for command in commands:
         click.echo(f"  {command} --store {shlex.quote(str(store))}")
 
@@ -120,10 +125,12 @@ def demo(
 def _print_one_question(run: Run) -> Question | None:
     """Print and return the first question that reading answers and its control does not; None without one."""
     from kard.db import rows
+    from kard.evaluation.answer import evaluation_id
     from kard.evaluation.trace import trace
 
+    own = {c.retriever: evaluation_id(run.db, run.name, c) for c in run.conditions() if c.method == "kard"}
     answers = rows(run.db, "answers", task=run.name, split=run.split, question=None)
-    right = {(a["retriever"], a["key"]) for a in answers if a["correct"]}
+    right = {(a["retriever"], a["key"]) for a in answers if a["correct"] and a["evaluation_id"] in own.values()}
     key = next((k for r, k in sorted(right) if r == "bm25" and ("shuffled", k) not in right), None)
     if key is None:
         return None
@@ -135,14 +142,14 @@ def _print_one_question(run: Run) -> Question | None:
         "  ",
         "; ".join(f"{letter} {option}" for letter, option in zip(question.letters, question.options, strict=True)),
     )
-    _print_answer(traced, "bm25", "BM25 finds:")
-    _print_answer(traced, "shuffled", "Given what another question finds:")
+    for retriever, heading in (("bm25", "BM25 finds:"), ("shuffled", "Given what another question finds:")):
+        answer = next(a for a in traced.answers if a.condition.evaluation_id == own[retriever])
+        _print_answer(traced, answer, heading)
     click.echo()
     return question
 
 
-def _print_answer(traced: Trace, retriever: str, heading: str) -> None:
-    answer = traced.answers_under(["kard", retriever])[0]
+def _print_answer(traced: Trace, answer: TracedAnswer, heading: str) -> None:
     click.echo(f"  {heading}")
     for id in answer.passages:
         passage = traced.passages[id]

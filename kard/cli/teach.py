@@ -85,6 +85,8 @@ def teach(
     )
     db = open_store(store, create=False)
     questions = QuestionSet(loaded.name, split, limit)
+    if split == "train":
+        questions = questions.draw(db, settings.fraction, loaded.settings.student.seed)
     if dry_run:
         missing = len(teacher.missing_samples(db, loaded, questions, lm, settings, retry=retry_failed))
         price = teacher.expected_cost(db, loaded, lm, settings)

@@ -202,9 +202,13 @@ def _without_seeds(run: Row) -> dict[str, str]:
         decoding = {name: value for name, value in decoding.items() if name not in ("temperature", "top_p")}
     if run["reranker_id"]:
         mixing = {name: value for name, value in mixing.items() if name not in TUNED}
+    share, reranker_share = run.get("fraction") is not None, run.get("reranker.fraction") is not None
+    shown = "shots" in training or training.get("shuffle") == "True" or float(training.get("wrong", 0)) > 0
     drawn = {
-        "data": "shots" in training or training.get("shuffle") == "True",
-        "examples": float(training.get("held_out", 0)) > 0,
+        "data": shown or share,
+        "examples": float(training.get("held_out", 0)) > 0 or share,
+        "reranker.data": reranker_share,
+        "reranker.questions": reranker_share,
     }
     columns = {
         name: str(value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from kard.errors import BadInput
@@ -33,15 +34,25 @@ def index_part(
     sources = [source.name for source in list_sources(base)]
     if unknown := [name for name in only if name not in sources]:
         raise BadInput(f"no source {unknown[0]!r}; there are {', '.join(sources)}", at=str(base))
-    of = f"{100 * fraction:.3g}% of the documents of {', '.join(only) or base.name}"
+    of = f"{100 * fraction:g}% of the documents of {', '.join(only) or base.resolve().name}"
     name = f"{of}, evidence kept" if kept else of
-    if folder.exists() and (others := [s.name for s in list_sources(folder) if s.name != name]):
+    if others := [other for other in _names(folder) if other != name]:
         raise BadInput(f"holds {', '.join(others)}; make each part in a folder of its own", at=str(folder))
     with closing(passages_db.connect(base / passages_db.NAME)) as db:
         passages_db.show_current(db)
         documents = passages_db.documents_of(db, only or sources)
         drawn = sorted(documents, key=lambda document: digest("part", document))[: round(fraction * len(documents))]
-        wanted = sorted({*drawn, *(document for document in documents if document in kept)})
+        needed = kept and set(kept).intersection(passages_db.documents_of(db, sources))
+        wanted = sorted({*drawn, *needed})
         batches = (wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH))
         passages = (p for batch in batches for p in passages_db.passages_where(db, "document", batch).values())
         return index_passages(passages, folder, source=name, progress=progress, language=language_of(base))
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the sources in a folder, which may be half-written or none."""
+    if not (folder / passages_db.NAME).exists():
+        return []
+    with closing(passages_db.connect(folder / passages_db.NAME)) as db, suppress(sqlite3.OperationalError):
+        return [name for name, _, _ in passages_db.origins(db)]
+    return []  # of a run that was killed before it wrote a table

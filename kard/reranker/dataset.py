@@ -138,6 +138,7 @@ def read_dataset(
         skip,
         questions.fraction,
         questions.seed,
+        accept,
     )
     return RerankerDataset(questions.task, tuple(read), texts, source, tuple(numbers))
 

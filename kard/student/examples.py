@@ -65,7 +65,7 @@ class RationaleSource:
 
     def data(self, sha256: str, questions: int, rationales: int, index_id: str | None = None) -> TrainingData:
         """Return what says where so many questions and rationales of this source came from."""
-        where = self.teacher_id, index_id, self.limit, 0, self.fraction, self.draw
+        where = self.teacher_id, index_id, self.limit, 0, self.fraction, self.draw, self.accept
         return TrainingData(sha256, questions, rationales, *where)
 
 

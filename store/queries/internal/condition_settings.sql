@@ -3,7 +3,9 @@ select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kapp
        e.teacher_id as "silver.teacher", e.accept as "silver.accept", s.examples,
        r.questions as "reranker.questions", s.id as student_id, r.id as reranker_id, t.id as retriever_id,
        json_extract(r.settings, '$.seed') as reranker_seed, e.decoding, s.settings as training,
-       r.settings as reranker, t.settings as mixing, s.data_sha256 as data, json_extract(s.recipe, '$.data.teacher') as teacher, e.index_id as "index",
+       r.settings as reranker, t.settings as mixing, s.data_sha256 as data, json_extract(s.recipe, '$.data.teacher') as teacher,
+       json_extract(s.recipe, '$.data.fraction') as fraction, json_extract(s.recipe, '$.data.accept') as accept,
+       json_extract(r.recipe, '$.data.fraction') as "reranker.fraction", e.index_id as "index",
        s.base_sha256 as base, r.data_sha256 as "reranker.data", r.base_sha256 as "reranker.base",
        t.base_sha256 as "mix.base"
 from evaluations e
