@@ -34,6 +34,7 @@ from kard.progress import Silent
 from kard.questions import QuestionSet
 from kard.records import Question
 from kard.tasks import Task
+from kard.teacher import teach as teach_module
 from kard.teacher.calls import Reply, teach_inputs, teacher_info, teacher_lm
 from kard.teacher.requests import Budget, Requests
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
@@ -123,6 +124,22 @@ def test_samples_of_all_questions_come_before_second_samples(db: Database, tiny_
 class Silence:
     def complete(self, request: Any) -> Any:
         raise AssertionError("nobody was to be asked")
+
+
+def test_a_question_that_is_loaded_while_the_missing_ones_are_read_is_for_the_next_run(
+    db: Database, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = teach_module.rows
+
+    def loaded_before(db: Database, query: str, **parameters: object) -> list[dict[str, Any]]:
+        if query == "internal/missing_samples":
+            store_questions(db, "tiny", [Question("new", "train", "Why?", ("x", "y"), "A")])
+        return read(db, query, **parameters)
+
+    monkeypatch.setattr(teach_module, "rows", loaded_before)
+    lm = lm_of(engine_that_must_not_be_called())
+    assert [m.question.key for m in missing_samples(db, tiny_task, TRAIN, lm, ONE)] == ["q1", "q2"]
+    assert "new" in [m.question.key for m in missing_samples(db, tiny_task, TRAIN, lm, ONE)]
 
 
 def engine_that_must_not_be_called() -> Silence:

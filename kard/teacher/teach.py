@@ -69,7 +69,9 @@ def missing_samples(
         samples=settings.samples,
         retry=retry,
     )
-    return [MissingSample(row["question_id"], split[row["question_id"]], row["sample"]) for row in missing]
+    # A question that another command has loaded since `split` was read is for the next run.
+    here = [row for row in missing if row["question_id"] in split]
+    return [MissingSample(row["question_id"], split[row["question_id"]], row["sample"]) for row in here]
 
 
 def failed_row(missing: MissingSample, teacher_id: str, reply: Reply) -> dict[str, object]:
