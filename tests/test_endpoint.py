@@ -7,6 +7,7 @@ kard's own engine over a tiny random model, so that texts can be compared.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import sys
 import threading
@@ -500,6 +501,58 @@ def test_a_server_that_is_not_there_or_speaks_otherwise_gets_one_line(
             place.ask(place.ids[0], vllm.url)
     vllm.fixed = 307, "", {"Location": "http://elsewhere.example/"}
     with pytest.raises(EndpointFailed, match="307"):  # a key goes nowhere else
+        place.ask(place.ids[0], vllm.url)
+
+
+def reply_with(text: object = " why\nAnswer: Dorn", usage: object = None, logprobs: object = None) -> str:
+    choice = {"text": text, "finish_reason": "stop", "logprobs": logprobs}
+    return json.dumps({"choices": [choice], "usage": usage})
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [(" \ud83d\ude00", " \N{GRINNING FACE}"), (" \ud83d", " \ufffd"), (" \udc00\0", " \ufffd\ufffd")],
+)
+def test_what_no_file_can_hold_in_a_text_is_replaced(place: Place, vllm: Vllm, text: str, read: str) -> None:
+    vllm.fixed = 200, reply_with(f"{text}\nAnswer: Dorn"), {}
+    result = place.evaluate("--endpoint", vllm.url, students=place.ids[:1])
+    assert result.exit_code == 0, result.output
+    assert {row[7] for row in place.samples()} == {f"{read}\nAnswer: Dorn"}
+
+
+@pytest.mark.parametrize("tokens", [10**30, -1, True, "7", 1.5, [2]])
+def test_a_number_of_tokens_that_is_none_is_counted_here(place: Place, vllm: Vllm, tokens: object) -> None:
+    vllm.fixed = 200, reply_with(usage={"completion_tokens": tokens}), {}
+    reply = place.ask(place.ids[0], vllm.url)
+    counted = len(place.student(place.ids[0]).base.tokens.ids(" why\nAnswer: Dorn")) + 1
+    assert reply.texts[0].sample.completion_tokens == counted
+    vllm.fixed = 200, reply_with(usage=[tokens]), {}
+    assert place.ask(place.ids[0], vllm.url).texts[0].sample.completion_tokens == counted
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        [1], 5, {"token_logprobs": 5}, {"token_logprobs": "a" * 999}, {"token_logprobs": ["a"] * 999},
+        {"token_logprobs": [[0.5]] * 999}, {"token_logprobs": [math.nan] * 999},
+        {"token_logprobs": [-math.inf] * 999}, {"token_logprobs": [True] * 999},
+        {"token_logprobs": [-(10**400)] * 999}, {"token_logprobs": [1e308] * 999},
+    ],
+)  # fmt: skip
+def test_log_probabilities_that_are_none_are_missing(place: Place, vllm: Vllm, logprobs: object) -> None:
+    vllm.fixed = 200, reply_with(" Dorn", logprobs=logprobs), {}  # names no option until it is asked again
+    assert place.ask(place.ids[0], vllm.url).answer == "Dorn"
+    with pytest.raises(BadConfig, match="gives no log-probabilities of options"):
+        place.ask(place.ids[0], vllm.url, decide="likelihood")
+
+
+@pytest.mark.parametrize("text", ["[" * 99999, reply_with(5), reply_with(["a"])])
+def test_json_that_is_no_completion_gets_one_line(place: Place, vllm: Vllm, text: str) -> None:
+    vllm.fixed = 200, text, {}
+    with pytest.raises(EndpointFailed, match=f"{vllm.url} answers with something else than a completion"):
+        place.ask(place.ids[0], vllm.url)
+    vllm.fixed = 403, text, {}
+    with pytest.raises(EndpointFailed, match=f"{vllm.url} does not answer \\(403 "):
         place.ask(place.ids[0], vllm.url)
 
 

@@ -40,7 +40,19 @@ KEY = "KARD_ENDPOINT_KEY"
 RETRIES = 3  # of a request that failed for a passing reason, after waiting longer each time
 CONNECT = 10.0  # seconds
 LARGEST = 16 << 20  # bytes of a reply
+MOST_TOKENS = 1 << 31  # of one reply; more, or what is no number, is the server's mistake
+UNLIKELIEST = 1e6  # of a log-probability's distance from 0; what is beyond, or no number, is missing
 Body = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What counts of a completion: the log-probabilities are None where the server gives none."""
+
+    text: str
+    ended: bool
+    tokens: int | None
+    log_probabilities: list[float | None]
 
 
 @dataclass(eq=False)
@@ -113,15 +125,12 @@ class EndpointQueue:
         body: dict[str, object] = {"max_tokens": budget, "temperature": sampling.temperature}
         if sampling.temperature:
             body |= {"top_p": sampling.top_p, "seed": sampling.seeds[0]}
-        choice, usage = self._continue(caller, row, body, more)
-        text, ended = str(choice.get("text") or ""), choice.get("finish_reason") == "stop"
-        tokens = usage.get("completion_tokens")
-        return Written(text, tokens if isinstance(tokens, int) else len(self._base.tokens.ids(text)) + ended, ended)
+        reply = self._continue(caller, row, body, more)
+        counted = len(self._base.tokens.ids(reply.text)) + reply.ended if reply.tokens is None else reply.tokens
+        return Written(reply.text, counted, reply.ended)
 
-    def _continue(
-        self, caller: _Caller, row: Row, body: Body, more: Sequence[int]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return the server's choice and usage after ids, or after text where it takes none."""
+    def _continue(self, caller: _Caller, row: Row, body: Body, more: Sequence[int]) -> _Reply:
+        """Return the server's reply after ids, or after text where it takes none."""
         if self._takes_ids is not False:
             top_k = {"top_k": TOP_K} if body["temperature"] else {}
             try:
@@ -175,19 +184,17 @@ class EndpointQueue:
             return None
         body: Body = {"max_tokens": 0, "temperature": 0, "echo": True, "logprobs": 1}
         try:
-            choice, _ = self._complete(caller, row, {**body, "prompt": [*prompt, *option]})
+            reply = self._complete(caller, row, {**body, "prompt": [*prompt, *option]})
         except LMInvalidRequestError as error:
             if self._scores or error.status not in (400, 422):
                 raise self._failed(row, error) from None
             return None
-        given = cast("Mapping[str, Any]", choice.get("logprobs") or {}).get("token_logprobs") or []
-        of_option = given[len(prompt) : len(prompt) + len(option)]
-        if len(of_option) < len(option) or None in of_option:
-            return None
-        return sum(of_option) / len(option)
+        given = reply.log_probabilities[len(prompt) : len(prompt) + len(option)]
+        of_option = [value for value in given if value is not None]
+        return sum(of_option) / len(option) if len(of_option) == len(option) else None
 
-    def _complete(self, caller: _Caller, row: Row, body: Body) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return the first choice of a completion, and its usage; an adapter that is not known is loaded once.
+    def _complete(self, caller: _Caller, row: Row, body: Body) -> _Reply:
+        """Return the reply to a request; an adapter that is not known is loaded once.
 
         Raises EndpointFailed, but LMInvalidRequestError for a request that the server refuses as it is.
         """
@@ -202,15 +209,14 @@ class EndpointQueue:
                 if error.status != 404 or adapter is None or not self._load(caller, name, str(adapter.absolute())):
                     raise
                 data = post()
-            reply = json.loads(data)
-            return dict(reply["choices"][0]), dict(reply.get("usage") or {})
+            return _read(data)
         except LMInvalidRequestError as error:
             if error.status in (400, 422):
                 raise
             raise self._failed(row, error) from None
         except LMError as error:
             raise self._failed(row, error) from None
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise EndpointFailed(f"{self._base.url} answers with something else than a completion") from None
 
     def _load(self, caller: _Caller, name: str, folder: str) -> bool:
@@ -266,10 +272,33 @@ class EndpointQueue:
         return EndpointFailed(f"{url} does not answer ({cause(error)}); {advice}")
 
 
+def _read(data: bytes) -> _Reply:
+    """Return what counts of a completion's bytes. Raises an error of Python's if they are something else."""
+    reply = json.loads(data)
+    choice: dict[str, Any] = dict(reply["choices"][0])
+    text, usage, scores = choice.get("text") or "", reply.get("usage"), choice.get("logprobs")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    given = scores.get("token_logprobs") if isinstance(scores, dict) else None
+    # As a teacher's texts: halves of surrogate pairs are joined, and a lone half, or a NUL, becomes U+FFFD.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return _Reply(
+        text,
+        choice.get("finish_reason") == "stop",
+        tokens if type(tokens) is int and 0 <= tokens < MOST_TOKENS else None,
+        [_log_probability(value) for value in cast("list[object]", given if isinstance(given, list) else [])],
+    )
+
+
+def _log_probability(value: object) -> float | None:
+    """Return a log-probability as a float, None for what is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) <= UNLIKELIEST else None
+
+
 def _refusal(response: HTTPResponse, data: bytes) -> LMError:
     """Return the error of a status that is not 200."""
     message, wait = "", math.nan
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         found = json.loads(data)
         found = found.get("error", found)
         message = str(found.get("message") or found.get("detail") or "") if isinstance(found, dict) else str(found)
