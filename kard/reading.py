@@ -13,7 +13,7 @@ from typing import Any
 LONGEST_VALUE = 1_000_000  # bytes. One operation cannot be interrupted: on values of this length it is short.
 LONGEST_STATEMENT = 200_000  # bytes
 LONGEST_PATTERN = 1_000  # bytes of a LIKE or GLOB
-RESULT = 1_000_000_000  # bytes that the rows of one statement may take in memory
+RESULT = 300_000_000  # bytes that the rows of one statement may take in memory
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?")  # at most 18 digits: what SQLite's integers hold
 _ACTIONS = {
