@@ -21,6 +21,7 @@ import httpx
 import pytest
 import torch
 from click.testing import CliRunner
+from dspy.utils.exceptions import LMInvalidRequestError
 from openai import OpenAI
 
 from kard.cli import choose, main
@@ -231,6 +232,8 @@ class Vllm:
                 return refused(404, "No adapter found")
             self.folders[body["lora_name"]] = Path(body["lora_path"])
             return 200, f"Success: LoRA adapter '{body['lora_name']}' added successfully.", {}
+        if path == "/v1/load_lora_adapter":
+            self.loads.append(body)
         if path != "/v1/completions":
             return 404, {"detail": "Not Found"}, {}
         self.requests.append(body)
@@ -448,12 +451,43 @@ def test_an_unknown_adapter_is_loaded_where_that_is_allowed_and_named_where_not(
         f"Error: {vllm.url} does not answer (404 The model `{first}` does not exist.); write its adapter with "
         f"kard models export {first} FOLDER, and let it serve that as {first}\n",
     )
+    assert [load["lora_name"] for load in vllm.loads] == [first]  # six questions, asked to load once
+    vllm.loads.clear()
     vllm.may_load = True
     result = place.evaluate("--endpoint", vllm.url, students=[first, second])
     assert result.exit_code == 0, result.output
     assert sorted(load["lora_name"] for load in vllm.loads) == place.ids  # each once
     assert all(Path(load["lora_path"]).is_absolute() for load in vllm.loads)
     assert len(place.samples()) == 12
+
+
+def test_a_server_elsewhere_is_not_told_where_adapters_lie(place: Place, vllm: Vllm) -> None:
+    student = place.student(place.ids[0], vllm.url.replace("127.0.0.1", "127.0.0.1.example"))
+    engine = StudentEngine(student, Decoding(max_new_tokens=12))
+    vllm.folders.clear()
+    elsewhere = cast(Any, queue_of(student.base))
+    posted = []
+
+    def post(_caller: object, path: str, body: object) -> bytes:
+        posted.append((path, body))
+        raise LMInvalidRequestError("404", status=404)
+
+    elsewhere._post = post
+    with pytest.raises(EndpointFailed, match="write its adapter with kard models export"):
+        elsewhere.ask(engine, Row(student, QUESTION, (), 0), engine.decoding)
+    assert [path for path, _ in posted] == ["/completions"]
+    assert str(place.store.parent) not in str(posted)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("localhost", True), ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True),
+        ("127.0.0.1.example", False), ("localhost.example", False), ("10.0.0.1", False), ("::2", False),
+    ],
+)  # fmt: skip
+def test_loopback_is_told_from_other_hosts(host: str, is_loopback: bool) -> None:
+    assert endpoints._is_loopback(host) == is_loopback
 
 
 def test_a_base_without_adapter_is_asked_for_by_its_own_name(place: Place, vllm: Vllm) -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -61,6 +62,7 @@ class _Caller:
 
     voice: Voice
     connections: set[HTTPConnection] = field(default_factory=set[HTTPConnection])
+    refused: set[str] = field(default_factory=set[str])  # adapters that the server would not load
 
 
 class EndpointQueue:
@@ -220,12 +222,21 @@ class EndpointQueue:
             raise EndpointFailed(f"{self._base.url} answers with something else than a completion") from None
 
     def _load(self, caller: _Caller, name: str, folder: str) -> bool:
-        """Tell the server to load an adapter, as vLLM does if it is allowed to; return whether it has."""
+        """Tell the server to load an adapter, as vLLM does if it is allowed to; return whether it has.
+
+        A server on another machine could not read the folder, so it is not told where that is.
+        """
+        if not _is_loopback(str(self._url.hostname)):
+            return False
         with self._loading:
-            if name not in self._loaded:
-                with suppress(LMError):
+            if name not in self._loaded and name not in caller.refused:
+                try:
                     self._post(caller, "/load_lora_adapter", {"lora_name": name, "lora_path": folder})
                     self._loaded.add(name)
+                except LMInvalidRequestError:
+                    caller.refused.add(name)
+                except LMError:
+                    pass  # it may pass
             return name in self._loaded
 
     def _post(self, caller: _Caller, path: str, body: Body) -> bytes:
@@ -270,6 +281,13 @@ class EndpointQueue:
             if row.student.adapter is None:
                 advice = f"let it serve the base as {self._base.spec}"
         return EndpointFailed(f"{url} does not answer ({cause(error)}); {advice}")
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether an address's host is this machine: localhost, 127.0.0.1 and its like, ::1."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _read(data: bytes) -> _Reply:
