@@ -6,11 +6,14 @@ kard's own engine over a tiny random model, so that texts can be compared.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import math
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,7 +44,7 @@ from kard.serve.students import Students
 from kard.student.generation import endpoint as endpoints
 from kard.student.generation.batch import generate_rows
 from kard.student.generation.decoder import Decoder
-from kard.student.generation.engine import StudentEngine, queue_of
+from kard.student.generation.engine import EngineLM, StudentEngine, queue_of
 from kard.student.generation.student import LoadedBase, RemoteBase, Row, Student, load_student, loaded_base
 from kard.student.records import StudentRow, store_student
 
@@ -601,14 +604,74 @@ def test_an_address_that_is_none_is_refused_without_being_shown(place: Place, ad
     assert "secret" not in result.output
 
 
+@pytest.mark.parametrize("status", ["", "HTTP/1.0 200 OK\r\n\r\n"])  # in the headers, in the body
+def test_a_server_that_sends_a_little_now_and_then_is_given_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(endpoints, "RETRIES", 0)
+    monkeypatch.setattr(endpoints, "TIMEOUT", 0.5)
+    ended = threading.Event()
+
+    def drip() -> None:
+        with listening.accept()[0] as connection:
+            connection.sendall(status.encode())
+            for _ in range(100):  # without a deadline the reply ends here, as another error
+                try:
+                    connection.sendall(b"H")
+                except OSError:
+                    ended.set()
+                    return
+                threading.Event().wait(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(EndpointFailed, match=r"does not answer \(it takes too long\)"):
+            place.ask(place.ids[0], url)
+        thread.join()
+    assert ended.is_set()
+
+
+def test_a_reply_that_is_too_large_is_called_so(place: Place, vllm: Vllm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "LARGEST", 200)
+    vllm.fixed = 200, reply_with().ljust(200), {}
+    assert place.ask(place.ids[0], vllm.url).answer == "Dorn"
+    vllm.fixed = 200, reply_with().ljust(201), {}
+    with pytest.raises(EndpointFailed, match=f"{vllm.url} gives a reply that is too large: more than 200 bytes"):
+        place.ask(place.ids[0], vllm.url)
+
+
+def test_an_awaited_student_raises_the_servers_error_as_it_is(place: Place, vllm: Vllm) -> None:
+    vllm.fixed = 403, "", {}
+    lm = EngineLM(place.student(place.ids[0], vllm.url), Decoding(max_new_tokens=12))
+    with pytest.raises(EndpointFailed, match="does not answer"):
+        lm("Question: why\nRationale:")
+    with pytest.raises(EndpointFailed, match="does not answer"):
+        asyncio.run(lm.acall("Question: why\nRationale:"))
+    lm.close()
+
+
+def test_a_servers_base_is_made_once_and_let_go(place: Place) -> None:
+    first, second = (place.student(student, "http://127.0.0.1:9") for student in place.ids)
+    assert first.base is second.base
+    assert place.student(place.ids[0], "http://127.0.0.1:10").base is not first.base
+    base = RemoteBase(place.base, "http://127.0.0.1:11")
+    queue_of(base)
+    there = weakref.ref(base)
+    del base
+    gc.collect()
+    assert there() is None
+
+
 def test_an_encoder_decoder_has_no_endpoint(base: bases.Base) -> None:
     t5 = replace(base, kind="encoder-decoder")
     with pytest.raises(BadConfig, match="is an encoder-decoder, which no endpoint continues prompts with"):
-        RemoteBase(t5, "http://localhost:8000", lambda _text: None)
+        RemoteBase(t5, "http://localhost:8000")
 
 
 def test_a_remote_base_counts_parameters_without_its_weights(base: bases.Base) -> None:
-    here, there = loaded_base(base), RemoteBase(base, "http://localhost:8000", lambda _text: None)
+    here, there = loaded_base(base), RemoteBase(base, "http://localhost:8000")
     assert (there.prompt_parameters, there.completion_parameters) == (
         here.prompt_parameters,
         here.completion_parameters,

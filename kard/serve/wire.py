@@ -18,7 +18,6 @@ from kard.records import LETTERS
 
 MAX_TEXTS = 32  # that one request may ask for
 MAX_BUDGET = 4096  # tokens of one text
-TOP_K = 50  # likeliest tokens that a text is drawn from, as `student.generation.sampling` has them
 _OPTION = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.)])\s+(\S.*?)\s*")
 _PROMPT_OPTION = re.compile(r"\(([A-Z])\) ")
 _UNSUPPORTED = (  # fields that ask for what a student cannot do
@@ -162,6 +161,8 @@ def parse_completion(body: bytes) -> CompletionRequest:
     budget = _whole(fields, "max_tokens", 0, MAX_BUDGET)
     if not scored == wanted == (budget == 0):
         raise _wrong("only a prompt has log-probabilities: with echo true, logprobs 1 and max_tokens 0", "logprobs")
+    from kard.student.generation.sampling import TOP_K
+
     if fields.get("top_k") not in (None, TOP_K):
         raise _wrong(f"a student draws from its {TOP_K} likeliest tokens; leave top_k out", "top_k")
     temperature, top_p = _number(fields, "temperature", 0, 2), _top_p(fields)

@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, cast
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMRateLimitError, LMServerError, LMTransportError
 
@@ -61,7 +61,7 @@ class _Caller:
     """Who asks: what its waiting says, and its open connections."""
 
     voice: Voice
-    connections: set[HTTPConnection] = field(default_factory=set[HTTPConnection])
+    connections: set[socket.socket] = field(default_factory=set[socket.socket])
     refused: set[str] = field(default_factory=set[str])  # adapters that the server would not load
 
 
@@ -69,7 +69,9 @@ class EndpointQueue:
     """The queue of a base that a server holds: each row is asked for in its caller's thread, a batch at a time."""
 
     def __init__(self, base: RemoteBase) -> None:
-        self._base, self._url = base, urlsplit(base.url)
+        # Whoever asks holds the base. Held here, too, the table of queues would keep both for ever.
+        self._base: RemoteBase = proxy(base)
+        self._url = urlsplit(base.url)
         self._path = self._url.path.rstrip("/") or "/v1"
         self._callers: WeakKeyDictionary[object, _Caller] = WeakKeyDictionary()
         self._changed = threading.Condition()
@@ -93,9 +95,8 @@ class EndpointQueue:
             if caller is None:
                 return
             caller.voice.ended.set()
-            for connection in caller.connections:
-                with suppress(OSError, AttributeError):  # it was not open yet, or is closed
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            for sock in caller.connections:
+                _hang_up(sock)
             self._changed.notify_all()
 
     @contextmanager
@@ -248,24 +249,43 @@ class EndpointQueue:
             headers["Authorization"] = f"Bearer {key}"
         if not (key.isascii() and key.isprintable()):
             raise BadConfig(f"{KEY} holds characters that no header can")
+        late = threading.Event()
+
+        def end(sock: socket.socket) -> None:
+            late.set()
+            _hang_up(sock)
+
+        # A time-out of the socket begins again with each byte; this is one for the whole reply.
+        sock = deadline = None
         try:
             connection.connect()
-            connection.sock.settimeout(TIMEOUT)
+            sock = cast(socket.socket, connection.sock)  # which http.client forgets where a reply has no length
+            sock.settimeout(TIMEOUT)
             with self._changed:
                 if caller.voice.ended.is_set():
                     raise LMTransportError("the request was given up")
-                caller.connections.add(connection)
+                caller.connections.add(sock)
+            deadline = threading.Timer(TIMEOUT, end, [sock])
+            deadline.daemon = True
+            deadline.start()
             connection.request("POST", f"{self._path}{path}", json.dumps(body).encode(), headers)
             response = connection.getresponse()
-            data = response.read(LARGEST)
-        except TimeoutError:
-            raise LMTransportError("it takes too long") from None
+            data = response.read(LARGEST + 1)
+            if late.is_set():
+                raise TimeoutError
         except (OSError, HTTPException) as error:
-            raise LMTransportError(str(error) or type(error).__name__) from None
+            slow = late.is_set() or isinstance(error, TimeoutError)
+            cause = "it takes too long" if slow else str(error) or type(error).__name__
+            raise LMTransportError(cause) from None
         finally:
+            if deadline is not None:
+                deadline.cancel()
             with self._changed:
-                caller.connections.discard(connection)
+                if sock is not None:
+                    caller.connections.discard(sock)
             connection.close()
+        if len(data) > LARGEST:
+            raise EndpointFailed(f"{self._base.url} gives a reply that is too large: more than {LARGEST:,} bytes")
         if response.status != 200:
             raise _refusal(response, data)
         return data
@@ -281,6 +301,12 @@ class EndpointQueue:
             if row.student.adapter is None:
                 advice = f"let it serve the base as {self._base.spec}"
         return EndpointFailed(f"{url} does not answer ({cause(error)}); {advice}")
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """End what a connection sends and receives, in whatever thread that happens."""
+    with suppress(OSError):  # it is closed
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _is_loopback(host: str) -> bool:

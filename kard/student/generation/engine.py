@@ -127,14 +127,24 @@ class EngineLM(dspy.LM):
         try:
             return super().__call__(*args, **kwargs)
         except LMUnexpectedError as error:
-            if isinstance(error.__cause__, KardError):
-                raise error.__cause__ from None
-            raise
+            raise _own(error) from None
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what `__call__` returns, awaited. Raises what it raises."""
+        try:
+            return await super().acall(*args, **kwargs)
+        except LMUnexpectedError as error:
+            raise _own(error) from None
 
     def close(self) -> None:
         """Answer no more calls of this LM or of its copies."""
         super().close()
         cast(StudentEngine, self.engine).close()
+
+
+def _own(error: LMUnexpectedError) -> Exception:
+    """Return the KardError that DSPy took for an unexpected one, else the error itself."""
+    return error.__cause__ if isinstance(error.__cause__, KardError) else error
 
 
 def _prompt(request: Request) -> str:

@@ -45,7 +45,7 @@ class RemoteBase(StudentBase):
     Raises BadConfig for an encoder-decoder, whose targets a server would not begin as training did.
     """
 
-    def __init__(self, base: Base, url: str, note: Callable[[str], None]) -> None:
+    def __init__(self, base: Base, url: str, note: Callable[[str], None] = lambda _text: None) -> None:
         require(
             base.kind == "decoder",
             f"{base.spec} is an encoder-decoder, which no endpoint continues prompts with; leave --endpoint out",
@@ -86,7 +86,16 @@ def loaded_base(base: Base) -> LoadedBase:
 
 def base_at(base: Base, endpoint: str, note: Callable[[str], None] = lambda _text: None) -> StudentBase:
     """Return the base in memory, or as the server at `endpoint` holds it, if there is one."""
-    return RemoteBase(base, endpoint, note) if endpoint else loaded_base(base)
+    if not endpoint:
+        return loaded_base(base)
+    remote = _remote_base(base, endpoint)
+    remote.note = note  # of who asks now
+    return remote
+
+
+@lru_cache(maxsize=4)  # a tokenizer and what is known of the server; no weights
+def _remote_base(base: Base, url: str) -> RemoteBase:
+    return RemoteBase(base, url)
 
 
 def parameters_per_token(model: Any, *, decoder: bool) -> tuple[int, int]:
