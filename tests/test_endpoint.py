@@ -490,7 +490,7 @@ def test_a_server_elsewhere_is_not_told_where_adapters_lie(place: Place, vllm: V
     ],
 )  # fmt: skip
 def test_loopback_is_told_from_other_hosts(host: str, is_loopback: bool) -> None:
-    assert endpoints._is_loopback(host) == is_loopback
+    assert endpoints.is_loopback(host) == is_loopback
 
 
 def test_a_base_without_adapter_is_asked_for_by_its_own_name(place: Place, vllm: Vllm) -> None:

@@ -227,7 +227,7 @@ class EndpointQueue:
 
         A server on another machine could not read the folder, so it is not told where that is.
         """
-        if not _is_loopback(str(self._url.hostname)):
+        if not is_loopback(str(self._url.hostname)):
             return False
         with self._loading:
             if name not in self._loaded and name not in caller.refused:
@@ -309,7 +309,7 @@ def _hang_up(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Return whether an address's host is this machine: localhost, 127.0.0.1 and its like, ::1."""
     with suppress(ValueError):
         return ip_address(host).is_loopback
@@ -335,8 +335,9 @@ def _read(data: bytes) -> _Reply:
 
 def _log_probability(value: object) -> float | None:
     """Return a log-probability as a float, None for what is none."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) <= UNLIKELIEST else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= UNLIKELIEST else None
 
 
 def _refusal(response: HTTPResponse, data: bytes) -> LMError:
