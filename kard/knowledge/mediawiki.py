@@ -50,7 +50,7 @@ def dump_pages(path: Path) -> Iterator[tuple[str, Document]]:
         with _opened(path) as stream:
             for page, text in _pages(stream):
                 pages += 1
-                key, title = page.get("id", ""), page.get("title", "")
+                key, title = page.get("id", ""), " ".join(page.get("title", "").split())
                 after = f"page {key} ({title})"
                 if not key:
                     raise BadInput(f"the page {title!r} has no id", at=str(path))

@@ -29,6 +29,7 @@ from dspy.utils.exceptions import LMError, LMInvalidRequestError, LMRateLimitErr
 from kard.answers.parsing import answer_of
 from kard.config import Decoding
 from kard.errors import BadConfig, EndpointFailed
+from kard.outgoing import without_keys
 from kard.outgoing.patience import TIMEOUT, Patience, Voice, cause
 from kard.records import LETTERS, Sample
 from kard.student.generation.batch import Written, read_samples, sampling_of
@@ -324,7 +325,7 @@ def _read(data: bytes) -> _Reply:
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     given = scores.get("token_logprobs") if isinstance(scores, dict) else None
     # As a teacher's texts: halves of surrogate pairs are joined, and a lone half, or a NUL, becomes U+FFFD.
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    text = without_keys(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd"))
     return _Reply(
         text,
         choice.get("finish_reason") == "stop",
