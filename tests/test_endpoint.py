@@ -557,6 +557,15 @@ def test_what_no_file_can_hold_in_a_text_is_replaced(place: Place, vllm: Vllm, t
     assert {row[7] for row in place.samples()} == {f"{read}\nAnswer: Dorn"}
 
 
+def test_a_key_that_a_server_repeats_in_a_text_is_not_stored(
+    place: Place, vllm: Vllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KARD_ENDPOINT_KEY", "sk-secret-of-the-endpoint")
+    vllm.fixed = 200, reply_with(" the key is sk-secret-of-the-endpoint\nAnswer: Dorn"), {}
+    assert place.evaluate("--endpoint", vllm.url, students=place.ids[:1]).exit_code == 0
+    assert all("sk-secret" not in row[7] for row in place.samples())
+
+
 @pytest.mark.parametrize("tokens", [10**30, -1, True, "7", 1.5, [2]])
 def test_a_number_of_tokens_that_is_none_is_counted_here(place: Place, vllm: Vllm, tokens: object) -> None:
     vllm.fixed = 200, reply_with(usage={"completion_tokens": tokens}), {}

@@ -228,6 +228,16 @@ def test_a_broken_dump_is_refused_and_says_where(tmp_path: Path, name: str, cut:
     assert "\n" not in str(raised.value)
 
 
+def test_a_title_of_two_lines_is_one_in_a_message(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    raw = (FIXTURES / "tiny-wiki.xml").read_text(encoding="utf-8")
+    path.write_text(
+        raw.replace("<title>Lantern fish</title>", "<title>Lantern\nfish</title>")[:1700], encoding="utf-8"
+    )
+    with pytest.raises(BadInput, match=r"from page 11 \(Lantern fish\) on"):
+        list(documents(path))
+
+
 def test_a_page_of_html_is_no_dump(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text("<html>404</html>", encoding="utf-8")
     with pytest.raises(BadInput, match=r"not a MediaWiki XML dump"):
