@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -146,6 +147,9 @@ def _write_bases(folder: Path, texts: Sequence[str]) -> None:
         model.save_pretrained(folder / kind)
 
 
+_TEMPORARY = re.compile(r"(/[\w.-]+)*/tmp[a-z0-9_]{8}/(fault/)?")  # folders that tempfile makes
+
+
 def recorded(file: Path | None, suite: str) -> dict[str, Any]:
     """Return what a file has of a suite; {} if it has nothing."""
     return json.loads(file.read_text(encoding="utf-8")).get(suite, {}) if file and file.exists() else {}
@@ -161,7 +165,9 @@ def record(file: Path | None, suite: str, result: Mapping[str, Any]) -> None:
         print(json.dumps(whole, indent=1, ensure_ascii=False))
         return
     stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    file.write_text(json.dumps({**stored, suite: whole}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps({**stored, suite: whole}, indent=1, ensure_ascii=False)
+    text = _TEMPORARY.sub("", text).replace(f"{Path(__file__).parents[2]}/", "")
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def fresh(folder: Path) -> Path:
