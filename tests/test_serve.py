@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -28,17 +27,18 @@ from click.testing import CliRunner
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_students import add_student, make_base
 
 import kard
 from kard.cli import choose, main
-from kard.config import Decoding, Lora, StudentTraining
+from kard.config import Decoding
 from kard.db import open_store
 from kard.errors import BadConfig, Missing
 from kard.evaluation.ask import ask
 from kard.files import adapters_folder
-from kard.models import bases, hardware
-from kard.models.adapters import AdapterCache, LowRank, write_adapter
-from kard.records import LETTERS, Sample, canonical
+from kard.models import hardware
+from kard.models.adapters import AdapterCache, LowRank
+from kard.records import LETTERS, Sample
 from kard.retrieval.live import LiveRetriever
 from kard.serve import wire
 from kard.serve.app import Limits, Server
@@ -48,66 +48,12 @@ from kard.student.generation import engine as engines
 from kard.student.generation.batch import generate_rows
 from kard.student.generation.student import Row, load_student
 from kard.student.prompt import StudentAdapter, options_line
-from kard.student.records import StudentRow, store_student
 
 TOWNS = ["Ilm", "Dorn", "Sarn"]
 SEEDS = (0, 1, 2)
 NAME = "choice/135m/kard"
-SETTINGS = StudentTraining(lora=Lora(rank=2, alpha=4), max_length=160, max_target=12, k=1)
 SHORT = ("decoding.max_new_tokens=12", "decoding.batch=16", "retrieval.k=1")
 ROOT = Path(__file__).parents[1]
-
-
-def make_base(folder: Path) -> bases.Base:
-    """Save a random decoder of a few thousand weights with a tokenizer of bytes, as a base."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]  # the stubs know no setter
-    raw.decoder = decoders.ByteLevel()  # type: ignore[assignment]  # as above
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<pad>", "</s>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    raw.train_from_iterator(["Question: Options: Rationale: Answer: the town " * 3], trainer)
-    torch.manual_seed(3)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=1,
-            initializer_range=0.3,
-        )
-    ).save_pretrained(folder)  # fmt: skip
-    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", pad_token="<pad>").save_pretrained(folder)
-    return bases.resolve(str(folder))
-
-
-def add_student(store: Path, base: bases.Base, seed: int, method: str = "kard") -> str:
-    """Write a student with a random adapter, which answers in its own way, into the store; return its id."""
-    from peft import LoraConfig
-
-    generator = torch.Generator().manual_seed(seed)
-    weights: dict[str, torch.Tensor] = {}
-    for layer in range(2):
-        for name in ("q_proj", "v_proj"):
-            inner = f"base_model.model.model.layers.{layer}.self_attn.{name}"
-            weights[f"{inner}.lora_A.weight"] = torch.randn(2, 32, generator=generator)
-            weights[f"{inner}.lora_B.weight"] = torch.randn(32 if name == "q_proj" else 16, 2, generator=generator)
-    config = LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj", "v_proj"], base_model_name_or_path=base.spec)
-    name = f"{method}{seed}{'0' * 16}"[:16]
-    sha256 = write_adapter(adapters_folder(store) / name, weights, config)
-    db = open_store(store)
-    settings = canonical(replace(SETTINGS, seed=seed).values())
-    store_student(
-        db,
-        StudentRow(
-            id=name, task="choice", method=method, size="135m", base=base.spec, base_sha256=base.sha256,
-            settings=settings, data_sha256="", seed=seed, examples=1, path=name, sha256=sha256, target_tokens=12,
-        ),
-    )  # fmt: skip
-    db.close()
-    return name
 
 
 class Place:

@@ -93,6 +93,12 @@ def _serve(world: World, delay: float, writer: int) -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
+    serve(Handler, writer)
+
+
+def serve(handler: type[BaseHTTPRequestHandler], writer: int) -> None:
+    """Answer on a free port, which is written to a pipe first, until the process ends."""
+
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
@@ -100,7 +106,7 @@ def _serve(world: World, delay: float, writer: int) -> None:
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass
 
-    server = Quiet(("127.0.0.1", 0), Handler)
+    server = Quiet(("127.0.0.1", 0), handler)
     os.write(writer, f"{server.server_port}\n".encode())
     os.close(writer)
     server.serve_forever()

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import world
 from contents import SIDES
 from processes import Ended, end_with_parent, preload
 from processes import run as run_command
+from teacher import serve
 
 KEY = "sk-reliability-0123456789abcdef"  # looked for in all that is printed or stored
 MODEL = "openai/gpt-4o-mini"  # a model whose price is known
@@ -184,16 +185,7 @@ def _serve(writer: int) -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            pass
-
-    server = Quiet(("127.0.0.1", 0), Handler)
-    os.write(writer, f"{server.server_port}\n".encode())
-    os.close(writer)
-    server.serve_forever()
+    serve(Handler, writer)
 
 
 def raw_of(fault: Fault, model: str) -> bytes:
