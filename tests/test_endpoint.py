@@ -147,7 +147,10 @@ class Vllm:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                raw_body = self.rfile.read(length := int(self.headers["Content-Length"]))
+                if len(raw_body) < length:  # a client that gives up may have sent nothing but its headers
+                    raise ConnectionResetError
+                body = json.loads(raw_body)
                 with lock:
                     status, reply, headers = fake.reply(self.path, body, self.headers["Authorization"])
                 if status == 0:  # never
