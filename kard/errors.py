@@ -12,6 +12,7 @@ Every message is one line that names the problem, its place and the next command
     ├── NoExtra               an optional dependency that is not installed
     ├── TeacherFailed         the teacher cannot be reached or refuses
     ├── EndpointFailed        a server that generates for students cannot be reached or refuses
+    ├── WorkersFailed         processes or a cluster that cannot be reached, or are lost again and again
     └── BudgetReached         the teacher's next call could exceed --max-cost
 """
 
@@ -57,6 +58,10 @@ class TeacherFailed(KardError):
 
 class EndpointFailed(KardError):
     """A server that generates for students cannot be reached, or refuses the request."""
+
+
+class WorkersFailed(KardError):
+    """Workers cannot be reached, or were lost too often."""
 
 
 class BudgetReached(KardError):

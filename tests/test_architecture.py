@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
     ("encoders",),
     ("models", "knowledge"),
     ("answers", "metrics"),
+    ("workers",),
     (
         "acceptance",
         "claims",
@@ -42,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
         "records",
         "schema",
         "tasks",
+        "threads",
         "version",
     ),
 )

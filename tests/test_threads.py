@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kard.models import threads
-from kard.models.threads import available, limit
+from kard import threads
+from kard.threads import available, limit
 
 
 @pytest.fixture

@@ -1,0 +1,171 @@
+"""Workers: processes of this machine, or of a Ray cluster, that do jobs beside each other.
+
+A job is done by a function at the top of a module, to which both are sent. A worker that is lost, with its machine or
+alone, costs its unfinished jobs a second beginning; whoever asked gets each result once.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from kard.errors import KardError, NoExtra, WorkersFailed
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Shared = Path | bytes
+"""A file that all jobs read: its path where a worker sees the same disk, else its bytes."""
+
+ATTEMPTS = 4  # of a job whose workers were lost, before it is thought to be what kills them
+
+
+class Workers(Protocol):
+    """Does jobs beside each other."""
+
+    count: int  # jobs at a time
+
+    def run(
+        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+    ) -> Iterator[tuple[Job, Result]]:
+        """Yield each job with what the function returns for it and the shared file, as each ends.
+
+        `heavy` jobs run a model. The first error of a job is raised when the jobs under way have ended. Raises
+        WorkersFailed for a job that lost its worker again and again.
+        """
+        ...
+
+
+@contextmanager
+def workers(count: int | None, address: str | None) -> Generator[Workers | None]:
+    """Start `count` processes, or join the Ray cluster at this address; None where neither was asked for.
+
+    Raises NoExtra if Ray is not installed, WorkersFailed if no cluster answers there.
+    """
+    if address:
+        cluster = _Cluster(address, count)
+        try:
+            yield cluster
+        finally:
+            cluster.leave()
+    elif count and count > 1:
+        processes = _Processes(count)
+        try:
+            yield processes
+        finally:
+            processes.stop()
+    else:
+        yield None
+
+
+class _Processes:
+    """Processes of this machine, which keep what they have loaded from one job to the next."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(
+        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+    ) -> Iterator[tuple[Job, Result]]:
+        """Yield each job with its result, as each ends."""
+        left = dict(enumerate(jobs))
+        for _ in range(ATTEMPTS):
+            self._pool = self._pool or self._start()
+            numbers = {self._pool.submit(function, job, shared): number for number, job in left.items()}
+            try:
+                for future in as_completed(numbers):
+                    result = future.result()
+                    yield left.pop(numbers[future]), result
+                return
+            except BrokenProcessPool:  # one was killed, and the executor has ended the others
+                self.stop()
+            finally:
+                for future in numbers:
+                    future.cancel()
+        raise lost(len(left))
+
+    def _start(self) -> ProcessPoolExecutor:
+        from kard.threads import available
+
+        each = max(1, available() // self.count)
+        return ProcessPoolExecutor(self.count, get_context("spawn"), initializer=_prepare, initargs=(each,))
+
+    def stop(self) -> None:
+        """End the processes when they have done what they are doing."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _prepare(threads: int) -> None:
+    """Make this process a worker: its share of the threads, and an interrupt from the keyboard ends it silently."""
+    from kard import threads as libraries
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    libraries.limit(threads)
+
+
+class _Cluster:
+    """The workers of a Ray cluster, on which this kard must be installed. Ray itself begins lost jobs again."""
+
+    def __init__(self, address: str, count: int | None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise NoExtra("Ray is not installed; add it with: pip install 'kard[ray]'") from error
+        self._ray: Any = ray
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            problem = " ".join(str(error).split())[:200]
+            raise WorkersFailed(
+                f"no Ray cluster answers at {address} ({problem}); start one with: ray start --head"
+            ) from error
+        resources = ray.cluster_resources()
+        processors, self._accelerators = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        self.count = count or processors
+        self._each = max(1, processors // self.count)
+
+    def run(
+        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+    ) -> Iterator[tuple[Job, Result]]:
+        """Yield each job with its result, as each ends."""
+        ray = self._ray
+        accelerators = 1 if heavy and self._accelerators else 0
+        remote = ray.remote(num_cpus=self._each, num_gpus=accelerators, max_retries=ATTEMPTS - 1)(function)
+        held = ray.put(shared.read_bytes())
+        waiting = {remote.remote(job, held): job for job in jobs}
+        try:
+            while waiting:
+                (reference, *_), _ = ray.wait(list(waiting), num_returns=1)
+                job = waiting.pop(reference)
+                try:
+                    result = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, KardError):
+                        raise error.cause from None
+                    raise
+                except ray.exceptions.RayError as error:
+                    raise lost(len(waiting) + 1) from error
+                yield job, result
+        finally:
+            for reference in waiting:
+                ray.cancel(reference)
+
+    def leave(self) -> None:
+        """Leave the cluster, which goes on."""
+        self._ray.shutdown()
+
+
+def lost(jobs: int) -> WorkersFailed:
+    """Return the error of jobs whose workers are lost again and again."""
+    return WorkersFailed(
+        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: run it"
+        " again with fewer workers"
+    )
