@@ -1,4 +1,4 @@
-"""Whose something is: processes of this machine that have ended can be told from those that live."""
+"""Processes of this machine: whose something is, and how many threads each may have."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 import threading
 import zlib
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from socket import gethostname
+
+POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+"""Read by torch, numpy and the tokenizers when they are imported, and never again."""
 
 
 def machine() -> str:
@@ -44,3 +48,64 @@ def was_left(mark: str) -> bool:
 
 def _short_machine() -> str:
     return f"{zlib.crc32(machine().encode()):08x}"
+
+
+def available(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int:
+    """Return how many threads can run at a time: by the affinity mask and by the quota of the control group.
+
+    `groups` names the control groups of this process, which are folders below `root`.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(root, groups)
+    return max(1, min(cores, ceil(quota))) if quota else cores
+
+
+def limit(count: int | None) -> None:
+    """Give every library `count` threads, None for as many as are available; call it before they are imported.
+
+    A number that the environment has for a library stays, unless `count` is given. Threads that wait do not spin,
+    since they would spin on the cores of other processes.
+    """
+    for name in POOLS:
+        if count or name not in os.environ:
+            os.environ[name] = str(count or available())
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _quota(root: Path, groups: Path) -> float | None:
+    """Return the least quota, in processors, of this process's control groups, None without one."""
+    try:
+        lines = groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found: list[float] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2: one tree, whose inner groups limit too
+            own = root / path.lstrip("/")
+            found += [_of_file(group / "cpu.max") for group in (own, *own.parents) if group.is_relative_to(root)]
+        elif "cpu" in controllers.split(","):
+            for group in (root / controllers / path.lstrip("/"), root / "cpu" / path.lstrip("/"), root / "cpu"):
+                found.append(_ratio(_number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")))
+    found = [quota for quota in found if quota > 0]
+    return min(found, default=None)
+
+
+def _of_file(file: Path) -> float:
+    """Return the quota of a `cpu.max` like '150000 100000', 0 for 'max' and for no such file."""
+    try:
+        quota, period = file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0.0
+    return 0.0 if quota == "max" else _ratio(float(quota), float(period))
+
+
+def _number(file: Path) -> float:
+    try:
+        return float(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _ratio(quota: float, period: float) -> float:
+    return quota / period if quota > 0 and period > 0 else 0.0

@@ -23,11 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
     ("student",),
     ("encoders",),
     ("models", "knowledge"),
+    ("work",),
     ("answers", "metrics"),
-    ("workers",),
     (
         "acceptance",
-        "claims",
         "config",
         "methods",
         "db",
@@ -43,7 +42,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (  # top to bottom; a module may import it
         "records",
         "schema",
         "tasks",
-        "threads",
         "version",
     ),
 )

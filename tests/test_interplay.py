@@ -12,7 +12,6 @@ import dspy
 import pytest
 
 from kard.answers.vote import vote
-from kard.claims import Claims
 from kard.config import Decoding, Teaching
 from kard.db import open_store
 from kard.evaluation.answer import answer, drop_outdated, evaluation_id, unanswered
@@ -26,6 +25,7 @@ from kard.student.prompt import FORCED, LETTER, SHARES, StudentAdapter, signatur
 from kard.student.records import register_rule
 from kard.tasks import Task
 from kard.teacher.teach import teach
+from kard.work.claims import Claims
 
 
 class CutReplies:

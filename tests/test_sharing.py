@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from kard import claims
-from kard.claims import Claims, claimed
 from kard.db import open_store
 from kard.pipeline.load import store_questions
 from kard.records import Question
+from kard.work.claims import Claims, claimed
 
 COUNT = 24  # questions
 REPLY = "[[ ## rationale ## ]]\nIt is so.\n\n[[ ## letter ## ]]\nA\n\n[[ ## completed ## ]]"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kard import threads
-from kard.threads import available, limit
+from kard import processes as threads
+from kard.processes import available, limit
 
 
 @pytest.fixture

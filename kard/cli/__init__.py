@@ -14,8 +14,8 @@ import click
 from kard.cli.options import TYPED
 from kard.db import BUSY_MILLISECONDS
 from kard.errors import KardError
-from kard.threads import limit
 from kard.outgoing import guard_streams
+from kard.processes import limit
 
 # By group and in the order of the work; `kard --help` keeps both. Each is `module:command` below kard.cli.
 GROUPS = {

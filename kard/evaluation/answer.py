@@ -11,7 +11,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from kard.answers.vote import vote
-from kard.claims import Claims
 from kard.db import execute, now, rows, writing
 from kard.errors import Missing
 from kard.evaluation.condition import Condition, PassagesRead, passages_read
@@ -21,6 +20,7 @@ from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import Passage, Prediction, Question, Sample
 from kard.tasks import Task
+from kard.work.claims import Claims
 
 if TYPE_CHECKING:
     import dspy

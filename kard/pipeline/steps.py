@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from kard.claims import claimed
 from kard.db import execute, now, writing
 from kard.errors import KardError
 from kard.pipeline.contamination import SCREEN
@@ -18,6 +17,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import Kind, State, Step
 from kard.pipeline.students import ANSWER, STUDENT
 from kard.pipeline.teach import TEACH
+from kard.work.claims import claimed
 
 STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, STUDENT, ANSWER, SCREEN)
 NAMES = tuple(step.name for step in STEPS)

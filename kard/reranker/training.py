@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 from torch import Tensor
 
-from kard.claims import claimed
 from kard.config import CUTOFFS, RerankerTraining
 from kard.db import now, writing
 from kard.encoders.encoder import CrossEncoder, Encoder
@@ -28,6 +27,7 @@ from kard.reranker.candidates import CandidateSet, TrainingQuestion, annealed, d
 from kard.reranker.dataset import CandidatePassages, RerankerDataset, VectorsOf, stored_vectors
 from kard.reranker.loss import loss_of
 from kard.reranker.model import RerankerModel, make_trainable, save_adapter, untrained_model
+from kard.work.claims import claimed
 
 if TYPE_CHECKING:
     from kard.models.bases import Base

@@ -23,7 +23,7 @@ from kard.config import Accept, Retrieval
 from kard.db import insert_ignoring, now, rows
 from kard.errors import Missing
 from kard.knowledge.knowledge_base import KnowledgeBase
-from kard.threads import available
+from kard.processes import available
 from kard.progress import SILENT, Progress
 from kard.questions import Query, QuestionSet, query_of_rationale, query_of_row
 from kard.retrieval.rankings import HitsWriter, SearchResult, copy_passages

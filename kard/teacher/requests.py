@@ -12,12 +12,12 @@ from time import monotonic
 from traceback import format_exception
 from typing import Generic, TypeVar
 
-from kard.claims import POLL, Claims
 from kard.errors import BadConfig, BudgetReached, TeacherFailed
 from kard.outgoing import without_keys
 from kard.outgoing.patience import TIMEOUT, Patience, Voice, cause
 from kard.progress import Advance
 from kard.teacher.calls import Reply
+from kard.work.claims import POLL, Claims
 
 UNREADABLE = 20  # unreadable replies in a row after which the model counts as unable to keep the form
 TICK = 0.5  # seconds between two looks at the time of the requests under way

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 from sqlite_utils import Database
 
 from kard.answers.parsing import letter_of
-from kard.claims import Claims
 from kard.config import Teaching
 from kard.db import insert_ignoring, now, rows, value, writing
 from kard.errors import Missing
@@ -21,6 +20,7 @@ from kard.tasks import Task
 from kard.teacher.calls import Reply, ask, teacher_info
 from kard.teacher.records import rationale_row, store_teacher
 from kard.teacher.requests import Budget, Requests, claiming
+from kard.work.claims import Claims
 
 if TYPE_CHECKING:
     import dspy

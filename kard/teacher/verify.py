@@ -13,7 +13,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from kard.answers.parsing import letter_of, without_conclusions
-from kard.claims import Claims
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import Missing
 from kard.outgoing.patience import TIMEOUT, Patience, Voice
@@ -23,6 +22,7 @@ from kard.records import canonical, digest
 from kard.teacher.calls import Reply, call, lettered
 from kard.teacher.records import TeacherInfo, store_teacher
 from kard.teacher.requests import Budget, Requests, claiming
+from kard.work.claims import Claims
 
 if TYPE_CHECKING:
     import dspy

@@ -15,7 +15,6 @@ import torch
 from sqlite_utils import Database
 from torch import Tensor, nn
 
-from kard.claims import claimed
 from kard.config import StudentTraining
 from kard.errors import BadConfig
 from kard.methods import Method
@@ -33,6 +32,7 @@ from kard.student.tokens import Tokens, grouped
 from kard.student.training.checkpoint import Checkpoint, CheckpointPosition
 from kard.student.training.loss import Example, LayerwiseLoss, Loss, loss_for
 from kard.tasks import Task
+from kard.work.claims import claimed
 
 POOL = 16  # batches that are shuffled together and sorted by length
 FIRST_SCALE = 4096.0  # of gradients in float16; halved where it was too much, doubled after 2,000 steady steps

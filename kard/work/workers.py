@@ -1,7 +1,7 @@
 """Workers: processes of this machine, or of a Ray cluster, that do jobs beside each other.
 
-A job is done by a function at the top of a module, to which both are sent. A worker that is lost, with its machine or
-alone, costs its unfinished jobs a second beginning; whoever asked gets each result once.
+A job is done by a function at the top of a module. Where a worker is lost, with its machine or alone, its unfinished
+jobs are begun again; whoever asked gets each result once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Processes:
         raise lost(len(left))
 
     def _start(self) -> ProcessPoolExecutor:
-        from kard.threads import available
+        from kard.processes import available
 
         each = max(1, available() // self.count)
         return ProcessPoolExecutor(self.count, get_context("spawn"), initializer=_prepare, initargs=(each,))
@@ -105,10 +105,10 @@ class _Processes:
 
 def _prepare(threads: int) -> None:
     """Make this process a worker: its share of the threads, and an interrupt from the keyboard ends it silently."""
-    from kard import threads as libraries
+    from kard import processes
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    libraries.limit(threads)
+    processes.limit(threads)
 
 
 class _Cluster:
@@ -166,6 +166,6 @@ class _Cluster:
 def lost(jobs: int) -> WorkersFailed:
     """Return the error of jobs whose workers are lost again and again."""
     return WorkersFailed(
-        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: run it"
-        " again with fewer workers"
+        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: run it "
+        "again with fewer workers"
     )

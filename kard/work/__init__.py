@@ -1,0 +1,1 @@
+"""Work that is shared: claims of processes on one store, and workers beside each other."""
