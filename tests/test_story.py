@@ -591,3 +591,34 @@ def test_the_papers_profile_runs_from_end_to_end(world: Path) -> None:
     assert (
         "7 of 8 for training are accepted (verified)" in kard(world, "status", gates, "--profile", "paper").output
     )
+def made(world: Path, store: str) -> dict[str, list[tuple[object, ...]]]:
+    """All that a run makes, without what names rows, places and times."""
+    db = open_store(world / store)
+    return {
+        "answers": answers(world, store),
+        "searches": db.execute(
+            "select q.key, r.query, t.text, r.depth, h.rank, h.passage_id, h.bm25, h.question_rank from retrievals r"
+            " join questions q on q.id = r.question_id join hits h on h.retrieval_id = r.id"
+            " left join rationales t on t.id = r.rationale_id order by 1, 2, 3, 5"
+        ).fetchall(),
+        "scores": db.execute(
+            "select q.key, s.rank, s.passage_id, round(s.score, 4) from rerank_scores s"
+            " join retrievals r on r.id = s.retrieval_id join questions q on q.id = r.question_id order by 1, 2"
+        ).fetchall(),
+        "students": db.execute("select id, size, method, seed from students order by 1").fetchall(),
+        "files": sorted((file.name, len(file.read_bytes())) for file in (world / store).with_suffix(".adapters").rglob("*.safetensors")),
+    }  # fmt: skip
+
+
+def test_workers_make_what_a_run_alone_makes(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task, docs, rationales = (str(world / name) for name in ("gates.py", "docs", "rationales.jsonl"))
+    for store in ("alone.db", "workers.db"):
+        kard(world, "index", docs, "--quiet", store=store)
+        kard(world, "load", task, str(world / "questions.csv"), "--rationales", rationales, store=store)
+    kard(world, *RUN, task, store="alone.db")
+    kard(world, *RUN, task, "--workers", "2", store="workers.db")
+    assert made(world, "workers.db") == made(world, "alone.db")
+    before = open_store(world / "workers.db").execute("select count(*) from steps_log").fetchone()
+    kard(world, *RUN, task, "--workers", "2", store="workers.db")
+    assert open_store(world / "workers.db").execute("select count(*) from steps_log").fetchone() == before

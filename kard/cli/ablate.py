@@ -45,6 +45,7 @@ def ablate() -> None:
 @options.dry_run
 @options.forms("json", "csv", "markdown")
 @choose.run_options
+@choose.working_options
 def method(
     task: str,
     parts: tuple[str, ...] | None,

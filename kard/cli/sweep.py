@@ -92,6 +92,7 @@ def figure(about: str) -> Callable[[Any], Any]:
 @options.dry_run
 @options.forms("json", "csv", "markdown")
 @choose.run_options
+@choose.working_options
 def sweep(
     task: str,
     factors: dict[str, tuple[str, ...]],

@@ -1,11 +1,12 @@
 """Workers: processes of this machine, or of a Ray cluster, that do jobs beside each other.
 
-A job is done by a function at the top of a module. Where a worker is lost, with its machine or alone, its unfinished
-jobs are begun again; whoever asked gets each result once.
+A job is done by a function at the top of a module. Where a worker is lost, alone or with its machine, its jobs are
+begun again; whoever asked gets each result once.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,6 +30,7 @@ class Workers(Protocol):
     """Does jobs beside each other."""
 
     count: int  # jobs at a time
+    elsewhere: bool  # whether they are more than processes of this machine
 
     def run(
         self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
@@ -67,7 +69,7 @@ class _Processes:
     """Processes of this machine, which keep what they have loaded from one job to the next."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.count, self.elsewhere = count, False
         self._pool: ProcessPoolExecutor | None = None
 
     def run(
@@ -121,7 +123,7 @@ class _Cluster:
             raise NoExtra("Ray is not installed; add it with: pip install 'kard[ray]'") from error
         self._ray: Any = ray
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             problem = " ".join(str(error).split())[:200]
             raise WorkersFailed(
@@ -129,7 +131,7 @@ class _Cluster:
             ) from error
         resources = ray.cluster_resources()
         processors, self._accelerators = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-        self.count = count or processors
+        self.count, self.elsewhere = count or processors, True
         self._each = max(1, processors // self.count)
 
     def run(
@@ -166,6 +168,6 @@ class _Cluster:
 def lost(jobs: int) -> WorkersFailed:
     """Return the error of jobs whose workers are lost again and again."""
     return WorkersFailed(
-        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: run it "
-        "again with fewer workers"
+        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: "
+        "run it again with fewer workers"
     )
