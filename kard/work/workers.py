@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +24,7 @@ Result = TypeVar("Result")
 Shared = Path | bytes
 """A file that all jobs read: its path where a worker sees the same disk, else its bytes."""
 
+CONNECTED = 10.0  # seconds in which a cluster must answer
 ATTEMPTS = 4  # of a job whose workers were lost, before it is thought to be what kills them
 
 
@@ -123,9 +125,10 @@ class _Cluster:
             raise NoExtra("Ray is not installed; add it with: pip install 'kard[ray]'") from error
         self._ray: Any = ray
         try:
+            _require_listener(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            problem = " ".join(str(error).split())[:200]
+        except (ValueError, RuntimeError, OSError) as error:
+            problem = " ".join(str(error).split(". ")[0].split())
             raise WorkersFailed(
                 f"no Ray cluster answers at {address} ({problem}); start one with: ray start --head"
             ) from error
@@ -163,6 +166,13 @@ class _Cluster:
     def leave(self) -> None:
         """Leave the cluster, which goes on."""
         self._ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError or ValueError if nobody listens at HOST:PORT: Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), CONNECTED).close()
 
 
 def lost(jobs: int) -> WorkersFailed:
