@@ -35,9 +35,14 @@ SETTINGS = {
 """What is short for a setting of `--set`: options, and factors of `kard sweep`."""
 
 
+def split(text: str) -> list[str]:
+    """Return what stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Return a comma-separated option as a tuple."""
-    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+    return None if value is None else tuple(split(value))
 
 
 _size = click.option(

@@ -162,19 +162,26 @@ def _key(row: ReportRow) -> ConditionKey:
 
 
 def sweep_table(
-    rows: Sequence[ReportRow], comparisons: Mapping[ConditionKey, Comparison], *, cell: str, first: str
+    rows: Sequence[ReportRow],
+    comparisons: Mapping[ConditionKey, Comparison],
+    *,
+    cell: str,
+    first: str,
+    seeds: bool,
 ) -> TableCells:
-    """Return header and cells: accuracy with its interval, and the difference to the first cell with its p."""
-    several = any(row.seeds and row.seeds.of > 1 for row in rows)
+    """Return header and cells: accuracy with its interval, and the difference to the first cell with its p.
+
+    With `seeds` there is a column for the mean over them.
+    """
     header = ["size", "method", "retriever", cell, "accuracy", "n", f"minus the {first}", "won-lost", "p (Holm)"]
-    if several:
+    if seeds:
         header.insert(6, "over seeds")
     cells: list[list[object]] = []
     for row in rows:
         share = row.shares["all"]
         line: list[object] = [row.size, row.method, row.retriever, row.variant]
         line += [f"{share.value:.3f}" if row.baseline else str(share), share.of]
-        if several:
+        if seeds:
             line.append("" if row.seeds is None else f"{row.seeds} ({row.seeds.of})")
         c = comparisons.get(_key(row))
         line += ["", "", ""] if c is None else [str(c.difference), f"{c.wins}-{c.losses}", p_text(c.adjusted)]
