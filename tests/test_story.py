@@ -8,6 +8,8 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -22,6 +24,8 @@ from kard.db import open_store
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.models import bases
 from kard.pipeline.demo import QUICK, Size
+from kard.pipeline.jobs import Job
+from kard.pipeline.students import STUDENT
 from kard.records import LETTERS
 
 PLACES = {
@@ -613,18 +617,18 @@ def made(world: Path, store: str) -> dict[str, list[tuple[object, ...]]]:
     }
 
 
-def two_stores(world: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str) -> str:
-    """Load the same questions and documents into two stores; return the task's file."""
+def in_stores(world: Path, monkeypatch: pytest.MonkeyPatch, *stores: str) -> str:
+    """Load the same questions and documents into each store; return the task's file."""
     monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
     task, docs, rationales = (str(world / name) for name in ("gates.py", "docs", "rationales.jsonl"))
-    for store in (first, second):
+    for store in stores:
         kard(world, "index", docs, "--quiet", store=store)
         kard(world, "load", task, str(world / "questions.csv"), "--rationales", rationales, store=store)
     return task
 
 
 def test_workers_make_what_a_run_alone_makes(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = two_stores(world, monkeypatch, "alone.db", "workers.db")
+    task = in_stores(world, monkeypatch, "alone.db", "workers.db")
     kard(world, *RUN, task, store="alone.db")
     with monkeypatch.context() as here:  # in this process, which only joins what others make
         for name in ("retrieval.retrieve.ground_question", "evaluation.answer.predictions"):
@@ -638,6 +642,40 @@ def test_workers_make_what_a_run_alone_makes(world: Path, monkeypatch: pytest.Mo
     kard(world, "evaluate", task, "--student", "all,zero-shot", "--quiet", store="workers.db")
     assert answers(world, "workers.db") == answers(world, "alone.db")
     assert before["predictions"] < counts(world, "workers.db")["predictions"]
+
+
+class Inline:
+    """Workers that are this process, and note what they are given at a time."""
+
+    count, elsewhere = 2, False
+
+    def __init__(self) -> None:
+        self.given: list[list[Job]] = []
+
+    def run(self, function: Any, jobs: Sequence[Job], shared: Path, *, heavy: bool = False) -> Iterator[Any]:
+        self.given.append(list(jobs))
+        return ((job, function(job, shared)) for job in jobs)
+
+
+def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_other(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = in_stores(world, monkeypatch, "kard.db")
+    factor = ("--over", "student.k=1,2", "--seeds", "0,1")
+    command = ("sweep", task, *factor, "--method", "ft,kard", "--retriever", "bm25")
+    workers = Inline()
+
+    def these(_count: int | None, _address: str | None) -> nullcontext[Inline]:
+        return nullcontext(workers)
+
+    monkeypatch.setattr("kard.work.workers.workers", these)
+    beside = kard(world, *command, "--quiet", "--json", "--workers", "2")
+    trainings = [jobs for jobs in workers.given if jobs[0].work is STUDENT.run]
+    assert [len(jobs) for jobs in trainings] == [6], "ft of two seeds, kard of two cells and two seeds"
+    before = counts(world)
+    assert before["students"] == 6
+    assert json.loads(kard(world, *command, "--quiet", "--json").stdout) == json.loads(beside.stdout)
+    assert counts(world) == before
 
 
 CLUSTER = """
@@ -664,7 +702,7 @@ def test_a_cluster_that_loses_a_node_makes_what_a_run_alone_makes(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray", reason="needs Ray: pip install 'kard[ray]'")
-    task = two_stores(world, monkeypatch, "alone.db", "ray.db")
+    task = in_stores(world, monkeypatch, "alone.db", "ray.db")
     kard(world, *RUN, task, store="alone.db")
     script = [sys.executable, "-c", CLUSTER, str(world / "ray.db"), *RUN, task]
     run = subprocess.run(script, capture_output=True, text=True, timeout=500, cwd=world)

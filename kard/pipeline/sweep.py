@@ -95,11 +95,19 @@ def sweep(cells: Sequence[Cell]) -> list[GradedAnswer]:
 def train_beside(runs: Sequence[Run]) -> None:
     """Let workers, where there are any, train the students of several runs that search alike beside each other."""
     lacking = [run for run in runs if run.workers and _lacks_answers(run)]
+    seen: set[tuple[object, ...]] = set()
+    alone: list[Run] = []  # each with one student
     for run in lacking:
         run_steps(run, before=STUDENT.name)
-    for workers in {id(run.workers): run.workers for run in lacking}.values():
-        if workers is not None:
-            run_step_on(workers, lacking, STUDENT)
+        run.refresh()  # another run may have found what this one's data are
+        missing = _missing_students(run) - seen
+        seen |= missing
+        pairs = sorted((str(size), str(method)) for size, _, method, *_ in missing)
+        alone += [replace(run, options=replace(run.options, sizes=(s,), methods=(m,))) for s, m in pairs]
+    if lacking and lacking[0].workers:
+        run_step_on(lacking[0].workers, alone, STUDENT)
+    for run in lacking:
+        run.refresh()
 
 
 def _lacks_answers(run: Run) -> bool:
