@@ -28,7 +28,7 @@ from kard.pipeline.options import RunOptions, Teacher
 from kard.pipeline.run import Run
 from kard.pipeline.step import Step, cut
 from kard.pipeline.students import answering_student
-from kard.work.claims import claimed
+from kard.work.claims import Claims, claimed
 from kard.work.workers import Shared, Workers
 
 PARTS = 3  # of a step for each worker, so that all end at about the same time
@@ -73,23 +73,25 @@ def run_step_on(workers: Workers, runs: Sequence[Run], step: Step) -> int:
     A single part gains nothing from processes of this machine, and is left to this one.
     """
     parts = PARTS * workers.count
-    jobs = [job for run in runs for job in _jobs(run, step, parts)]
-    if len(jobs) < (1 if workers.elsewhere else 2):
-        return 0
-    missing = sum(step.state(run).missing for run in runs)
-    _do_all(workers, runs[0], jobs, step.about, heavy=step.name not in ("retrieve", "ground"))
+    with Claims(runs[0].db, "answers") as claims:
+        jobs = [job for run in runs for job in _jobs(run, step, parts, claims)]
+        if len(jobs) < (1 if workers.elsewhere else 2):
+            return 0
+        missing = sum(step.state(run).missing for run in runs)
+        _do_all(workers, runs[0], jobs, step.about, heavy=step.name not in ("retrieve", "ground"))
     for run in runs:
         run.refresh()
     return missing - sum(step.state(run).missing for run in runs)
 
 
-def _jobs(run: Run, step: Step, parts: int) -> list[Job]:
-    """Return what a run lacks of a step, in about so many parts."""
+def _jobs(run: Run, step: Step, parts: int, claims: Claims) -> list[Job]:
+    """Return what a run lacks of a step, in about so many parts, but for conditions that others have claimed."""
     if step.parts is not None:
         return [_job(run, part, step.run) for part in step.parts(run, parts)]
     jobs: list[Job] = []
-    conditions = step.conditions(run) if step.conditions else ()
-    for condition in conditions:
+    conditions = {str(c.row(run.name)["hash"]): c for c in (step.conditions(run) if step.conditions else ())}
+    own = claims.take(list(conditions))
+    for condition in (condition for key, condition in conditions.items() if key in own):
         drop_outdated(run.db, run.name, condition)
         left = unanswered(run.db, run.name, condition, run.evaluated)
         shares = cut(run, list(left), ceil(parts / len(conditions)))
