@@ -17,21 +17,31 @@ from kard.evaluation.invented import count_invented, invented_names, read_writte
 @pytest.mark.parametrize(
     ("text", "invented"),
     [
-        ("It was built in Rome by Hadrian in 126.", {"hadrian", "126"}),
-        ("It was built in Rome. The answer is Pantheon.", set()),
+        ("It was built by Hadrian in 126.", {"hadrian", "126"}),
+        ("The Pantheon stands in Rome. The answer is Agrippa.", set()),
         ("Old Rome had it, says Pliny the Elder.", {"pliny the elder"}),
-        ("It is of Rome and Agrippa.", set()),
-        ("It is of Rome and Nero.", {"rome and nero"}),
+        ("It is of Rome and Agrippa.", {"rome and agrippa", "agrippa"}),
+        ("It is of Rome and 125.", set()),
         ("It stands in Rome\nAnswer: Nero", set()),
         ("it was built, and that is all", set()),
         ("", set()),
+        ("Agrippa built it.", {"agrippa"}),  # an option is only proposed
+        ("It was built by the old king.", {"the old king"}),
+        ("It stands in Rome. Ostia has a port.", set()),
+        ("It stands in Rome beside Ostia.", {"ostia + rome"}),  # each of a passage of its own
+        ("People say the Pantheon stands in Ostia.", {"ostia + pantheon"}),
+        ("People say the Pantheon stands in Rome since 125.", set()),
+        ("Yes, it stands.", set()),
     ],
 )
-def test_a_name_or_number_is_invented_unless_it_was_shown(text: str, invented: set[str]) -> None:
-    shown = ["Who built the Pantheon?", "Agrippa", "Pantheon\nIt stands in old Rome since 125."]
-    names, found = invented_names(text, shown)
+def test_what_is_stated_is_invented_unless_it_was_shown_and_shown_together(text: str, invented: set[str]) -> None:
+    passages = ["Pantheon\nIt stands in old Rome since 125.", "Ostia\nA port of many ships, Ostia lies by the sea."]
+    options = ("Agrippa", "the old king", "yes")
+    names, found = invented_names(text, "Who built the Pantheon?", options, passages)
     assert found == invented
-    assert found <= names
+    assert {part for name in found for part in name.split(" + ")} <= {
+        part for name in names for part in (name, *name.split(" and "))
+    }
 
 
 @pytest.fixture

@@ -32,7 +32,11 @@ SHOWN = 20  # changed answers that a table lists
     "-n", "--examples", type=click.IntRange(min=0), default=2, show_default=True, help="Question ids per verdict."
 )
 @click.option("--rows", "each", is_flag=True, help="Print a row for each wrong answer instead, with the reason.")
-@click.option("--invented", is_flag=True, help="Count names and numbers that students wrote and were not shown.")
+@click.option(
+    "--invented",
+    is_flag=True,
+    help="Count names, numbers and options that students state without being shown them.",
+)
 @options.forms("json", "csv", "markdown")
 @options.store
 @options.knowledge
@@ -104,7 +108,7 @@ def _print_invented(run: Run, form: str, examples: int) -> None:
         ]
         for row in counts
     ]
-    print_rows(form, header, table, title=f"{run.name}, {run.split}: names and numbers that were not shown")
+    print_rows(form, header, table, title=f"{run.name}, {run.split}: what was stated and not shown")
     if form not in MACHINE_FORMS and examples:
         some: list[list[object]] = [
             [names[row.condition], text.key, "; ".join(sorted(text.invented)), text.text]
