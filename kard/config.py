@@ -91,15 +91,14 @@ class Teaching(Settings):
     samples: int = 5  # rationales per question
     temperature: float = 1.0  # of sampling
     max_tokens: int = 512  # tokens of a rationale, at most
+    k: int = 0  # passages that the teacher reads, found with the question and its answer; 0: it explains by heart
     workers: int = 8  # concurrent requests
     accept: Accept = "own"  # whose verdict must be right: its own, `verified`: its readers', both, `none`: any
     fraction: float = 1.0  # share of the training questions, drawn by the seed; those of .1 are among those of .3
 
     def __post_init__(self) -> None:
-        require(self.samples >= 1, f"samples must be at least 1, not {self.samples}")
-        require(self.temperature >= 0, f"temperature must not be negative, not {self.temperature}")
-        require(self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}")
-        require(self.workers >= 1, f"workers must be at least 1, not {self.workers}")
+        for name, least in {"samples": 1, "temperature": 0, "max_tokens": 1, "workers": 1, "k": 0}.items():
+            require(getattr(self, name) >= least, f"{name} must be at least {least}, not {getattr(self, name)}")
         require(self.accept in get_args(Accept), f"accept must be own, verified, both or none, not {self.accept}")
         require(0 < self.fraction <= 1, f"fraction must be in (0, 1], not {self.fraction}")
 

@@ -543,6 +543,34 @@ def test_the_command_asks_a_server_of_ones_own_and_stores_no_key(
     assert all(b"sk-secret-42" not in path.read_bytes() for path in tmp_path.glob("kard.db*"))
 
 
+def test_a_teacher_that_reads_passages_is_another_one_and_sees_what_question_and_answer_find(
+    files: list[str], provider: Provider, tmp_path: Path
+) -> None:
+    documents = {"d1": "Copper is a metal that bends: yes.", "d2": "Iron sinks in water."}
+    lines = [json.dumps({"id": key, "title": key.upper(), "text": text}) for key, text in documents.items()]
+    (tmp_path / "docs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    command = ["teach", *files, "--model", "openai/fake", "--api-base", provider.url, "--samples", "1", "--quiet"]
+    missing = CliRunner().invoke(main, [*command, "-k", "1"])
+    assert missing.exit_code == 1
+    assert "kard index" in missing.output
+    assert provider.requests == []
+    indexed = CliRunner().invoke(main, ["index", str(tmp_path / "docs.jsonl"), "--quiet", *files[1:]])
+    assert indexed.exit_code == 0, indexed.output
+    provider.replies = [NO, YES]
+    assert CliRunner().invoke(main, [*command, "--workers", "1"]).exit_code == 0
+    provider.replies = [NO, YES]
+    assert "2 rationales added" in CliRunner().invoke(main, [*command, "--workers", "1", "-k", "1"]).output
+    by_heart, reading = (
+        [str(r["messages"]) for r in some] for some in (provider.requests[:2], provider.requests[2:])
+    )
+    assert not any("passages" in text for text in by_heart)
+    last = [text.rpartition("[[ ## passages ## ]]")[2] for text in reading]
+    assert "D1: Copper is a metal" in last[0]
+    assert "D2: Iron sinks" in last[1]
+    teachers = open_store(tmp_path / "kard.db").execute("select count(*) from teachers").fetchone()
+    assert teachers == (2,)
+
+
 def test_the_command_says_why_replies_were_kept_apart_and_how_to_read_them(
     files: list[str], provider: Provider
 ) -> None:

@@ -27,6 +27,11 @@ from kard.questions import QuestionSet
 @click.option("--temperature", type=click.FloatRange(min=0), help="Sampling temperature. [default: the task's]")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens of one rationale. [default: the task's]")
 @click.option("--workers", type=click.IntRange(min=1), help="Requests at a time. [default: the task's]")
+@click.option(
+    "-k",
+    type=click.IntRange(min=0),
+    help="Passages that it reads, found with the question and its answer; 0: none. [default: the task's]",
+)
 @options.accept
 @options.max_cost
 @click.option("--retry-failed", is_flag=True, help="Ask again where a reply was cut, refused, empty or unreadable.")
@@ -35,6 +40,7 @@ from kard.questions import QuestionSet
 @options.limit
 @options.dry_run
 @options.store
+@options.knowledge
 @options.quiet
 def teach(
     task: str,
@@ -45,6 +51,7 @@ def teach(
     temperature: float | None,
     max_tokens: int | None,
     workers: int | None,
+    k: int | None,
     accept: Accept | None,
     max_cost: float | None,
     retry_failed: bool,
@@ -53,17 +60,18 @@ def teach(
     limit: int | None,
     dry_run: bool,
     store: Path,
+    knowledge: Path | None,
     quiet: bool,
 ) -> None:
     """Ask a teacher for the rationales that TASK lacks.
 
-    The teacher is shown the right answer and explains it. A rationale is accepted when its own conclusion is that
-    answer, or by what readers say of it (--accept).
+    The teacher is shown the right answer and explains it, by heart or, with -k, from passages. A rationale is
+    accepted when its own conclusion is that answer, or by what readers say of it (--accept).
     Each is stored when it arrives, and a second run asks only for what is missing. Paper, section 3.1.
     """
     from kard import tasks
     from kard.teacher import teach as teacher
-    from kard.teacher.calls import teacher_lm
+    from kard.teacher.calls import teacher_lm, with_passages
 
     loaded = tasks.load(task)
     chosen = {
@@ -71,6 +79,7 @@ def teach(
         "temperature": temperature,
         "max_tokens": max_tokens,
         "workers": workers,
+        "k": k,
         "accept": accept,
     }
     settings = replace(
@@ -84,6 +93,7 @@ def teach(
         timeout=timeout,
     )
     db = open_store(store, create=False)
+    loaded = with_passages(loaded, settings.k)
     questions = QuestionSet(loaded.name, split, limit)
     if split == "train":
         questions = questions.draw(db, settings.fraction, loaded.settings.student.seed)
@@ -93,6 +103,11 @@ def teach(
         cost = "" if price is None else f", about ${price * missing:.2f}"
         click.echo(f"{missing} requests to {model}{cost}")
         return
+    find = teacher.by_heart
+    if settings.k:
+        from kard.knowledge.knowledge_base import KnowledgeBase
+
+        find = teacher.reading(KnowledgeBase.open(options.knowledge_of(store, knowledge)), settings.k)
     summary = teacher.teach(
         db,
         loaded,
@@ -100,6 +115,7 @@ def teach(
         lm,
         settings,
         name=name or model,
+        find=find,
         max_cost=max_cost,
         retry=retry_failed,
         progress=show.progress(quiet),

@@ -34,11 +34,13 @@ def _state(run: Run) -> State:
         stored = value(run.db, "internal/count_rationales", task=run.name)
         note = _accepted(run) if stored else "ask a teacher with --model, or load recorded rationales"
         return State("rationales", stored, 0 if stored else len(run.trained_on.read(run.db)), note=note)
+    from kard.teacher.calls import with_passages
     from kard.teacher.teach import missing_samples
 
     done = missing = 0
     for questions, settings in explained(run):
-        owed = len(missing_samples(run.db, run.task, questions, teacher.lm(), settings))
+        task = with_passages(run.task, settings.k)
+        owed = len(missing_samples(run.db, task, questions, teacher.lm(), settings))
         missing += owed
         done += len(questions.read(run.db)) * settings.samples - owed
     return State("rationales", done, missing, note=_accepted(run))
@@ -60,17 +62,19 @@ def _teach(run: Run) -> int:
     if teacher is None or teacher.lm is None:
         _ = run.teacher_id  # raises where nothing could be trained on
         return 0
-    from kard.teacher.teach import teach
+    from kard.teacher.calls import with_passages
+    from kard.teacher.teach import by_heart, reading, teach
 
     added, spent = 0, 0.0
     for questions, settings in explained(run):
         summary = teach(
             run.db,
-            run.task,
+            with_passages(run.task, settings.k),
             questions,
             teacher.lm(),
             settings,
             name=teacher.name,
+            find=reading(run.kb, settings.k) if settings.k else by_heart,
             max_cost=None if teacher.max_cost is None else max(teacher.max_cost - spent, SPENT),
             progress=run.progress,
         )

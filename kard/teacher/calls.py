@@ -6,14 +6,14 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kard.config import Teaching
 from kard.errors import BadConfig
 from kard.outgoing import without_keys
 from kard.outgoing.patience import TIMEOUT, Patience
-from kard.records import LETTERS, Question, canonical, digest
+from kard.records import LETTERS, Passage, Question, canonical, digest
 from kard.tasks import Task
 from kard.teacher.records import TeacherInfo
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RETRIES = 3  # of a request that failed for a passing reason, after waiting longer each time
 ATTEMPTS = 2  # a reply that cannot be read is asked for once more
 MOST_TOKENS = 1e9  # of one call; more, or what is no number, is a provider's mistake
+PASSAGES = "passages"  # a signature's input for those that a teacher reads
 LETTER = "letter"  # a signature's output that gives the option apart from the prose
 Outcome = Literal["complete", "cut", "refused", "empty", "unreadable", "too long"]
 
@@ -116,21 +117,43 @@ def lettered(options: Sequence[str]) -> str:
     return "\n".join(f"({letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
 
 
-def teach_inputs(task: Task, question: Question) -> Mapping[str, object]:
+def with_passages(task: Task, k: int) -> Task:
+    """Return the task with a teacher that reads so many passages, the task itself for 0."""
+    if not k or PASSAGES in task.teach.input_fields:
+        return task
+    import dspy
+
+    about = (
+        f"the {k} that the question and its answer find, best first, as Title: text; rest on them where they help"
+    )
+    field = dspy.InputField(desc=about)
+    return replace(task, teach=task.teach.prepend(PASSAGES, field, list[str]))
+
+
+def teach_inputs(task: Task, question: Question, passages: Sequence[Passage] = ()) -> Mapping[str, object]:
     """Return the inputs of the task's `teach` signature for a question whose answer is known."""
     as_text = task.teach.input_fields["options"].annotation is str
     values: dict[str, object] = {
         "question": question.text,
         "options": lettered(question.options) if as_text else list(question.options),
         "answer": question.gold,
+        PASSAGES: [f"{passage.title}: {passage.text}" for passage in passages],
     }
     return {name: value for name, value in values.items() if name in task.teach.input_fields}
 
 
-def ask(lm: dspy.LM, task: Task, settings: Teaching, question: Question, patience: Patience | None = None) -> Reply:
+def ask(
+    lm: dspy.LM,
+    task: Task,
+    settings: Teaching,
+    question: Question,
+    patience: Patience | None = None,
+    passages: Sequence[Passage] = (),
+) -> Reply:
     """Ask for one rationale. Thread-safe. Raises DSPy's LMError if the provider fails or refuses."""
     limits = {"temperature": settings.temperature, "max_tokens": settings.max_tokens}
-    return call(lm, task.teach, teach_inputs(task, question), "rationale", limits, task.shots, patience)
+    inputs = teach_inputs(task, question, passages)
+    return call(lm, task.teach, inputs, "rationale", limits, task.shots, patience)
 
 
 def call(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +15,7 @@ from kard.errors import Missing
 from kard.outgoing.patience import TIMEOUT, Voice
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
-from kard.records import Question, Rationale
+from kard.records import Passage, Question, Rationale
 from kard.tasks import Task
 from kard.teacher.calls import Reply, ask, teacher_info
 from kard.teacher.records import rationale_row, store_teacher
@@ -24,6 +24,12 @@ from kard.work.claims import Claims
 
 if TYPE_CHECKING:
     import dspy
+
+    from kard.knowledge.knowledge_base import KnowledgeBase
+
+
+Find = Callable[[Question], Sequence[Passage]]
+"""Returns what a teacher is to read for a question, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,16 @@ def failed_row(missing: MissingSample, teacher_id: str, reply: Reply) -> dict[st
     }
 
 
+def by_heart(_question: Question) -> Sequence[Passage]:
+    """Return no passages."""
+    return ()
+
+
+def reading(kb: KnowledgeBase, k: int) -> Find:
+    """Return what finds the `k` passages that a teacher reads: those of the question together with its answer."""
+    return lambda question: [hit.passage for hit in kb.search(f"{question.text} {question.gold}", k)]
+
+
 def expected_cost(db: Database, task: Task, lm: dspy.LM, settings: Teaching) -> float | None:
     """Return the mean price of this teacher's rationales in US dollars, None if none has a known price."""
     teacher = teacher_info(task, lm.model, settings, lm.model)
@@ -105,18 +121,19 @@ def teach(
     settings: Teaching,
     *,
     name: str,
+    find: Find = by_heart,
     max_cost: float | None = None,
     retry: bool = False,
     progress: Progress = SILENT,
 ) -> TeachSummary:
     """Ask `lm` for every missing sample of the questions, and store each rationale as it arrives.
 
-    `name` is what the store calls the teacher. `retry` asks again where a reply was cut, refused, empty or
-    unreadable: such replies are kept in `failed_replies` and never train. `max_cost` limits this run, in US
-    dollars: a call starts only if the budget covers it at the highest price seen so far. Raises Missing if there
-    are no questions, BudgetReached if samples remain, TeacherFailed if the provider does not answer, BadConfig
-    after the first call if there is a `max_cost` but no known price. What was paid for by then is kept, after
-    Ctrl-C too; the next run goes on.
+    `name` is what the store calls the teacher. `find` finds the passages that it reads (`with_passages`). `retry`
+    asks again where a reply was cut, refused, empty or unreadable: such replies are kept in `failed_replies` and
+    never train. `max_cost` limits this run, in US dollars: a call starts only if the budget covers it at the
+    highest price seen so far. Raises Missing if there are no questions, BudgetReached if samples remain,
+    TeacherFailed if the provider does not answer, BadConfig after the first call if there is a `max_cost` but no
+    known price. What was paid for by then is kept, after Ctrl-C too; the next run goes on.
     """
     teacher = teacher_info(task, lm.model, settings, name)
     highest = value(db, "internal/highest_price", teacher=teacher.id)
@@ -153,7 +170,7 @@ def teach(
 
     requests = Requests[MissingSample](
         lm.model,
-        ask=lambda missing, patience: ask(lm, task, settings, missing.question, patience),
+        ask=lambda m, patience: ask(lm, task, settings, m.question, patience, find(m.question)),
         store=store,
         budget=budget,
         workers=settings.workers,
