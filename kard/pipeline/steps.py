@@ -18,6 +18,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import Kind, State, Step
 from kard.pipeline.students import ANSWER, STUDENT
 from kard.pipeline.teach import TEACH
+from kard.progress import span
 
 STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, STUDENT, ANSWER, SCREEN)
 NAMES = tuple(step.name for step in STEPS)
@@ -57,7 +58,7 @@ def run_steps(run: Run, *kinds: Kind) -> dict[str, int]:
 def run_step(run: Run, step: Step) -> int:
     """Run one step and return the units that it added; where it added any, `steps_log` gets a row."""
     started, begin = now(), monotonic()
-    with run.progress.step(step.name, step.about) as report, _alone(run, step):
+    with span(f"step {step.name}"), run.progress.step(step.name, step.about) as report, _alone(run, step):
         added = step.run(run)
         report(added)
     if added:
