@@ -54,13 +54,8 @@ def test_a_ratio_is_above_one_where_kard_is_better_and_compared_round_by_round(r
 
 def test_answers_are_compared_by_processor_time_and_only_peers_have_goals() -> None:
     def engine(texts: int, cpu: float, **more: Any) -> dict[str, Any]:
-        return {
-            "texts": texts,
-            "tokens": 20 * texts,
-            "cpu_seconds": cpu,
-            "clock_seconds": 2 * cpu,
-            "greedy": 4,
-        } | more
+        seconds = {"cpu_seconds": cpu, "clock_seconds": 2 * cpu}
+        return {"texts": texts, "tokens": 20 * texts, **seconds, "greedy": 4, **more}
 
     engines = {
         "kard": engine(100, 20.0, equal=4, shared=1.0),
