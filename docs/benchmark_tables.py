@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the file that benchmarks/peers.py wrote."""
+"""The tables of docs/benchmarks.md, from the file that benchmarks/peers.py and benchmarks/answers.py wrote."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ NAMES = {
     "bm25s": "bm25s, ids only",
     "bm25s pruned": "bm25s with kard's pruning, ids only",
 }
+ANSWERING = {"generate, one by one": 12.0, "generate, batches of 8": 3.0, "CTranslate2, int8": 1.0}  # goals
 
 
 def read(file: Path = FILE) -> Report:
@@ -30,10 +31,41 @@ def read(file: Path = FILE) -> Report:
 
 
 def about(report: Report) -> str:
-    """Return where, when and with what was measured, as Markdown."""
-    machine = f"{report['cores']} cores of an {report['cpu']} ({', '.join(report['flags'])})"
+    """Return where, when and with what search was measured, as Markdown."""
+    machine = _machine(report)
     peers = "; ".join(report["versions"].values())
     return f"{report['date']}, {machine}. {peers}. {report['passages']:,} passages, {report['rounds']} rounds.\n"
+
+
+def _machine(report: Report) -> str:
+    return f"{report['cores']} cores of an {report['cpu']} ({', '.join(report['flags'])})"
+
+
+def about_answers(report: Report) -> str:
+    """Return where, when and with what answers were measured, as Markdown."""
+    run = report["answers"]
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    threads = f"{run['threads']} thread{'' if run['threads'] == 1 else 's'}"
+    return (
+        f"{run['date']}, {threads} on {_machine(run)}, {run['precision'].removeprefix('torch.')}. {versions}. "
+        f"{run['prompts']} prompts, of `generate` {run['few']}.\n"
+    )
+
+
+def answers(report: Report) -> str:
+    """Return a table of who writes how many texts a CPU second, with kard's ratio to each and their agreement."""
+    engines: Report = report["answers"]["engines"]
+    lines: list[Sequence[str]] = []
+    for name, row in engines.items():
+        speed, best = (of["texts"] / of["cpu_seconds"] for of in (row, engines["kard"]))
+        goal = ANSWERING.get(name)
+        met = "" if goal is None else "yes" if best / speed >= goal else "**no**"
+        ratio = "" if name == "kard" else _short(best / speed)
+        clock, tokens = row["texts"] / row["clock_seconds"], row["tokens"] / row["texts"]
+        speeds = (_short(speed), _short(clock), ratio, "" if goal is None else f"{goal:g}", met)
+        lines.append((name, *speeds, f"{tokens:.1f}", f"{row['equal']} of {row['greedy']}", f"{row['shared']:.0%}"))
+    header = ("who", "texts a CPU s", "texts a s", "kard's ratio by CPU", "goal, at least", "met")
+    return table((*header, "tokens of a text", "greedy texts like kard's", "alike until"), lines)
 
 
 def goals(report: Report) -> str:

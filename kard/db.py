@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kard.errors import NoStore
+from kard.progress import timed
 from kard.reading import Reader, address, open_reader, writable
 from kard.version import __version__ as VERSION
 
@@ -234,6 +235,7 @@ def _code(script: str) -> str:
     return re.sub(r"--[^\n]*|'(?:[^']|'')*'", " ", script)
 
 
+@timed("store")
 def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, Any]]:
     """Return all rows of a named query.
 
@@ -242,12 +244,14 @@ def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, An
     return list(db.query(sql(query), _bound(parameters)))
 
 
+@timed("store")
 def value(db: Database, query: str, /, **parameters: object) -> Any:
     """Return the first column of a named query's first row, None when there is no row."""
     row = db.execute(sql(query), _bound(parameters)).fetchone()
     return None if row is None else row[0]
 
 
+@timed("store")
 def execute(db: Database, query: str, /, **parameters: object) -> int:
     """Run a named statement that changes the store. Return the number of changed rows."""
     return db.execute(sql(query), _bound(parameters)).rowcount
@@ -282,6 +286,7 @@ def writing(db: Database) -> Generator[None]:
         raise
 
 
+@timed("store")
 def insert_ignoring(db: Database, table: str, records: Sequence[Mapping[str, object]]) -> int:
     """Insert the records whose keys are new. Return their number. All records have the same columns."""
     if not records:

@@ -52,6 +52,25 @@ def test_a_ratio_is_above_one_where_kard_is_better_and_compared_round_by_round(r
     assert found["grounding a rationale", "Lucene, one at a time"] == ("20.0 (20.0 to 20.0)", "yes")
 
 
+def test_answers_are_compared_by_processor_time_and_only_peers_have_goals() -> None:
+    def engine(texts: int, cpu: float, **more: Any) -> dict[str, Any]:
+        seconds = {"cpu_seconds": cpu, "clock_seconds": 2 * cpu}
+        return {"texts": texts, "tokens": 20 * texts, **seconds, "greedy": 4, **more}
+
+    engines = {
+        "kard": engine(100, 20.0, equal=4, shared=1.0),
+        "generate, one by one": engine(10, 20.0, equal=3, shared=0.875),
+        "CTranslate2, int8": engine(100, 20.0, equal=0, shared=0.25),
+        "kard over torch's int8": engine(100, 10.0, equal=1, shared=0.5),
+    }
+    assert rows(benchmark_tables.answers({"answers": {"engines": engines}})) == [
+        ["kard", "5.00", "2.50", "", "", "", "20.0", "4 of 4", "100%"],
+        ["generate, one by one", "0.50", "0.25", "10.0", "12", "**no**", "20.0", "3 of 4", "88%"],
+        ["CTranslate2, int8", "5.00", "2.50", "1.00", "1", "yes", "20.0", "0 of 4", "25%"],
+        ["kard over torch's int8", "10.0", "5.00", "0.50", "", "", "20.0", "1 of 4", "50%"],
+    ]
+
+
 def test_a_peer_that_was_missing_has_no_row(report: dict[str, Any]) -> None:
     for part in ("search", "memory_mib", "index_cpu_seconds", "grounding"):
         for name in [name for name in report[part] if name.startswith(("lucene", "bm25s"))]:

@@ -110,6 +110,23 @@ def test_what_answers_a_question_imports_nothing_that_only_trains() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_a_command_searches_what_it_imported_for_garbage_neither_meanwhile_nor_at_its_end(read_store: Path) -> None:
+    script = """
+import gc, sys
+from kard.cli import main
+main(sys.argv[1:], prog_name="kard", standalone_mode=False)
+class Held:
+    def __del__(self):
+        print("searched at the end")
+held = Held()
+held.itself = held
+print(gc.get_stats()[2]["collections"], "full searches")
+"""
+    command = [sys.executable, "-c", script, "status", "choice", "--store", str(read_store)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 full searches"
+
+
 def test_a_heavy_import_would_be_seen() -> None:
     """Otherwise the tests above could pass without looking at anything."""
     script = SCRIPT.replace("from kard.cli import main", "import numpy; from kard.cli import main")

@@ -144,7 +144,7 @@ def plain(text: str) -> Text:
     return Text(clean(text))
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, stderr: bool = False) -> None:
     """Print rows under a header; numbers to the right."""
     from rich import box
     from rich.table import Table
@@ -156,8 +156,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
     for row in rows:
         out.add_row(*(plain("" if cell is None else str(cell)) for cell in row))
     # A pipe has no width of its own: 80 columns would fold what a file or a pager can hold.
-    width = None if sys.stdout.isatty() else 200
-    console(width=width).print(out)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
+    console(width=width, stderr=stderr).print(out)
 
 
 def as_json(value: object, *, indent: int | None = 2) -> None:

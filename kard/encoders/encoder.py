@@ -15,6 +15,7 @@ from kard.encoders.vectors import TITLE_AND_TEXT, Vector, VectorSpec, passage_te
 from kard.errors import NoBase
 from kard.models.hardware import device, dtype, keep_memory
 from kard.models.weights import no_progress_bars
+from kard.progress import timed
 from kard.records import Passage
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Encoder(TextModel):
         tokens: Mapping[str, list[list[int]]] = self.tokenizer(list(texts), verbose=False)
         return self.batches({name: [self.without_middle(row) for row in rows] for name, rows in tokens.items()})
 
+    @timed("encode texts")
     def _states(self, inputs: dict[str, Tensor], fast: bool) -> tuple[Tensor, Tensor]:
         """Return hidden states (B, T, H) in float32 and the mask (B, T) of real tokens."""
         with self.autocast(fast):
@@ -241,6 +243,7 @@ class CrossEncoder(TextModel):
         model.config.pad_token_id = tokenizer.pad_token_id  # a decoder finds its last token by it
         return cls(model, tokenizer, max_length=max_length, new=new)
 
+    @timed("encode texts")
     def pair_scores(self, questions: Sequence[str], passages: Sequence[str], *, fast: bool = False) -> Tensor:
         """Return the score of each pair, (N,), higher is better, with gradients where the model has them.
 
@@ -303,6 +306,7 @@ class _Projected(nn.Module):
         return output
 
 
+@timed("load a model")
 def load_text_model(base: Base, auto: Any, kind: str, **options: Any) -> tuple[Any, Any, tuple[str, ...]]:
     """Load model and tokenizer of a base by a transformers Auto class; return also the modules its files lack.
 

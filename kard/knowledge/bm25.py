@@ -27,6 +27,7 @@ from tantivy import (
 
 from kard.errors import BadInput, Missing
 from kard.knowledge.analysis import DEFAULT_LANGUAGE, analyser, searchable, tokenizer_name
+from kard.progress import timed
 
 NEVER_COMMON = 10  # a term in so few passages is kept whatever its share: small bases have no stop words
 # One thread fills one segment until its heap is full: 271,169 Wikipedia passages need less than a third of
@@ -106,6 +107,7 @@ class Postings:
             return None
         return Query.boolean_query([(Occur.Should, self._weighted(term, n)) for term, n in terms])
 
+    @timed("search postings")
     def counted(self, text: str, max_df: float) -> list[tuple[str, int]]:
         """Return the terms that `query` searches with, each with its count in the text."""
         frequency = self._searcher.doc_freq
@@ -119,6 +121,7 @@ class Postings:
         query = Query.term_query(self._schema, "text", term, index_option="freq")
         return query if count == 1 else Query.boost_query(query, float(count))
 
+    @timed("search postings")
     def top(self, query: Query, k: int) -> list[tuple[int, float]]:
         """Return the `k` best rowids with their scores, best first; equal scores in the order of their rowids."""
         limit = min(k, self.count)
@@ -185,6 +188,7 @@ class PostingsWriter:
         for part in folder.glob(".tmp*"):  # of a writer that was killed while it replaced a file; there is no other
             part.unlink(missing_ok=True)
 
+    @timed("write postings")
     def add(self, rows: Iterable[tuple[int, str]]) -> None:
         """Add passages, each as rowid and searched text."""
         add, make, form = self._writer.add_document, Document.from_dict, self._schema
@@ -202,6 +206,7 @@ class PostingsWriter:
             Query.range_query(self._schema, "id", FieldType.Integer, lower_bound=rowid)
         )
 
+    @timed("write postings")
     def commit(self) -> None:
         """Make everything since the last commit visible and durable, at once."""
         self._writer.commit()

@@ -26,7 +26,7 @@ from kard.knowledge.knowledge_base import POSTINGS
 from kard.knowledge.passages_db import DocumentClash, SourceUpdate
 from kard.knowledge.sources import documents, place_of
 from kard.knowledge.splitting import split
-from kard.progress import SILENT, Progress
+from kard.progress import SILENT, Progress, timed
 from kard.records import Document, Passage
 
 NO_FILE: Mapping[str, object] = {"path": ""}  # the origin of documents that were read from no file
@@ -107,6 +107,7 @@ def index_documents(
     )
 
 
+@timed("read and split documents")
 def index_passages(
     passages: Iterable[Passage],
     folder: Path,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kard.errors import BadInput
+from kard.progress import timed
 from kard.reading import address, writable
 from kard.records import Passage, digest
 
@@ -176,12 +177,14 @@ def ids_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> 
     return db.execute(f"select rowid, id from current where {column} {AMONG}", (json.dumps(values),)).fetchall()
 
 
+@timed("read passages")
 def rows_by_rowid(db: sqlite3.Connection, rowids: Sequence[int]) -> dict[int, tuple[Any, ...]]:
     """Return by rowid: rowid, then the fields of a Passage; one statement reads all of them."""
     found = db.execute(f"select {COLUMNS} from current where rowid {AMONG}", (json.dumps(rowids),))
     return {row[0]: row for row in found}
 
 
+@timed("read passages")
 def passages_where(db: sqlite3.Connection, column: str, values: Sequence[object]) -> dict[int, Passage]:
     """Return every passage whose `column` is one of the values, by rowid."""
     query = f"select {COLUMNS} from current where {column} {AMONG}"
@@ -231,6 +234,7 @@ class SourceUpdate:
         self._replaced: list[int] = []
         self.added = self.unchanged = self.seen = 0
 
+    @timed("write passages")
     def add(self, batch: Sequence[Passage]) -> list[tuple[int, Passage]]:
         """Write the passages that are new; return them with the rowids that they got.
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kard.errors import Missing
 from kard.files import atomic
+from kard.progress import timed
 from kard.records import canonical
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # peft's names
@@ -158,6 +159,7 @@ def is_whole(folder: Path | None) -> bool:
     return folder is not None and json.loads((folder / CONFIG).read_text("utf-8")).get("peft_type") is None
 
 
+@timed("hash weights")
 def hash_of(file: Path) -> str:
     """Return the sha256 of the file."""
     with file.open("rb") as stream:
@@ -213,6 +215,7 @@ class AdapterSwitcher:
         self._active: Path | None = None
         self._consistent = True  # false while weights change, and after an interrupted change
 
+    @timed("merge an adapter")
     @torch.no_grad()
     def activate(self, folder: Path | None) -> None:
         """Merge the adapter in the folder in place of the active one; None restores the base alone."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kard.errors import NoBase
 from kard.models.weights import no_progress_bars
+from kard.progress import timed
 
 if TYPE_CHECKING:
     from kard.models.bases import Base
@@ -88,6 +89,7 @@ def load_base(base: Base, precision: str = "auto") -> Any:
     return model
 
 
+@timed("load a model")
 def load_model(base: Base, precision: torch.dtype) -> Any:
     """Load a base model onto the device, in evaluation mode. Raises NoBase for an encoder."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM

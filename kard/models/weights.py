@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from kard.errors import NoBase
+from kard.progress import timed
 
 HEADER_LIMIT = 100_000_000  # bytes; the limit of the format's own reader
 Kind = Literal["decoder", "encoder-decoder", "encoder"]
@@ -93,6 +94,7 @@ def tensors(file: Path) -> list[StoredTensor]:
     return stored
 
 
+@timed("hash weights")
 def measure(folder: Path) -> tuple[str, int]:
     """Return the sha256 of the weights in `folder`, and their number of parameters.
 

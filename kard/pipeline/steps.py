@@ -19,6 +19,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import Kind, State, Step
 from kard.pipeline.students import ANSWER, STUDENT
 from kard.pipeline.teach import TEACH
+from kard.progress import span
 from kard.work.claims import claimed
 
 STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, STUDENT, ANSWER, SCREEN)
@@ -60,7 +61,7 @@ def run_steps(run: Run, *kinds: Kind, before: str = "") -> dict[str, int]:
 def run_step(run: Run, step: Step) -> int:
     """Run one step and return the units that it added; where it added any, `steps_log` gets a row."""
     started, begin = now(), monotonic()
-    with run.progress.step(step.name, step.about) as report, _alone(run, step):
+    with span(f"step {step.name}"), run.progress.step(step.name, step.about) as report, _alone(run, step):
         by_workers = run_step_on(run.workers, [run], step) if run.workers else 0
         added = by_workers + step.run(run)
         report(added)

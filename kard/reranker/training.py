@@ -20,7 +20,7 @@ from kard.db import now, writing
 from kard.encoders.encoder import CrossEncoder, Encoder
 from kard.models.adapters import WEIGHTS, changed_file
 from kard.models.lora import learning_rate, trainable
-from kard.progress import SILENT, Advance, Progress
+from kard.progress import SILENT, Advance, Progress, timed
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
 from kard.reranker.candidates import CandidateSet, TrainingQuestion, annealed, draw
@@ -181,6 +181,7 @@ def _learn(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps))
     losses: list[float] = []
 
+    @timed("train a reranker")
     def train_epoch(epoch: int, advance: Advance) -> None:
         order = rng.permutation(len(candidates))
         for start in range(0, len(order), settings.batch):

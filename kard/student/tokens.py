@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kard.errors import NoBase
+from kard.progress import timed
 from kard.student.prompt import split_at_passages
 
 PROMPT_SHARE = 0.75  # of max_length; the rest is for the target
@@ -38,16 +39,19 @@ class Tokens:
             self.before, self.after = special[:-1], special[-1:]
 
     @classmethod
+    @timed("load a tokenizer")
     def load(cls, folder: Path, *, decoder: bool) -> Tokens:
         """Return the tokenizer of a base model's folder."""
         from transformers import AutoTokenizer
 
         return cls(AutoTokenizer.from_pretrained(folder), decoder=decoder)
 
+    @timed("tokenize")
     def ids(self, text: str) -> Ids:
         """Return the ids of the text alone, without special tokens."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
+    @timed("tokenize")
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -13,6 +13,7 @@ from kard.config import Teaching
 from kard.errors import BadConfig
 from kard.outgoing import without_keys
 from kard.outgoing.patience import TIMEOUT, Patience
+from kard.progress import timed
 from kard.records import LETTERS, Passage, Question, canonical, digest
 from kard.tasks import Task
 from kard.teacher.records import TeacherInfo
@@ -156,6 +157,7 @@ def ask(
     return call(lm, task.teach, inputs, "rationale", limits, task.shots, patience)
 
 
+@timed("wait for the teacher")
 def call(
     lm: dspy.LM,
     signature: type[dspy.Signature],

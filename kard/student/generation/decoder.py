@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from kard.progress import timed
 from kard.student.generation.kv_cache import (
     PIECE_TOKENS,
     PromptKV,
@@ -63,6 +64,7 @@ class Decoder:
         owner_of = [None] * len(prompts) if owners is None else owners
         return Prefilled(self, prompts, on_rows, owner_of, *self.prefill(prompts, on_rows, owner_of), scored=scored)
 
+    @timed("read prompts")
     def prefill(
         self, prompts: Sequence[Ids], on_rows: OnRows, owners: Sequence[Hashable]
     ) -> tuple[Tensor, Tensor, DynamicCache]:
@@ -166,6 +168,7 @@ class Prefilled:
             max_tokens=self._decoder.max_tokens,
         )
 
+    @timed("score options")
     def score_together(
         self, rows: Sequence[int], prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]
     ) -> list[list[float]]:

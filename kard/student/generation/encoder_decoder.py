@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
+from kard.progress import timed
 from kard.student.generation.sampling import (
     OnRows,
     Sampling,
@@ -51,6 +52,7 @@ class EncoderDecoder:
         repeat = torch.tensor(group, device=self.device)
         return EncodedPrompts(self, on_rows, states[repeat], mask[repeat])
 
+    @timed("read prompts")
     def encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Return the encoder's states (B, S, D) and the mask (B, S)."""
         ids, mask = padded(prompts, self.pad, self.device)
@@ -94,6 +96,7 @@ class EncodedPrompts:
             max_tokens=self._model.max_tokens,
         )
 
+    @timed("score options")
     def score_together(
         self, rows: Sequence[int], prefixes: Sequence[Ids], choices: Sequence[Sequence[Ids]]
     ) -> list[list[float]]:

@@ -31,6 +31,7 @@ from kard.config import Decoding
 from kard.errors import BadConfig, EndpointFailed
 from kard.outgoing import without_keys
 from kard.outgoing.patience import TIMEOUT, Patience, Voice, cause
+from kard.progress import timed
 from kard.records import LETTERS, Sample
 from kard.student.generation.batch import Written, read_samples, sampling_of
 from kard.student.generation.sampling import TOP_K, Sampling
@@ -241,6 +242,7 @@ class EndpointQueue:
                     pass  # it may pass
             return name in self._loaded
 
+    @timed("wait for a server")
     def _post(self, caller: _Caller, path: str, body: Body) -> bytes:
         """Return the reply to a request. Raises DSPy's LMError of the kind that says whether to ask again."""
         secure, port = self._url.scheme == "https", self._url.port

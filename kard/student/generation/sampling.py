@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kard.models.hardware import cache_bytes
+from kard.progress import timed
 from kard.student.tokens import Ids, grouped
 
 OPTIONS_PER_PASS = 64  # options scored in one pass, fewer where their prompts are long
@@ -54,6 +55,7 @@ class Rows(Protocol):
         ...
 
 
+@timed("write texts")
 def decode_loop(rows: Rows, count: int, eos: int, sampling: Sampling, on_rows: OnRows) -> list[Ids]:
     """Return the ids written for each of `count` rows; a row that ended before its budget did ends with eos."""
     written: list[Ids] = [[] for _ in range(count)]

@@ -22,7 +22,7 @@ from kard.models.adapters import write_adapter
 from kard.models.bases import Base
 from kard.models.hardware import Devices, keep_memory, load_base
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
-from kard.progress import SILENT, Advance, Progress
+from kard.progress import SILENT, Advance, Progress, timed
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
 from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, render_pair, student_data, within_budget
@@ -288,6 +288,7 @@ class Stepper:
     devices: Devices
     pass_tokens: int  # padded, in one pass
 
+    @timed("train a student")
     def step(self, batch: Sequence[Example], *, seed: int) -> float:
         """Take a step; return the batch's summed loss. Raises BadConfig for gradients that never fit float16."""
         torch.manual_seed(seed)
