@@ -1,16 +1,17 @@
 """Workers: processes of this machine, or of a Ray cluster, that do jobs beside each other.
 
-A job is done by a function at the top of a module. Where a worker is lost, with its machine or alone, its unfinished
-jobs are begun again; whoever asked gets each result once.
+A job is done by a function at the top of a module. Where a worker is lost, with its machine or alone, its
+unfinished jobs are begun again; whoever asked gets each result once.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 Shared = Path | bytes
 """A file that all jobs read: its path where a worker sees the same disk, else its bytes."""
 
+AHEAD = 2  # jobs that are taken for each worker: the next one waits for it
 ATTEMPTS = 4  # of a job whose workers were lost, before it is thought to be what kills them
 
 
@@ -31,12 +33,13 @@ class Workers(Protocol):
     count: int  # jobs at a time
 
     def run(
-        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+        self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with what the function returns for it and the shared file, as each ends.
 
-        `heavy` jobs run a model. The first error of a job is raised when the jobs under way have ended. Raises
-        WorkersFailed for a job that lost its worker again and again.
+        A job is taken when a worker will soon be free for it. `heavy` jobs run a model. The first error of a job is
+        raised when the jobs under way have ended. Raises WorkersFailed for a job that lost its worker again and
+        again.
         """
         ...
 
@@ -71,20 +74,27 @@ class _Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(
-        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+        self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with its result, as each ends."""
-        left = dict(enumerate(jobs))
+        numbered = enumerate(jobs)
+        left: dict[int, Job] = {}  # jobs that were taken and have not ended
         for _ in range(ATTEMPTS):
-            self._pool = self._pool or self._start()
-            numbers = {self._pool.submit(function, job, shared): number for number, job in left.items()}
+            self._pool = pool = self._pool or self._start()
+            numbers = {pool.submit(function, job, shared): number for number, job in left.items()}
             try:
-                for future in as_completed(numbers):
-                    result = future.result()
-                    yield left.pop(numbers[future]), result
-                return
+                while True:
+                    for number, job in islice(numbered, AHEAD * self.count - len(left)):
+                        left[number] = job
+                        numbers[pool.submit(function, job, shared)] = number
+                    if not numbers:
+                        return
+                    for future in wait(numbers, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        yield left.pop(numbers.pop(future)), result
             except BrokenProcessPool:  # one was killed, and the executor has ended the others
-                self.stop()
+                if self._pool is pool:  # else a run within this one has found out first
+                    self.stop()
             finally:
                 for future in numbers:
                     future.cancel()
@@ -133,16 +143,21 @@ class _Cluster:
         self._each = max(1, processors // self.count)
 
     def run(
-        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+        self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with its result, as each ends."""
         ray = self._ray
         accelerators = 1 if heavy and self._accelerators else 0
         remote = ray.remote(num_cpus=self._each, num_gpus=accelerators, max_retries=ATTEMPTS - 1)(function)
         held = ray.put(shared.read_bytes())
-        waiting = {remote.remote(job, held): job for job in jobs}
+        left = iter(jobs)
+        waiting: dict[Any, Job] = {}
         try:
-            while waiting:
+            while True:
+                for job in islice(left, AHEAD * self.count - len(waiting)):
+                    waiting[remote.remote(job, held)] = job
+                if not waiting:
+                    return
                 (reference, *_), _ = ray.wait(list(waiting), num_returns=1)
                 job = waiting.pop(reference)
                 try:
