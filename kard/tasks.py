@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
@@ -72,6 +72,7 @@ class Task:
     encoders: Mapping[str, str] = field(default_factory=lambda: ENCODERS)  # name: the reranker's base
     settings: TaskSettings = TaskSettings()
     world: MakeWorld | None = None
+    source: str = field(default="", compare=False)  # what it was loaded by: its name, or the path of its file
 
     @property
     def encoder(self) -> str:
@@ -137,4 +138,4 @@ def _task_of(module: object, name: str) -> Task:
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
         raise NoTask(f"{name}: defines no TASK; add one: TASK = kard.tasks.Task(name=..., ...)")
-    return task
+    return replace(task, source=str(Path(name).resolve()) if name.endswith(".py") else name)

@@ -134,11 +134,11 @@ def kard(world: Path, *words: str, store: str = "kard.db") -> Result:
     return result
 
 
-def counts(world: Path) -> dict[str, int]:
+def counts(world: Path, store: str = "kard.db") -> dict[str, int]:
     """Rows of every table, and files among the adapters."""
-    db = open_store(world / "kard.db")
+    db = open_store(world / store)
     rows = {name: int(db.table(name).count) for name in db.table_names()}
-    return {**rows, "files": sum(f.is_file() for f in (world / "kard.adapters").rglob("*"))}
+    return {**rows, "files": sum(f.is_file() for f in (world / store).with_suffix(".adapters").rglob("*"))}
 
 
 def answers(world: Path, store: str = "kard.db") -> list[tuple[object, ...]]:
@@ -591,3 +591,87 @@ def test_the_papers_profile_runs_from_end_to_end(world: Path) -> None:
     assert (
         "7 of 8 for training are accepted (verified)" in kard(world, "status", gates, "--profile", "paper").output
     )
+
+
+def made(world: Path, store: str) -> dict[str, list[tuple[object, ...]]]:
+    """All that a run makes, without what names rows, places and times."""
+    db = open_store(world / store)
+    weights = (world / store).with_suffix(".adapters").rglob("*.safetensors")
+    return {
+        "answers": answers(world, store),
+        "searches": db.execute(
+            "select q.key, r.query, t.text, r.depth, h.rank, h.passage_id, h.bm25, h.question_rank"
+            " from retrievals r join questions q on q.id = r.question_id join hits h on h.retrieval_id = r.id"
+            " left join rationales t on t.id = r.rationale_id order by 1, 2, 3, 5"
+        ).fetchall(),
+        "scores": db.execute(
+            "select q.key, s.rank, s.passage_id, round(s.score, 4) from rerank_scores s"
+            " join retrievals r on r.id = s.retrieval_id join questions q on q.id = r.question_id order by 1, 2"
+        ).fetchall(),
+        "students": db.execute("select id, size, method, seed from students order by 1").fetchall(),
+        "weights": sorted((file.name, len(file.read_bytes())) for file in weights),
+    }
+
+
+def two_stores(world: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str) -> str:
+    """Load the same questions and documents into two stores; return the task's file."""
+    monkeypatch.setenv("KARD_CACHE", str(world / "cache"))
+    task, docs, rationales = (str(world / name) for name in ("gates.py", "docs", "rationales.jsonl"))
+    for store in (first, second):
+        kard(world, "index", docs, "--quiet", store=store)
+        kard(world, "load", task, str(world / "questions.csv"), "--rationales", rationales, store=store)
+    return task
+
+
+def test_workers_make_what_a_run_alone_makes(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = two_stores(world, monkeypatch, "alone.db", "workers.db")
+    kard(world, *RUN, task, store="alone.db")
+    with monkeypatch.context() as here:  # in this process, which only joins what others make
+        for name in ("retrieval.retrieve.ground_question", "evaluation.answer.predictions"):
+            here.setattr(f"kard.{name}", None)
+        here.setattr("kard.student.training.train.fit", None)
+        kard(world, *RUN, task, "--workers", "2", store="workers.db")
+    assert made(world, "workers.db") == made(world, "alone.db")
+    before = counts(world, "workers.db")
+    assert "nothing was missing" in kard(world, *RUN, task, "--workers", "2", store="workers.db").output
+    kard(world, "evaluate", task, "--student", "all,zero-shot", "--workers", "2", "--quiet", store="alone.db")
+    kard(world, "evaluate", task, "--student", "all,zero-shot", "--quiet", store="workers.db")
+    assert answers(world, "workers.db") == answers(world, "alone.db")
+    assert before["predictions"] < counts(world, "workers.db")["predictions"]
+
+
+CLUSTER = """
+import sqlite3, subprocess, sys, time
+from ray.cluster_utils import Cluster
+
+store, *command = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+node, done = cluster.add_node(num_cpus=1), 0
+run = subprocess.Popen([sys.executable, "-m", "kard", *command, "--store", store, "--ray", cluster.address])
+while run.poll() is None:
+    time.sleep(0.1)
+    done = done or sqlite3.connect(store).execute("select count(*) from retrievals").fetchone()[0]
+    if done and node:  # both nodes are at work: of the first step's parts this is the first that ended
+        cluster.remove_node(node, allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        node = None
+cluster.shutdown()
+print("rc", run.returncode, "done when it was lost", done)
+"""
+
+
+def test_a_cluster_that_loses_a_node_makes_what_a_run_alone_makes(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="needs Ray: pip install 'kard[ray]'")
+    task = two_stores(world, monkeypatch, "alone.db", "ray.db")
+    kard(world, *RUN, task, store="alone.db")
+    script = [sys.executable, "-c", CLUSTER, str(world / "ray.db"), *RUN, task]
+    run = subprocess.run(script, capture_output=True, text=True, timeout=500, cwd=world)
+    ended = re.search(r"rc (\d+) done when it was lost (\d+)", run.stdout)
+    assert ended, run.stdout + run.stderr
+    assert ended[1] == "0"
+    assert 0 < int(ended[2]) < 16, "the node was lost when the first step was done"
+    assert made(world, "ray.db") == made(world, "alone.db")
+    whole, joined = counts(world, "alone.db"), counts(world, "ray.db")
+    assert {name for name in whole if whole[name] != joined[name] and "_fts_" not in name} <= {"steps_log"}

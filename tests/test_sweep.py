@@ -114,6 +114,42 @@ def test_each_value_is_a_row_beside_its_difference_to_the_first_and_a_second_swe
     assert db.execute("select count(*), max(id) from predictions").fetchone() == answers
 
 
+def test_several_tasks_are_one_table_whose_p_is_corrected_over_all_of_them(folder: Path) -> None:
+    mine = folder / "mine.py"
+    mine.write_text(
+        "from dataclasses import replace\nfrom kard.programs.choice import TASK as CHOICE\n"
+        "TASK = replace(CHOICE, name='mine')\n"
+    )
+    questions = [
+        {
+            "id": f"m{i}",
+            "split": "test",
+            "question": f"Water makes rust of what, {i}?",
+            "options": METALS,
+            "answer": "A",
+        }
+        for i in range(6)
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    kard(folder, "load", str(mine), str(folder / "mine.jsonl"))
+    alone = table(folder, "--over", "k=1,3", *NAMED)
+    result = kard(folder, "sweep", f"choice,{mine}", "--over", "k=1,3", *NAMED, "--quiet", "--json")
+    rows = json.loads(result.stdout)
+    assert [list(row) for row in rows] == [["task", *HEADER]] * 8
+    assert [{key: value for key, value in row.items() if key != "task"} for row in rows[:4]] == alone
+    assert [(row["task"], row["cell"], row["won-lost"]) for row in rows[6:]] == [
+        (str(mine), "k=1", ""),
+        (str(mine), "k=3", "6-0"),
+    ]
+    assert rows[7]["p (Holm)"] == "0.062", "twice the exact p of six wins, since two rows are compared"
+    plans = json.loads(
+        kard(folder, "sweep", f"choice,{mine}", "--over", "k=1,3", *NAMED, "--dry-run", "--json").stdout
+    )
+    assert [row["task"] for row in plans] == ["choice"] * 2 + [str(mine)] * 2
+    refused = kard(folder, "sweep", "choice,arc", "--over", "k=1,3", "--plot", "x.svg", code=2)
+    assert "a figure shows one task" in refused.output
+
+
 def test_the_plan_counts_no_training_of_what_is_never_trained(folder: Path) -> None:
     rows = table(folder, "--over", "k=1,3", "--dry-run", *NAMED)
     assert [(row["trainings"], row["answers"]) for row in rows] == [(0, 3), (0, 3)]

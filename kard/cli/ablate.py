@@ -45,6 +45,7 @@ def ablate() -> None:
 @options.dry_run
 @options.forms("json", "csv", "markdown")
 @choose.run_options
+@choose.working_options
 def method(
     task: str,
     parts: tuple[str, ...] | None,
@@ -82,7 +83,9 @@ def method(
     if dry_run:
         print_rows(form, *pipeline.plan(cells, cell="part"), title=f"{task}: {len(cells)} rows, {len(seeds)} seeds")
         return
-    found = sweep.print_sweep(form, cells, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1)
+    found = sweep.print_sweep(
+        form, {task: cells}, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1
+    )
     if plot is not None:
         from kard.evaluation.page.figures import Point, save_by_row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,10 @@ from kard.files import adapters_folder
 from kard.pipeline.options import DEFAULT_METHODS, DEFAULT_RETRIEVERS, RunOptions, Teacher, default_retrievers
 from kard.pipeline.run import Run
 
+if TYPE_CHECKING:
+    from kard.work.workers import Workers
+
+WORKERS = "kard.workers"  # in a context's `meta`
 Command = TypeVar("Command", bound=Callable[..., Any])
 SETTINGS = {
     "kappa": "retrieval.kappa",
@@ -31,9 +35,14 @@ SETTINGS = {
 """What is short for a setting of `--set`: options, and factors of `kard sweep`."""
 
 
+def split(text: str) -> list[str]:
+    """Return what stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Return a comma-separated option as a tuple."""
-    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+    return None if value is None else tuple(split(value))
 
 
 _size = click.option(
@@ -128,6 +137,9 @@ run_options = _stack(_size, _method, _train_limit, _epochs, *_EVALUATED, *_PLACE
 evaluation_options = _stack(_size, *_EVALUATED, *_PLACES)
 """The options of commands that evaluate what is trained."""
 
+working_options = _stack(options.workers, options.ray)
+"""Who does the steps."""
+
 screening_options = _stack(_limit, _split, *_PLACES)
 """The options of commands that look at evaluated questions alone."""
 
@@ -144,6 +156,8 @@ def run_of(
     overrides: tuple[str, ...] = (),
     profile: str | None = None,
     create: bool = False,
+    worker_count: int | None = None,
+    ray_address: str | None = None,
     **chosen: Any,
 ) -> Run:
     """Open the store and return the run that was chosen; what was not chosen is the task's own.
@@ -173,4 +187,17 @@ def run_of(
         knowledge=options.knowledge_of(store, knowledge),
         adapters=adapters_folder(store),
         progress=show.progress(quiet),
+        workers=_workers(worker_count, ray_address),
     )
+
+
+def _workers(count: int | None, address: str | None) -> Workers | None:
+    """Return the workers of this command, which end with it; the same for all of its runs."""
+    if not (count or address):
+        return None
+    from kard.work.workers import workers
+
+    ctx = click.get_current_context()
+    if WORKERS not in ctx.meta:
+        ctx.meta[WORKERS] = ctx.with_resource(workers(count, address))
+    return ctx.meta[WORKERS]

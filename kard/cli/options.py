@@ -74,6 +74,20 @@ vectors = click.option(
     "--encoder",
     help="What makes the vectors: a base, or a reranker of the store by its id. [default: the embedded one]",
 )
+workers = click.option(
+    "--workers",
+    "worker_count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes of this machine that do the work in parts; with --ray, parts at a time.",
+)
+ray = click.option(
+    "--ray",
+    "ray_address",
+    metavar="ADDRESS",
+    envvar="RAY_ADDRESS",
+    help="Ray cluster that does the work in parts. [env: RAY_ADDRESS] [extra: ray]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 FORMS = {
     "json": "Print JSON.",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("task")
 @choose.run_options
+@choose.working_options
 @click.option("--model", help="Teacher to ask for missing rationales, as PROVIDER/MODEL.")
 @options.api_base
 @click.option("--max-cost", type=click.FloatRange(min=0), help="Stop the teacher before this many US dollars.")
@@ -188,15 +189,19 @@ def reranker(task: str, **chosen: Any) -> None:
 @train.command()
 @click.argument("task")
 @choose.run_options
+@choose.working_options
 def student(task: str, **chosen: Any) -> None:
     """Train a student of each --size and --method for TASK.
 
     Methods are ft, ka-ft, rd and kard (paper, section 3.2). Training again with the same data and settings returns
     the same student.
     """
-    from kard.pipeline.students import train_student
+    from kard.pipeline.jobs import run_step_on
+    from kard.pipeline.students import STUDENT, train_student
 
     this = choose.run_of(task, **chosen)
+    if this.workers:
+        run_step_on(this.workers, [this], STUDENT)
     for size, method in this.students():
         click.echo(f"student {train_student(this, size, method)}: {method}, {size}")
     for note in this.notes:
@@ -217,6 +222,7 @@ def student(task: str, **chosen: Any) -> None:
 @click.option("--reranker", help="Id of the reranker to read by. [default: of the student's seed, else the newest]")
 @click.option("--rank-only", is_flag=True, help="Make each retriever's order of passages; let nobody answer.")
 @choose.evaluation_options
+@choose.working_options
 @options.dry_run
 def evaluate(
     task: str, names: tuple[str, ...], reranker: str | None, rank_only: bool, dry_run: bool, **chosen: Any

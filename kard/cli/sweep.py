@@ -12,7 +12,7 @@ from kard.cli import choose, options
 from kard.cli.rows import MACHINE_FORMS, print_rows
 
 if TYPE_CHECKING:
-    from kard.evaluation.report import ReportRow
+    from kard.evaluation.report import ReportRow, TableCells
     from kard.pipeline.run import Run
     from kard.pipeline.sweep import Cell
 
@@ -37,7 +37,7 @@ def _factors(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...
             raise click.BadParameter("give seeds by --seeds; a row is the mean over them")
         if name in factors:
             raise click.BadParameter(f"{name} is given twice")
-        factors[name] = tuple(part.strip() for part in values.split(",") if part.strip())
+        factors[name] = tuple(choose.split(values))
     return factors
 
 
@@ -92,6 +92,7 @@ def figure(about: str) -> Callable[[Any], Any]:
 @options.dry_run
 @options.forms("json", "csv", "markdown")
 @choose.run_options
+@choose.working_options
 def sweep(
     task: str,
     factors: dict[str, tuple[str, ...]],
@@ -106,46 +107,83 @@ def sweep(
     """Run TASK with every value of a factor and print one table.
 
     Several factors make a grid. What two cells share is made once; a stopped sweep goes on, and a second one only
-    prints. Each condition is compared with that of the first cell, on the same questions and seeds.
+    prints. Each condition is compared with that of the first cell, on the same questions and seeds. Several tasks
+    of one store, comma-separated, are one table, whose p is corrected over all of them.
     """
     from kard.pipeline import sweep as pipeline
 
     if seed is not None:
         raise click.UsageError("a sweep takes --seeds")
-    cells = pipeline.cells_of(
-        pipeline.grid(factors, one_at_a_time=one_at_a_time),
-        lambda values: [run_with(task, values, one, chosen) for one in seeds],
-        one_at_a_time=one_at_a_time,
-    )
+    tasks = [task] if Path(task).exists() else list(dict.fromkeys(choose.split(task)))
+    if plot is not None and len(tasks) > 1:
+        raise click.UsageError("a figure shows one task")
+    grid = pipeline.grid(factors, one_at_a_time=one_at_a_time)
+    by_task = {
+        name: pipeline.cells_of(
+            grid,
+            lambda values, name=name: [run_with(name, values, one, chosen) for one in seeds],
+            one_at_a_time=one_at_a_time,
+        )
+        for name in tasks
+    }
     if dry_run:
-        print_rows(form, *pipeline.plan(cells), title=f"{task}: {len(cells)} cells, {len(seeds)} seeds")
+        title = f"{task}: {len(grid)} cells, {len(seeds)} seeds"
+        print_rows(form, *_joined({name: pipeline.plan(cells) for name, cells in by_task.items()}), title=title)
         return
-    rows = print_sweep(form, cells, f"{task}: {', '.join(factors)}")
+    rows = print_sweep(form, by_task, f"{task}: {', '.join(factors)}")
     if plot is not None:
         from kard.evaluation.page.figures import save_by_value
 
         factor, values = next(iter(factors.items()))
         chance = next(row.shares["all"].value for row in rows if row.method == "chance")
-        placed = pipeline.points_over(factor, cells, [row for row in rows if not row.baseline])
+        placed = pipeline.points_over(factor, by_task[task], [row for row in rows if not row.baseline])
         save_by_value(placed, factor, values, chance, plot)
         click.echo(f"{plot}: accuracy over {factor}", err=True)
 
 
 def print_sweep(
-    form: str, cells: Sequence[Cell], title: str, *, cell: str = "cell", first: str = "first", alike: int = 3
+    form: str,
+    by_task: Mapping[str, Sequence[Cell]],
+    title: str,
+    *,
+    cell: str = "cell",
+    first: str = "first",
+    alike: int = 3,
 ) -> list[ReportRow]:
-    """Do what the cells lack, print their table and return its rows."""
+    """Do what the cells of each task lack, print their table and return its rows."""
+    from kard.evaluation.compare import corrected
     from kard.pipeline import sweep as pipeline
 
-    graded = pipeline.sweep(cells)
-    rows = pipeline.sweep_rows(graded, alike=alike)
-    comparisons = pipeline.compared(graded, rows, alike=alike)
-    print_rows(form, *pipeline.sweep_table(rows, comparisons, cell=cell, first=first), title=title)
+    graded = {task: pipeline.sweep(cells) for task, cells in by_task.items()}
+    rows = {task: pipeline.sweep_rows(found, alike=alike) for task, found in graded.items()}
+    compared = {task: pipeline.compared(graded[task], rows[task], alike=alike) for task in by_task}
+    adjusted = iter(corrected([c for of_task in compared.values() for c in of_task.values()]))
+    tables = {
+        task: pipeline.sweep_table(
+            rows[task], {key: next(adjusted) for key in of_task}, cell=cell, first=first, seeds=_several(rows)
+        )
+        for task, of_task in compared.items()
+    }
+    print_rows(form, *_joined(tables), title=title)
     if form not in MACHINE_FORMS:
         click.echo(f"95% intervals over questions; p by exact tests against the {first}, corrected by Holm")
-        for note in dict.fromkeys(note for one in cells for run in one.runs for note in run.notes):
+        runs = (run for cells in by_task.values() for one in cells for run in one.runs)
+        for note in dict.fromkeys(note for run in runs for note in run.notes):
             click.echo(note, err=True)
-    return rows
+    return [row for found in rows.values() for row in found]
+
+
+def _several(rows: Mapping[str, Sequence[ReportRow]]) -> bool:
+    """Whether any row stands for several seeds."""
+    return any(row.seeds and row.seeds.of > 1 for found in rows.values() for row in found)
+
+
+def _joined(tables: Mapping[str, TableCells]) -> TableCells:
+    """Return several tasks' tables as one, with a column for the task where there are several."""
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    header, _ = next(iter(tables.values()))
+    return ["task", *header], [[task, *line] for task, (_, lines) in tables.items() for line in lines]
 
 
 def run_with(task: str, values: Mapping[str, str], seed: int, chosen: dict[str, Any]) -> Run:

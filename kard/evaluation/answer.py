@@ -43,15 +43,17 @@ class ConditionRun:
     shots: Sequence[Mapping[str, Any]] = ()  # worked examples before each question, for an untrained method
 
 
-def unanswered(db: Database, task: str, condition: Condition, limit: int | None) -> dict[int, Question]:
-    """Return the questions with a gold answer that the condition has not answered yet, by id.
+def unanswered(
+    db: Database, task: str, condition: Condition, questions: QuestionSet | None = None
+) -> dict[int, Question]:
+    """Return those of these questions, by default of all, that the condition has not answered yet, by id.
 
-    Only the first `limit` questions of the split count. An answer after other passages than the condition gives now
-    is none.
+    Questions without a gold answer do not count. An answer after other passages than the condition gives now is
+    none.
     """
     answered = {id for id, current in _answered(db, task, condition).items() if current}
-    questions = QuestionSet(task, condition.split, limit).read(db)
-    return {id: q for id, q in questions.items() if id not in answered and q.answer is not None}
+    asked = (questions or QuestionSet(task, condition.split)).read(db)
+    return {id: q for id, q in asked.items() if id not in answered and q.answer is not None}
 
 
 def drop_outdated(db: Database, task: str, condition: Condition) -> None:
@@ -87,13 +89,13 @@ def answer(
     task: Task,
     conditions: Sequence[tuple[Student | None, Condition]],
     *,
-    limit: int | None = None,
+    questions: QuestionSet | None = None,
     progress: Progress = SILENT,
 ) -> int:
     """Answer what is unanswered under all these conditions at once. Return the number of new predictions.
 
-    A rule has no student. Students of one base share batches if each has few questions left. Each prediction is
-    committed when it is made.
+    `questions` are all those of the conditions' split unless some are given. A rule has no student. Students of one
+    base share batches if each has few questions left. Each prediction is committed when it is made.
     Raises Missing if a condition's passages are not in the store.
     """
     added = 0
@@ -101,7 +103,9 @@ def answer(
     with Claims(db, "answers") as claims:
         own = claims.take(list(waiting))
         while waiting:
-            added += _answer(db, task, [waiting.pop(key) for key in list(waiting) if key in own], limit, progress)
+            added += _answer(
+                db, task, [waiting.pop(key) for key in list(waiting) if key in own], questions, progress
+            )
             claims.release()  # who waits for several conditions must not keep from others what is done
             if waiting and not (own := claims.take(list(waiting))):
                 progress.note(f"waiting for another process that answers under {len(waiting)} of the conditions")
@@ -113,13 +117,13 @@ def _answer(
     db: Database,
     task: Task,
     conditions: Sequence[tuple[Student | None, Condition]],
-    limit: int | None,
+    questions: QuestionSet | None,
     progress: Progress,
 ) -> int:
     """Answer what is unanswered under these conditions, which this process has claimed."""
     for _, condition in conditions:
         drop_outdated(db, task.name, condition)
-    runs = [run for pair in conditions if (run := _plan(db, task, *pair, limit)) is not None]
+    runs = [run for pair in conditions if (run := _plan(db, task, *pair, questions)) is not None]
     if not runs:
         return 0
     total, first = sum(len(run.questions) for run in runs), runs[0].condition
@@ -130,9 +134,9 @@ def _answer(
             run = replace(planned, evaluation=evaluation_id(db, task.name, planned.condition))
             reused = _reuse(db, run)
             advance(len(reused))
-            questions = {id: question for id, question in run.questions.items() if id not in reused}
+            left = {id: question for id, question in run.questions.items() if id not in reused}
             shots = _shots(db, task, run.student, run.condition)
-            remaining.append(replace(run, questions=questions, shots=shots))
+            remaining.append(replace(run, questions=left, shots=shots))
         by_rule = [run for run in remaining if run.student is None]
         by_student = [run for run in remaining if run.student is not None]
         for run, prediction in chain(rule_predictions(by_rule), predictions(task, by_student)):
@@ -152,13 +156,13 @@ def evaluation_id(db: Database, task: str, condition: Condition) -> int:
 
 
 def _plan(
-    db: Database, task: Task, student: Student | None, condition: Condition, limit: int | None
+    db: Database, task: Task, student: Student | None, condition: Condition, questions: QuestionSet | None
 ) -> ConditionRun | None:
-    questions = unanswered(db, task.name, condition, limit)
-    if not questions:
+    left = unanswered(db, task.name, condition, questions)
+    if not left:
         return None
     passages = passages_read(db, task.name, condition)
-    return ConditionRun(student, condition, questions, passages)
+    return ConditionRun(student, condition, left, passages)
 
 
 def _shots(db: Database, task: Task, student: Student | None, condition: Condition) -> Sequence[Mapping[str, Any]]:

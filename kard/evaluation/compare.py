@@ -162,7 +162,7 @@ def compare(
                     f"{names[a]} and {names[b]} have answered no question in common; let both answer the same "
                     "questions with: kard evaluate TASK"
                 )
-    return [*_corrected(whole), *_corrected(parts)]
+    return [*corrected(whole), *corrected(parts)]
 
 
 def _compared(a: str, b: str, kind: str, rights_a: Rights, rights_b: Rights, seed: int) -> Comparison:
@@ -216,7 +216,8 @@ def _over_seeds(
     )
 
 
-def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with p corrected over all of them by Holm's method."""
     adjusted = holm([comparison.p for comparison in comparisons])
     return [replace(comparison, adjusted=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
 

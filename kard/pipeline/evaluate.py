@@ -6,7 +6,7 @@ whatever they were trained with. Each base is loaded once, and its adapters are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -238,21 +238,31 @@ class Plan:
                 if "silver" in run.options.retrievers:
                     check_silver(run)
         about = "let stored students answer under many retrievers"
-        return run_step(self.run, Step("evaluate", "answer", about, self._state, self._answer_all, drop=""))
+        step = Step(
+            "evaluate", "answer", about, self._state, self._answer_all, drop="", conditions=self._conditions
+        )
+        return run_step(self.run, step)
 
     def _left(self, condition: Condition) -> int:
-        return len(unanswered(self.run.db, self.run.name, condition, self.run.options.limit))
+        return len(unanswered(self.run.db, self.run.name, condition, self.run.evaluated))
 
     def _state(self, run: Run) -> State:
         left = sum(count for _, _, count in self.missing())
         return State("answers", len(evaluated_ids(run)) * len(self.pairs) - left, left)
 
+    def _ready(self) -> Iterator[tuple[StudentRef, Condition]]:
+        """Yield students with their conditions, base by base; a base that is only prompted gets its row."""
+        for of, student, retriever in self._by_base():
+            ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
+            yield ref, _condition(of, ref, retriever)
+
+    def _conditions(self, _run: Run) -> list[Condition]:
+        return [condition for student, condition in self._ready() if not METHODS[student.method].rule]
+
     def _answer_all(self, run: Run) -> int:
         added, resident = 0, ""
         waiting: list[tuple[Student | None, Condition]] = []
-        for of, student, retriever in self._by_base():
-            ref = student if student.id else replace(student, id=train_student(of, student.size, student.method))
-            condition = _condition(of, ref, retriever)
+        for ref, condition in self._ready():
             if not (left := self._left(condition)):
                 continue
             if METHODS[ref.method].rule:
@@ -279,7 +289,7 @@ class Plan:
 
     def _answer(self, pairs: Sequence[tuple[Student | None, Condition]]) -> int:
         run = self.run
-        return answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
+        return answer(run.db, run.task, pairs, questions=run.evaluated, progress=run.progress)
 
 
 def _condition(run: Run, student: StudentRef, retriever: str) -> Condition:

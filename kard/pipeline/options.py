@@ -46,6 +46,7 @@ class RunOptions:
     teacher: Teacher | None = None  # found in the store when None
     encoder: str | None = None  # name of the reranker's base; the task's first when None
     reranker: str | None = None  # id of the reranker to rank with; the one trained with these settings when None
+    only: tuple[int, ...] | None = None  # row ids of the questions that are worked on; all when None
     any_reranker: bool = False  # whatever data it was trained on; without these settings too, of the seed first
 
     def __post_init__(self) -> None:

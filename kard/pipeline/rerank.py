@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from kard.db import rows, value
+from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, differs, evaluated_ids
+from kard.pipeline.step import State, Step, cut, differs, evaluated_ids
 from kard.questions import QuestionSet
 from kard.recipes import read_recipe, stored_settings
 
@@ -225,6 +227,21 @@ def _choose_fusion(run: Run, reranker_id: str) -> str:
     )
 
 
+def _to_train(run: Run, _parts: int) -> list[RunOptions]:
+    return [] if run.resolved.reranker else [run.options]
+
+
+def _to_rank(run: Run, parts: int) -> list[RunOptions]:
+    """Return runs that rank with the reranker of this one. Raises Missing without a reranker."""
+    chosen = replace(run.options, reranker=run.reranker_id)
+    from kard.retrieval.rerank import unscored
+
+    form = chosen.settings.retrieval.query
+    left = {retrieval for retrieval, _ in unscored(run.db, run.reranker_id, run.index_id, run.evaluated, form)}
+    found = rows(run.db, "internal/questions_of_retrievals", retrievals=sorted(left))
+    return cut(replace(run, options=chosen), [row["question_id"] for row in found], parts)
+
+
 RERANKER = Step(
     "reranker",
     "train",
@@ -234,6 +251,7 @@ RERANKER = Step(
     drop="internal/drop_reranker",
     needed=lambda run: run.options.reranks,
     reads=("ground",),
+    parts=_to_train,
 )
 RERANK = Step(
     "rerank",
@@ -244,6 +262,7 @@ RERANK = Step(
     drop="internal/drop_rerank",
     needed=lambda run: run.options.reranks,
     reads=("retrieve", "reranker"),
+    parts=_to_rank,
 )
 FUSE = Step(
     "fuse",

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 
 from kard.db import execute, insert_ignoring, rows, value, writing
+from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, evaluated_ids
+from kard.pipeline.step import State, Step, cut, evaluated_ids
 from kard.records import Passage
 
 FACT_HITS = 10  # passages in which a fact is looked for
@@ -93,6 +94,7 @@ def _ground(run: Run) -> int:
         settings,
         accept=run.accept,
         teacher_id=run.verified_teacher,
+        only=run.options.only,
         progress=run.progress,
     )
 
@@ -103,6 +105,29 @@ def _retrievals(run: Run, query: str, current: bool) -> int:
     return value(run.db, "internal/count_retrievals", query=query, current=current, **values)
 
 
+def _to_search(run: Run, parts: int) -> list[RunOptions]:
+    """Return runs that search with the questions; what they replace is dropped, and evidence is copied once."""
+    from kard.retrieval.rankings import drop_searches
+    from kard.retrieval.retrieve import copy_evidence, unsearched
+
+    copy_evidence(run.db, run.kb, run.name)
+    missing = unsearched(run.db, run.index_id, run.evaluated, run.options.settings.retrieval)
+    drop_searches(run.db, run.index_id, [(question, None) for question, _ in missing])
+    return cut(run, [question for question, _ in missing], parts)
+
+
+def _to_ground(run: Run, parts: int) -> list[RunOptions]:
+    """Return runs that search with the rationales; what they replace is dropped."""
+    from kard.retrieval.rankings import drop_searches
+    from kard.retrieval.retrieve import ungrounded
+
+    training, settings = run.trained_on, run.options.settings.retrieval
+    whose = run.verified_teacher
+    missing = ungrounded(run.db, run.index_id, training, settings, accept=run.accept, teacher_id=whose)
+    drop_searches(run.db, run.index_id, [(q.question, rationale) for q in missing for rationale, _ in q.rationales])
+    return cut(run, [question.question for question in missing], parts)
+
+
 RETRIEVE = Step(
     "retrieve",
     "find",
@@ -111,6 +136,7 @@ RETRIEVE = Step(
     _retrieve,
     drop="internal/drop_retrieve",
     needed=lambda run: run.options.reads,
+    parts=_to_search,
 )
 GROUND = Step(
     "ground",
@@ -121,4 +147,5 @@ GROUND = Step(
     drop="internal/drop_ground",
     needed=lambda run: run.options.uses_silver,
     reads=("teach",),
+    parts=_to_ground,
 )

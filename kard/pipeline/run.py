@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.fusion import RelevanceLabels
     from kard.student.examples import RationaleSource
+    from kard.work.workers import Workers
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Run:
     adapters: Path
     progress: Progress = SILENT
     notes: list[str] = field(default_factory=list[str])  # what a person should hear at the end
+    workers: Workers | None = None  # who does steps in parts; this process does them when None
 
     @cached_property
     def split(self) -> str:
@@ -70,7 +72,7 @@ class Run:
     @property
     def evaluated(self) -> QuestionSet:
         """The questions that are answered."""
-        return QuestionSet(self.name, self.split, self.options.limit)
+        return QuestionSet(self.name, self.split, self.options.limit, self.options.only)
 
     @property
     def trained_on(self) -> QuestionSet:
@@ -214,10 +216,7 @@ class Run:
 
 
 class Resolved:
-    """Ids of the rows that a run's options mean, None where the store has no such row yet.
-
-    Each is looked up when it is first asked for, without writing, and stays as it is.
-    """
+    """Ids of the rows that a run's options mean when first asked for, None where the store has no such row yet."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
 from kard.config import Settings
+from kard.evaluation.condition import Condition
+from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
 from kard.recipes import Recipe, TrainingData, differences
 from kard.records import canonical
@@ -32,7 +35,8 @@ class Step:
     """One step of the pipeline. It commits each unit when it is done and adds nothing on a second run.
 
     `run` does what is missing and returns the number of units that it added. `drop` names the statement that
-    deletes what the step made, `drop_rest` what it left besides; their only parameter is :task.
+    deletes what the step made, `drop_rest` what it left besides; their only parameter is :task. `parts` cuts what
+    is missing into at most so many runs of the step, after which nothing of it is missing.
     """
 
     name: str
@@ -44,11 +48,20 @@ class Step:
     drop_rest: tuple[str, ...] = ()
     needed: Callable[[Run], bool] = lambda run: True
     reads: tuple[str, ...] = ()  # names of the steps whose results it uses
+    parts: Callable[[Run, int], Iterable[RunOptions]] | None = None
+    conditions: Callable[[Run], Sequence[Condition]] | None = None  # under which it answers, with a student each
 
     @property
     def paid(self) -> bool:
         """Whether its results may have cost money: `rebuild` keeps them unless told otherwise."""
         return self.kind == "teach"
+
+
+def cut(run: Run, questions: Sequence[int], parts: int) -> list[RunOptions]:
+    """Return the options of at most so many runs, each of which does a share of these questions."""
+    size = max(1, ceil(len(questions) / parts))
+    shares = [tuple(questions[start : start + size]) for start in range(0, len(questions), size)]
+    return [replace(run.options, only=share) for share in shares]
 
 
 def differs(recipe: Recipe, settings: Settings, data: TrainingData) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from time import monotonic
 
 from kard.db import execute, now, writing
 from kard.errors import KardError
 from kard.pipeline.contamination import SCREEN
 from kard.pipeline.dense import DENSE, HYBRID
+from kard.pipeline.jobs import run_step_on
 from kard.pipeline.rerank import FUSE, RERANK, RERANKER
 from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
@@ -49,16 +51,18 @@ def announce(run: Run, *kinds: Kind) -> None:
             run.progress.note(f"first {step.name}: {step.about} ({state.missing:,} {state.unit})")
 
 
-def run_steps(run: Run, *kinds: Kind) -> dict[str, int]:
-    """Run every needed step of these kinds (or of all) in order; return the units that each added."""
-    return {step.name: run_step(run, step) for step in needed(run, *kinds)}
+def run_steps(run: Run, *kinds: Kind, before: str = "") -> dict[str, int]:
+    """Run every needed step of these kinds (or of all) in order, as far as `before`; return what each added."""
+    steps = takewhile(lambda step: step.name != before, needed(run, *kinds))
+    return {step.name: run_step(run, step) for step in steps}
 
 
 def run_step(run: Run, step: Step) -> int:
     """Run one step and return the units that it added; where it added any, `steps_log` gets a row."""
     started, begin = now(), monotonic()
     with run.progress.step(step.name, step.about) as report, _alone(run, step):
-        added = step.run(run)
+        by_workers = run_step_on(run.workers, [run], step) if run.workers else 0
+        added = by_workers + step.run(run)
         report(added)
     if added:
         run.refresh()

@@ -10,6 +10,7 @@ from kard.db import rows, value
 from kard.errors import Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.methods import METHODS, retrievers_of
+from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, differs, evaluated_ids
 from kard.recipes import read_recipe
@@ -104,7 +105,7 @@ def _answer_state(run: Run) -> State:
     total = evaluated * sum(len(retrievers_of(method, run.options.retrievers)) for _, method in run.students())
     conditions = run.conditions()
     missing = total - evaluated * len(conditions)
-    missing += sum(len(unanswered(run.db, run.name, c, run.options.limit)) for c in conditions)
+    missing += sum(len(unanswered(run.db, run.name, c, run.evaluated)) for c in conditions)
     return State("answers", total - missing, missing)
 
 
@@ -114,9 +115,9 @@ def _answer(run: Run) -> int:
         check_silver(run)
     added = 0
     for condition in run.conditions():
-        if unanswered(run.db, run.name, condition, run.options.limit):
+        if unanswered(run.db, run.name, condition, run.evaluated):
             pairs = [(answering_student(run, condition), condition)]
-            added += answer(run.db, run.task, pairs, limit=run.options.limit, progress=run.progress)
+            added += answer(run.db, run.task, pairs, questions=run.evaluated, progress=run.progress)
     return added
 
 
@@ -154,6 +155,20 @@ def check_silver(run: Run) -> None:
         )
 
 
+def _conditions(run: Run) -> list[Condition]:
+    """Return the conditions under which students answer; a rule needs no worker. Raises Missing."""
+    if run.options.reads_from("silver"):
+        check_silver(run)
+    return [condition for condition in run.conditions() if not METHODS[condition.method].rule]
+
+
+def _missing_students(run: Run, _parts: int) -> list[RunOptions]:
+    """Return the options of a run for each student that is to be trained."""
+    missing = [pair for pair, student in run.resolved.students.items() if student is None]
+    narrowed = (replace(run.options, sizes=(size,), methods=(method,)) for size, method in missing)
+    return [options for options in narrowed if METHODS[options.methods[0]].trained]
+
+
 STUDENT = Step(
     "student",
     "train",
@@ -162,7 +177,10 @@ STUDENT = Step(
     _student,
     drop="internal/drop_student",
     reads=("ground",),
+    parts=_missing_students,
 )
+
+
 ANSWER = Step(
     "answer",
     "answer",
@@ -171,4 +189,5 @@ ANSWER = Step(
     _answer,
     drop="internal/drop_answer",
     reads=("student", "rerank", "fuse", "dense", "hybrid"),
+    conditions=_conditions,
 )

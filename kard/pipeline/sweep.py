@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import groupby, product
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ from kard.evaluation.graded import ConditionKey, GradedAnswer, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
 from kard.methods import METHODS
 from kard.metrics.significance import p_text
+from kard.pipeline.jobs import run_step_on
 from kard.pipeline.run import Run
 from kard.pipeline.steps import run_steps, states
+from kard.pipeline.students import STUDENT
 from kard.records import canonical
 
 if TYPE_CHECKING:
@@ -80,12 +82,24 @@ def sweep(cells: Sequence[Cell]) -> list[GradedAnswer]:
     # The store holds one search of a question: runs that search alike follow each other.
     searches = list(dict.fromkeys(canonical(run.options.settings.retrieval.forms) for _, run in runs))
     runs.sort(key=lambda pair: searches.index(canonical(pair[1].options.settings.retrieval.forms)))
+    for _, alike in groupby(runs, key=lambda pair: pair[1].options.settings.retrieval.forms):
+        train_beside([run for _, run in alike])
     for number, (cell, run) in enumerate(runs, 1):
         seed = run.options.settings.student_training.seed
         run.progress.note(f"run {number} of {len(runs)}: {cell.name} seed={seed}")
         if _lacks_answers(run):
             run_steps(run)
     return answers_of(cells)
+
+
+def train_beside(runs: Sequence[Run]) -> None:
+    """Let workers, where there are any, train the students of several runs that search alike beside each other."""
+    lacking = [run for run in runs if run.workers and _lacks_answers(run)]
+    for run in lacking:
+        run_steps(run, before=STUDENT.name)
+    for workers in {id(run.workers): run.workers for run in lacking}.values():
+        if workers is not None:
+            run_step_on(workers, lacking, STUDENT)
 
 
 def _lacks_answers(run: Run) -> bool:
@@ -148,19 +162,26 @@ def _key(row: ReportRow) -> ConditionKey:
 
 
 def sweep_table(
-    rows: Sequence[ReportRow], comparisons: Mapping[ConditionKey, Comparison], *, cell: str, first: str
+    rows: Sequence[ReportRow],
+    comparisons: Mapping[ConditionKey, Comparison],
+    *,
+    cell: str,
+    first: str,
+    seeds: bool,
 ) -> TableCells:
-    """Return header and cells: accuracy with its interval, and the difference to the first cell with its p."""
-    several = any(row.seeds and row.seeds.of > 1 for row in rows)
+    """Return header and cells: accuracy with its interval, and the difference to the first cell with its p.
+
+    With `seeds` there is a column for the mean over them.
+    """
     header = ["size", "method", "retriever", cell, "accuracy", "n", f"minus the {first}", "won-lost", "p (Holm)"]
-    if several:
+    if seeds:
         header.insert(6, "over seeds")
     cells: list[list[object]] = []
     for row in rows:
         share = row.shares["all"]
         line: list[object] = [row.size, row.method, row.retriever, row.variant]
         line += [f"{share.value:.3f}" if row.baseline else str(share), share.of]
-        if several:
+        if seeds:
             line.append("" if row.seeds is None else f"{row.seeds} ({row.seeds.of})")
         c = comparisons.get(_key(row))
         line += ["", "", ""] if c is None else [str(c.difference), f"{c.wins}-{c.losses}", p_text(c.adjusted)]

@@ -30,6 +30,12 @@ class SearchResult:
     hits: Sequence[tuple[int, float, int | None]]  # rowid in the knowledge base, BM25, rank in the question's list
 
 
+def drop_searches(db: Database, index_id: str, searches: Sequence[tuple[int, int | None]]) -> None:
+    """Drop what these questions, or these rationales of theirs, found in an index."""
+    with writing(db):
+        db.conn.executemany(DELETE_RETRIEVAL, [(index_id, *search) for search in searches])
+
+
 class HitsWriter:
     """Writer of one knowledge base's search results into a store, a batch a transaction."""
 
@@ -44,7 +50,7 @@ class HitsWriter:
         db, index_id, created = self._db, self._kb.id, now()
         with writing(db):
             self._copy({rowid for result in results for rowid, _, _ in result.hits})
-            db.conn.executemany(DELETE_RETRIEVAL, [(index_id, r.question, r.rationale) for r in results])
+            drop_searches(db, index_id, [(r.question, r.rationale) for r in results])
             (last,) = db.execute("select coalesce(max(id), 0) from retrievals").fetchone()
             numbered = list(enumerate(results, int(last) + 1))
             retrievals = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -153,14 +153,16 @@ def ground(
     *,
     accept: Accept = "own",
     teacher_id: str | None = None,
+    only: Collection[int] | None = None,
     progress: Progress = SILENT,
 ) -> int:
     """Find the passages of every rationale that `ungrounded` names; return the number of rationales.
 
-    They are the top `depth` by BM25(rationale) and the question's own top `depth`, all in the order of
-    BM25(rationale, passage).
+    With `only`, those of these questions. They are the top `depth` by BM25(rationale) and the question's own top
+    `depth`, all in the order of BM25(rationale, passage).
     """
     questions = ungrounded(db, record_index(db, kb), training, settings, accept=accept, teacher_id=teacher_id)
+    questions = [question for question in questions if only is None or question.question in only]
     total = sum(len(question.rationales) for question in questions)
     writer = HitsWriter(db, kb, settings)
     with progress.bar("Searching with rationales", total) as advance:

@@ -1,12 +1,14 @@
 """Workers: processes of this machine, or of a Ray cluster, that do jobs beside each other.
 
-A job is done by a function at the top of a module. Where a worker is lost, with its machine or alone, its
-unfinished jobs are begun again; whoever asked gets each result once.
+A job is done by a function at the top of a module. Where a worker is lost, alone or with its machine, its jobs are
+begun again; whoever asked gets each result once.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +26,7 @@ Shared = Path | bytes
 """A file that all jobs read: its path where a worker sees the same disk, else its bytes."""
 
 AHEAD = 2  # jobs that are taken for each worker: the next one waits for it
+CONNECTED = 10.0  # seconds in which a cluster must answer
 ATTEMPTS = 4  # of a job whose workers were lost, before it is thought to be what kills them
 
 
@@ -31,6 +34,7 @@ class Workers(Protocol):
     """Does jobs beside each other."""
 
     count: int  # jobs at a time
+    elsewhere: bool  # whether they are more than processes of this machine
 
     def run(
         self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
@@ -70,7 +74,7 @@ class _Processes:
     """Processes of this machine, which keep what they have loaded from one job to the next."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.count, self.elsewhere = count, False
         self._pool: ProcessPoolExecutor | None = None
 
     def run(
@@ -131,15 +135,16 @@ class _Cluster:
             raise NoExtra("Ray is not installed; add it with: pip install 'kard[ray]'") from error
         self._ray: Any = ray
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            problem = " ".join(str(error).split())[:200]
+            _require_listener(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ValueError, RuntimeError, OSError) as error:
+            problem = " ".join(str(error).split(". ")[0].split())
             raise WorkersFailed(
                 f"no Ray cluster answers at {address} ({problem}); start one with: ray start --head"
             ) from error
         resources = ray.cluster_resources()
         processors, self._accelerators = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
-        self.count = count or processors
+        self.count, self.elsewhere = count or processors, True
         self._each = max(1, processors // self.count)
 
     def run(
@@ -178,9 +183,16 @@ class _Cluster:
         self._ray.shutdown()
 
 
+def _require_listener(address: str) -> None:
+    """Raise OSError or ValueError if nobody listens at HOST:PORT: Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), CONNECTED).close()
+
+
 def lost(jobs: int) -> WorkersFailed:
     """Return the error of jobs whose workers are lost again and again."""
     return WorkersFailed(
-        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: run it "
-        "again with fewer workers"
+        f"{jobs} jobs lost their workers {ATTEMPTS} times, perhaps for want of memory; what was done is kept: "
+        "run it again with fewer workers"
     )

@@ -6,4 +6,5 @@ left join retrievals r on r.question_id = q.id and r.query = 'question' and r.fo
 where coalesce(r.depth, 0) < :depth
   and q.id in (
       select id from questions where task = :task and (:split is null or split = :split) order by id limit :limit)
+  and (:drawn is null or q.id in (select value from json_each(:drawn)))
 order by q.id
