@@ -191,9 +191,7 @@ class LimitedText(io.TextIOWrapper):
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file, decompressed if its name ends in .gz or .bz2."""
-    stream = cast("IO[bytes]", UNZIP.get(path.suffix, open)(path, "rb"))
-    follow_stream(path, stream)
-    return stream
+    return follow_stream(path, cast("IO[bytes]", UNZIP.get(path.suffix, open)(path, "rb")))
 
 
 def read_text(path: Path) -> str:

@@ -89,9 +89,10 @@ def reading(total: int) -> Generator[Share]:
         _METER.reset(token)
 
 
-def follow_stream(file: Path, stream: IO[bytes]) -> None:
-    """Tell who measures that this file is read from now on, through this stream, which may unpack it."""
+def follow_stream(file: Path, stream: IO[bytes]) -> IO[bytes]:
+    """Return the stream, and tell who measures that this file is read through it, which may unpack it."""
     follow(file, lambda: os.lseek(stream.fileno(), 0, os.SEEK_CUR))
+    return stream
 
 
 def follow(file: Path, position: Callable[[], int]) -> None:

@@ -165,7 +165,9 @@ def test_a_log_gets_a_line_from_time_to_time_even_if_nothing_moves(
         until(r"train: train a thing, \d+ s so far")
         with lines.bar("epochs", 7) as advance:
             advance(2)
-            assert "train: train a thing\nepochs: 7 to do\n" in until(r"epochs: 2 of 7 after \d+ s")
+            assert "train: train a thing\nepochs: 7 to do\n" in until(
+                r"epochs: 2 of 7, [\d.,]+/s after \d+ s, ends about \d\d:\d\d"
+            )
         report(7)
     assert re.search(r"^train: 7 added in \d+ s$", capsys.readouterr().err, re.M)
     time.sleep(0.2)

@@ -104,6 +104,7 @@ def index_documents(
     keep_others: bool = False,
     origin: Mapping[str, object] | None = NO_FILE,
     language: str = "",
+    workers: Workers | None = None,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what these documents say, under the name `source`.
 
@@ -120,6 +121,7 @@ def index_documents(
         keep_others=keep_others,
         origin=origin,
         language=language or language_of(folder),
+        workers=workers,
     )
 
 

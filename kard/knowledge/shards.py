@@ -1,9 +1,9 @@
 """Postings that several processes write beside each other, each of a part of the passages, joined to one index.
 
 A process writes a part in a folder of its own, as an index that knows nothing of the others. The segments of all
-are then named in one `meta.json`, and Tantivy merges them into the segment that one process would have written, with
-the same postings byte for byte: statistics are those of the whole, ids and scores too. How Tantivy keeps its files is
-its own affair, so that this is done for the versions alone that the tests have seen.
+are then named in one `meta.json`, and Tantivy merges them into the segment that one process would have written, the
+same byte for byte: statistics are those of the whole, and so are ids and scores. How Tantivy keeps its files is its
+own affair, so that this is done for the versions alone that the tests have seen.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
-
-import tantivy
 
 from kard.knowledge.bm25 import PostingsWriter, Row, alone
 from kard.work.workers import Shared, Workers
 
 NAME = "shards"  # the folder within a knowledge base, while they are written
-KNOWN = ("tantivy v0.27.0, index_format v7",)
+KNOWN = ("0.27.0",)  # versions of tantivy
 META, MANAGED = "meta.json", ".managed.json"
 # Tantivy merges eight segments or more of about one size, and counts those of up to 10,000 passages as of one. Each
 # is smaller than the one before it, since it sorts them by size: so the first passages stay the first, and equal
@@ -33,7 +32,7 @@ FEWEST = 8
 
 def postings_writer(folder: Path, language: str, workers: Workers | None, *, empty: bool = False) -> PostingsWriter:
     """Open the postings in a folder for writing by these workers, or by this process if they cannot."""
-    if workers is None or tantivy.__version__ not in KNOWN:
+    if workers is None or version("tantivy") not in KNOWN:
         return PostingsWriter(folder, language, empty=empty)
     return ShardedPostings(folder, language, workers, empty=empty)
 
