@@ -5,9 +5,9 @@
 
 Every size is indexed from JSON lines by each number of workers, each time by a process of its own. What they made
 must agree: the base's id, and ids and scores of the first hundred passages for a hundred questions and their
-rationales. The sizes of `--updates` are then brought to a source with a hundredth of its pages changed. `--pages` of
-the same world are also indexed from a MediaWiki dump, and so is the `--dump` of somebody's own. Sources that FOLDER
-holds already are not written again; the JSON keeps what other runs measured.
+rationales. The sizes of `--updates` are then brought to a source with a hundredth of its pages changed. `--pages`
+of the same world are also indexed from a MediaWiki dump, and so is the `--dump` of somebody's own. Sources that
+FOLDER holds already are not written again; the JSON keeps what other runs measured.
 
 Other work on the same cores makes the clock's times longer and leaves CPU seconds nearly as they are. `floor` is
 what these allow: the main thread's, or those of all processes divided by the cores, whichever is more.

@@ -225,6 +225,8 @@ class PostingsWriter:
     def close(self) -> None:
         """Wait for merges and release the folder; the writer cannot be used until it is opened again."""
         with suppress(RuntimeError):  # it is closed already
+            self._index.reload()  # what is not read any more can be removed
+            self._writer.garbage_collect_files()
             self._writer.wait_merging_threads()
 
     def shape(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
-from itertools import chain, count, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ KNOWN = ("0.27.0",)  # versions of tantivy
 META, MANAGED = "meta.json", ".managed.json"
 # Tantivy merges eight segments or more of about one size, and counts those of up to 10,000 passages as of one. Each
 # is smaller than the one before it, since it sorts them by size: so the first passages stay the first, and equal
-# scores are cut off where they would be in one segment.
+# scores are cut off where they would be in one segment. (That ends with 37 million passages.)
 LARGEST = 10_000
 FEWEST = 8
 
@@ -117,7 +117,7 @@ def join(folder: Path, shards: Sequence[Path], *, replace: bool) -> None:
 
 
 def _parts(held: list[Row], rows: Iterator[Row]) -> Iterator[list[Row]]:
-    for size in count(LARGEST, -1):
+    for size in chain(range(LARGEST, LARGEST // 2, -1), repeat(LARGEST // 2)):
         part, held = held[:size], held[size:]
         part += islice(rows, size - len(part))
         if not part:
