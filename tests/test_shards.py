@@ -163,7 +163,7 @@ def test_removals_and_repairs_are_written_by_workers_too(tmp_path: Path, small: 
 def test_an_unknown_version_of_tantivy_gets_its_documents_from_this_process(
     tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "version", lambda _: "99.0")
+    monkeypatch.setattr(shards, "KNOWN", ("99.0",))
     by = Inline()
     bring(tmp_path / "two", world(260), by)
     bring(tmp_path / "one", world(260))
@@ -259,7 +259,7 @@ def test_after_a_kill_at_any_moment_the_next_run_ends_where_it_should(
 def test_the_command_line_reads_a_dump_and_a_folder_by_two_workers(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
-    for number in range(130):  # more than one part
+    for number in range(230):  # more than one part
         (texts / f"{number:03}.md").write_text(f"# T{number}\n\nAnts {number} dig.\n", encoding="utf-8")
     for source in (FIXTURE, texts):
         outputs: list[str] = []
@@ -275,14 +275,14 @@ def test_the_command_line_reads_a_dump_and_a_folder_by_two_workers(tmp_path: Pat
 def test_pages_keep_their_order_whoever_is_ready_first(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
-    for number in range(730):
-        (texts / f"{number:03}.txt").write_text(f"Ants {number}.", encoding="utf-8")
+    for number in range(1530):
+        (texts / f"{number:04}.txt").write_text(f"Ants {number}.", encoding="utf-8")
     by = Inline()
     index_source(texts, tmp_path / "kb", workers=by)
     assert by.jobs == 8
     kb = KnowledgeBase.open(tmp_path / "kb")
-    assert [kb.ids([n])[n] for n in range(1, 731)] == [
-        p.id for n in range(730) for p in kb.of_documents([f"{n:03}.txt"])
+    assert [kb.ids([n])[n] for n in range(1, 1531)] == [
+        p.id for n in range(1530) for p in kb.of_documents([f"{n:04}.txt"])
     ]
 
 
