@@ -229,8 +229,10 @@ bring(Path(sys.argv[2]), world(280), Inline())
 """
 
 
-@pytest.mark.parametrize("point", ["writing", "before the files", "before the step", "before the merge"])
-@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize(
+    ("point", "fresh"),
+    [("writing", False), ("before the files", True), ("before the step", False), ("before the merge", True)],
+)
 def test_after_a_kill_at_any_moment_the_next_run_ends_where_it_should(
     tmp_path: Path, small: None, point: str, fresh: bool
 ) -> None:

@@ -45,33 +45,40 @@ class ShardedPostings(PostingsWriter):
         self._place = folder.parent / NAME
         self._workers = workers
         self._shards: list[Path] = []
-        self._replaced = self._deleted = False  # all of the passages, some of them
+        self._replaced = False  # all passages are to go when the first come
+        self._alone = False  # this process has written something since the last commit
         shutil.rmtree(self._place, ignore_errors=True)  # of a run that was killed
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add passages, each as rowid, title and text; what the last call began with stays in memory at first."""
+        """Add passages; so many as suffice for shards are read before the first is written."""
         rows = iter(rows)
-        held = [] if self._deleted or self._shards else list(islice(rows, FEWEST * LARGEST))
-        if len(held) < FEWEST * LARGEST:
+        if not (self._alone or self._shards):
+            held = list(islice(rows, FEWEST * LARGEST))
+            self._alone = len(held) < FEWEST * LARGEST
+            rows = chain(held, rows)
+            del held  # the chain forgets it when it has been read
+        if self._alone:
             if self._replaced:
                 super().delete_from(0)
-            super().add(chain(held, rows))
+                self._replaced = False
+            super().add(rows)
             return
-        jobs = ((str(self._place / str(n)), self.language, part) for n, part in enumerate(_parts(held, rows)))
+        parts = enumerate(_parts(rows), len(self._shards))
+        jobs = ((str(self._place / str(number)), self.language, part) for number, part in parts)
         for (shard, _, _), _ in self._workers.run(_write, jobs, self.folder):
             self._shards.append(Path(shard))
 
     def delete(self, rowids: Iterable[int]) -> None:
         """Delete passages; rowids that the index lacks are no error."""
         rowids = list(rowids)
-        self._deleted = self._deleted or bool(rowids)
+        self._alone = self._alone or bool(rowids)
         super().delete(rowids)
 
     def delete_from(self, rowid: int) -> None:
         """Delete every passage whose rowid is this or higher."""
         self._replaced = rowid == 0
-        self._deleted = rowid > 0
-        if self._deleted:
+        if rowid:
+            self._alone = True
             super().delete_from(rowid)
 
     def commit(self) -> None:
@@ -93,7 +100,7 @@ class ShardedPostings(PostingsWriter):
         self._forget()
 
     def _forget(self) -> None:
-        self._shards, self._replaced, self._deleted = [], False, False
+        self._shards, self._replaced, self._alone = [], False, False
         shutil.rmtree(self._place, ignore_errors=True)
 
 
@@ -116,11 +123,9 @@ def join(folder: Path, shards: Sequence[Path], *, replace: bool) -> None:
     _sync(folder)
 
 
-def _parts(held: list[Row], rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
     for size in chain(range(LARGEST, LARGEST // 2, -1), repeat(LARGEST // 2)):
-        part, held = held[:size], held[size:]
-        part += islice(rows, size - len(part))
-        if not part:
+        if not (part := list(islice(rows, size))):
             return
         yield part
 

@@ -7,14 +7,16 @@ begun again; whoever asked gets each result once.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -118,11 +120,21 @@ class _Processes:
 
 
 def _prepare(threads: int) -> None:
-    """Make this process a worker: its share of the threads, and an interrupt from the keyboard ends it silently."""
+    """Make this process a worker: its share of the threads, and an interrupt from the keyboard ends it silently.
+
+    It ends with the process that started it, however that ends.
+    """
     from kard import processes
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     processes.limit(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 class _Cluster:
