@@ -23,6 +23,7 @@ from typing import IO, Any, NoReturn, cast
 
 from kard.errors import BadInput, NoExtra
 from kard.processes import own_mark, was_left
+from kard.progress import follow, follow_stream
 
 Row = Mapping[str, object]
 PART = ".kard-part"  # ends the name of what is being written
@@ -133,7 +134,7 @@ def open_text(path: Path) -> IO[str]:
     It is decompressed if its name ends in .gz or .bz2.
     """
     _require_file(path)
-    stream = _open_bytes(path)
+    stream = open_bytes(path)
     try:
         start = stream.read(2)
         stream.seek(0)
@@ -188,10 +189,9 @@ class LimitedText(io.TextIOWrapper):
         return text
 
 
-def _open_bytes(path: Path) -> IO[bytes]:
-    if path.suffix in UNZIP:
-        return cast("IO[bytes]", UNZIP[path.suffix](path, "rb"))
-    return path.open("rb")
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file, decompressed if its name ends in .gz or .bz2."""
+    return follow_stream(path, cast("IO[bytes]", UNZIP.get(path.suffix, open)(path, "rb")))
 
 
 def read_text(path: Path) -> str:
@@ -256,7 +256,7 @@ def _not_text(path: Path, error: UnicodeDecodeError) -> BadInput:
 
 
 def _undecodable_line(path: Path) -> int:
-    with _open_bytes(path) as raw, suppress(EOFError, OSError, zlib.error):  # the archive may be broken too
+    with open_bytes(path) as raw, suppress(EOFError, OSError, zlib.error):  # the archive may be broken too
         for number, line in enumerate(raw, 1):
             try:
                 line.decode("utf-8")
@@ -384,6 +384,7 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[t
             if max(groups, default=0) > max(LONGEST_LINE, MOST_UNPACKED * path.stat().st_size):
                 raise BadInput(f"unpacks to more than {MOST_UNPACKED} times its size", at=str(path))
             chosen = [name for name in file.schema_arrow.names if columns is None or name in columns]
+            follow(path, lambda: path.stat().st_size * number // max(1, file.metadata.num_rows))
             for batch in file.iter_batches(batch_size=PARQUET_BATCH, columns=chosen):
                 for row in batch.to_pylist():
                     number += 1

@@ -10,10 +10,12 @@ import json
 import os
 import threading
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
 from time import perf_counter
 from types import ModuleType
 from typing import IO, ParamSpec, Protocol, TypeVar, cast
@@ -22,6 +24,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Advance = Callable[[int], None]
 """Called with a number of units."""
+Share = Callable[[], float]
+"""Returns how much is done of the whole, from 0 to 1, where nobody knows how many units there will be."""
 
 
 class Progress(Protocol):
@@ -31,8 +35,11 @@ class Progress(Protocol):
         """Show one step of the pipeline; the context's value is called with the units that it added."""
         ...
 
-    def bar(self, label: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show a bar for `total` units (None when unknown); the context's value is called with units done."""
+    def bar(self, label: str, total: int | None, share: Share | None = None) -> AbstractContextManager[Advance]:
+        """Show a bar for `total` units (None when unknown); the context's value is called with units done.
+
+        `share` tells the end of work whose total is unknown.
+        """
         ...
 
     def note(self, text: str) -> None:
@@ -50,9 +57,9 @@ class Silent:
         yield lambda _units: None
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Generator[Advance]:
+    def bar(self, label: str, total: int | None, share: Share | None = None) -> Generator[Advance]:
         """Show nothing."""
-        del label, total
+        del label, total, share
         yield lambda _units: None
 
     def note(self, text: str) -> None:
@@ -186,3 +193,50 @@ def measuring() -> Generator[Timings]:
     finally:
         _measured = None
         SourceFileLoader.exec_module = run_module
+
+
+# --- how much of a source is read -------------------------------------------------------------------
+
+
+class _Meter:
+    """How many bytes of files have been read, one file after the other."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._before = total, 0
+        self._file, self._size, self._position = Path(), 0, lambda: 0
+
+    def follow(self, file: Path, position: Callable[[], int]) -> None:
+        if file != self._file:
+            self._before, self._file, self._size = self._before + self._size, file, file.stat().st_size
+            self._position = position
+
+    def share(self) -> float:
+        position = self._size
+        with suppress(OSError, ValueError, AttributeError):  # the file was closed meanwhile
+            position = self._position()
+        return min(1.0, (self._before + position) / max(1, self._total))
+
+
+_METER: ContextVar[_Meter | None] = ContextVar("meter", default=None)
+
+
+@contextmanager
+def reading(total: int) -> Generator[Share]:
+    """Measure how much is read of files of `total` bytes together; the context's value tells the share so far."""
+    token = _METER.set(meter := _Meter(total))
+    try:
+        yield meter.share
+    finally:
+        _METER.reset(token)
+
+
+def follow_stream(file: Path, stream: IO[bytes]) -> IO[bytes]:
+    """Return the stream, and tell who measures that this file is read through it, which may unpack it."""
+    follow(file, lambda: os.lseek(stream.fileno(), 0, os.SEEK_CUR))
+    return stream
+
+
+def follow(file: Path, position: Callable[[], int]) -> None:
+    """Tell who measures that this file is read from now on, and how to find out how many of its bytes were read."""
+    if meter := _METER.get():
+        meter.follow(file, position)

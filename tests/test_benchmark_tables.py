@@ -6,6 +6,7 @@ from typing import Any
 
 import benchmark_tables
 import pytest
+import scale
 
 
 @pytest.fixture
@@ -88,3 +89,21 @@ def test_the_curve_goes_from_every_term_to_the_fewest(report: dict[str, Any]) ->
     assert [row[:2] for row in table] == [["100%", "all"], ["10%", "all"], ["10%", "20"], ["5%", "all"]]
     assert table[2][2:] == ["", "", "", "1.20 (1.20 to 1.20)", "0.4000", "+0.0100 ± 0.0050"]
     assert table[3][4] == ""  # kard's own way differs from itself by nothing
+
+
+def test_a_floor_is_compared_with_that_of_the_first_number_of_workers() -> None:
+    def run(floor: float) -> dict[str, Any]:
+        disk = {"passages.db": 3 << 20, "tantivy": 1 << 20}
+        return {"passages": 1000, "seconds": 10.0, "cpu_seconds": 8.0, "main_thread_seconds": 5.0,
+                "floor_seconds": floor, "peak_bytes": 100 << 20, "disk_bytes": disk}  # fmt: skip
+
+    measured = {"runs": {"1": run(6.0), "2": run(4.0)}, "ids_equal": True, "queries": 200, "queries_that_differ": 3}
+    report = {
+        "lines": {"1000": {**measured, "search_ms": {"question": 1.0, "rationale": 2.0}}},
+        "dumps": {"a.xml": measured},
+    }
+    cells = rows(scale.builds(report).strip())
+    assert [row[8] for row in cells] == ["1.00", "1.50"] * 2
+    assert cells[1] == ["JSON lines", "1,000", "2", "10", "100", "8.0", "5.0", "4.0", "1.50", "100", "4"]
+    assert [row[3:] for row in rows(scale.agreement(report).strip())] == [["yes", "197 of 200"]] * 2
+    assert rows(scale.searches(report).strip()) == [["1,000", "1.00", "2.00"]]

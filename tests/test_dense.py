@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from kard.cli import main
 from kard.config import TaskSettings
+from kard.encoders import vectors
 from kard.encoders.encoder import Encoder, encode_passages
 from kard.encoders.families import MEAN, Embedder, EncoderFamily, family_of, question_twin
 from kard.encoders.vectors import Vector, VectorSpec, passage_text
@@ -322,6 +323,33 @@ def search(kb: KnowledgeBase, base: Base, monkeypatch: pytest.MonkeyPatch, tmp_p
         return CliRunner().invoke(main, [*words, *place])
 
     return run
+
+
+def test_workers_encode_what_is_missing_to_the_same_vectors_and_go_on_after_a_stop(
+    search: Any, base: Base, kb: KnowledgeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "BATCH", 8)
+    encoder = DenseSearch(kb, encoder_of_base(base).embedder)
+    encoder.fill()
+    ids = kb.passage_ids()
+    alone = {i: vector.copy() for i, vector in encoder.encodings.get(ids).items()}
+    for file in encoder.encodings.folder.iterdir():
+        file.unlink()
+    fill = ("encodings", "fill", "--encoder", str(base.folder), "--workers", "2")
+    add = vectors.Encodings.add
+
+    def stop_after_two(self: vectors.Encodings, stored: Any) -> int:
+        if len(self) == 16:
+            raise KeyboardInterrupt
+        return add(self, stored)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vectors.Encodings, "add", stop_after_two)
+        assert search(*fill).exit_code != 0
+    assert search(*fill).stdout.startswith("24 passages encoded, 40 in ")
+    together = DenseSearch(kb, encoder.embedder).encodings.get(ids)
+    assert together.keys() == alone.keys()
+    assert all(np.array_equal(together[i], alone[i]) for i in ids)
 
 
 def test_search_by_vectors_from_the_command_line(search: Any, base: Base) -> None:

@@ -236,7 +236,7 @@ def test_the_document_stream_is_never_held_whole(tmp_path: Path, monkeypatch: py
         counts.append(taken)
 
     class Watched:
-        def bar(self, label: str, total: int | None) -> object:
+        def bar(self, label: str, total: int | None, share: object = None) -> object:
             from contextlib import nullcontext
 
             return nullcontext(advance)
@@ -296,9 +296,9 @@ def test_mending_writes_only_what_the_killed_run_brought(tmp_path: Path, monkeyp
     written: list[int] = []
     add = PostingsWriter.add
 
-    def counting(self: PostingsWriter, rows: Iterable[tuple[int, str]]) -> None:
+    def counting(self: PostingsWriter, rows: Iterable[tuple[int, str, str]]) -> None:
         taken = list(rows)
-        written.extend(rowid for rowid, _ in taken)
+        written.extend(rowid for rowid, *_ in taken)
         add(self, taken)
 
     monkeypatch.setattr(PostingsWriter, "add", counting)

@@ -165,13 +165,31 @@ def test_a_log_gets_a_line_from_time_to_time_even_if_nothing_moves(
         until(r"train: train a thing, \d+ s so far")
         with lines.bar("epochs", 7) as advance:
             advance(2)
-            assert "train: train a thing\nepochs: 7 to do\n" in until(r"epochs: 2 of 7 after \d+ s")
+            assert "train: train a thing\nepochs: 7 to do\n" in until(
+                r"epochs: 2 of 7, [\d.,]+/s after \d+ s, ends about \d\d:\d\d"
+            )
         report(7)
     assert re.search(r"^train: 7 added in \d+ s$", capsys.readouterr().err, re.M)
     time.sleep(0.2)
     capsys.readouterr()  # the last line, which may have come late
     time.sleep(0.2)
     assert capsys.readouterr().err == ""
+
+
+def test_the_end_is_told_from_the_share_where_nobody_knows_how_much_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(show, "monotonic", lambda: now[0])
+    monkeypatch.setattr(show, "time", lambda: 1000.0)
+    paces = [show.Pace(None, lambda: 0.25), show.Pace(8, None), show.Pace(None, None)]
+    assert [pace.end() for pace in paces[1:]] == ["", ""]  # nothing is done yet
+    now[0] = 110.0
+    for pace, done in zip(paces, (5_000, 2, 2), strict=True):
+        pace.done = done
+    assert [pace.units() for pace in paces] == ["5,000 (25%), 500/s", "2 of 8, 0.2/s", "2, 0.2/s"]
+    end = time.strftime("%H:%M", time.localtime(1030.0))
+    assert [pace.end() for pace in paces] == [f", ends about {end}"] * 2 + [""]
 
 
 def test_a_step_without_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

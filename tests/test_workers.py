@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from kard.errors import BadInput, KardError, NoExtra, WorkersFailed
+from kard.processes import has_ended
 from kard.work.workers import Shared, workers
 
 
@@ -69,6 +72,42 @@ def test_a_job_that_kills_its_workers_is_given_up_in_one_line(shared: Path) -> N
         results = both.run(die, [1, 2], shared)
         with pytest.raises(WorkersFailed, match=r"^2 jobs lost their workers 4 times.*with fewer workers$"):
             list(results)
+
+
+ASKED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_workers import wait_for_ever
+from kard.work.workers import workers
+
+if __name__ == "__main__":
+    with workers(2, None) as both:
+        list(both.run(wait_for_ever, [1, 2], Path(sys.argv[2])))
+"""
+
+
+def wait_for_ever(job: int, shared: Shared) -> None:
+    assert isinstance(shared, Path)
+    shared.with_name(f"{job}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_workers_end_with_a_killed_command(shared: Path) -> None:
+    script = shared.with_name("asked.py")
+    script.write_text(ASKED)
+    command = [sys.executable, str(script), str(Path(__file__).parent), str(shared)]
+    with subprocess.Popen(command) as asked:
+        files = [shared.with_name(f"{job}.pid") for job in (1, 2)]
+        while not all(file.exists() and file.read_text() for file in files):
+            assert asked.poll() is None
+            time.sleep(0.05)
+        asked.kill()
+    numbers = [int(file.read_text()) for file in files]
+    end = time.monotonic() + 60
+    while not all(map(has_ended, numbers)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_what_a_job_raises_for_a_person_reaches_the_person(shared: Path) -> None:

@@ -54,18 +54,22 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
 @options.vectors
 @options.knowledge
 @options.store
+@options.processes
 @options.quiet
-def fill(encoder: str | None, knowledge: Path | None, store: Path, quiet: bool) -> None:
+def fill(encoder: str | None, knowledge: Path | None, store: Path, worker_count: int | None, quiet: bool) -> None:
     """Encode every passage that has no vector yet.
 
-    A stopped run goes on where it was.
+    A stopped run goes on where it was. With --workers, each process loads the encoder.
     """
     from kard.knowledge.knowledge_base import KnowledgeBase
-    from kard.retrieval.dense import DenseSearch, named_encoder
+    from kard.retrieval.dense import DenseSearch, EncoderName, named_encoder
+    from kard.work.workers import workers
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
-    dense = DenseSearch(kb, named_encoder(encoder, store, adapters_folder(store)).embedder)
-    added = dense.fill(show.progress(quiet))
+    named = EncoderName(encoder, store, adapters_folder(store))
+    dense = DenseSearch(kb, named_encoder(*named).embedder)
+    with workers(worker_count, None) as beside:
+        added = dense.fill(show.progress(quiet), beside, named)
     click.echo(f"{added:,} passages encoded, {len(dense.encodings):,} in {dense.encodings.folder}")
 
 

@@ -20,6 +20,7 @@ from kard.knowledge.analysis import LANGUAGES
 if TYPE_CHECKING:
     from kard.api.knowledge import Knowledge, Mode
     from kard.records import Hit
+    from kard.work.workers import Workers
 
 SNIPPET = 120  # characters of a passage in a table
 
@@ -58,6 +59,7 @@ SNIPPET = 120  # characters of a passage in a table
     help="Words of a passage, about.",
 )
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
+@options.processes
 @options.quiet
 @click.pass_context
 def index(
@@ -77,6 +79,7 @@ def index(
     language: str | None,
     words: int,
     name: str,
+    worker_count: int | None,
     quiet: bool,
 ) -> None:
     """Bring the knowledge base up to date with SOURCE.
@@ -86,6 +89,8 @@ def index(
     a folder), a folder of .txt, .md, .html and .pdf files or one that holds corpus.jsonl, or a MediaWiki dump
     (.xml, .xml.bz2). A second SOURCE is kept beside the first. A search meanwhile finds what was there before.
     With --from, a part of another knowledge base is taken into a folder of its own, to compare sizes and kinds.
+    Several --workers pay for dumps and folders, whose pages they read, and where passages are removed. The result
+    is the same.
     """
     chosen = sum((source is not None, listing, remove is not None, refresh, base is not None))
     if chosen != 1 and not (repair and chosen == 0):
@@ -106,7 +111,9 @@ def index(
     from kard.knowledge.indexing import index_source
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.retrieve import record_index
+    from kard.work.workers import workers
 
+    beside = ctx.with_resource(workers(worker_count, None))
     begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
     progress = show.progress(quiet)
@@ -115,24 +122,31 @@ def index(
         from kard.retrieval.retrieve import needed_documents
 
         kept = needed_documents(open_store(store)) if keep_evidence else ()
-        part = index_part(base, folder, only=only, fraction=fraction, kept=kept, progress=progress)
+        part = index_part(base, folder, only=only, fraction=fraction, kept=kept, progress=progress, workers=beside)
         record_index(open_store(store), KnowledgeBase.open(folder))
         click.echo(f"{part.passages:,} passages in {folder} ({time.monotonic() - begin:.1f} s)")
         return
     if repair:
-        mended = mending.repair(folder, language=language or "", progress=progress)
+        mended = mending.repair(folder, language=language or "", progress=progress, workers=beside)
         lost = "an unknown number" if mended.lost is None else f"{mended.lost:,}"
         click.echo(f"{mended.passages:,} passages kept, {lost} lost; their postings are written again")
         if mended.sources:
             click.echo(f"index these again: {', '.join(mended.sources)}")
     if source is None:
         if chosen:
-            _change_sources(folder, remove, refresh, quiet)
+            _change_sources(folder, remove, refresh, quiet, beside)
         if not listing:
             record_index(open_store(store), KnowledgeBase.open(folder))
         return
     indexed = index_source(
-        source, folder, progress=progress, words=words, name=name, lines=lines, language=language or ""
+        source,
+        folder,
+        progress=progress,
+        words=words,
+        name=name,
+        lines=lines,
+        language=language or "",
+        workers=beside,
     )
     db = open_store(store)
     record_index(db, KnowledgeBase.open(folder))
@@ -146,16 +160,16 @@ def index(
     options.propose("Next", next_command(db, task[0], task[0]) if task else "kard load TASK FILE")
 
 
-def _change_sources(folder: Path, remove: str | None, refresh: bool, quiet: bool) -> None:
+def _change_sources(folder: Path, remove: str | None, refresh: bool, quiet: bool, workers: Workers | None) -> None:
     """Remove a source, read all of them again, or list them."""
     from kard.knowledge.stored_sources import list_sources, refresh_sources, remove_source
 
     progress = show.progress(quiet)
     if remove is not None:
-        indexed = remove_source(folder, remove, progress=progress)
+        indexed = remove_source(folder, remove, progress=progress, workers=workers)
         click.echo(f"{count(indexed.removed, 'passage')} removed; {indexed.passages:,} in {folder}")
     elif refresh:
-        for source, indexed in refresh_sources(folder, progress=progress):
+        for source, indexed in refresh_sources(folder, progress=progress, workers=workers):
             numbers = indexed and f"{count(indexed.added, 'passage')} added, {indexed.removed:,} removed"
             click.echo(f"{source.name}: {numbers or 'not there any more; kept as it is'}")
     else:

@@ -81,6 +81,13 @@ workers = click.option(
     metavar="N",
     help="Processes of this machine that do the work in parts; with --ray, parts at a time.",
 )
+processes = click.option(
+    "--workers",
+    "worker_count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes of this machine that do the work in parts.",
+)
 ray = click.option(
     "--ray",
     "ray_address",

@@ -7,17 +7,46 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from time import monotonic
+from time import localtime, monotonic, strftime, time
 from typing import TYPE_CHECKING
 
 import click
 
 from kard.outgoing import clean, guard_streams, undoored
-from kard.progress import SILENT, Advance, Progress
+from kard.progress import SILENT, Advance, Progress, Share
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+
+class Pace:
+    """How far a piece of work is: `done` units of `total`, or the share of the whole that `share` tells."""
+
+    def __init__(self, total: int | None, share: Share | None) -> None:
+        self.done = 0
+        self._total, self._share, self._begin = total, share, monotonic()
+
+    def seconds(self) -> float:
+        """Return the time since the work began."""
+        return monotonic() - self._begin
+
+    def share(self) -> float:
+        """Return the part of the work that is done, from 0 to 1; 0 where nobody knows the whole."""
+        if self._share:
+            return self._share()
+        return self.done / self._total if self._total else 0.0
+
+    def units(self) -> str:
+        """Return the units done, of how many, and the rate: `2,000 of 8,000, 50/s`."""
+        of = f" of {self._total:,}" if self._total is not None else f" ({self.share():.0%})" if self._share else ""
+        rate = self.done / max(self.seconds(), 0.001)
+        return f"{self.done:,}{of}" + (f", {rate:,.{1 if rate < 10 else 0}f}/s" if self.done else "")
+
+    def end(self) -> str:
+        """Return when the work will end if it goes on like this, '' if that cannot be told."""
+        share, seconds = self.share(), self.seconds()
+        return f", ends about {strftime('%H:%M', localtime(time() + seconds / share - seconds))}" if share else ""
 
 
 class Bars:
@@ -30,28 +59,28 @@ class Bars:
         yield lambda _units: None
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Generator[Advance]:
-        """Show a bar with count and time left, or a spinner while the total is unknown."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+    def bar(self, label: str, total: int | None, share: Share | None = None) -> Generator[Advance]:
+        """Show a bar with count, rate and time left, or a spinner while the end cannot be told."""
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Rich
 
         columns = (
             TextColumn("{task.description:<34}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[units]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
+        pace = Pace(total, share)
         with Rich(*columns, console=console(stderr=True)) as rich:
             guard_streams()  # rich has put streams of its own before the doors, and takes them away at the end
-            bar = rich.add_task(clean(label), total=total)
-            yield lambda units: rich.advance(bar, units)
+            bar = rich.add_task(clean(label), total=1.0 if share or total is not None else None, units=pace.units())
+
+            def advance(units: int) -> None:
+                pace.done += units
+                rich.update(bar, completed=pace.share(), units=pace.units())
+
+            yield advance
 
     def note(self, text: str) -> None:
         """Print the text above the bars."""
@@ -85,20 +114,18 @@ class Lines:
             self._in_step = False
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Generator[Advance]:
-        """Print the label, within a step, and the units done from time to time."""
-        begin, done = monotonic(), 0
-        of = "" if total is None else f" of {total:,}"
+    def bar(self, label: str, total: int | None, share: Share | None = None) -> Generator[Advance]:
+        """Print the label, within a step, and from time to time the units done, their rate and the end."""
+        pace = Pace(total, share)
         if self._in_step and total != 0:
             click.echo(f"{self._opening}\n" if self._opening else "", nl=False, err=True)
             self._opening = ""
             click.echo(label if total is None else f"{label}: {total:,} to do", err=True)
 
         def advance(units: int) -> None:
-            nonlocal done
-            done += units
+            pace.done += units
 
-        with self._every_minute(lambda: f"{label}: {done:,}{of} after {monotonic() - begin:.0f} s"):
+        with self._every_minute(lambda: f"{label}: {pace.units()} after {pace.seconds():.0f} s{pace.end()}"):
             yield advance
 
     @contextmanager

@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -89,6 +89,11 @@ class StoredVectors:
     spec: Mapping[str, str]  # the fields of `VectorSpec` as text; {} for a broken folder
     passages: int
     bytes: int  # on disk
+
+
+def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the ids in the parts that are encoded together: the order within one may move a vector's last bit."""
+    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
 def encodings_folder(knowledge: Path) -> Path:
@@ -192,16 +197,25 @@ class Encodings:
         Stops early when the disk is full. Passages without a vector are encoded when they are asked for.
         """
         missing = self.missing(ids)
+
+        def encoded(batch: Sequence[str]) -> dict[str, Vector]:
+            passages = list(read(batch))
+            return {p.id: v for p, v in zip(passages, encode(passages), strict=True)}
+
+        return self.store(map(encoded, batches(missing)), len(missing), progress)
+
+    def store(self, encoded: Iterable[Mapping[str, Vector]], total: int, progress: Progress) -> int:
+        """Store vectors of `total` passages as they come, a batch a commit; return how many were new.
+
+        Stops early when the disk is full.
+        """
         added = 0
-        with progress.bar("encode passages", len(missing)) as advance:
-            for start in range(0, len(missing), BATCH):
-                batch = missing[start : start + BATCH]
-                passages = list(read(batch))
-                vectors = encode(passages)
-                if not self.has_room(sum(v.nbytes for v in vectors)):
+        with progress.bar("encode passages", total) as advance:
+            for vectors in encoded:
+                if not self.has_room(sum(v.nbytes for v in vectors.values())):
                     break
-                added += self.add({p.id: v for p, v in zip(passages, vectors, strict=True)})
-                advance(len(batch))
+                added += self.add(vectors)
+                advance(len(vectors))
         return added
 
     def add(self, vectors: Mapping[str, Vector]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tantivy import (
@@ -29,6 +29,8 @@ from kard.errors import BadInput, Missing
 from kard.knowledge.analysis import DEFAULT_LANGUAGE, analyser, searchable, tokenizer_name
 from kard.progress import timed
 
+Row = tuple[int, str, str]
+"""A passage's rowid, title and text."""
 NEVER_COMMON = 10  # a term in so few passages is kept whatever its share: small bases have no stop words
 # One thread fills one segment until its heap is full: 271,169 Wikipedia passages need less than a third of
 # this, two million fit, and less is allocated where less is needed. Two threads would make two segments.
@@ -147,8 +149,9 @@ class Postings:
         return dict(self.top(Query.boolean_query([(Occur.Must, among), (Occur.Should, query)]), len(rowids)))
 
 
-def _empty(folder: Path) -> None:
-    """Remove everything from an index that no other process writes. Raises BadInput if one does."""
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Keep other writers out of an index that this process has not opened. Raises BadInput if one writes."""
     import fcntl  # not on Windows, where all else works
 
     with (folder / LOCK).open("a") as lock:
@@ -157,6 +160,12 @@ def _empty(folder: Path) -> None:
         except OSError as error:
             problem = "another `kard index` writes here; wait until it has ended"
             raise BadInput(problem, at=str(folder.parent)) from error
+        yield
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything from an index that no other process writes. Raises BadInput if one does."""
+    with alone(folder):
         for file in folder.iterdir():
             if file.name != LOCK:
                 file.unlink()
@@ -171,16 +180,19 @@ class PostingsWriter:
         Raises BadInput if another process writes here.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.language = folder, language
         self._schema = schema(language)
         if empty:
             _empty(folder)
         try:
-            self._open(folder, language)
+            self.open()
         except ValueError:
             _empty(folder)
-            self._open(folder, language)
+            self.open()
 
-    def _open(self, folder: Path, language: str) -> None:
+    def open(self) -> None:
+        """Open the folder for writing, as after `close`."""
+        folder, language = self.folder, self.language
         self._index = Index(self._schema, path=str(folder))
         self._index.register_tokenizer(tokenizer_name(language), analyser(language))
         self._writer: IndexWriter = self._index.writer(heap_size=HEAP_BYTES, num_threads=1)
@@ -189,11 +201,11 @@ class PostingsWriter:
             part.unlink(missing_ok=True)
 
     @timed("write postings")
-    def add(self, rows: Iterable[tuple[int, str]]) -> None:
-        """Add passages, each as rowid and searched text."""
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add passages."""
         add, make, form = self._writer.add_document, Document.from_dict, self._schema
-        for rowid, text in rows:
-            add(make({"id": rowid, "text": text}, form))
+        for rowid, title, text in rows:
+            add(make({"id": rowid, "text": indexed_text(title, text)}, form))
 
     def delete(self, rowids: Iterable[int]) -> None:
         """Delete passages; rowids that the index lacks are no error."""
@@ -216,8 +228,11 @@ class PostingsWriter:
         self._writer.rollback()
 
     def close(self) -> None:
-        """Wait for merges and release the folder; the writer cannot be used afterwards."""
-        self._writer.wait_merging_threads()
+        """Wait for merges and release the folder; the writer cannot be used until it is opened again."""
+        with suppress(RuntimeError):  # it is closed already
+            self._index.reload()  # what is not read any more can be removed
+            self._writer.garbage_collect_files()
+            self._writer.wait_merging_threads()
 
     def shape(self) -> tuple[int, int]:
         """Return the numbers of passages and of segments of the last commit."""

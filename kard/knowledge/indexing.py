@@ -5,6 +5,9 @@ transaction over the whole run, which also notes what Tantivy has to do (`pendin
 commits; then Tantivy commits; then the note is wiped. A kill before the first commit leaves the base as it was. A
 kill after it leaves the note. The next run starts by doing what the note says, from the text in SQLite; to do that
 twice is no harm. A bad source raises before the first commit.
+
+Workers read pages, split them and write postings; passages keep the order of the source. What they wrote becomes
+the index in one step (shards.py), which is then Tantivy's commit.
 """
 
 from __future__ import annotations
@@ -15,21 +18,27 @@ import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from kard.errors import BadInput
 from kard.knowledge import passages_db
 from kard.knowledge.analysis import DEFAULT_LANGUAGE, analyser_name
-from kard.knowledge.bm25 import MAX_SEGMENTS, PostingsWriter, indexed_text, repair_command
+from kard.knowledge.bm25 import MAX_SEGMENTS, PostingsWriter, Row, repair_command
 from kard.knowledge.knowledge_base import POSTINGS
 from kard.knowledge.passages_db import DocumentClash, SourceUpdate
-from kard.knowledge.sources import documents, place_of
+from kard.knowledge.shards import postings_writer
+from kard.knowledge.sources import Placed, place_of, read, size, unread_documents
 from kard.knowledge.splitting import split
-from kard.progress import SILENT, Progress, timed
+from kard.progress import SILENT, Advance, Progress, Share, reading, timed
 from kard.records import Document, Passage
+from kard.work.workers import Shared, Workers
 
 NO_FILE: Mapping[str, object] = {"path": ""}  # the origin of documents that were read from no file
+PART, PAGES = 500_000, 200  # characters and pages or files that a worker gets at a time
+Fields = tuple[str, str, int, str, str]
+"""A passage between processes: it takes nearly twice the time of its fields."""
 BATCH = 2_000  # passages: large enough to make a batch's own cost vanish, small enough for a lively bar
 
 
@@ -53,26 +62,35 @@ def index_source(
     name: str = "",
     lines: bool = False,
     language: str = "",
+    workers: Workers | None = None,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what a file or folder of documents says now.
 
     A source is known by its `name`, by default its path. To index it again replaces what it brought. With `lines`,
     each line of a text file is a document. `language` is that of the stems, by default the knowledge base's own;
-    with another one all postings are written again. Raises BadInput, with file and line, for a source that cannot
-    be read, and leaves the base as it was.
+    with another one all postings are written again. `workers` read, split and write postings beside each other;
+    the base is the same. Raises BadInput, with file and line, for a source that cannot be read, and leaves the base
+    as it was.
     """
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
     try:
-        return index_documents(
-            documents(source, lines=lines),
-            folder,
-            source=name or str(source.resolve()),
-            progress=progress,
-            words=words,
-            origin={"path": str(source.resolve()), "words": words, "lines": lines},
-            language=language,
-        )
+        with reading(size(source)) as share:
+            unread = unread_documents(source, lines=lines)
+            first = list(islice(unread, 1))
+            unread = chain(first, unread)
+            # A row is split sooner than it is handed over and back.
+            beside = workers if first and isinstance(first[0][1], partial) else None
+            return index_passages(
+                _passages_by(beside, unread, words, source) if beside else _passages(read(unread), words),
+                folder,
+                source=name or str(source.resolve()),
+                progress=progress,
+                origin={"path": str(source.resolve()), "words": words, "lines": lines},
+                language=language or language_of(folder),
+                workers=workers,
+                share=share,
+            )
     except DocumentClash as clash:
         # Looking the place up costs a second reading, but only of a source that has to be mended anyway.
         raise BadInput(clash.problem, at=place_of(source, clash.document, lines=lines)) from clash
@@ -88,6 +106,7 @@ def index_documents(
     keep_others: bool = False,
     origin: Mapping[str, object] | None = NO_FILE,
     language: str = "",
+    workers: Workers | None = None,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what these documents say, under the name `source`.
 
@@ -97,13 +116,14 @@ def index_documents(
     they were read; None removes the source.
     """
     return index_passages(
-        _passages(documents, words),
+        _passages((("", document) for document in documents), words),
         folder,
         source=source,
         progress=progress,
         keep_others=keep_others,
         origin=origin,
         language=language or language_of(folder),
+        workers=workers,
     )
 
 
@@ -117,25 +137,25 @@ def index_passages(
     keep_others: bool = False,
     origin: Mapping[str, object] | None = NO_FILE,
     language: str,
+    workers: Workers | None = None,
+    share: Share | None = None,
 ) -> Indexed:
-    """Do for documents that are split into passages what `index_documents` does."""
-    with _opened(folder, language) as (db, postings):
+    """Do for documents that are split into passages what `index_documents` does.
+
+    `workers` write the postings. `share` tells how much of the passages has been taken, if that can be known.
+    """
+    with _opened(folder, language, workers) as (db, postings):
         _settle(db, postings, language, progress)
         keys: set[str] = set()  # of the documents that came, if others are kept
         try:
             db.execute("begin immediate")
             update = SourceUpdate(db, source)
-            with progress.bar("Indexing passages", None) as advance:
-                for batch in _batches(passages):
-                    keys.update(passage.document for passage in batch if keep_others)
-                    new = update.add(batch)
-                    postings.add((rowid, indexed_text(p.title, p.text)) for rowid, p in new)
-                    advance(len(batch))
+            with progress.bar("Indexing passages", None, share) as advance:
+                postings.add(_added(passages, update, keys if keep_others else None, advance))
             if update.seen == 0 and origin is not None:
                 raise BadInput("holds no document with any text; check the path", at=source)
             gone = update.remove_missing(keys if keep_others else None)
             passages_db.note_origin(db, source, origin)
-            postings.delete(gone)
             indexed = _note(db, update, len(gone), language)
             db.execute("commit")
         except BaseException:
@@ -143,27 +163,73 @@ def index_passages(
             if db.in_transaction:
                 db.execute("rollback")
             raise
-        if indexed.added or indexed.removed:
-            postings.commit()
-            passages_db.clear_pending(db)
         if indexed.removed:
             # Tantivy counts deleted passages in every term's frequency until their segment goes: a base would score
             # by what it once held.
+            postings.rollback()
             rewrite(db, postings, 0, progress)
             passages_db.set_meta(db, runs=json.dumps([0]), deleted="")
-        else:
+        elif indexed.added:
+            postings.commit()
+        if indexed.added or indexed.removed:
+            passages_db.clear_pending(db)
+        if not indexed.removed:
             _compact(db, postings)
         return indexed
 
 
-def _passages(documents: Iterable[Document], words: int) -> Iterator[Passage]:
-    for document in documents:
+def _added(
+    passages: Iterable[Passage], update: SourceUpdate, keys: set[str] | None, advance: Advance
+) -> Iterator[Row]:
+    """Write passages to SQLite and yield those that are new; note the documents of all, if they are asked for."""
+    for batch in _batches(passages):
+        if keys is not None:
+            keys.update(passage.document for passage in batch)
+        yield from ((rowid, p.title, p.text) for rowid, p in update.add(batch))
+        advance(len(batch))
+
+
+def _passages(documents: Iterable[tuple[object, Document]], words: int) -> Iterator[Passage]:
+    for _, document in documents:
         try:
             for part, text in enumerate(split(document.text, words)):
                 yield Passage.of(document.key, part, document.title, text)
         except UnicodeEncodeError as error:
             problem = f"document {document.key!r} holds half a character (a half of a surrogate pair); remove it"
             raise DocumentClash(document.key, problem) from error
+
+
+def _passages_by(workers: Workers, unread: Iterable[Placed], words: int, source: Path) -> Iterator[Passage]:
+    """Yield the passages of all documents in their order; workers read and split them."""
+    jobs = enumerate((part, words) for part in _parts(unread))
+    split_up: dict[int, list[Fields]] = {}  # those whose turn has not come
+    turn = 0
+    for (number, _), passages in workers.run(_split, jobs, source):
+        split_up[number] = passages
+        while turn in split_up:
+            yield from (Passage(*fields) for fields in split_up.pop(turn))
+            turn += 1
+
+
+def _split(job: tuple[int, tuple[list[Placed], int]], _source: Shared) -> list[Fields]:
+    """Read and split some documents, in a worker."""
+    _, (documents, words) = job
+    return [(p.id, p.document, p.part, p.title, p.text) for p in _passages(read(documents), words)]
+
+
+def _parts(unread: Iterable[Placed]) -> Iterator[list[Placed]]:
+    """Yield the documents in parts that are worth a job and no burden on the memory."""
+    part: list[Placed] = []
+    characters = 0
+    for place, document in unread:
+        part.append((place, document))
+        held = document.args if isinstance(document, partial) else (document.text,)
+        characters += sum(len(value) for value in held if isinstance(value, str))
+        if characters > PART or len(part) == PAGES:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
 
 
 def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
@@ -173,12 +239,14 @@ def _batches(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
 
 
 @contextmanager
-def _opened(folder: Path, language: str) -> Generator[tuple[sqlite3.Connection, PostingsWriter]]:
+def _opened(
+    folder: Path, language: str, workers: Workers | None
+) -> Generator[tuple[sqlite3.Connection, PostingsWriter]]:
     """Open both files for this process alone. A folder that was made here and got no passage is removed again."""
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        postings = PostingsWriter(folder / POSTINGS, language)
+        postings = postings_writer(folder / POSTINGS, language, workers)
     except OSError as error:
         raise BadInput(f"cannot write here ({error.strerror}); name another folder", at=str(folder)) from error
     try:
@@ -263,14 +331,18 @@ def complete(db: sqlite3.Connection, language: str) -> None:
 
 def rewrite(db: sqlite3.Connection, postings: PostingsWriter, start: int, progress: Progress) -> None:
     """Write again the postings of every passage from this rowid on, from the text, into one segment."""
-    postings.delete(passages_db.removed_rowids(db))
+    if start:
+        postings.delete(passages_db.removed_rowids(db))
     postings.delete_from(start)
-    with progress.bar("Writing postings again", None) as advance:
-        rows = passages_db.searched_rows(db, start)
-        while batch := list(islice(rows, BATCH)):
-            postings.add((rowid, indexed_text(title, text)) for rowid, title, text in batch)
-            advance(len(batch))
+    with progress.bar("Writing postings again", passages_db.count(db, start)) as advance:
+        postings.add(_counted(passages_db.searched_rows(db, start), advance))
     postings.commit()
+
+
+def _counted(rows: Iterator[Row], advance: Advance) -> Iterator[Row]:
+    while batch := list(islice(rows, BATCH)):
+        yield from batch
+        advance(len(batch))
 
 
 def _compact(db: sqlite3.Connection, postings: PostingsWriter) -> None:

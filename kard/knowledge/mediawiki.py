@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from kard.errors import BadInput
+from kard.files import open_bytes
 from kard.knowledge.wikitext import plain_text
 from kard.records import Document
 
@@ -39,15 +39,15 @@ class _TooLong(Exception):
     """More bytes than a revision may have."""
 
 
-def dump_pages(path: Path) -> Iterator[tuple[str, Document]]:
-    """Yield every article's latest text, by its page id; redirects and other namespaces are passed over.
+def dump_pages(path: Path) -> Iterator[tuple[str, partial[Document]]]:
+    """Yield what reads each article's latest text, by its page id; redirects and other namespaces are passed over.
 
     Raises BadInput for a broken archive or XML and for a revision of more than `LONGEST` bytes, naming the page
     after which it stands.
     """
     after, pages = "its beginning", 0
     try:
-        with _opened(path) as stream:
+        with open_bytes(path) as stream:
             for page, text in _pages(stream):
                 pages += 1
                 key, title = page.get("id", ""), " ".join(page.get("title", "").split())
@@ -55,7 +55,7 @@ def dump_pages(path: Path) -> Iterator[tuple[str, Document]]:
                 if not key:
                     raise BadInput(f"the page {title!r} has no id", at=str(path))
                 if page["ns"] == ARTICLES and "redirect" not in page and text:
-                    yield f"{path}, {after}", Document(key, title, plain_text(text))
+                    yield f"{path}, {after}", partial(_article, key, title, text)
     except _TooLong:
         problem = f"more than {LONGEST:,} bytes after {after} without the end of a revision"
         raise BadInput(f"{problem}; fetch the dump again", at=str(path)) from None
@@ -69,13 +69,8 @@ def dump_pages(path: Path) -> Iterator[tuple[str, Document]]:
         raise BadInput("the dump holds no pages", at=str(path))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """Open the XML as bytes: its parser wants to read the encoding itself."""
-    if path.suffix == ".bz2":
-        return cast("IO[bytes]", bz2.open(path))
-    if path.suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(path))
-    return path.open("rb")
+def _article(key: str, title: str, wikitext: str) -> Document:
+    return Document(key, title, plain_text(wikitext))
 
 
 def _pages(raw: IO[bytes]) -> Iterator[tuple[dict[str, str], str]]:

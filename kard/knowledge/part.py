@@ -13,6 +13,7 @@ from kard.knowledge.indexing import Indexed, index_passages, language_of
 from kard.knowledge.stored_sources import list_sources
 from kard.progress import SILENT, Progress
 from kard.records import digest
+from kard.work.workers import Workers
 
 BATCH = 500  # documents
 
@@ -25,6 +26,7 @@ def index_part(
     fraction: float = 1.0,
     kept: Collection[str] = (),
     progress: Progress = SILENT,
+    workers: Workers | None = None,
 ) -> Indexed:
     """Bring `folder` to a share of the base's documents, rounded, with all their passages.
 
@@ -46,7 +48,9 @@ def index_part(
         wanted = sorted({*drawn, *needed})
         batches = (wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH))
         passages = (p for batch in batches for p in passages_db.passages_where(db, "document", batch).values())
-        return index_passages(passages, folder, source=name, progress=progress, language=language_of(base))
+        return index_passages(
+            passages, folder, source=name, progress=progress, language=language_of(base), workers=workers
+        )
 
 
 def _names(folder: Path) -> list[str]:

@@ -162,9 +162,9 @@ def clear_pending(db: sqlite3.Connection) -> None:
 # --- reading passages -----------------------------------------------------------------------------
 
 
-def count(db: sqlite3.Connection) -> int:
-    """Return the number of passages."""
-    return int(db.execute("select count(*) from passages").fetchone()[0])
+def count(db: sqlite3.Connection, start: int = 0) -> int:
+    """Return the number of passages from this rowid on."""
+    return int(db.execute("select count(*) from passages where rowid >= ?", (start,)).fetchone()[0])
 
 
 def passage_ids(db: sqlite3.Connection) -> list[str]:

@@ -16,11 +16,12 @@ from typing import Any
 from kard.errors import Missing
 from kard.files import atomic
 from kard.knowledge import passages_db
-from kard.knowledge.bm25 import PostingsWriter
 from kard.knowledge.indexing import BATCH, complete, language_of, rewrite
 from kard.knowledge.knowledge_base import BUILD, POSTINGS
+from kard.knowledge.shards import postings_writer
 from kard.progress import SILENT, Progress
 from kard.records import Passage
+from kard.work.workers import Workers
 
 ASIDE = ".damaged"  # ends the name that a damaged file keeps
 SIDES = ("-wal", "-shm", "-journal")  # files of SQLite's beside a database
@@ -38,7 +39,9 @@ class Repaired:
     sources: tuple[str, ...]  # the names of those to index again where something was lost
 
 
-def repair(folder: Path, *, language: str = "", progress: Progress = SILENT) -> Repaired:
+def repair(
+    folder: Path, *, language: str = "", progress: Progress = SILENT, workers: Workers | None = None
+) -> Repaired:
     """Write all postings again; if passages cannot be read, put their file aside and keep the others.
 
     Raises Missing if there is no knowledge base or nothing of it can be read, BadInput if another process writes.
@@ -47,7 +50,7 @@ def repair(folder: Path, *, language: str = "", progress: Progress = SILENT) -> 
     if not path.exists():
         raise Missing(f"no knowledge base in {folder}; build one with: {BUILD} --knowledge {folder}")
     language = language or language_of(folder)
-    postings = PostingsWriter(folder / POSTINGS, language, empty=True)
+    postings = postings_writer(folder / POSTINGS, language, workers, empty=True)
     try:
         expected = _expected(path)
         lost: int | None = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from kard.errors import BadInput
 from kard.files import FilePosition, Row, parquet_rows, read_rows, read_text
 from kard.knowledge.mediawiki import dump_pages
 from kard.knowledge.pages import PAGE_ENDINGS, page_document
+from kard.progress import follow
 from kard.records import Document
 
-PlacedDocuments = Iterator[tuple[object, Document]]
-"""Documents, each with the place that errors name: `str()` of it is file:line or the like."""
+Unread = Document | partial[Document]
+"""A document, or what makes one of a page or file: that takes long and may be done elsewhere."""
+Placed = tuple[object, Unread]
+"""With the place that errors name: `str()` of it is file:line or the like."""
 
 # Names under which data sets publish these: our own and Hugging Face's, BEIR's, PubMed's and its derivatives'.
 KEYS = ("id", "_id", "pmid", "PMID", "docid")
@@ -35,27 +39,29 @@ def documents(source: Path, *, lines: bool = False) -> Iterator[Document]:
 
     Raises BadInput, naming the place, and NoExtra, naming the install command.
     """
-    return (document for _, document in placed_documents(source, lines=lines))
+    return (document for _, document in read(unread_documents(source, lines=lines)))
 
 
 def place_of(source: Path, key: str, *, lines: bool = False) -> str:
     """Return where the document `key` stands for the last time; the source's path if it does not."""
     last: object = source
-    for place, document in placed_documents(source, lines=lines):
+    for place, document in read(unread_documents(source, lines=lines)):
         if document.key == key:
             last = place
     return str(last)
 
 
-def placed_documents(source: Path, *, lines: bool = False) -> PlacedDocuments:
-    """Return every document with any text, and where it stands. Raises BadInput."""
+def unread_documents(source: Path, *, lines: bool = False) -> Iterator[Placed]:
+    """Return every document as it is or unread, and where it stands. Raises BadInput."""
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
-    return _with_text(_lines(source) if lines else _reader(source)(source))
+    return _lines(source) if lines else _reader(source)(source)
 
 
-def _with_text(placed: PlacedDocuments) -> PlacedDocuments:
-    for place, document in placed:
+def read(documents: Iterable[Placed]) -> Iterator[tuple[object, Document]]:
+    """Yield the documents with any text. Raises BadInput for one that cannot be read, naming its place."""
+    for place, unread in documents:
+        document = unread if isinstance(unread, Document) else unread()
         for name, value in (("id", document.key), ("title", document.title)):
             if len(value) > LONGEST_NAME:
                 raise BadInput(f"{name} of {len(value):,} characters; at most {LONGEST_NAME:,}", at=str(place))
@@ -63,7 +69,15 @@ def _with_text(placed: PlacedDocuments) -> PlacedDocuments:
             yield place, document
 
 
-def _reader(source: Path) -> Callable[[Path], PlacedDocuments]:
+def size(source: Path) -> int:
+    """Return the bytes of the files that are read of a source."""
+    files = [source]
+    if source.is_dir():
+        files = _corpus(source) or list(source.rglob("*.parquet")) or _texts(source)
+    return sum(file.stat().st_size for file in files)
+
+
+def _reader(source: Path) -> Callable[[Path], Iterator[Placed]]:
     if source.is_dir():
         if _corpus(source):
             return lambda folder: chain.from_iterable(map(_rows, _corpus(folder)))
@@ -115,7 +129,7 @@ def _first(row: Mapping[str, object], names: tuple[str, ...]) -> object:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _as_documents(rows: Iterator[tuple[object, Row]]) -> PlacedDocuments:
+def _as_documents(rows: Iterator[tuple[object, Row]]) -> Iterator[Placed]:
     for place, row in rows:
         try:
             yield place, document_of(row)
@@ -123,11 +137,11 @@ def _as_documents(rows: Iterator[tuple[object, Row]]) -> PlacedDocuments:
             raise BadInput(str(error), at=str(place)) from error
 
 
-def _rows(path: Path) -> PlacedDocuments:
+def _rows(path: Path) -> Iterator[Placed]:
     return _as_documents(read_rows(path))
 
 
-def _parquet(path: Path) -> PlacedDocuments:
+def _parquet(path: Path) -> Iterator[Placed]:
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     columns = (*KEYS, *TITLES, *TEXTS)
     return _as_documents(chain.from_iterable(parquet_rows(file, columns) for file in files))
@@ -177,8 +191,8 @@ def _without_closing(title: str) -> str:
     return title if rest and rest[-1] not in " \t" else rest.strip(" \t")
 
 
-def _text_file(path: Path) -> PlacedDocuments:
-    yield path, _document(path, path.name)
+def _text_file(path: Path) -> Iterator[Placed]:
+    yield path, partial(_document, path, path.name)
 
 
 def _document(path: Path, key: str) -> Document:
@@ -186,7 +200,7 @@ def _document(path: Path, key: str) -> Document:
     return page_document(path, key) if ending in PAGE_ENDINGS else text_document(key, ending, read_text(path))
 
 
-def _lines(path: Path) -> PlacedDocuments:
+def _lines(path: Path) -> Iterator[Placed]:
     """Yield a document for each line with any text; its key is the file's name and the line's number."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
@@ -199,20 +213,25 @@ def _corpus(folder: Path) -> list[Path]:
     return sorted(p for p in files if p.name.removesuffix(".gz").removesuffix(".bz2").endswith(ROW_ENDINGS))
 
 
-def _folder(folder: Path) -> PlacedDocuments:
+def _folder(folder: Path) -> Iterator[Placed]:
     """Yield every text file below the folder, in the order of their paths, without hidden files and folders.
 
     A document's key is its path below the folder, with slashes. Raises BadInput if there is none.
     """
-    paths = sorted(
+    paths = _texts(folder)
+    if not paths:
+        raise BadInput(f"the folder holds no {', '.join(FILE_ENDINGS)} or .parquet files", at=str(folder))
+    for path in sorted(paths):
+        follow(path, lambda path=path: path.stat().st_size)
+        yield path, partial(_document, path, path.relative_to(folder).as_posix())
+
+
+def _texts(folder: Path) -> list[Path]:
+    return [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in FILE_ENDINGS and path.is_file() and not _hidden(path.relative_to(folder))
-    )
-    if not paths:
-        raise BadInput(f"the folder holds no {', '.join(FILE_ENDINGS)} or .parquet files", at=str(folder))
-    for path in paths:
-        yield path, _document(path, path.relative_to(folder).as_posix())
+    ]
 
 
 def _hidden(path: Path) -> bool:

@@ -12,6 +12,7 @@ from kard.knowledge import passages_db
 from kard.knowledge.indexing import Indexed, index_documents, index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.progress import SILENT, Progress
+from kard.work.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ def list_sources(folder: Path) -> list[StoredSource]:
         ]
 
 
-def remove_source(folder: Path, name: str, *, progress: Progress = SILENT) -> Indexed:
+def remove_source(
+    folder: Path, name: str, *, progress: Progress = SILENT, workers: Workers | None = None
+) -> Indexed:
     """Remove what a source brought and no other source has. Raises BadInput for a name that is no source."""
     names = [source.name for source in list_sources(folder)]
     if name not in names:
@@ -44,14 +47,27 @@ def remove_source(folder: Path, name: str, *, progress: Progress = SILENT) -> In
         raise BadInput(
             f"{name!r} is the only source; index another one first, or delete the folder", at=str(folder)
         )
-    return index_documents((), folder, source=name, progress=progress, origin=None)
+    return index_documents((), folder, source=name, progress=progress, origin=None, workers=workers)
 
 
-def refresh_sources(folder: Path, *, progress: Progress = SILENT) -> Iterator[tuple[StoredSource, Indexed | None]]:
+def refresh_sources(
+    folder: Path, *, progress: Progress = SILENT, workers: Workers | None = None
+) -> Iterator[tuple[StoredSource, Indexed | None]]:
     """Index every source again as it was read before, and yield what that did; None where its file is not there."""
     for source in list_sources(folder):
         if not source.path or not Path(source.path).exists():
             yield source, None
             continue
         path, words, lines = Path(source.path), source.words, source.lines
-        yield source, index_source(path, folder, progress=progress, words=words, name=source.name, lines=lines)
+        yield (
+            source,
+            index_source(
+                path,
+                folder,
+                progress=progress,
+                words=words,
+                name=source.name,
+                lines=lines,
+                workers=workers,
+            ),
+        )

@@ -7,13 +7,16 @@ begun again; whoever asked gets each result once.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +27,7 @@ Result = TypeVar("Result")
 Shared = Path | bytes
 """A file that all jobs read: its path where a worker sees the same disk, else its bytes."""
 
+AHEAD = 2  # jobs that are taken for each worker: the next one waits for it
 CONNECTED = 10.0  # seconds in which a cluster must answer
 ATTEMPTS = 4  # of a job whose workers were lost, before it is thought to be what kills them
 
@@ -35,12 +39,13 @@ class Workers(Protocol):
     elsewhere: bool  # whether they are more than processes of this machine
 
     def run(
-        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+        self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with what the function returns for it and the shared file, as each ends.
 
-        `heavy` jobs run a model. The first error of a job is raised when the jobs under way have ended. Raises
-        WorkersFailed for a job that lost its worker again and again.
+        A job is taken when a worker will soon be free for it. `heavy` jobs run a model. The first error of a job is
+        raised when the jobs under way have ended. Raises WorkersFailed for a job that lost its worker again and
+        again.
         """
         ...
 
@@ -75,20 +80,27 @@ class _Processes:
         self._pool: ProcessPoolExecutor | None = None
 
     def run(
-        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+        self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with its result, as each ends."""
-        left = dict(enumerate(jobs))
+        numbered = enumerate(jobs)
+        left: dict[int, Job] = {}  # jobs that were taken and have not ended
         for _ in range(ATTEMPTS):
-            self._pool = self._pool or self._start()
-            numbers = {self._pool.submit(function, job, shared): number for number, job in left.items()}
+            self._pool = pool = self._pool or self._start()
+            numbers = {pool.submit(function, job, shared): number for number, job in left.items()}
             try:
-                for future in as_completed(numbers):
-                    result = future.result()
-                    yield left.pop(numbers[future]), result
-                return
+                while True:
+                    for number, job in islice(numbered, AHEAD * self.count - len(left)):
+                        left[number] = job
+                        numbers[pool.submit(function, job, shared)] = number
+                    if not numbers:
+                        return
+                    for future in wait(numbers, return_when=FIRST_COMPLETED).done:
+                        result = future.result()
+                        yield left.pop(numbers.pop(future)), result
             except BrokenProcessPool:  # one was killed, and the executor has ended the others
-                self.stop()
+                if self._pool is pool:  # else a run within this one has found out first
+                    self.stop()
             finally:
                 for future in numbers:
                     future.cancel()
@@ -108,11 +120,21 @@ class _Processes:
 
 
 def _prepare(threads: int) -> None:
-    """Make this process a worker: its share of the threads, and an interrupt from the keyboard ends it silently."""
+    """Make this process a worker: its share of the threads, and an interrupt from the keyboard ends it silently.
+
+    It ends with the process that started it, however that ends.
+    """
     from kard import processes
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     processes.limit(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 class _Cluster:
@@ -138,16 +160,21 @@ class _Cluster:
         self._each = max(1, processors // self.count)
 
     def run(
-        self, function: Callable[[Job, Shared], Result], jobs: Sequence[Job], shared: Path, *, heavy: bool = False
+        self, function: Callable[[Job, Shared], Result], jobs: Iterable[Job], shared: Path, *, heavy: bool = False
     ) -> Iterator[tuple[Job, Result]]:
         """Yield each job with its result, as each ends."""
         ray = self._ray
         accelerators = 1 if heavy and self._accelerators else 0
         remote = ray.remote(num_cpus=self._each, num_gpus=accelerators, max_retries=ATTEMPTS - 1)(function)
         held = ray.put(shared.read_bytes())
-        waiting = {remote.remote(job, held): job for job in jobs}
+        left = iter(jobs)
+        waiting: dict[Any, Job] = {}
         try:
-            while waiting:
+            while True:
+                for job in islice(left, AHEAD * self.count - len(waiting)):
+                    waiting[remote.remote(job, held)] = job
+                if not waiting:
+                    return
                 (reference, *_), _ = ray.wait(list(waiting), num_returns=1)
                 job = waiting.pop(reference)
                 try:
