@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,34 +11,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from worker_jobs import die, die_once, double, refuse
 
 from kard.errors import BadInput, KardError, NoExtra, WorkersFailed
 from kard.processes import has_ended
-from kard.work.workers import Shared, workers
-
-
-def double(job: int, shared: Shared) -> tuple[int, str]:
-    assert isinstance(shared, Path)
-    return 2 * job, f"{shared.read_text()} {os.environ['OMP_NUM_THREADS']}"
-
-
-def die_once(job: int, shared: Shared) -> int:
-    """Kill this process where the job is the third one, the first time."""
-    assert isinstance(shared, Path)
-    mark = shared.with_name("died")
-    if job == 3 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return job
-
-
-def die(job: int, shared: Shared) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return job
-
-
-def refuse(job: int, shared: Shared) -> int:
-    raise BadInput("holds nothing; name another", at=f"file:{job}")
+from kard.work.workers import workers
 
 
 @pytest.fixture
@@ -78,19 +54,13 @@ ASKED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_workers import wait_for_ever
+from worker_jobs import wait_for_ever
 from kard.work.workers import workers
 
 if __name__ == "__main__":
     with workers(2, None) as both:
         list(both.run(wait_for_ever, [1, 2], Path(sys.argv[2])))
 """
-
-
-def wait_for_ever(job: int, shared: Shared) -> None:
-    assert isinstance(shared, Path)
-    shared.with_name(f"{job}.pid").write_text(str(os.getpid()))
-    time.sleep(600)
 
 
 def test_workers_end_with_a_killed_command(shared: Path) -> None:
