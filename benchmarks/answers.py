@@ -196,7 +196,7 @@ def ctranslate2_engine(merged: Path, tokens: Tokens, threads: int) -> Engine | N
     def write(prompts: Sequence[Ids], decoding: Decoding) -> list[str]:
         results = generator.generate_batch(
             [tokens.tokenizer.convert_ids_to_tokens(prompt) for prompt in prompts],
-            max_batch_size=4,  # of five texts each: with 12 prompts a text took three times as long
+            max_batch_size=4,  # of five texts each: with 12 prompts a token took 2.5 times as long
             num_hypotheses=decoding.samples,
             max_length=decoding.max_new_tokens,
             include_prompt_in_result=False,
