@@ -12,6 +12,7 @@ from reliability import table
 RECORDED = Path(__file__).with_name("scale.json")
 MEBIBYTE = 1 << 20
 PARTS = {"lines": "JSON lines", "updates": "a hundredth changed", "dumps": "MediaWiki dump"}
+WAYS = {"alone": "one process", "processes": "two processes", "ray": "a Ray cluster of two nodes"}
 Report = Mapping[str, Any]
 
 
@@ -78,3 +79,20 @@ def searches(report: Report) -> str:
         for passages, measured in report.get("lines", {}).items()
     ]
     return table(("passages", "question, CPU ms", "rationale, CPU ms"), sorted(rows))
+
+
+def ways(report: Report) -> str:
+    """Return a table of one sweep done by this process, by processes and by a cluster; seconds by the clock."""
+    found = report["workers"]["ways"]
+    rows = [
+        (
+            WAYS[way["way"]],
+            f"{way['seconds']:,.0f}",
+            *(f"{way['steps'].get(step, 0):,.0f}" for step in ("retrieve", "ground", "student", "answer")),
+            f"{found[0]['seconds'] / way['seconds']:.2f}",
+            f"{way['same_texts']:.1%} of {way['answers']}",
+        )
+        for way in found
+    ]
+    header = ("who", "seconds", "retrieve", "ground", "students", "answers", "first / this", "equal texts")
+    return table(header, rows)

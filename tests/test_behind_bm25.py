@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from kard.pipeline.rerank import behind_bm25
 
-BM25 = {"1": 0.5, "3": 0.7, "5": 0.8, "10": 0.9}
+BM25 = {"1": 0.5, "10": 0.9, "3": 0.7, "5": 0.8}  # as the store sorts them
 
 
 @pytest.mark.parametrize(("at_1", "warns"), [(0.3, True), (0.5, False), (0.6, False), (None, False)])

@@ -50,14 +50,15 @@ def behind_bm25(db: Database, reranker_id: str) -> str:
     ours, untrained, bm25 = (metrics.get(name) for name in ("hits_after", "hits_before", "hits_bm25"))
     if not ours or not bm25 or sum(ours.values()) >= sum(bm25.values()):
         return ""
+    places = sorted(bm25, key=int)
     figures = ", ".join(
-        f"{name} {'/'.join(f'{hits[k]:.2f}' for k in bm25)}"
+        f"{name} {'/'.join(f'{hits[k]:.2f}' for k in places)}"
         for name, hits in (("the reranker", ours), ("untrained", untrained), ("BM25", bm25))
         if hits
     )
     return (
         f"reranker {reranker_id} ranks worse than BM25 on {metrics['held_out']} held-out training questions"
-        f" (Hits@{'/'.join(bm25)}: {figures}); read from both with --retriever fused, or from bm25"
+        f" (Hits@{'/'.join(places)}: {figures}); read from both with --retriever fused, or from bm25"
     )
 
 
