@@ -74,7 +74,7 @@ def size(source: Path) -> int:
     files = [source]
     if source.is_dir():
         files = _corpus(source) or list(source.rglob("*.parquet")) or _texts(source)
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _reader(source: Path) -> Callable[[Path], Iterator[Placed]]:
