@@ -21,6 +21,7 @@ class Acceptance:
     rationales: int
     accepted: int
     unverified: int  # no reader has given the verdict that the rule asks for
+    unexplained: int = 0  # answered questions without a rationale
 
 
 def count_accepted(

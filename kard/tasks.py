@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.resources import files
 from importlib.util import module_from_spec, spec_from_file_location
@@ -98,12 +100,24 @@ def demo() -> str:
     return import_module("kard.programs").DEMO
 
 
+def require(name: str) -> None:
+    """Raise NoTask, with what may have been meant, unless a task in programs/ has this name."""
+    known = names()
+    if name in known:
+        return
+    if Path(name).is_file():
+        meant = f"kard load {import_module('kard.programs').OWN} {shlex.quote(name)}"
+        raise NoTask(f"{name} is a file, not a task; did you mean: {meant}")
+    near = "".join(f"; did you mean {word!r}?" for word in get_close_matches(name, known, n=1))
+    listed = f"there are {', '.join(known)}, or give the path of your own .py file"
+    raise NoTask(f"no task {name!r}{near or f'; {listed}'}")
+
+
 def load(name: str) -> Task:
     """Return the task of this name, or of the file at this path. Raises NoTask."""
     if name.endswith(".py"):
         return _task_of(_module_at(Path(name)), name)
-    if name not in names():
-        raise NoTask(f"no task {name!r}; there are {', '.join(names())}, or give the path of your own .py file")
+    require(name)
     return _task_of(import_module(f"kard.programs.{name}"), name)
 
 

@@ -43,9 +43,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ._common import Answer, RetrieveThenAnswer, Teach, lettered, plain, required, shot
 
-__all__ = ["DEMO", "Answer", "RetrieveThenAnswer", "Teach", "lettered", "plain", "required", "shot"]
+__all__ = ["DEMO", "OWN", "Answer", "RetrieveThenAnswer", "Teach", "lettered", "plain", "required", "shot"]
 
 DEMO = "atlas"
+OWN = "choice"  # the task for people's own questions
 
 
 def __getattr__(name: str) -> object:

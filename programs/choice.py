@@ -13,12 +13,18 @@ As JSON lines, with a list of options (a CSV may hold the same list as JSON in a
 The published rows of ARC, OpenBookQA and MedQA are read too: `choices` with texts and labels (A, B, ... or 1, 2,
 ...), the answer's label as `answerKey` or `answer_idx`; and the hub's parquet files.
 
-`answer` is an option's letter or its exact text; leave it empty if it is unknown. A question without options is a
-yes/no question, and its answer may be True or False. Optional columns: `id` (otherwise a hash of question and
-options), `rationale` or `explanation` (stored as the rationale of a recorded teacher), `facts`, and `evidence` (ids
-of documents in your knowledge base). `split` is train, dev or test. Without that column `kard load --split`
-decides. Without either, a hash of the id puts about 80% into train and 20% into test, the same ones on every
-machine.
+`answer` is an option's letter or its exact text; leave it empty if it is unknown. No two options may be alike. A
+question without options is a yes/no question, and its answer may be True or False; where there are columns for
+options, it is one only if the answer says so. Optional columns: `id` (otherwise a hash of question and options),
+`rationale` or `explanation` (stored as the rationale of a recorded teacher), `facts`, and `evidence` (ids of
+documents in your knowledge base). The case of a column's name is ignored where that is clear. `split` is train,
+dev or test. Without that column `kard load --split` decides. Without either, a hash of the id puts about 80% into
+train and 20% into test, the same ones on every machine.
+
+Rationales may also come in files of their own, for `kard load choice --rationales FILE`: `question_id` is the
+question's id, `sample` numbers a model's rationales of one question from 0, and `model` names who wrote them.
+
+    {"question_id": "h1", "sample": 0, "rationale": "Nitrogen ... the answer is (B).", "model": "me"}
 """
 
 from __future__ import annotations
@@ -47,6 +53,9 @@ from ._common import (
 )
 
 TEST_SHARE = 20  # percent of the questions without a split
+COLUMNS = tuple(
+    [pattern.format(letter, letter.lower()) for letter in LETTERS] for pattern in ("{0}", "{1}", "option_{1}")
+)
 
 
 class TeachChoice(Teach):
@@ -65,7 +74,10 @@ def parse(row: Row) -> Question | None:
     """Return the question of a row. Raises ValueError."""
     if isinstance(row.get("answer"), bool):  # JSON lines of yes/no questions
         row = {**row, "answer": str(row["answer"])}
-    question = plain(row, _columns(row), _read)
+    options = _columns(row)
+    if options == YES_NO and str(row.get("answer")).strip().lower() not in TRUTH and (empty := _option_fields(row)):
+        raise ValueError(f"no option in {', '.join(map(repr, empty))}, and the answer is not yes or no")
+    question = plain(row, options, _read)
     return question if question.split else replace(question, split=_split(question.key))
 
 
@@ -86,12 +98,18 @@ def _columns(row: Row) -> tuple[str, ...] | None:
     """Return the options of one column each, yes and no where there are none; None for options of one field."""
     if isinstance(row.get("question"), Mapping) or any(row.get(name) not in (None, "") for name in OPTIONS):
         return None
-    for pattern in ("{0}", "{1}", "option_{1}"):
-        names = [pattern.format(letter, letter.lower()) for letter in LETTERS]
-        cells = [written(row.get(name), name) for name in names]
+    fields = {name.strip(): value for name, value in row.items()}  # a column `n` numbers rows: it is no option N
+    for names, where in zip(COLUMNS, (fields, fields, row), strict=True):
+        cells = [written(where.get(name), name) for name in names]
         if any(cells):
             return without_gaps(cells)
     return YES_NO
+
+
+def _option_fields(row: Row) -> list[str]:
+    """Return the names of the row's fields that are for options."""
+    known = {*OPTIONS, *(name for names in COLUMNS for name in names)}
+    return [name for name in row if name.strip() in known or name.strip().lower() in known]
 
 
 SHOTS = (

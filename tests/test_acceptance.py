@@ -55,7 +55,7 @@ def test_students_rerankers_and_fusions_learn_from_the_rationales_of_the_chosen_
     assert [question.key for question in dataset.questions] == [f"q{key}" for key in keys]
     labels = read_labels(judged.db, "tiny", "i" * 16, accept=accept)
     assert [label.key for label in labels] == [f"q{key}" for key in keys]
-    assert count_accepted(judged.db, TRAIN, accept) == Acceptance(4, len(keys), 0)
+    assert count_accepted(judged.db, TRAIN, accept) == Acceptance(4, len(keys), 0, 0)
 
 
 @pytest.mark.parametrize(("accept", "number"), [("own", 0), ("verified", 1), ("both", 2)])

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_json_list_comes_back_item_by_item(tmp_path: Path, rows: list[dict[str
     assert list(read_rows(path)) == [(FilePosition(path, i), row) for i, row in enumerate(rows, 1)]
 
 
-cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)
+cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1).filter(str.strip)
 
 
 @fresh
@@ -265,3 +266,50 @@ def test_what_a_killed_process_left_half_written_goes_when_something_is_written_
             other.write_text("c")
         assert mine.exists()  # of a process that lives
     assert sorted(file.name for file in tmp_path.iterdir()) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('id,text\n1,one\n2,two\n3,"three\n4,four\n', 4),
+        ('id,text\n1,"one\nmore"\n\n2,two\n"3","it is\na ""word""\n4,"four"\n', 6),
+        ('id,text\n1,5" wide\n2,"two\nand ""so""\n', 3),
+        ('id,text\n1,"one" more\n', 2),
+        ('id,"text\n1,one\n', 1),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_named_where_it_opens(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"not CSV \(.*check the quote that opens in this line") as raised:
+        list(read_rows(tmp_path / "a.csv"))
+    assert str(raised.value).startswith(f"{tmp_path / 'a.csv'}:{line}: ")
+
+
+def test_a_row_is_placed_where_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,text\n1,"one\ntwo"\n2,x\n', encoding="utf-8")
+    assert [place.line for place, _ in read_rows(tmp_path / "a.csv")] == [2, 4]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_what_a_spreadsheet_leaves_empty_is_no_row_and_no_column(tmp_path: Path, name: str) -> None:
+    text = ",,,\n\nid,text,,\n1,one,,\n,,,\n , ,,,,\n,\n2,two,,\n,,,\n"
+    (tmp_path / name).write_text(text.replace(",", "\t" if name == "a.tsv" else ","), encoding="utf-8")
+    rows = [(place.line, dict(row)) for place, row in read_rows(tmp_path / name)]
+    assert rows == [(4, {"id": "1", "text": "one"}), (8, {"id": "2", "text": "two"})]
+
+
+def test_an_empty_row_of_parquet_is_no_row(tmp_path: Path) -> None:
+    table = import_module("pyarrow").Table.from_pylist([{"id": "1"}, {"id": None}, {"id": ""}, {"id": "2"}])
+    import_module("pyarrow.parquet").write_table(table, tmp_path / "a.parquet")
+    assert [(place.line, row["id"]) for place, row in read_rows(tmp_path / "a.parquet")] == [(1, "1"), (4, "2")]
+
+
+def test_the_case_of_a_field_s_name_is_ignored_where_one_field_can_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Question ,a,A,ID,Id\nWhy?,x,y,1,2\n", encoding="utf-8")
+    ((_, row),) = read_rows(tmp_path / "a.csv")
+    assert (row["question"], row.get("QUESTION"), row["a"], row["A"]) == ("Why?", "Why?", "x", "y")
+    assert "question" in row
+    assert "id" not in row
+    assert row.get("id") is None
+    with pytest.raises(KeyError, match="id"):
+        row["id"]

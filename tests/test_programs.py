@@ -367,11 +367,18 @@ def test_paragraphs_in_a_cell_of_a_csv_are_read_as_a_list() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "letter"),
-    [*(("yes", "A"), ("No", "B"), ("True", "A"), ("FALSE", "B")), (True, "A"), (False, "B"), ("b", "B")],
+    [*(("yes", "A"), ("No", "B"), ("True", "A"), ("FALSE", "B")), (True, "A"), (False, "B")],
 )
 def test_choice_reads_a_question_without_options_as_yes_or_no(answer: object, letter: str) -> None:
-    question = parse("choice", {"question": "Is it?", "answer": answer, "options": ""})
+    for options in ({}, {"options": ""}, {"A": "", "B": "", "C": ""}):
+        question = parse("choice", {"question": "Is it?", "answer": answer, **options})
+        assert (question.options, question.answer) == (("yes", "no"), letter)
+    question = parse("choice", {"question": "Is it?", "answer": letter.lower()})
     assert (question.options, question.answer) == (("yes", "no"), letter)
+
+
+def test_choice_takes_a_column_that_numbers_rows_for_no_option() -> None:
+    assert parse("choice", {"n": "1", **OWN}).options == ("iron", "cork")
 
 
 def test_choice_assigns_a_split_to_questions_without_one() -> None:
@@ -397,6 +404,21 @@ WRONG: Sequence[tuple[str, dict[str, Any], str]] = (
     ("choice", {**PLAIN, "options": ["x", " "]}, "the number of options is 1"),
     ("choice", {**PLAIN, "options": "[1"}, "starts like a JSON list or object but is none"),
     ("choice", {**PLAIN, "question": " "}, "field 'question' is empty"),
+    (
+        "choice",
+        {"question": "?", "A": "", "B": "", "answer": "A"},
+        "no option in 'A', 'B', and the answer is not",
+    ),
+    (
+        "choice",
+        {"question": "?", "option_a": "", "answer": ""},
+        "no option in 'option_a', and the answer is not",
+    ),
+    (
+        "choice",
+        {"question": "?", "options": "", "answer": "B"},
+        "no option in 'options', and the answer is not",
+    ),
     ("strategyqa", {**STRATEGY, "answer": "maybe"}, "answer 'maybe' is not true or false"),
     ("strategyqa", {**STRATEGY, "answer": 1}, "answer 1 is not true or false"),
     ("strategyqa", {k: v for k, v in STRATEGY.items() if k != "answer"}, "no field 'answer'"),

@@ -210,7 +210,7 @@ def test_a_changed_explanation_changes_nothing_in_the_store(db: Database, tmp_pa
     row = {**IRON, "rationale": "Iron is heavy."}
     load(db, write(tmp_path / "q.jsonl", row))
     changed = write(tmp_path / "q.jsonl", {**row, "rationale": "Iron is dense."}, CORK)
-    with pytest.raises(BadInput, match="an explanation that changed belongs in a file of another name"):
+    with pytest.raises(BadInput, match="an explanation of somebody else belongs in a file of another name"):
         load(db, changed)
     assert [q.key for _, q in stored(db, "choice")] == ["q2"]
     assert load(db, changed.rename(tmp_path / "r.jsonl")) == LoadSummary(1, 1, 1, {"dev": 1, "train": 1})

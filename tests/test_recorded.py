@@ -60,7 +60,7 @@ def test_a_rationale_is_accepted_when_its_own_conclusion_is_the_gold_answer(db: 
         row("q2", 1, "Gold is noble.", model="m-2"),
         row("q3", 0, "So the answer is yes."),
     ]
-    assert load_rationales(db, "tiny", write_rows(tmp_path / "r.jsonl.gz", rows)) == 5
+    assert load_rationales(db, "tiny", write_rows(tmp_path / "r.jsonl.gz", rows)).added == 5
     assert stored_rationales(db) == [
         ("q1", "recorded:m-1", 0, "A", 1),
         ("q1", "recorded:m-1", 1, "B", 0),
@@ -72,9 +72,9 @@ def test_a_rationale_is_accepted_when_its_own_conclusion_is_the_gold_answer(db: 
 
 def test_loading_a_file_twice_equals_once(db: Database, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "r.jsonl", [row("q1"), row("q2", 3)])
-    assert load_rationales(db, "tiny", path) == 2
+    assert load_rationales(db, "tiny", path).added == 2
     before = list(db.conn.iterdump())
-    assert load_rationales(db, "tiny", path) == 0
+    assert load_rationales(db, "tiny", path).added == 0
     assert list(db.conn.iterdump()) == before
 
 
@@ -129,7 +129,7 @@ def test_another_text_for_a_stored_sample_is_refused_and_nothing_is_loaded(db: D
 
 def test_rationales_that_came_with_questions_conclude_on_what_they_explain(db: Database) -> None:
     given = [Rationale("q1", 0, "Iron reacts with water.", "A"), Rationale("q2", 0, "So the answer is yes.", "B")]
-    assert store_rationales(db, "tiny", "notes", given) == 2
+    assert store_rationales(db, "tiny", "notes", given).added == 2
     assert stored_rationales(db) == [("q1", "recorded:notes", 0, "A", 1), ("q2", "recorded:notes", 0, "A", 0)]
     with pytest.raises(BadInput, match="kard load tiny FILE"):
         store_rationales(db, "tiny", "notes", [Rationale("q1", 1, "x"), Rationale("q9", 0, "y")])
@@ -153,7 +153,7 @@ def test_an_exported_file_loads_as_the_same_rationales(db: Database, tmp_path: P
 
     other = open_store(tmp_path / "other.db")
     store_questions(other, "tiny", QUESTIONS)
-    assert load_rationales(other, "tiny", path) == 4
+    assert load_rationales(other, "tiny", path).added == 4
     assert stored_rationales(other) == stored_rationales(db)
     export_rationales(other, "tiny", path)
     assert path.read_bytes() == raw
@@ -207,8 +207,8 @@ def test_recorded_rationales_of_a_published_teacher_load_and_export_unchanged(
         ],
     )
     source = folder / "rationales-dev-gpt-4.jsonl.gz"
-    assert load_rationales(store, "real", source) == 343
-    assert load_rationales(store, "real", source) == 0
+    assert load_rationales(store, "real", source).added == 343
+    assert load_rationales(store, "real", source).added == 0
     path = tmp_path / "out.jsonl.gz"
     assert export_rationales(store, "real", path) == 343
     with gzip.open(source, "rt") as original, gzip.open(path, "rt") as exported:

@@ -32,10 +32,11 @@ from kard.pipeline.run import Run
 from kard.pipeline.steps import rebuild
 from kard.progress import Silent
 from kard.questions import QuestionSet
-from kard.records import Question
+from kard.records import Question, Rationale
 from kard.tasks import Task
 from kard.teacher import teach as teach_module
 from kard.teacher.calls import Reply, teach_inputs, teacher_info, teacher_lm
+from kard.teacher.records import store_rationales
 from kard.teacher.requests import Budget, Requests
 from kard.teacher.teach import TeachSummary, expected_cost, missing_samples, teach
 
@@ -626,6 +627,25 @@ def test_a_dry_run_estimates_the_rest_once_a_price_is_known(files: list[str], pr
     CliRunner().invoke(main, [*command, "--samples", "1", "--limit", "1"])
     dry = CliRunner().invoke(main, [*command, "--samples", "100", "--dry-run"])
     assert dry.output == "199 requests to openai/gpt-4o-mini, about $0.09\n"
+
+
+def test_a_budget_is_refused_before_anybody_is_asked_where_the_price_list_lacks_the_model(
+    files: list[str], provider: Provider
+) -> None:
+    problem = "the price of openai/fake is not known, so --max-cost cannot be kept; run again without it\n"
+    command = [*files, "--model", "openai/fake", "--api-base", provider.url, "--max-cost", "2"]
+    db = open_store(Path(files[-1]))
+    store_rationales(db, "tiny", "guide", [Rationale("q1", 0, "So the answer is yes.")])
+    for word in ("teach", "verify"):
+        refused = CliRunner().invoke(main, [word, *command, "--quiet"])
+        assert (refused.exit_code, refused.output) == (1, f"Error: {problem}")
+        assert (
+            CliRunner().invoke(main, [word, *command, "--dry-run"]).output.endswith(f" to openai/fake\n{problem}")
+        )
+    shown = CliRunner().invoke(main, ["run", *command, "--dry-run"]).output
+    assert "so --max-cost cannot be kept" in " ".join(shown.split())
+    assert provider.keys == []
+    assert db.table("failed_replies").count == 0
 
 
 def test_a_missing_key_is_named_in_one_line(files: list[str], provider: Provider) -> None:

@@ -162,7 +162,8 @@ def run_of(
 ) -> Run:
     """Open the store and return the run that was chosen; what was not chosen is the task's own.
 
-    `chosen` holds fields of RunOptions and options of `SETTINGS`; None stands for what was not chosen.
+    `chosen` holds fields of RunOptions and options of `SETTINGS`; None stands for what was not chosen. Raises
+    BadConfig for a size or encoder that the task does not declare.
     """
     from kard import tasks
     from kard.cli.overrides import based, overridden
@@ -174,7 +175,7 @@ def run_of(
     short = [f"{path}={chosen.pop(name)}" for name, path in SETTINGS.items() if name in chosen]
     settings = loaded.settings if profile is None else TaskSettings.paper()
     settings = overridden(settings, [*overrides, *short])
-    return Run(
+    run = Run(
         db=open_store(store, create=create),
         task=loaded,
         options=RunOptions(
@@ -189,6 +190,10 @@ def run_of(
         progress=show.progress(quiet),
         workers=_workers(worker_count, ray_address),
     )
+    for size in run.options.sizes:  # names are checked before anything is done
+        run.base_of(size)
+    _ = run.encoder
+    return run
 
 
 def _workers(count: int | None, address: str | None) -> Workers | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
     from kard.pipeline.load import LoadSummary
+    from kard.pipeline.replace import Lost
 
 
 NAMED = 10  # rows that were left out and are named
@@ -31,6 +35,18 @@ ENDING = 80  # characters of the example of such a rationale: where it concludes
     help="File of recorded rationales for the task's questions; repeatable.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out rows of FILE that are no question, and name them.")
+@click.option(
+    "--replace",
+    "replacing",
+    is_flag=True,
+    help="Change what the store has under the same id (without ids: with the same text) to what the file says.",
+)
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Replace, and remove the task's questions of FILE's splits that are not in FILE; asks before.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @options.store
 @options.quiet
 def load(
@@ -39,6 +55,9 @@ def load(
     split: str | None,
     rationales: tuple[Path, ...],
     skip_bad: bool,
+    replacing: bool,
+    exact: bool,
+    yes: bool,
     store: Path,
     quiet: bool,
 ) -> None:
@@ -46,24 +65,48 @@ def load(
 
     TASK is a name of `kard tasks` or the path of your own .py file. FILE has the questions, as JSON, JSON lines,
     CSV or TSV, also gzipped, or as parquet. It is loaded whole or not at all, and loading it twice changes nothing.
+
+    A row of a file of --rationales has the fields question_id, sample (a number from 0), rationale, model (who
+    wrote it) and, if you like, answer_given (true or false: whether the writer was shown the right answer). `kard
+    export` writes such files; `kard query question_keys` lists the ids.
     """
-    if file is None and not rationales:
-        raise click.UsageError("name a FILE of questions, or rationales with --rationales FILE")
     from kard import tasks
+
+    if file is None and not rationales:
+        if not task.endswith(".py"):
+            tasks.require(task)
+        raise click.UsageError("name a FILE of questions, or rationales with --rationales FILE")
+    if exact and (file is None or skip_bad):
+        raise click.UsageError("--exact removes what FILE lacks: it needs a FILE, of which no row is left out")
     from kard.db import open_store
     from kard.pipeline.load import load_questions
 
     loaded = tasks.load(task)
     db = open_store(store)
     if file is not None:
-        progress = show.progress(quiet)
-        summary = load_questions(db, loaded, file, split=split, skip_bad=skip_bad, progress=progress)
+        summary = load_questions(
+            db,
+            loaded,
+            file,
+            split=split,
+            skip_bad=skip_bad,
+            replacing=replacing,
+            confirm=partial(_confirm, yes, f"{loaded.name} that are not in {file.name}") if exact else None,
+            progress=show.progress(quiet),
+        )
         _print_loaded(loaded.name, summary)
+        if summary.others:
+            more = count(sum(summary.others.values()), "question")
+            click.echo(f"also in the store, and not in {file.name}: {more} ({_by_split(summary.others)})")
+            given = "" if split is None else f" --split {shlex.quote(split)}"
+            again = f"kard load {shlex.quote(task)} {shlex.quote(str(file))}{given} --exact"
+            options.propose("    to keep just what the file has", again)
     if rationales:
         from kard.teacher.records import load_rationales
 
         for path in rationales:
-            click.echo(f"{count(load_rationales(db, loaded.name, path), 'rationale')} added from {path.name}")
+            stored = load_rationales(db, loaded.name, path, replacing=replacing or exact)
+            click.echo(f"{count(stored.added, 'rationale')} added{_replaced(stored.replaced)} from {path.name}")
     print_verdicts(db, task, loaded.name)
     options.propose("Next", next_command(db, task, loaded.name))
 
@@ -75,10 +118,30 @@ def _print_loaded(name: str, loaded: LoadSummary) -> None:
         others = len(loaded.skipped) - NAMED
         more = f", {others:,} of them not named above" if others > 0 else ""
         click.echo(f"{count(len(loaded.skipped), 'row')} left out{more}", err=True)
-    splits = ", ".join(f"{split} {count:,}" for split, count in loaded.splits.items())
-    click.echo(f"{name}: {count(loaded.added, 'question')} added, {loaded.unchanged:,} unchanged ({splits})")
-    if loaded.rationales:
-        click.echo(f"{count(loaded.rationales, 'rationale')} added, which came with the questions")
+    done = f"{count(loaded.added, 'question')} added{_replaced(loaded.replaced)}"
+    done += f", {loaded.removed:,} removed" if loaded.removed else ""
+    click.echo(f"{name}: {done}, {loaded.unchanged:,} unchanged ({_by_split(loaded.splits)})")
+    if loaded.rationales or loaded.replaced_rationales:
+        number = count(loaded.rationales, "rationale")
+        click.echo(f"{number} added{_replaced(loaded.replaced_rationales)}, which came with the questions")
+
+
+def _replaced(number: int) -> str:
+    return f", {number:,} replaced" if number else ""
+
+
+def _by_split(questions: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} {number:,}" for split, number in questions.items())
+
+
+def _confirm(yes: bool, whose: str, lost: Lost) -> None:
+    """Say what goes with questions, and ask unless `yes`. Raises click.Abort."""
+    cost = f" that cost ${lost.cost:.2f}" if lost.cost else ""
+    what = f"{count(lost.questions, 'question')} of {whose}, with {count(lost.rationales, 'rationale')}{cost}"
+    if yes:
+        click.echo(f"removing {what}", err=True)
+    else:
+        click.confirm(f"Remove {what}?", abort=True)
 
 
 def print_verdicts(db: Database, argument: str, name: str) -> None:

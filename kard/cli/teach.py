@@ -102,6 +102,8 @@ def teach(
         price = teacher.expected_cost(db, loaded, lm, settings)
         cost = "" if price is None else f", about ${price * missing:.2f}"
         click.echo(f"{missing} requests to {model}{cost}")
+        if error := teacher.unpriced(db, loaded, lm, settings, max_cost):
+            click.echo(error, err=True)
         return
     find = teacher.by_heart
     if settings.k:
@@ -209,6 +211,8 @@ def verify(
     if dry_run:
         missing = verifier.unverified(db, questions, verifier.verifier_info(model, model), teacher)
         click.echo(f"{len(missing)} requests to {model}")
+        if error := verifier.unpriced(db, lm, max_cost):
+            click.echo(error, err=True)
         return
     summary = verifier.verify(
         db,

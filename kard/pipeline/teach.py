@@ -8,6 +8,7 @@ from dataclasses import replace
 from kard.acceptance import count_accepted, missing_verdicts
 from kard.config import Teaching
 from kard.db import value
+from kard.errors import KardError
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step
 from kard.questions import QuestionSet
@@ -32,10 +33,10 @@ def _state(run: Run) -> State:
     teacher = run.options.teacher
     if teacher is None or teacher.lm is None:
         stored = value(run.db, "internal/count_rationales", task=run.name)
-        note = _accepted(run) if stored else "ask a teacher with --model, or load recorded rationales"
+        note = _usable(run) if stored else "ask a teacher with --model, or load recorded rationales"
         return State("rationales", stored, 0 if stored else len(run.trained_on.read(run.db)), note=note)
     from kard.teacher.calls import with_passages
-    from kard.teacher.teach import missing_samples
+    from kard.teacher.teach import missing_samples, unpriced
 
     done = missing = 0
     for questions, settings in explained(run):
@@ -43,7 +44,17 @@ def _state(run: Run) -> State:
         owed = len(missing_samples(run.db, task, questions, teacher.lm(), settings))
         missing += owed
         done += len(questions.read(run.db)) * settings.samples - owed
-    return State("rationales", done, missing, note=_accepted(run))
+    error = unpriced(run.db, run.task, teacher.lm(), run.options.settings.teaching, teacher.max_cost)
+    return State("rationales", done, missing, note=str(error) if error else _accepted(run))
+
+
+def _usable(run: Run) -> str:
+    """Say how many rationales are accepted, or why nothing can be trained on them."""
+    try:
+        _ = run.teacher_id
+    except KardError as error:
+        return str(error)
+    return _accepted(run)
 
 
 def _accepted(run: Run) -> str:
@@ -53,7 +64,11 @@ def _accepted(run: Run) -> str:
     counts = count_accepted(run.db, run.trained_on, run.accept, teacher_id)
     if counts.unverified:
         return missing_verdicts(run.name, counts)
-    return f"{counts.accepted:,} of {counts.rationales:,} for training are accepted ({run.accept})"
+    note = f"{counts.accepted:,} of {counts.rationales:,} for training are accepted ({run.accept})"
+    if counts.unexplained:
+        have = "question has" if counts.unexplained == 1 else "questions have"
+        note += f"; {counts.unexplained:,} training {have} no rationale"
+    return note
 
 
 def _teach(run: Run) -> int:

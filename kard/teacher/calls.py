@@ -81,6 +81,29 @@ def teacher_lm(
         raise BadConfig(f"{model} refuses these settings: {' '.join(str(error).split())}") from error
 
 
+def no_price(lm: dspy.LM, max_cost: float | None, highest: float | None) -> BadConfig | None:
+    """Return the error if there is a limit, but the price list lacks the model and no call had a price before.
+
+    Nobody is asked. A model that the list cannot know, such as an engine of one's own, is left to its first call.
+    """
+    if max_cost is None or highest:
+        return None
+    from dspy.clients.capabilities import resolve
+    from dspy.clients.model_metadata import model_info
+
+    try:
+        route = resolve(lm)
+    except Exception:  # reached through LiteLLM, which has prices of its own
+        return None
+    listed = route is None or "input_cost_per_token" in model_info(route.provider, route.model)
+    return None if listed else unknown_price(lm.model)
+
+
+def unknown_price(model: str) -> BadConfig:
+    """Return the error for a limit on what a model costs whose price nobody knows."""
+    return BadConfig(f"the price of {model} is not known, so --max-cost cannot be kept; run again without it")
+
+
 def teacher_info(task: Task, model: str, settings: Teaching, name: str) -> TeacherInfo:
     """Return the teacher that is this model with the task's prompt and these settings.
 

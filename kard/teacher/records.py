@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlite_utils import Database
 
 from kard.answers.parsing import conclusion
-from kard.db import insert_ignoring, now, rows, writing
+from kard.db import execute, insert_ignoring, now, rows, writing
 from kard.errors import BadInput, Missing
-from kard.files import Row, read_rows, write_lines
+from kard.files import Row, header_of, read_rows, write_lines
 from kard.questions import RECORDED, QuestionSet
 from kard.records import Question, Rationale, canonical, digest
 
@@ -38,6 +38,13 @@ class RecordedRationale:
     rationale: Rationale
     answer_given: bool | None = None  # whether the teacher saw the gold answer, if known
     at: str = ""  # file:line
+
+
+class Stored(NamedTuple):
+    """The numbers of rationales that a file or program gave to the store."""
+
+    added: int
+    replaced: int = 0
 
 
 def store_teacher(db: Database, teacher: TeacherInfo, table: Literal["teachers", "verifiers"] = "teachers") -> None:
@@ -68,24 +75,26 @@ def rationale_row(question_id: int, question: Question, teacher_id: str, rationa
     }
 
 
-def store_rationales(db: Database, task_name: str, teacher_name: str, rationales: Sequence[Rationale]) -> int:
-    """Store rationales as those of the teacher `recorded:NAME`, all or none. Return the number of new ones.
+def store_rationales(
+    db: Database, task_name: str, teacher_name: str, rationales: Sequence[Rationale], *, replacing: bool = False
+) -> Stored:
+    """Store rationales as those of the teacher `recorded:NAME`, all or none.
 
-    Raises BadInput for a question that is not in the store, for two rationales of one question and sample, and
-    for a rationale that the store holds with another text.
+    With `replacing`, a rationale that the store holds with another text gets this one; without, that raises
+    BadInput, as do a question that is not in the store and two rationales of one question and sample.
     """
     name = _recorded_name(teacher_name)
-    return _store(db, task_name, [RecordedRationale(name, rationale) for rationale in rationales])
+    return _store(db, task_name, [RecordedRationale(name, rationale) for rationale in rationales], replacing)
 
 
-def load_rationales(db: Database, task_name: str, path: Path) -> int:
-    """Load rows {question_id, sample, rationale, model, answer_given}, all or none. Return the number of new ones.
+def load_rationales(db: Database, task_name: str, path: Path, *, replacing: bool = False) -> Stored:
+    """Load rows {question_id, sample, rationale, model, answer_given}, all or none.
 
     Each `model` becomes a teacher of its own, `recorded:MODEL`. `answer_given` is optional. Loading a file twice
     adds nothing. Raises BadInput, with the line, for a row that lacks a field, names a question that is not in
-    the store, occurs twice, or contradicts the store.
+    the store, occurs twice, or, without `replacing`, contradicts the store.
     """
-    recorded = [_parse(row, str(position)) for position, row in read_rows(path)]
+    recorded = [_parse(row, str(position), header_of(path)) for position, row in read_rows(path)]
     first: dict[tuple[str, str, int], str] = {}
     for row in recorded:
         key = (row.teacher, row.rationale.question_key, row.rationale.sample)
@@ -94,7 +103,7 @@ def load_rationales(db: Database, task_name: str, path: Path) -> int:
                 f"sample {key[2]} of question {key[1]!r} stands at {other} too; give one another sample number",
                 at=row.at,
             )
-    return _store(db, task_name, recorded)
+    return _store(db, task_name, recorded, replacing)
 
 
 def export_rationales(db: Database, task_name: str, path: Path, teacher: str | None = None) -> int:
@@ -133,16 +142,16 @@ def _recorded_name(name: str) -> str:
     return RECORDED + name.removeprefix(RECORDED)
 
 
-def _parse(row: Row, at: str) -> RecordedRationale:
-    """Return the rationale of a file's row. Raises BadInput."""
+def _parse(row: Row, at: str, header: str) -> RecordedRationale:
+    """Return the rationale of a file's row. Raises BadInput, at the table's header for a column that is missing."""
     texts: dict[str, str] = {}
     for name in ("question_id", "rationale", "model"):
         value = row.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and name == "question_id":
             value = str(value)
         if not isinstance(value, str) or not value.strip():
-            problem = "no field" if name not in row else "no text in"
-            raise BadInput(f"{problem} {name!r}; a row holds question_id, sample, rationale and model", at=at)
+            problem, place = ("no field", header or at) if name not in row else ("no text in", at)
+            raise BadInput(f"{problem} {name!r}; a row holds question_id, sample, rationale and model", at=place)
         texts[name] = value
     sample = row.get("sample")
     if isinstance(sample, str) and sample.isdecimal():  # a cell of a CSV
@@ -162,7 +171,7 @@ def _parse(row: Row, at: str) -> RecordedRationale:
     return RecordedRationale(_recorded_name(texts["model"]), rationale, answer_given, at)
 
 
-def _store(db: Database, task_name: str, recorded: Sequence[RecordedRationale]) -> int:
+def _store(db: Database, task_name: str, recorded: Sequence[RecordedRationale], replacing: bool) -> Stored:
     questions = {question.key: (row_id, question) for row_id, question in QuestionSet(task_name).read(db).items()}
     teachers = _teachers(recorded)
     records: list[dict[str, object]] = []
@@ -184,18 +193,22 @@ def _store(db: Database, task_name: str, recorded: Sequence[RecordedRationale]) 
             store_teacher(db, teacher)
         # Written first and compared then: the lock is held from the start, and a conflict rolls all of it back.
         added = insert_ignoring(db, "rationales", records)
+        replaced = 0
         for row, record in zip(recorded, records, strict=True):
             (text,) = db.execute(
                 "select text from rationales where question_id = ? and teacher_id = ? and sample = ?",
                 [record["question_id"], record["teacher_id"], record["sample"]],
             ).fetchone()
-            if text != record["text"]:
+            if text == record["text"]:
+                continue
+            if not replacing:
                 raise BadInput(
                     f"sample {row.rationale.sample} of question {row.rationale.question_key!r} is in the store "
-                    f"with another text; give it another sample number or model",
+                    f"with another text; take this one with: --replace, or give it another sample number or model",
                     at=row.at,
                 )
-    return added
+            replaced += execute(db, "internal/replace_rationale", **record)
+    return Stored(added, replaced)
 
 
 def _teachers(recorded: Sequence[RecordedRationale]) -> dict[str, TeacherInfo]:

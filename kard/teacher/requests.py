@@ -16,7 +16,7 @@ from kard.errors import BadConfig, BudgetReached, TeacherFailed
 from kard.outgoing import without_keys
 from kard.outgoing.patience import TIMEOUT, Patience, Voice, cause
 from kard.progress import Advance
-from kard.teacher.calls import Reply
+from kard.teacher.calls import Reply, unknown_price
 from kard.work.claims import POLL, Claims
 
 UNREADABLE = 20  # unreadable replies in a row after which the model counts as unable to keep the form
@@ -213,9 +213,7 @@ class Requests(Generic[Item]):
         elif self.budget.limit is not None and self.budget.highest_price is not None:
             self.budget.pay(self.budget.highest_price)  # one reply without a price among others that have one
         elif self.budget.limit is not None and self.failure is None:
-            self.failure = BadConfig(
-                f"the price of {self.model} is not known, so --max-cost cannot be kept; run again without it"
-            )
+            self.failure = unknown_price(self.model)
         if self.unreadable >= UNREADABLE and self.failure is None:
             self.failure = TeacherFailed(
                 f"{self.model} gave {UNREADABLE} answers in a row that hold no {self.singular}; "

@@ -11,13 +11,13 @@ from sqlite_utils import Database
 from kard.answers.parsing import letter_of
 from kard.config import Teaching
 from kard.db import insert_ignoring, now, rows, value, writing
-from kard.errors import Missing
+from kard.errors import BadConfig, Missing
 from kard.outgoing.patience import TIMEOUT, Voice
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import Passage, Question, Rationale
 from kard.tasks import Task
-from kard.teacher.calls import Reply, ask, teacher_info
+from kard.teacher.calls import Reply, ask, no_price, teacher_info
 from kard.teacher.records import rationale_row, store_teacher
 from kard.teacher.requests import Budget, Requests, claiming
 from kard.work.claims import Claims
@@ -113,6 +113,12 @@ def expected_cost(db: Database, task: Task, lm: dspy.LM, settings: Teaching) -> 
     return prices.fetchone()[0]
 
 
+def unpriced(db: Database, task: Task, lm: dspy.LM, settings: Teaching, max_cost: float | None) -> BadConfig | None:
+    """Return the error if `max_cost` could not be kept, as nobody knows a price, None if it can."""
+    teacher = teacher_info(task, lm.model, settings, lm.model)
+    return no_price(lm, max_cost, value(db, "internal/highest_price", teacher=teacher.id))
+
+
 def teach(
     db: Database,
     task: Task,
@@ -132,11 +138,14 @@ def teach(
     asks again where a reply was cut, refused, empty or unreadable: such replies are kept in `failed_replies` and
     never train. `max_cost` limits this run, in US dollars: a call starts only if the budget covers it at the
     highest price seen so far. Raises Missing if there are no questions, BudgetReached if samples remain,
-    TeacherFailed if the provider does not answer, BadConfig after the first call if there is a `max_cost` but no
-    known price. What was paid for by then is kept, after Ctrl-C too; the next run goes on.
+    TeacherFailed if the provider does not answer, BadConfig if there is a `max_cost` but no known price: before the
+    first call, or after it where only a reply tells. What was paid for by then is kept, after Ctrl-C too; the next
+    run goes on.
     """
     teacher = teacher_info(task, lm.model, settings, name)
     highest = value(db, "internal/highest_price", teacher=teacher.id)
+    if error := unpriced(db, task, lm, settings, max_cost):
+        raise error
     budget = Budget(max_cost, highest or None)  # 0 where no price is known
     # What fails from now on is done, whoever asked; with `retry` what has failed before is not.
     failed = db.execute("select coalesce(max(id), 0) from failed_replies").fetchone()[0] if retry else 0

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from kard.answers.parsing import letter_of, without_conclusions
 from kard.db import insert_ignoring, now, rows, writing
-from kard.errors import Missing
+from kard.errors import BadConfig, Missing
 from kard.outgoing.patience import TIMEOUT, Patience, Voice
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet
 from kard.records import canonical, digest
-from kard.teacher.calls import Reply, call, lettered
+from kard.teacher.calls import Reply, call, lettered, no_price
 from kard.teacher.records import TeacherInfo, store_teacher
 from kard.teacher.requests import Budget, Requests, claiming
 from kard.work.claims import Claims
@@ -101,7 +101,9 @@ def verify(
     task, split = questions.task, questions.split
     require_rationales(db, questions)
     verifier = verifier_info(lm.model, name)
-    highest = db.execute("select max(cost) from verifications where verifier_id = ?", [verifier.id]).fetchone()[0]
+    highest = _highest_price(db, verifier)
+    if error := unpriced(db, lm, max_cost):
+        raise error
     budget = Budget(max_cost, highest or None)  # 0 where no price is known
     missing = unverified(db, questions, verifier, teacher)
     agreed = 0
@@ -142,6 +144,16 @@ def verify(
             requests.run(missing, advance)
     tokens = requests.prompt_tokens, requests.completion_tokens
     return VerifySummary(requests.added, agreed, budget.spent, *tokens)
+
+
+def unpriced(db: Database, lm: dspy.LM, max_cost: float | None) -> BadConfig | None:
+    """Return the error if `max_cost` could not be kept, as nobody knows a price, None if it can."""
+    return no_price(lm, max_cost, _highest_price(db, verifier_info(lm.model, lm.model)))
+
+
+def _highest_price(db: Database, verifier: TeacherInfo) -> float | None:
+    prices = db.execute("select max(cost) from verifications where verifier_id = ?", [verifier.id])
+    return prices.fetchone()[0]
 
 
 def require_rationales(db: Database, questions: QuestionSet) -> None:

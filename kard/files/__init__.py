@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import csv
 import gzip
 import io
 import json
@@ -17,11 +16,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 from kard.errors import BadInput, NoExtra
+from kard.files.tables import DELIMITERS, Fields, is_empty, table_rows
 from kard.processes import own_mark, was_left
 from kard.progress import follow, follow_stream
 
@@ -29,8 +28,6 @@ Row = Mapping[str, object]
 PART = ".kard-part"  # ends the name of what is being written
 ABANDONED = 3600  # seconds; a part that is older was left by a killed process, of whatever machine
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
-LONGEST_CELL = 100_000_000  # characters; the csv module's own limit of 131,072 is less than an article has
-DELIMITERS = ",;\t"  # of files named .csv: Excel writes semicolons where the comma is a decimal point
 PARQUET_BATCH = 1_000  # rows in memory at a time
 LONGEST_LINE = 64_000_000  # characters; a longer one is no row that people wrote, and would fill the memory
 MOST_UNPACKED = 50  # times a packed file's own size that a text may have which is read as one
@@ -211,17 +208,16 @@ def refuse(error: BadInput) -> NoReturn:
 def read_rows(path: Path, bad: Callable[[BadInput], None] = refuse) -> Iterator[tuple[FilePosition, Row]]:
     """Yield every row of a file with its position. The ending of the name gives the format.
 
-    JSON is a list of objects, or an object with one such list among its values. `bad` is called with what is wrong
-    with a single row, which is then left out: one that is no JSON object, or has too few or too many cells. Raises
-    BadInput, naming the line, for bytes that are no text, a broken archive, or an empty file; NoExtra, naming the
-    install command, for parquet without pyarrow.
+    JSON is a list of objects, or an object with one such list among its values. Empty rows of tables are left out.
+    `bad` is called with what is wrong with a single row, which is then left out: one that is no JSON object, or has
+    too few or too many cells. Raises BadInput, naming the line, for bytes that are no text, a broken archive, or an
+    empty file; NoExtra, naming the install command, for parquet without pyarrow.
     """
-    endings = [s for s in path.suffixes if s not in UNZIP]
-    ending = endings[-1].lower() if endings else ""
+    ending = _ending(path)
     readers: dict[str, Callable[[Path, Callable[[BadInput], None]], Iterator[tuple[FilePosition, Row]]]]
     readers = {
-        **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv},
-        ".parquet": lambda path, _: parquet_rows(path),
+        **{".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _table, ".tsv": _table},
+        ".parquet": lambda path, _: ((at, row) for at, row in parquet_rows(path) if not is_empty(row)),
     }
     if ending in WORKBOOKS:
         raise BadInput("a workbook cannot be read; save its sheet as CSV", at=str(path))
@@ -231,7 +227,7 @@ def read_rows(path: Path, bad: Callable[[BadInput], None] = refuse) -> Iterator[
     try:
         for position, row in readers[ending](path, bad):
             line, empty = position.line, False
-            yield position, row
+            yield position, Fields(row)
     except UnicodeDecodeError as error:
         raise _not_text(path, error) from error
     except (EOFError, OSError, zlib.error) as error:
@@ -243,6 +239,17 @@ def read_rows(path: Path, bad: Callable[[BadInput], None] = refuse) -> Iterator[
         ) from error
     if empty:
         raise BadInput("the file holds no rows", at=str(path))
+
+
+def _ending(path: Path) -> str:
+    """Return the part of the name that gives the format, `.csv` for `a.CSV.gz`."""
+    endings = [s for s in path.suffixes if s not in UNZIP]
+    return endings[-1].lower() if endings else ""
+
+
+def header_of(path: Path) -> str:
+    """Return where a table names the columns of all its rows; '' for a file whose rows have fields of their own."""
+    return {".csv": f"{path}:1", ".tsv": f"{path}:1", ".parquet": str(path)}.get(_ending(path), "")
 
 
 def _not_text(path: Path, error: UnicodeDecodeError) -> BadInput:
@@ -344,30 +351,11 @@ def _json(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePos
     yield from _objects(((FilePosition(path, number), item) for number, item in enumerate(items, 1)), bad)
 
 
-def _csv(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosition, Row]]:
-    """Yield the rows of a table; a file named .csv has the delimiter that splits its first line most."""
-    csv.field_size_limit(LONGEST_CELL)
+def _table(path: Path, bad: Callable[[BadInput], None]) -> Iterator[tuple[FilePosition, Row]]:
+    """Yield the rows of a table; in a file named .csv the first line tells the delimiter."""
     with open_text(path) as stream:
-        first = next(stream, "")
-        delimiter = "\t"
-        if ".tsv" not in [s.lower() for s in path.suffixes]:
-            delimiter = max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
-        reader = csv.DictReader(chain([first], stream), delimiter=delimiter, strict=True)
-        try:
-            names = list(reader.fieldnames or [])
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise BadInput(f"two columns are named {twice[0]!r}; rename one", at=f"{path}:1")
-            for row in reader:
-                position = FilePosition(path, reader.line_num)
-                if None in row:
-                    bad(BadInput(f"more cells than the header's {len(names)}", at=str(position)))
-                elif None in row.values():
-                    missing = next(name for name, cell in row.items() if cell is None)
-                    bad(BadInput(f"no cell for column {missing!r}", at=str(position)))
-                else:
-                    yield position, cast("Row", row)
-        except csv.Error as error:
-            raise BadInput(f"not CSV ({error})", at=f"{path}:{reader.line_num}") from error
+        for line, row in table_rows(path, stream, "\t" if _ending(path) == ".tsv" else DELIMITERS, bad):
+            yield FilePosition(path, line), row
 
 
 def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[FilePosition, Row]]:
