@@ -281,7 +281,9 @@ class HitsGroup(NamedTuple):
     """What first hits have in common that are counted together."""
 
     gold: str  # see `gold_names`
-    documents: str  # when their index was made, where there are several; else its beginning, '' where a file lacks it
+    documents: (
+        str  # when their index was made, where there are several; else its beginning, '' where a file lacks it
+    )
     query: str  # form of what was searched with; where several were used, max_df and the depth of the search too
     retriever: str  # see `retriever_names`
 
