@@ -12,7 +12,10 @@ from typing import Literal
 LETTERS = ascii_uppercase  # option 0 is A, option 1 is B, ...
 
 Forced = Literal["budget", "unread"]
-FORCED: Mapping[Forced, str] = {"budget": "forced at the token budget", "unread": "forced, for it named no option"}
+FORCED: Mapping[Forced, str] = {
+    "budget": "forced: at the token budget",
+    "unread": "forced: the text named no option",
+}
 """Why a student's answer was forced, in words."""
 
 

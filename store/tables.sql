@@ -244,7 +244,7 @@ create index predictions_by_question on predictions (question_id);
 create table samples (              -- the texts that students wrote
     prediction_id integer not null references predictions (id) on delete cascade,
     sample integer not null,
-    text text not null,             -- what the student wrote
+    text text not null,             -- what the student wrote, with `Answer:` and an option appended where it was forced
     answer text,                    -- letter that was read from the text, null when none could be
     forced text,                    -- why `Answer:` was appended: 'budget' at the last token, 'unread' where no option was named
     cut integer not null default 0, -- 1 when the prompt lost passage text

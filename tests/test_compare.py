@@ -282,6 +282,18 @@ def test_seeds_that_read_different_numbers_of_passages_are_two_conditions() -> N
     assert condition_labels(trainings) == {1: "train.k=1", 2: "train.k=3"}
 
 
+def test_conditions_that_read_several_states_of_the_documents_say_which_in_every_row() -> None:
+    old, new = ({"index": name, "documents": f"2026-11-{day}T08:00:00"} for name, day in (("i1", 28), ("i2", 29)))
+    runs = [run(1, **old), run(2, **new), run(3, retriever="fused", **old), run(4, retriever="none")]
+    assert condition_labels([runs[0], runs[2], runs[3]]) == {1: "", 3: "", 4: ""}
+    dates = {1: "documents=2026-11-28", 2: "documents=2026-11-29", 3: "documents=2026-11-28", 4: ""}
+    assert condition_labels(runs) == dates
+    later = run(2, index="i2", documents="2026-11-28T09:30:00")
+    assert condition_labels([runs[0], later]) == {1: "documents=2026-11-28T08:00", 2: "documents=2026-11-28T09:30"}
+    same = run(2, index="i2", documents="2026-11-28T08:00:00")
+    assert condition_labels([runs[0], same]) == {1: "documents=2026-11-28-i1", 2: "documents=2026-11-28-i2"}
+
+
 def test_what_a_seed_draws_from_the_training_questions_is_part_of_the_seed() -> None:
     held_out = trained_with(held_out=0.1)
     runs = [run(1, training=held_out, examples=90), run(2, seed=1, training=held_out, examples=91)]
@@ -467,6 +479,21 @@ def test_the_commonest_answer_stands_beside_accuracy() -> None:
     assert rows[2][header.index("bias")] == "B .86"
     record = report_records(lines, TeacherCosts())[2]
     assert (record["commonest_answer"], record["commonest_share"]) == ("B", pytest.approx(6 / 7))
+
+
+def test_the_share_of_forced_answers_stands_where_no_answer_is_unread() -> None:
+    graded = [*answers("ft", "10", forced=1.0), *answers("ft", "1", kind="b", forced=0.0), *answers("rd", "10")]
+    lines = report_rows(graded)
+    for header, rows in (summary_table(lines, TeacherCosts()), accuracy_table(lines)):
+        assert "unread" not in header
+        assert [row[header.index("forced")] for row in rows] == ["", "", "67%", ""]
+    assert report_records(lines, TeacherCosts())[2]["forced"] == pytest.approx(2 / 3)
+    unread = report_rows([*graded, replace(graded[0], key="z", answer=None)])
+    header, rows = summary_table(unread, TeacherCosts())
+    assert [row[header.index("unread")] for row in rows] == [0, 0, 1, 0]
+    header, _ = accuracy_table(report_rows(answers("rd", "10")))  # an older file
+    assert "unread" in header
+    assert "forced" not in header
 
 
 def test_letters_of_questions_with_different_numbers_of_options_have_no_bias() -> None:

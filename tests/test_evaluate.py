@@ -338,7 +338,7 @@ def test_prompted_bases_have_rows_that_do_not_count_as_trained_students(folder: 
     found = db.execute("select method, path, examples from students where path = '' order by method").fetchall()
     assert found == [("few-shot", "", 3), ("few-shot-cot", "", 3), ("zero-shot", "", 0)]
     states = json.loads(kard(folder, "status", "--json").output)
-    assert next(s for s in states if s["step"] == "student")["outdated"] == 1  # kard of seed 1
+    assert next(s for s in states if s["step"] == "student")["outdated"] == 0  # seed 1 is another draw of the same
     assert "tiny/few-shot " in asked(folder, "Who?", "--student", "few-shot").output
 
 
@@ -550,12 +550,61 @@ def test_a_question_shows_passages_with_both_ranks_then_the_texts_then_the_answe
     assert record["reranker"]
 
 
+def test_what_a_person_should_know_of_an_answer_is_said_on_stderr(folder: Path) -> None:
+    options = ("--option", "red", "--option", "blue")
+    told = asked(folder, "Which colour has the gate of Brack?", *options)
+    assert told.stdout.splitlines()[-1].endswith(
+        ("(forced: at the token budget)", "(forced: the text named no option)")
+    )
+    assert "name options" not in told.stderr
+    assert "has nothing on this" not in told.stderr
+    told = asked(folder, "Wo liegt Paris?", "--retriever", "bm25")
+    assert "the student was taught to choose; name options with --option\n" in told.stderr
+    assert "the knowledge base has nothing on this: no passage holds more than very common words\n" in told.stderr
+    assert "name options" not in asked(folder, "Wo?", "--student", "zero-shot", "--retriever", "bm25").stderr
+    long = asked(folder, "Is it so? " * 600, *options)
+    assert "passages were cut to fit what the student reads" in long.stderr
+
+
+def test_progress_says_how_many_answers_are_under_way(folder: Path) -> None:
+    told = kard(folder, "evaluate", "--student", "ft")
+    assert "answer ft with none, up to 2 at a time: 2 to do" in told.stderr
+
+
+def test_a_question_far_longer_than_what_was_taught_is_refused_in_one_line(folder: Path) -> None:
+    options = ("--option", "red", "--option", "blue")
+    refused = asked(folder, "Is it so? " * 900, *options, code=1)
+    assert refused.output == "Error: the question has more than the 8,192 bytes that fit; shorten it\n"
+    program: Any = load_program(folder / "kard.db", str(folder / "gates.py"), retriever="bm25")
+    with pytest.raises(BadInput, match="more than the 8,192 bytes that fit; shorten it"):
+        program(question="Is it so? " * 900, options=["red", "blue"])
+
+
+def test_documents_that_changed_since_the_reranker_was_trained_are_told_with_the_command(folder: Path) -> None:
+    question = "Which colour has the gate of Brack?"
+    changed = "the documents have changed since the reranker was trained"
+    assert changed not in asked(folder, question).stderr
+    (folder / "docs").mkdir()
+    (folder / "docs" / "zork.md").write_text("# Zork\n\nThe gate of Zork is red.\n", "utf-8")
+    kard(folder, "index", str(folder / "docs"), "--quiet", task=False)
+    told = asked(folder, question)
+    again = f"{changed}: passages by bm25; train it again with: kard train reranker gates\n"
+    assert again in told.stderr
+    assert "passages by bm25; " in told.stderr.splitlines()[-1]
+    assert changed not in asked(folder, question, "--retriever", "bm25").stderr  # that is what was asked for
+    refused = asked(folder, question, "--retriever", "fused", code=1).output
+    assert refused.startswith(f"Error: {changed}; train it again with: kard train reranker gates")
+    with pytest.warns(UserWarning, match=changed):
+        load_program(folder / "kard.db", str(folder / "gates.py"))
+    assert again in kard(folder, "evaluate", "--student", "kard", "--dry-run").stderr
+
+
 def test_a_student_reads_as_many_passages_as_when_it_was_taught(folder: Path) -> None:
     kard(folder, "train", "student", "--method", "kard", "--set", "student.k=1", "--quiet")
     question = "Which colour has the gate of Brack?"
 
     def read(*words: str) -> int:
-        record = json.loads(asked(folder, question, "--json", *words).output)
+        record = json.loads(asked(folder, question, "--json", *words).stdout)
         return sum(passage["read"] for passage in record["passages"])
 
     assert read() == 1  # the newest student; the task has 2
@@ -579,7 +628,7 @@ def test_a_question_is_answered_from_bm25_and_reranker_as_one_order(folder: Path
     refused = asked(folder, question, "--retriever", "fused", code=1).output
     assert "was chosen for gates; choose it with: kard evaluate gates --retriever fused" in refused
     kard(folder, "evaluate", "--student", "kard", "--retriever", "fused", "--limit", "1", "--quiet")
-    record = json.loads(asked(folder, question, "--retriever", "fused", "--json").output)
+    record = json.loads(asked(folder, question, "--retriever", "fused", "--json").stdout)
     ranks = [(p["bm25_rank"], p["reranker_rank"]) for p in record["passages"]]
     assert record["retriever"] == "fused"
     assert sorted(rank for _, rank in ranks) == [1, 2, 3, 4]
@@ -613,13 +662,13 @@ def test_passages_with_a_stored_vector_are_not_encoded_for_a_question(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     question = "Which colour has the gate of Brack?"
-    first = json.loads(asked(folder, question, "--json").output)
+    first = json.loads(asked(folder, question, "--json").stdout)
 
     def encode(_encoder: object, passages: Sequence[object], _spec: object) -> Any:
         raise AssertionError(f"{len(passages)} passages were encoded again")
 
     monkeypatch.setattr("kard.encoders.encoder.encode_passages", encode)
-    again = json.loads(asked(folder, question, "--json").output)
+    again = json.loads(asked(folder, question, "--json").stdout)
     assert again["passages"] == first["passages"]
 
 

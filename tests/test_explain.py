@@ -93,6 +93,31 @@ def test_a_question_is_found_by_its_key_before_its_row(case: Case) -> None:
     assert find_question(case.db, "1") == 1
 
 
+def test_a_question_is_found_by_its_text_or_by_its_beginning_where_that_is_clear(case: Case) -> None:
+    ids = [case.question(key) for key in ("a", "b")]
+    texts = ("Which cap does the\nvalve have?", "Which bolt holds the cap?")
+    for id, text in zip(ids, texts, strict=True):
+        case.write("update questions set text = ? where id = ?", text, id)
+    for words, id in (("which CAP does the valve have?", ids[0]), ("Which bolt", ids[1])):
+        assert find_question(case.db, words) == id
+    with pytest.raises(BadInput, match=r"no question 'Which'; "):  # one word may be a wrong id
+        find_question(case.db, "Which")
+    case.write("update questions set text = 'Which bolt is it?' where id = ?", ids[0])
+    with pytest.raises(BadInput, match=r"2 questions begin so; choose one by its id: 'a', 'b'$"):
+        find_question(case.db, "Which bolt")
+
+
+def test_wrong_answers_of_which_nothing_is_known_come_with_the_next_step(
+    case: Case, task: str, kard: Callable[..., Result]
+) -> None:
+    case.answered(case.question("bare"), "bm25", "x-0")
+    advice = "1 of 1 wrong answers are undetermined: nothing says what the question needs. Give questions a column"
+    assert advice in kard("failures", task).stderr
+    case.rationale(1, "x-0")
+    case.hits(1, "x-0")
+    assert "a column" not in kard("failures", task).stderr
+
+
 def test_a_key_of_two_tasks_asks_which(case: Case) -> None:
     case.question("q")
     columns = "key, split, text, options, answer, kind, facts, hash, created"

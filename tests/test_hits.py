@@ -228,21 +228,21 @@ def test_silver_is_what_the_first_accepted_rationale_of_a_teacher_finds_on_an_in
 
 
 def test_knowledge_bases_and_teachers_are_counted_apart(case: Any) -> None:
-    first = case.INDEX
     question = case.question("q")
     case.hits(question, "d1-0", "d2-0")
     case.rationale(question, "d1-0")
     case.INDEX = "j" * 16
-    case.write("insert into indexes select ?, path, passages, analyser, created from indexes", case.INDEX)
+    case.write("update indexes set created = '2026-11-28T08:00:00+00:00'")
+    case.write("insert into indexes select ?, '-', 9, '-', '2026-11-29T08:00:00+00:00'", case.INDEX)
     case.hits(question, "d3-0", "d2-0")
     case.write("insert into teachers select 'u', 'other', model, instructions, sampling, created from teachers")
     other = case.rationale(question, "d2-0", sample=1)
     case.write("update rationales set teacher_id = 'u' where id = ?", other)
     header, body = hits_table(rows(case.db, "first_hits", task="tiny", split="test"))
     told = [dict(zip(header, row, strict=True)) for row in body]
-    assert [(row["needed"], row["index"], row["questions"], str(row["Hits@1"])[:5]) for row in told] == [
-        ("silver by guide", first[:6], 1, "1.000"),
-        ("silver by other", "jjjjjj", 1, "0.000"),
+    assert [(row["needed"], row["documents"], row["questions"], str(row["Hits@1"])[:5]) for row in told] == [
+        ("silver by guide", "2026-11-28", 1, "1.000"),
+        ("silver by other", "2026-11-29", 1, "0.000"),
     ]
 
 

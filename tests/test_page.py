@@ -25,12 +25,15 @@ from kard.cli import main
 from kard.db import open_store
 from kard.errors import BadInput, Missing, NoExtra
 from kard.evaluation.failures import count_failures, read_failures
+from kard.evaluation.graded import GradedAnswer
+from kard.evaluation.page import sections
 from kard.evaluation.page.drawing import VARIABLES, drawing, inline
 from kard.evaluation.page.figures import Point, by_size, sizes_of
 from kard.evaluation.page.questions import sample_keys
 from kard.evaluation.page.sections import curves_of
 from kard.evaluation.page.text import amount, money, visible
 from kard.evaluation.page.write import read_page, render_page, write_page
+from kard.evaluation.report import TeacherCosts, report_rows
 from kard.metrics.intervals import wilson
 from kard.tasks import Task
 
@@ -331,6 +334,21 @@ def test_verdicts_that_ask_for_more_documents_than_were_read_say_how_to_ask_for_
     assert "1 wrong answers are to questions with more evidence documents than passages were read; " in about()
     assert about().endswith("where documents are alternatives, --needed any asks for one.")
     world.db.close()
+
+
+def test_the_page_explains_forced_answers_and_bias_only_where_a_column_shows_it() -> None:
+    graded = [
+        GradedAnswer("9m", "ft", 0, "none", 0, "", str(i), options, "A", "A", 1, forced=0.5)
+        for i, options in enumerate((2, 2, 3))
+    ]
+    for some, biased in ((graded[:2], True), (graded, False)):
+        lines = report_rows(some)
+        section = sections.accuracy(lines, sections.points_of(lines, TeacherCosts(), TeacherCosts()), None)
+        header = section.tables[0].header
+        assert ("bias" in header, "Bias is" in section.about) == (biased, biased)
+        assert header[-1] == "forced"
+        assert [row[-1] for row in section.tables[0].rows] == ["", "", "50%"]
+        assert "Forced is the share of texts" in section.about
 
 
 def test_the_same_store_gives_the_same_bytes(world: World, html: str) -> None:

@@ -447,6 +447,11 @@ def opened(case: Any, tmp_path: Path) -> kard.Store:
     return kard.connect(tmp_path / "kard.db")
 
 
+def test_rows_show_their_columns_and_their_number(opened: kard.Store) -> None:
+    shown = repr(opened.query("select 1 as one, 2 as two union select 3, 4"))
+    assert shown == "<2 rows: one, two>"
+
+
 def test_tables_are_sequences_of_typed_records(opened: kard.Store) -> None:
     rows = opened.table("questions")
     assert [row.key for row in rows] == ["q1", "q2"]

@@ -182,6 +182,8 @@ def test_an_answer_holds_the_students_text_the_passages_and_the_vote(place: Plac
         dict(expected.votes),
     )
     assert (facts["rationale"], facts["retriever"]) == (expected.texts[0].rationale, "bm25")
+    assert facts["forced"] == expected.texts[0].sample.forced
+    assert facts["forced"]  # a random student names no option, so the content ends with what it did not write
     assert answer["usage"]["completion_tokens"] == expected.texts[0].sample.completion_tokens
     assert choice["finish_reason"] == "stop"
 

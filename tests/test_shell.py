@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,25 @@ def test_the_two_controls_are_two_conditions() -> None:
         condition(reranker_id="r")
     with pytest.raises(Missing, match="needs a knowledge base"):
         passages_read(None, "t", Condition("test", "s", "kard", "shuffled", 1, Decoding()))  # pyright: ignore[reportArgumentType]
+
+
+def test_who_interrupts_work_hears_that_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kard.db.open_store", interrupted)
+    monkeypatch.setattr("kard.cli.choose.open_store", interrupted)
+    told = CliRunner().invoke(main, ["status", "choice", "--store", str(tmp_path / "kard.db")])
+    assert told.stderr.split("\n")[1] == "what was done is kept; the same command goes on"
+    told = CliRunner().invoke(main, ["ask", "Which?", "--store", str(tmp_path / "kard.db")])
+    assert "is kept" not in told.stderr  # nothing was to be kept
+
+
+@pytest.mark.parametrize("command", ["serve", "ui"])
+def test_a_store_that_is_not_there_is_told_before_an_extra(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("kard.serve.app", "kard.ui.server"):
+        monkeypatch.setitem(sys.modules, module, None)  # as without the extra
+    refused = CliRunner().invoke(main, [command, "--store", str(tmp_path / "none.db")])
+    assert refused.output.startswith("Error: no store at "), refused.output

@@ -37,7 +37,7 @@ from kard.models.lora import adapt_language_model, config_of, learning_rate, sta
 from kard.pipeline.load import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
 from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, training_pairs, within_budget
-from kard.student.generation.batch import generate_batches, generate_rows
+from kard.student.generation.batch import generate_batches, generate_rows, sampling_of
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
 from kard.student.generation.engine import EngineLM, Job, StudentEngine, next_batch, queue_of
@@ -746,6 +746,53 @@ def test_what_can_be_read_is_not_forced(base: Base, monkeypatch: pytest.MonkeyPa
         (sample,) = generate(here, PROMPTS[1:2], [TOWNS], Decoding(max_new_tokens=90))
         assert sample.forced == forced
         assert sample.answer == letter if letter else sample.answer in tuple("ABCD")
+
+
+def test_a_text_without_options_ends_with_its_first_answer(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = student(base)
+    tokens = here.base.tokens
+    text = " Born.\nAnswer: The cap\nAnswer: The cap\nAnswer: The cap"
+    kept = " Born.\nAnswer: The cap" if tokens.text(tokens.ids(text)).count("\n") else text.replace("\n", " ")
+    monkeypatch.setattr(reads(here), "generate", always([tokens.ids(text)] * 2))
+    free, chosen = generate(here, PROMPTS[1:2] * 2, [(), ("The cap", "a bolt")], Decoding(max_new_tokens=90))
+    assert (free.text.strip(), free.answer) == (kept.strip(), None)
+    assert chosen.text.count("Answer:") == 3  # with options nothing is cut: texts of evaluations stay
+
+
+def test_writing_stops_behind_the_first_answer_where_there_are_no_options(base: Base) -> None:
+    here = student(base)
+    rows = [Row(here, PROMPTS[1], options, 0) for options in ((), TOWNS)]
+    whole = sampling_of(rows, Decoding(max_new_tokens=9)).whole
+    assert whole is not None
+    going, ended = (here.base.tokens.ids(text) for text in (" Born.\nAnswer: cap", " Born.\nAnswer: cap\n"))
+    if base.kind == "decoder":  # T5's tokenizer loses line breaks
+        assert [whole(0, going), whole(0, ended), whole(1, ended)] == [False, True, False]
+    assert sampling_of(rows[1:], Decoding(max_new_tokens=9)).whole is None
+
+
+def test_a_row_ends_when_nothing_more_of_it_would_count() -> None:
+    from kard.student.generation.sampling import Sampling, decode_loop
+
+    class Counting:
+        """Rows that write 3, 4, 5, ..."""
+
+        def __init__(self) -> None:
+            self.next = torch.tensor([3, 3])
+
+        def logits(self) -> torch.Tensor:
+            return torch.nn.functional.one_hot(self.next, 20).float()
+
+        def append(self, tokens: torch.Tensor) -> None:
+            self.next = tokens + 1
+
+        def select(self, rows: torch.Tensor) -> None:
+            self.next = self.next[rows]
+
+    def whole(row: int, ids: Sequence[int]) -> bool:
+        return row == 1 and ids[-1] == 5
+
+    written = decode_loop(Counting(), 2, 19, Sampling(6, whole=whole), lambda _: None)
+    assert written == [[3, 4, 5, 6, 7, 8], [3, 4, 5]]
 
 
 # Training

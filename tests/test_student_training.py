@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,10 @@ def test_a_training_killed_five_times_ends_like_an_unbroken_one(
         with pytest.raises(Killed):
             fitted(config, held_out=held_out, checkpoint=Checkpoint(tmp_path / "c", every=0.0))
     left[0] = -1
+    begun = Checkpoint(tmp_path / "c")
+    assert re.fullmatch(r"an interrupted training goes on from epoch [2-5] of 5", begun.resumed(5))
+    assert begun.resumed(1).endswith("epoch 1 of 1")
+    assert Checkpoint(tmp_path / "other").resumed(5) == Checkpoint().resumed(5) == ""
     again, restored, seen = fitted(config, held_out=held_out, checkpoint=Checkpoint(tmp_path / "c", every=0.0))
     assert same(again, whole)
     assert (restored.loss, restored.tokens, seen) == (reached.loss, reached.tokens, shown)

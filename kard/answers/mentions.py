@@ -88,6 +88,17 @@ def _items(text: str) -> list[Item]:
     return items
 
 
+def alike(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Return two texts that differ by case, markup or typography alone, so that no answer tells them apart."""
+    seen: dict[tuple[str, ...], str] = {}
+    for text in texts:
+        words = tuple(item.word for item in _items(folded(text)))
+        if words and words in seen:
+            return seen[words], text
+        seen[words] = text
+    return None
+
+
 class Options:
     """The options of one question, to be found in texts."""
 

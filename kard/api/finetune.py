@@ -146,6 +146,8 @@ def _train(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model, loss = prepare_model(base, tokens, settings)
+        if words := checkpoint.resumed(len(lists)):
+            progress.note(words)
         with progress.bar("finetune", sum(map(len, lists))) as advance:
             trained = fit(model, loss, lists, settings, advance, held_out=held_out, checkpoint=checkpoint)
     return model, trained

@@ -15,7 +15,7 @@ from kard.config import Decoding
 from kard.errors import BadInput
 from kard.methods import METHODS
 from kard.records import LETTERS
-from kard.student.generation.engine import EngineLM
+from kard.student.generation.engine import EngineLM, StudentEngine
 from kard.student.generation.student import Student
 from kard.student.prompt import ANSWER, StudentAdapter, signature_for
 from kard.student.records import StudentInfo
@@ -101,7 +101,7 @@ class StudentPredict(dspy.Predict):
         if not self._asks_student(kwargs):
             return super().forward(**kwargs)
         with dspy.context(adapter=self.lm.adapter):
-            prediction = super().forward(**self._without_unread(kwargs))
+            prediction = super().forward(**self._read(kwargs))
         for part in self._streamed(prediction):
             sync_send_to_stream(dspy.settings.send_stream, part)
         return prediction
@@ -111,7 +111,7 @@ class StudentPredict(dspy.Predict):
         if not self._asks_student(kwargs):
             return await super().aforward(**kwargs)
         with dspy.context(adapter=self.lm.adapter):
-            prediction = await super().aforward(**self._without_unread(kwargs))
+            prediction = await super().aforward(**self._read(kwargs))
         for part in self._streamed(prediction):
             await dspy.settings.send_stream.send(part)
         return prediction
@@ -152,9 +152,18 @@ class StudentPredict(dspy.Predict):
     def _asks_student(self, kwargs: Mapping[str, Any]) -> bool:
         return isinstance(kwargs.get("lm") or self.lm, StudentLM)
 
-    def _without_unread(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the call without the inputs that the method leaves out."""
-        unread = self.full_signature.input_fields.keys() - predict_signature(self).input_fields.keys()
+    def _read(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the call without the inputs that the method leaves out.
+
+        Raises BadInput for inputs far longer than the student was taught; passages are cut to fit.
+        """
+        inputs = self.full_signature.input_fields.keys()
+        asked = (value for name, value in kwargs.items() if name in inputs and name != "passages")
+        texts = (str(text) for value in asked for text in (value if isinstance(value, list | tuple) else [value]))
+        lm = kwargs.get("lm") or self.lm
+        if isinstance(lm, StudentLM) and (problem := cast(StudentEngine, lm.engine).student.too_long(*texts)):
+            raise BadInput(f"{problem}; shorten it")
+        unread = inputs - predict_signature(self).input_fields.keys()
         return {name: value for name, value in kwargs.items() if name not in unread}
 
 

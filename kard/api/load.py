@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from kard.models import bases
 from kard.models.adapters import changed_file
 from kard.publish.folder import FACTS
 from kard.records import Passage
-from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
+from kard.retrieval.live import LiveRetriever, by_bm25, fusion_for, no_reranker
 from kard.student.generation.engine import StudentEngine
 from kard.student.generation.student import PromptedStudent, Student, base_at
 from kard.student.generation.student import load_student as load_stored_student
@@ -92,10 +93,10 @@ def load_program(
     It retrieves from the knowledge base beside the store, reranks, lets the student reason and answer. `task` is a
     name, the path of a task's file, or a `Task`. `retriever` is `bm25`, `reranker`, `fused` or `none`. It defaults
     to `fused`, where that was chosen, with the newest reranker for this knowledge base, preferring the student's
-    seed; else to that reranker; else to BM25. `k` passages are read, by default as many as when the student was
-    taught. A method that reads nothing retrieves nothing. The program is an ordinary dspy.Module; see
-    `with_student` for what it saves. Raises what `load_student` raises, BadConfig for a retriever that does
-    not fit, Missing without a knowledge base.
+    seed; else to that reranker; else to BM25, with a warning if the documents have changed since one was trained.
+    `k` passages are read, by default as many as when the student was taught. A method that reads nothing retrieves
+    nothing. The program is an ordinary dspy.Module; see `with_student` for what it saves. Raises what
+    `load_student` raises, BadConfig for a retriever that does not fit, Missing without a knowledge base.
     """
     path = Path(store)
     task = task if isinstance(task, Task) else tasks.load(task)
@@ -217,7 +218,9 @@ def _live_retriever(
         reranker_id = value(db, "internal/newest_reranker", task=task, index=kb.id, seed=seed)
     if reranker_id is None:
         if retriever not in (None, "bm25"):
-            raise no_reranker(task)
+            raise no_reranker(db, task)
+        if retriever is None and (note := by_bm25(db, task)):
+            warnings.warn(note, stacklevel=3)
         return LiveRetriever(kb, None, settings)
     from kard.reranker.model import Reranker
 

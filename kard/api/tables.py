@@ -43,6 +43,9 @@ class Rows(Sequence[Any]):
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} rows: {', '.join(self.columns)}>"
+
     @overload
     def __getitem__(self, index: int) -> Any: ...
     @overload

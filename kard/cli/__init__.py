@@ -131,10 +131,15 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; a KardError ends it with exit code 1 and its message.
 
-        So does what the system refuses: disks, permissions, and stores that another command holds.
+        So does what the system refuses: disks, permissions, and stores that another command holds. Who interrupts a
+        command that works hears that it can go on.
         """
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if ctx.invoked_subcommand not in GROUPS["Look, serve and share"]:
+                click.echo("\nwhat was done is kept; the same command goes on", err=True)
+            raise
         except KardError as error:
             problem, cause = str(error), error
         except UnicodeEncodeError as error:

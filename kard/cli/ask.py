@@ -97,6 +97,12 @@ def ask(
 
     decoding = run.options.settings.decoding
     loaded = load_student(run.db, chosen.id, run.adapters, decoding.endpoint, run.progress.note)
+    if live is not None and live.note:
+        click.echo(live.note, err=True)
+    if live is not None and not live.knows(question, answers):
+        click.echo("the knowledge base has nothing on this: no passage holds more than very common words", err=True)
+    if not answers and METHODS[chosen.method].trained and "options" in run.task.answer.input_fields:
+        click.echo("the student was taught to choose; name options with --option", err=True)
     shots = ()
     if METHODS[chosen.method].shots and isinstance(loaded, PromptedStudent):
         shots = loaded.shots(run.db, run.task, METHODS[chosen.method], None if live is None else live.kb.id)
@@ -117,6 +123,8 @@ def ask(
         shots=shots,
     )
     retriever = "none" if live is None else live.name
+    if any(text.sample.cut for text in reply.texts):
+        click.echo("passages were cut to fit what the student reads; shorten the question, or lower -k", err=True)
     if as_json:
         reranker = run.resolved.reranker if retriever in RERANKED else None
         show.as_json(_record(question, answers, chosen, retriever, reranker, reply))
@@ -145,6 +153,7 @@ def show_passages(hits: list[RankedHit], number: int) -> None:
 
 def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> None:
     several = len(reply.texts) > 1
+    why = reply.texts[0].sample.forced if not several else None
     for number, text in enumerate(reply.texts, 1):
         start = f"{number}. " if several else ""
         forced = f", {FORCED[text.sample.forced]}" if text.sample.forced else ""
@@ -155,7 +164,8 @@ def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> No
         votes = ", ".join(f"{answer} {count}" for answer, count in reply.votes)
         click.echo(f"Votes: {votes or 'none'}")
     if reply.answer:
-        click.echo(f"Answer: {f'({reply.letter}) ' if reply.letter else ''}{reply.answer}")
+        letter, forced = f"({reply.letter}) " if reply.letter else "", f" ({FORCED[why]})" if why else ""
+        click.echo(f"Answer: {letter}{reply.answer}{forced}")
     else:
         click.echo("The student wrote no answer. With --option TEXT, once for each, it always chooses one.")
     prompt = sum(text.sample.prompt_tokens for text in reply.texts)

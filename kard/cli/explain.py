@@ -72,7 +72,8 @@ def explain(
 ) -> None:
     """Show all about QUESTION, and why answers are wrong.
 
-    QUESTION is the id in the questions' file, or `id:` and the row of the store. Shown are the gold answer, the
+    QUESTION is the id in the questions' file, `id:` and the row of the store, or the question's text or its first
+    words. Shown are the gold answer, the
     teacher's rationales, the passages with their ranks (by BM25 with the question, by BM25 with a rationale, by
     each reranker), and what each student read, wrote and answered. Needed passages are marked. Each wrong answer
     has a verdict:

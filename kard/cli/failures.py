@@ -171,8 +171,13 @@ def _share(count: int, row: FailureRow) -> float:
 
 def _notes(counts: Sequence[FailureRow], wrong: Sequence[Failure], needed: EvidenceRule) -> Iterator[str]:
     """Yield what a reader of the table could misread."""
-    from kard.evaluation.failures import evidence_warning
+    from kard.evaluation.failures import NOTHING_KNOWN, evidence_warning
 
+    if unknown := sum(failure.why == NOTHING_KNOWN for failure in wrong):
+        yield (
+            f"{unknown} of {len(wrong)} wrong answers are undetermined: nothing says what the question needs. Give"
+            " questions a column `rationale` or `evidence` and load them again, or judge passages with: kard judge"
+        )
     never = [v for v in VERDICTS if not any(row.counts[v] for row in counts)]
     if never:
         yield f"never: {', '.join(never)}"

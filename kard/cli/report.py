@@ -56,10 +56,11 @@ def report(
 ) -> None:
     """Print accuracy of conditions and Hits@k of retrievers.
 
-    Accuracies have 95% intervals and stand beside chance and majority, and beside the share of the commonest answer
-    (bias). Intervals are of questions, with the trainings as they are, unless --over-seeds. With --html the report
-    is one page that needs no network: the tables, figures of accuracy by size, of accuracy by cost and of
-    retrieval, why answers were wrong, and sampled questions with what their answers rest on.
+    Accuracies have 95% intervals and stand beside chance and majority, and beside the share of answers that were
+    forced; where all questions have equally many options, beside that of the commonest answer (bias). Intervals are
+    of questions, with the trainings as they are, unless --over-seeds. With --html the report is one page that needs
+    no network: the tables, figures of accuracy by size, of accuracy by cost and of retrieval, why answers were
+    wrong, and sampled questions with what their answers rest on.
     """
     if page is not None and over_seeds:
         raise click.UsageError("the page has intervals over questions alone; leave out --html or --over-seeds")

@@ -238,6 +238,7 @@ def evaluate(
     from kard.cli.report import print_report
     from kard.pipeline import evaluate as evaluation
     from kard.pipeline.steps import announce, run_steps
+    from kard.retrieval.live import by_bm25
 
     named, sizes, seed = chosen["retrievers"], chosen["sizes"], chosen.pop("seed")
     # A student is evaluated whatever its seed; alone, an order is that of the chosen seed's reranker.
@@ -257,7 +258,8 @@ def evaluate(
     retrievers = this.options.retrievers
     if named is None and this.resolved.reranker is None:
         retrievers = ("bm25",)
-        click.echo(f"no reranker of {this.name} is trained: those who read passages read BM25's", err=True)
+        nobody = f"no reranker of {this.name} is trained: those who read passages read BM25's"
+        click.echo(by_bm25(this.db, this.name) or nobody, err=True)
     planned = evaluation.plan(this, students, retrievers, reranker)
     if any(retriever != "none" for retriever in retrievers):
         for line in evaluation.unlike_taught(this, students):

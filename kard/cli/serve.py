@@ -111,6 +111,13 @@ def serve(
     from kard.db import open_store
     from kard.pipeline.evaluate import nothing_to_ask
 
+    db = open_store(store, create=False)
+    stored = [
+        str(row[0]) for row in db.execute("select distinct task from students where path <> '' order by task")
+    ]
+    db.close()
+    if not tasks and not stored:
+        raise nothing_to_ask(store, "TASK")
     try:
         from kard.serve.app import Limits
         from kard.serve.server import key_for, serve
@@ -121,13 +128,6 @@ def serve(
     import os
 
     key_for(host, os.environ)  # a wrong key is told before seconds of loading
-    db = open_store(store, create=False)
-    stored = [
-        str(row[0]) for row in db.execute("select distinct task from students where path <> '' order by task")
-    ]
-    db.close()
-    if not tasks and not stored:
-        raise nothing_to_ask(store, "TASK")
 
     def run_of(task: str) -> Run:
         chosen: dict[str, Any] = {"samples": samples, "endpoint": endpoint}

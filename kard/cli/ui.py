@@ -30,6 +30,9 @@ def ui(store: Path, port: int, open_browser: bool) -> None:
     trace of any question. Nothing can be changed, and only this
     machine is answered. Ctrl-C ends it.
     """
+    from kard.db import read_store
+
+    read_store(store).close()
     try:
         from kard.ui.server import serve  # datasette: an extra, and half a second
     except ModuleNotFoundError as error:

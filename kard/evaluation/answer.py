@@ -128,6 +128,8 @@ def _answer(
         return 0
     total, first = sum(len(run.questions) for run in runs), runs[0].condition
     label = f"answer {first.method} with {first.retriever}" if len(runs) == 1 else f"answer {len(runs)} conditions"
+    if any(run.student is not None for run in runs):  # answers of a batch come all at its end
+        label += f", up to {min(total, first.decoding.batch)} at a time"
     with progress.bar(label, total) as advance:
         remaining: list[ConditionRun] = []
         for planned in runs:

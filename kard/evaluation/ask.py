@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kard.answers.mentions import alike
 from kard.answers.vote import vote
 from kard.config import Decoding
 from kard.errors import BadInput
@@ -67,10 +68,12 @@ def ask(
 
     Without options the student answers in free text. Two such texts agree if they differ only by case and
     punctuation.
-    Raises BadInput for an empty question or a single option.
+    Raises BadInput for an empty question, a single option, and what is far longer than the student was taught.
     """
     from kard.student.generation.engine import EngineLM
 
+    if problem := student.too_long(question, *options):
+        raise BadInput(f"{problem}; shorten it")
     lm = EngineLM(student, decoding)
     try:
         return ask_lm(task, lm, method, question, options, retriever=retriever, on_hits=on_hits, shots=shots)
@@ -121,13 +124,15 @@ def ask_lm(
 
 
 def check_question(question: str, options: Sequence[str]) -> None:
-    """Raise BadInput if the question is empty, or if the options are empty, too few or too many."""
+    """Raise BadInput if the question is empty, or if the options are empty, alike, too few or too many."""
     if not question.strip():
         raise BadInput('the question is empty; ask one: kard ask "..."')
     if any(not option.strip() for option in options):
         raise BadInput("an option is empty; leave it out or name it with --option TEXT")
     if len(options) == 1 or len(options) > len(LETTERS):
         raise BadInput(f"the number of options is {len(options)}, not 2 to {len(LETTERS)}; or ask without any")
+    if pair := alike(options):
+        raise BadInput(f"options {pair[0]!r} and {pair[1]!r} are alike; name each once")
 
 
 def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:

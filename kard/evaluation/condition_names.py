@@ -32,7 +32,7 @@ HASHES = ("data", "index", "base", "reranker.data", "reranker.base", "mix.base",
 TUNED = ("kind", "weight", "unit", "dense", "passages", "questions")
 # Columns of `condition_settings` that name a run or hold settings, which are compared one by one.
 SEEDED = ("evaluation_id", "student_id", "reranker_id", "retriever_id", "seed", "reranker_seed", "size", "method",
-          "retriever", "decoding", "training", "reranker", "mixing")  # fmt: skip
+          "retriever", "decoding", "training", "reranker", "mixing", "documents")  # fmt: skip
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt])", re.I)
 _SPACE = re.compile(r"[\s%]")
@@ -120,14 +120,19 @@ def condition_labels(runs: Sequence[Row]) -> dict[int, str]:
 
     `runs` are rows of the query `condition_settings`; every column counts. Runs that differ by their seeds alone,
     and by what training made of these, are one condition and have one label. It is '' where nothing else differs.
-    No two conditions have the same label.
+    No two conditions have the same label. Where conditions read from several states of the documents, the label of
+    each names when its own were indexed.
     """
+    documents = index_dates(runs)
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for run in runs:
         groups[run["size"], run["method"], run["retriever"]].append(run)
     labels: dict[int, str] = {}
     for group in groups.values():
         fields = [_without_seeds(run) for run in group]
+        for run, of_run in zip(group, fields, strict=True):
+            if when := documents.get(str(run.get("index"))):
+                of_run["documents"] = when
         for more in (_reranker_seed, _tuned, *map(_id_of, IDS), _evaluation):
             for alike in _alike(fields):
                 if not _are_seeds([group[i] for i in alike]):
@@ -135,6 +140,17 @@ def condition_labels(runs: Sequence[Row]) -> dict[int, str]:
                         fields[i] |= more(group[i])
         labels.update((run["evaluation_id"], label) for run, label in zip(group, _shown(fields), strict=True))
     return labels
+
+
+def index_dates(found: Iterable[Row], name: str = "index") -> dict[str, str]:
+    """Return when indexes that rows name were made, each its own name; {} for a single one."""
+    made = {str(row[name]): str(row["documents"]) for row in found if row.get("documents")}
+    if len(made) < 2:
+        return {}
+    for length in (10, 16, 19):  # to the day, the minute or the second
+        if len({when[:length] for when in made.values()}) == len(made):
+            return {index: when[:length] for index, when in made.items()}
+    return {index: f"{when[:10]}-{index[:SHORT]}" for index, when in made.items()}
 
 
 def _alike(fields: Sequence[Fields]) -> list[list[int]]:
@@ -166,7 +182,7 @@ def _shown(fields: Sequence[Fields]) -> list[str]:
     """
     values = {name: {of_run[name] for of_run in fields if name in of_run} for of_run in fields for name in of_run}
     lengths = {name: _length(values[name]) for name in HASHES if name in values}
-    names = [name for name in values if len(values[name]) > 1 and name not in HASHES]
+    names = [n for n in values if (len(values[n]) > 1 or n == "documents") and n not in HASHES]
     labels = [_label(of_run, names, lengths) for of_run in fields]
     conditions = len(_alike(fields))
     for name in sorted(values.keys() - names, key=lambda name: (name in HASHES, list(values).index(name))):

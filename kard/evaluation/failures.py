@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 REORDERED = ("reranker", "shuffled")  # retrievers that choose from BM25's candidates
 
+NOTHING_KNOWN = "neither evidence nor a rationale"  # says what a question needs
+
 CandidateRanks = Mapping[str, int | None]  # by passage: its rank by BM25, None where BM25 did not find it
 
 Verdict = Literal[
@@ -116,7 +118,7 @@ class QuestionFacts:
             return NeededPassages("unknown", (), "no evidence, and its rationales may have been trained on")
         if self.rationales:
             return NeededPassages("wrong rationale", (), "no evidence, and none of its rationales was accepted")
-        return NeededPassages("unknown", (), "neither evidence nor a rationale")
+        return NeededPassages("unknown", (), NOTHING_KNOWN)
 
 
 def verdict_of(

@@ -21,7 +21,8 @@ ConditionKey = tuple[str, str, str, str]  # size, method, retriever, variant
 class GradedAnswer:
     """One prediction of one condition, graded: a row of the query `graded_answers`, or of its export.
 
-    Tokens are summed over the prediction's samples. They, milliseconds and FLOPs are None where a file lacks them.
+    Tokens are summed over the prediction's samples. They, milliseconds, FLOPs and what was forced are None where a
+    file lacks them.
     """
 
     size: str
@@ -40,6 +41,7 @@ class GradedAnswer:
     completion_tokens: float | None = None
     milliseconds: float | None = None
     flops: float | None = None
+    forced: float | None = None  # share of its texts that named no option, so that one was chosen for them
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> GradedAnswer:

@@ -50,7 +50,8 @@ class ReportRow:
     method: str
     retriever: str
     shares: Mapping[str, Share]  # by kind of question; 'all' over every kind
-    unread: int = 0  # answers that could not be read from the student's text
+    unread: int = 0  # answers that no text gives, forced or not
+    forced: float | None = None  # share of the texts that named no option, so that one was chosen for them
     variant: str = ""  # the condition's label
     seeds: Spread | None = None  # accuracy over all questions, one number per seed; None for a baseline
     bias: Bias | None = None  # None where letters do not mean the same for all questions, and for a baseline
@@ -96,7 +97,21 @@ def report_rows(graded: Sequence[GradedAnswer], *, over_seeds: bool = False, see
         bias = (
             bias_of(answer.answer for answer in group) if len({answer.options for answer in group}) == 1 else None
         )
-        report.append(ReportRow(size, method, retriever, shares, unread, variant, seeds, bias, over_seeds, cost))
+        report.append(
+            ReportRow(
+                size,
+                method,
+                retriever,
+                shares,
+                unread,
+                _mean(group, "forced"),
+                variant,
+                seeds,
+                bias,
+                over_seeds,
+                cost,
+            )
+        )
     return report
 
 
@@ -136,11 +151,12 @@ def _over_seeds(group: Sequence[GradedAnswer]) -> Spread:
 
 
 def _mean_cost(group: Sequence[GradedAnswer]) -> Cost:
-    def mean(name: str) -> float | None:
-        values = [value for answer in group if (value := getattr(answer, name)) is not None]
-        return fmean(values) if values else None
+    return Cost(*(_mean(group, f.name) for f in fields(Cost)))
 
-    return Cost(*(mean(f.name) for f in fields(Cost)))
+
+def _mean(group: Sequence[GradedAnswer], name: str) -> float | None:
+    values = [value for answer in group if (value := getattr(answer, name)) is not None]
+    return fmean(values) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +208,9 @@ def accuracy_table(report: Sequence[ReportRow]) -> TableCells:
         return _accuracy(row, kind, 3) + ("" if of in (0, most[kind]) else f" (n={of})")
 
     header = ["size", "method", "retriever", *(f"{kind} (n={of})" for kind, of in most.items())]
-    bias = _bias_column(report)
-    rows = [[*row.cells, *(cell(row, kind) for kind in most), *(c(row) for c in bias.values())] for row in report]
-    return [*header, *bias, "unread"], [[*cells, row.unread] for cells, row in zip(rows, report, strict=True)]
+    more = _bias_column(report) | ended_columns(report)
+    rows = [[*row.cells, *(cell(row, kind) for kind in most), *(c(row) for c in more.values())] for row in report]
+    return [*header, *more], rows
 
 
 def summary_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCells:
@@ -208,8 +224,7 @@ def summary_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCell
         columns["n"] = lambda row: row.shares["all"].of
     if any(row.seeds and row.seeds.of > 1 for row in report):
         columns["over seeds"] = lambda row: "" if row.seeds is None else f"{row.seeds} ({row.seeds.of})"
-    columns |= _bias_column(report)
-    columns["unread"] = lambda row: None if row.baseline else row.unread
+    columns |= _bias_column(report) | ended_columns(report)
     return _table({**columns, **_cost_columns(costs)}, report)
 
 
@@ -248,6 +263,7 @@ def report_records(report: Sequence[ReportRow], costs: TeacherCosts) -> list[dic
             "commonest_answer": row.bias.answer if row.bias else None,
             "commonest_share": row.bias.share if row.bias else None,
             "unread": None if row.baseline else row.unread,
+            "forced": row.forced,
             "prompt_tokens": row.cost.prompt_tokens,
             "completion_tokens": row.cost.completion_tokens,
             "milliseconds": row.cost.milliseconds,
@@ -280,6 +296,16 @@ def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     lines += [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in body]
     return "\n".join(lines)
+
+
+def ended_columns(report: Sequence[ReportRow]) -> Columns:
+    """Return the columns of answers that rest on no text: forced ones, and unread ones where there are any."""
+    columns: Columns = {}
+    if any(row.forced is not None for row in report):
+        columns["forced"] = lambda row: "" if row.forced is None else f"{row.forced:.0%}"
+    if not columns or any(row.unread for row in report):
+        columns["unread"] = lambda row: row.unread
+    return columns
 
 
 def _bias_column(report: Sequence[ReportRow]) -> Columns:

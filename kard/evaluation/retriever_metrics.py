@@ -18,7 +18,7 @@ import numpy as np
 from kard.config import CUTOFFS
 from kard.db import rows
 from kard.errors import BadInput, Missing, NoExtra
-from kard.evaluation.condition_names import RETRIEVER_ORDER, SHORT
+from kard.evaluation.condition_names import RETRIEVER_ORDER, SHORT, index_dates
 from kard.evaluation.report import TableCells
 from kard.metrics.bootstrap import Difference, paired_bootstrap
 from kard.metrics.intervals import wilson
@@ -258,7 +258,9 @@ def hits_table(first_hits: Sequence[Mapping[str, Any]], *, narrow: bool = False)
     cutoffs = [k for k in HITS_CUTOFFS if k <= max(depths.values(), default=HITS_CUTOFFS[-1])]
     several = [len({group[i] for group in groups}) > 1 for i in (1, 2)]
     with_ceiling = bool(first_hits) and all("held" in row for row in first_hits)
-    where = [name for name, shown in zip(("index", "query"), several, strict=True) if shown]
+    dated = any(row.get("documents") for row in first_hits)
+    states = "documents" if dated else "index"
+    where = [name for name, shown in zip((states, "query"), several, strict=True) if shown]
     header = ["needed", *where, "retriever", "n" if narrow else "questions"]
     header += [*(["ceiling"] if with_ceiling else []), *(f"Hits@{k}" for k in cutoffs)]
     body: list[list[object]] = []
@@ -279,7 +281,9 @@ class HitsGroup(NamedTuple):
     """What first hits have in common that are counted together."""
 
     gold: str  # see `gold_names`
-    index_id: str  # its beginning, '' where a file lacks it
+    documents: (
+        str  # when their index was made, where there are several; else its beginning, '' where a file lacks it
+    )
     query: str  # form of what was searched with; where several were used, max_df and the depth of the search too
     retriever: str  # see `retriever_names`
 
@@ -288,11 +292,12 @@ def hits_groups(first_hits: Sequence[Mapping[str, Any]]) -> dict[HitsGroup, list
     """Return the rows of `first_hits` by group, BM25's first.
 
     A row has `gold`, `retriever` (a label, see `retriever_names`) and `rank`, the best rank of a needed passage or
-    None. Older files lack `index_id`, `form`, `max_df`, `teacher`, `accept`, `rationale_form`, `depth`, `needed`
-    and `held`.
+    None. Older files lack `index_id`, `documents`, `form`, `max_df`, `teacher`, `accept`, `rationale_form`,
+    `depth`, `needed` and `held`.
     """
     golds = gold_names(_gold(row["gold"], row) for row in first_hits)
     retrievers = retriever_names({row["retriever"] for row in first_hits})
+    dates = index_dates(first_hits, "index_id")
     shares = {row["max_df"] for row in first_hits if row.get("max_df") is not None}
     depths: dict[str, set[object]] = defaultdict(set)
     for row in first_hits:
@@ -301,7 +306,8 @@ def hits_groups(first_hits: Sequence[Mapping[str, Any]]) -> dict[HitsGroup, list
     for row in sorted(first_hits, key=lambda row: (row["retriever"] != BM25, row["retriever"])):
         share = f", max_df {row['max_df']:g}" if len(shares) > 1 and row["max_df"] is not None else ""
         first = f", first {row['depth']}" if len(depths[row["retriever"]]) > 1 else ""
-        query, index = f"{row.get('form') or ''}{share}{first}", str(row.get("index_id") or "")[:SHORT]
+        query, index_id = f"{row.get('form') or ''}{share}{first}", str(row.get("index_id") or "")
+        index = dates.get(index_id, index_id[:SHORT])
         groups[HitsGroup(golds[_gold(row["gold"], row)], index, query, retrievers[row["retriever"]])].append(row)
     return dict(sorted(groups.items(), key=lambda item: item[0][:3]))
 

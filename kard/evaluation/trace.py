@@ -168,10 +168,10 @@ def trace(db: Database, question: str | int, *, task: str | None = None, evidenc
 
 
 def find_question(db: Database, wanted: str | int, task: str | None = None) -> int:
-    """Return the row id of a question. `wanted` is its key in the file, or its row id: `id:17`, or a number.
+    """Return the row id of a question. `wanted` is its key, its row id (`id:17`, or a number) or its text.
 
-    A key comes before a row id. Raises BadInput with the nearest keys if there is no such question, and if several
-    tasks have a question of that key.
+    A key comes before a row id. Of a text, the first words do if no other question begins with them. Raises
+    BadInput with the nearest keys if there is no such question, and if several tasks have a question of that key.
     """
     stored: list[tuple[str, int, str]] = [
         (row["key"], row["id"], row["task"]) for row in rows(db, "question_keys", task=task)
@@ -191,7 +191,22 @@ def find_question(db: Database, wanted: str | int, task: str | None = None) -> i
     number = str(wanted).removeprefix(ROW)
     if number.isascii() and number.isdecimal() and int(number) in {id for _, id, _ in stored}:
         return int(number)
+    if found := _with_text(db, str(wanted), task):
+        if len(found) == 1:
+            return found[0]
+        keys = [repr(key) for key, id, _ in stored if id in found]
+        more = ", ..." if len(keys) > 3 else ""
+        raise BadInput(f"{len(keys)} questions begin so; choose one by its id: {', '.join(keys[:3])}{more}")
     raise BadInput(f"no question {str(wanted)!r}; {_suggestion(number, stored)}")
+
+
+def _with_text(db: Database, wanted: str, task: str | None) -> list[int]:
+    """Return the row ids of questions with this text, else of those that begin with these words, two at least."""
+    words = " ".join(wanted.casefold().split())
+    query = "select id, text from questions where task = coalesce(?, task) order by id"
+    texts = {int(id): " ".join(text.casefold().split()) for id, text in db.execute(query, [task])}
+    equal = [id for id, text in texts.items() if text == words]
+    return equal or [id for id, text in texts.items() if " " in words and text.startswith(words)]
 
 
 def _suggestion(wanted: str, stored: list[tuple[str, int, str]]) -> str:

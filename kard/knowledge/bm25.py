@@ -119,6 +119,12 @@ class Postings:
         rare = [(term, n) for term, n, df in indexed if df <= highest]
         return rare or [(term, n) for term, n, _ in indexed]
 
+    def holds_rare(self, text: str, max_df: float) -> bool:
+        """Return whether a passage holds a term of the text that is in no more than `max_df` of the passages."""
+        with _readable(self._folder):
+            found = [self._searcher.doc_freq("text", term) for term in self.terms(text)]
+        return any(0 < df <= max(max_df * self.count, NEVER_COMMON) for df in found)
+
     def _weighted(self, term: str, count: int) -> Query:
         query = Query.term_query(self._schema, "text", term, index_option="freq")
         return query if count == 1 else Query.boost_query(query, float(count))

@@ -119,6 +119,10 @@ class KnowledgeBase:
         held = [self.postings.terms(indexed_text(p.title, p.text)).keys() for p in passages]
         return [[word for word, stems in terms.items() if stems & of_passage] for of_passage in held]
 
+    def knows(self, text: str, max_df: float) -> bool:
+        """Return whether a passage holds a word of the text that is in no more than `max_df` of the passages."""
+        return self.postings.holds_rare(text, max_df)
+
     def passages(self, ids: Sequence[str]) -> list[Passage]:
         """Return the passages of these ids, in this order; ids that the knowledge base lacks are left out."""
         passages = {passage.id: passage for passage in self._read("id", ids).values()}

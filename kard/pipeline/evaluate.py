@@ -24,7 +24,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import announce, run_step, run_steps
 from kard.pipeline.students import answering_student, check_silver, train_student
-from kard.retrieval.live import LiveRetriever, fusion_for, no_reranker
+from kard.retrieval.live import LiveRetriever, by_bm25, fusion_for, no_reranker
 
 if TYPE_CHECKING:
     from kard.student.generation.student import Student
@@ -152,9 +152,10 @@ def live_retriever(run: Run, method: str, retriever: str | None) -> LiveRetrieve
         return None
     settings, reranker_id = run.options.settings.retrieval, run.resolved.reranker
     if reranker_id is None and retriever in RERANKED:
-        raise no_reranker(run.name, store=run.store)
+        raise no_reranker(run.db, run.name, store=run.store)
     if reranker_id is None or retriever == "bm25":
-        return LiveRetriever(run.kb, None, settings)
+        note = "" if retriever else by_bm25(run.db, run.name)
+        return LiveRetriever(run.kb, None, settings, note=note)
     from kard.reranker.model import Reranker
     from kard.retrieval.rerank import vectors_of
 
@@ -312,7 +313,7 @@ def plan(run: Run, students: Sequence[StudentRef], retrievers: Sequence[str], re
     }
     for of in runs.values():
         if of.options.reranks and of.resolved.reranker is None:
-            raise no_reranker(run.name, store=run.store)
+            raise no_reranker(run.db, run.name, store=run.store)
     by_base = sorted(students, key=lambda student: (student.base, student.size))
     return Plan(
         run,

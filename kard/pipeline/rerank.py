@@ -7,12 +7,13 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from kard.db import rows, value
+from kard.db import rows
 from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, cut, differs, evaluated_ids
+from kard.pipeline.step import State, Step, count_others, cut, differs, evaluated_ids
 from kard.questions import QuestionSet
 from kard.recipes import read_recipe, stored_settings
+from kard.records import canonical
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -116,17 +117,20 @@ def _dataset(run: Run) -> RerankerDataset:
 
 def _reranker_state(run: Run) -> State:
     """Tell whether a reranker was trained with these settings on these data; else in what the last one differs."""
-    trained = value(run.db, "internal/count_rerankers", task=run.name)
+    stored = "select data_sha256, base, settings from rerankers where task = ? and experiment = ''"
+    data, settings = run.resolved.reranker_data, canonical(run.options.settings.reranker.values())
+    current = [(data.sha256, run.encoder, settings)] if data else []
+    outdated = count_others(run.db.execute(stored, [run.name]), current)
     if run.resolved.reranker is not None:
-        return State("reranker", 1, 0, trained - 1, behind_bm25(run.db, run.resolved.reranker))
+        return State("reranker", 1, 0, outdated, behind_bm25(run.db, run.resolved.reranker))
     earlier = rows(run.db, "internal/last_reranker", task=run.name)
     if not earlier:
-        return State("reranker", 0, 1, trained)
-    if run.resolved.reranker_data is None:
-        return State("reranker", 0, 1, trained, "known when every rationale has its passages")
+        return State("reranker", 0, 1, outdated)
+    if data is None:
+        return State("reranker", 0, 1, outdated, "known when every rationale has its passages")
     recipe = read_recipe(earlier[0]["recipe"])
-    note = differs(recipe, run.options.settings.reranker, run.resolved.reranker_data)
-    return State("reranker", 0, 1, trained, f"the last one: {note}")
+    note = differs(recipe, run.options.settings.reranker, data)
+    return State("reranker", 0, 1, outdated, f"the last one: {note}")
 
 
 def _reranker(run: Run) -> int:

@@ -157,7 +157,7 @@ class Run:
         if self.resolved.reranker is None:
             from kard.retrieval.live import no_reranker
 
-            raise no_reranker(self.name, store=self.store)
+            raise no_reranker(self.db, self.name, store=self.store)
         return self.resolved.reranker
 
     def student_settings(self, method: str) -> str:

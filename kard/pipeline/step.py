@@ -70,6 +70,17 @@ def differs(recipe: Recipe, settings: Settings, data: TrainingData) -> str:
     return "; ".join(differences(recipe, now))
 
 
+def count_others(stored: Iterable[Sequence[str]], current: Iterable[Sequence[str]]) -> int:
+    """Return how many results differ from all current ones by more than the seed. The last field has settings."""
+
+    def unseeded(fields: Sequence[str]) -> tuple[str, ...]:
+        settings = {name: value for name, value in json.loads(fields[-1]).items() if name != "seed"}
+        return *fields[:-1], canonical(settings)
+
+    alike = {unseeded(fields) for fields in current}
+    return sum(unseeded(fields) not in alike for fields in stored)
+
+
 def evaluated_ids(run: Run) -> list[int]:
     """Return the row ids of the evaluated questions."""
     return list(run.evaluated.read(run.db))

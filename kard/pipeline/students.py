@@ -12,7 +12,7 @@ from kard.evaluation.answer import answer, unanswered
 from kard.methods import METHODS, retrievers_of
 from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
-from kard.pipeline.step import State, Step, differs, evaluated_ids
+from kard.pipeline.step import State, Step, count_others, differs, evaluated_ids
 from kard.recipes import read_recipe
 
 if TYPE_CHECKING:
@@ -70,12 +70,17 @@ def _student_state(run: Run) -> State:
     """Count students of these settings and data, and those to come; note how the last ones differ."""
     students = run.resolved.students
     missing = sum(student is None for student in students.values())
-    current = sum(METHODS[method].trained for (_, method), student in students.items() if student is not None)
-    trained = value(run.db, "internal/count_students", task=run.name)
+    stored = "select data_sha256, base, size, method, settings from students where task = ? and path <> ''"
+    current = [
+        (data.sha256, run.base_of(size), size, method, run.student_settings(method))
+        for size, method in students
+        if METHODS[method].trained and (data := run.resolved.student_data.get(method))
+    ]
+    outdated = count_others(run.db.execute(stored, [run.name]), current)
     note = "; ".join(
         filter(None, (_last_differs(run, *pair) for pair, student in students.items() if student is None))
     )
-    return State("students", len(students) - missing, missing, trained - current, note)
+    return State("students", len(students) - missing, missing, outdated, note)
 
 
 def _last_differs(run: Run, size: str, method: str) -> str:

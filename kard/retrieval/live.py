@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kard.retrieval.dense import DenseSearch, PassageEncoder
     from kard.retrieval.fusion import Fusion
 
+CHANGED = "the documents have changed since the reranker was trained"
 MAX_UNENCODED = 2_000  # passages that a search encodes itself: half a minute of one core with the embedded encoder
 
 
@@ -55,6 +56,7 @@ class LiveRetriever:
     encodings: Encodings | None = None
     fusion: Fusion | None = None
     dense: DenseSearch | None = None
+    note: str = ""  # why the passages are ordered otherwise than before
 
     @property
     def name(self) -> str:
@@ -79,6 +81,11 @@ class LiveRetriever:
         return [
             RankedHit(hits[i], place, scores[i], place <= settings.k, ranks[i]) for place, i in enumerate(order, 1)
         ]
+
+    def knows(self, question: str, options: Sequence[str] = ()) -> bool:
+        """Return whether a passage holds a word that is searched with, but for words in over `max_df` of them."""
+        texts = query_of(question, options, self.settings.query).texts
+        return any(self.kb.knows(text, self.settings.max_df) for text in texts)
 
     def search(self, text: str | Sequence[str], k: int) -> list[Hit]:
         """Return the `k` best candidates, best first, before any reranker orders them."""
@@ -170,10 +177,24 @@ def fusion_for(
         return Fusion.of(json.loads(str(fusions[0]["settings"]))) if fusions else None
 
 
-def no_reranker(task: str, *, store: Path | None = None) -> Missing:
+def no_reranker(db: Database, task: str, *, store: Path | None = None) -> Missing:
     """Return the error of a task that has no reranker on the current knowledge base."""
     train = f"kard train reranker {task}" + ("" if store is None else f" --store {store}")
+    if trained_elsewhere(db, task):
+        return Missing(f"{CHANGED}; train it again with: {train}")
     return Missing(f"no reranker for {task} on this knowledge base; train one with: {train}")
+
+
+def by_bm25(db: Database, task: str) -> str:
+    """Return what a person should hear where passages are by BM25 since the documents changed, else ''."""
+    again = f"{CHANGED}: passages by bm25; train it again with: kard train reranker {task}"
+    return again if trained_elsewhere(db, task) else ""
+
+
+def trained_elsewhere(db: Database, task: str) -> bool:
+    """Return whether the task has a reranker, on whatever documents; those of an ablation do not count."""
+    query = "select exists (select 1 from rerankers where task = ? and experiment = '')"
+    return bool(db.execute(query, [task]).fetchone()[0])
 
 
 def _fused(fusion: Fusion, bm25: Sequence[float], scores: Sequence[float]) -> list[int]:

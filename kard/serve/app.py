@@ -21,6 +21,7 @@ from jinja2 import Environment
 
 from kard.errors import BadInput, EndpointFailed, KardError
 from kard.outgoing import clean, inert
+from kard.records import FORCED
 from kard.serve import wire
 from kard.serve.desk import Desk, HungUp, Job
 from kard.serve.metrics import Metrics, adapters
@@ -175,6 +176,7 @@ class Server:
             needs_key=self.key is not None,
             problem=problem,
             reply=reply,
+            forced=FORCED,
         )
         return HTMLResponse(inert(text), 200 if not problem else 400)
 

@@ -6,6 +6,7 @@ thread. It loads students and finds passages, one question at a time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.ask import StudentReply, ask_lm
 from kard.methods import METHODS
+from kard.outgoing import clean
 from kard.pipeline.evaluate import live_retriever, of_seed, reading
 from kard.serve.wire import ChatRequest, CompletionRequest, Refused, Reply, Text, prompt_options
 
@@ -60,11 +62,6 @@ class LoadedStudent:
     decoding: Decoding
     retriever: RemoteRetriever | None
 
-    @property
-    def longest(self) -> int:
-        """The bytes of the longest question that is read: some two tokens for each that the student was taught."""
-        return 8 * self.student.settings.max_length
-
     def new_lm(self, request: ChatRequest | CompletionRequest) -> EngineLM:
         """Return an LM for one request, to be closed after it."""
         from kard.student.generation.engine import EngineLM
@@ -103,8 +100,8 @@ class LoadedStudent:
 
         if isinstance(request, CompletionRequest):
             return self._complete(request, lm)
-        if sum(len(text.encode()) for text in (request.question, *request.options)) > self.longest:
-            raise Refused(413, f"the question has more than the {self.longest:,} bytes that fit", "too_long")
+        if problem := self.student.too_long(request.question, *request.options):
+            raise Refused(413, problem, "too_long")
         prompt = self.prompt_of(request)
         with dspy.context(disable_history=True, trace=[]):  # else DSPy would keep thousands of questions
             if prompt is not None:
@@ -279,6 +276,8 @@ class Students:
         if reads and key not in self._retrievers:
             live = live_retriever(run, served.method, self._retriever)
             self._retrievers[key] = None if live is None else RemoteRetriever(live, self._thread)
+            if live is not None and live.note:
+                sys.stderr.write(f"{clean(live.note)}\n")
         student = load_student(run.db, served.id, run.adapters, run.options.settings.decoding.endpoint)
         if self._adapter_bytes is not None:
             student.base.adapters.limit = self._adapter_bytes
@@ -328,6 +327,7 @@ def _reply(reply: StudentReply, retriever: str) -> Reply:
             text.answer,
             text.sample.prompt_tokens,
             text.sample.completion_tokens,
+            forced=text.sample.forced,
         )
         for text in reply.texts
     )

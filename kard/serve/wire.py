@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from kard.outgoing import clean
-from kard.records import LETTERS
+from kard.records import LETTERS, Forced
 
 MAX_TEXTS = 32  # that one request may ask for
 MAX_BUDGET = 4096  # tokens of one text
@@ -94,6 +94,7 @@ class Text:
     completion_tokens: int
     ended: bool = True  # by its end-of-text or a stop, not by its budget
     scores: tuple[tuple[str, float | None], ...] = ()  # the prompt's tokens with their log-probabilities
+    forced: Forced | None = None  # why the content ends with an answer that the student did not write
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +292,7 @@ def facts(reply: Reply) -> dict[str, object]:
         "letter": reply.letter,
         "votes": dict(reply.votes),
         "rationale": reply.first.rationale,
+        "forced": reply.first.forced,
         "retriever": reply.retriever,
         "passages": list(reply.passages),
     }

@@ -195,11 +195,12 @@ def _strings(value: object) -> list[str]:
 class StudentAdapter(dspy.Adapter):
     """The student's form for any `dspy.LM`, local or not.
 
-    With `shots` the prompt begins with the signature's instruction and the predictor's demonstrations: the form
-    for a base without an adapter. Each completion is a dict of the signature's outputs and of what evaluation
-    keeps: `text` as written, `letter` of the option that it answers (None if none can be read), `forced` (None,
-    `budget` or `unread`), `cut`, `prompt_tokens`, `completion_tokens` and `milliseconds`. An engine with
-    `scores_choices` receives the options and always answers one of them; any other LM receives the prompt alone.
+    With `shots` the prompt begins with the signature's instruction and the predictor's demonstrations: the form for
+    a base without an adapter. Each completion is a dict of the signature's outputs and of what evaluation keeps:
+    `text` as written (with the answer appended if it was forced), `letter` of the option that it answers (None if
+    none can be read), `forced` (None, `budget` or `unread`), `cut`, `prompt_tokens`, `completion_tokens` and
+    `milliseconds`. An engine with `scores_choices` receives the options and always answers one of them; any other
+    LM receives the prompt alone.
     """
 
     def __init__(self, *, shots: bool = False) -> None:

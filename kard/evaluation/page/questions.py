@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kard.evaluation.trace import Trace, TracedAnswer, TracedRanking, TracedRationale
-from kard.records import LETTERS, digest
+from kard.records import FORCED, LETTERS, digest
 
 LISTED = 5  # a passage is shown when a list has it this high, when it was read, and when it is needed
 
@@ -161,5 +161,5 @@ def _answer(
         verdict=answer.verdict or "",
         why=answer.why,
         read=tuple(numbers[passage] for passage in answer.passages if passage in numbers),
-        texts=tuple(sample.text for sample in answer.samples),
+        texts=tuple(f"{s.text} ({FORCED[s.forced]})" if s.forced else s.text for s in answer.samples),
     )

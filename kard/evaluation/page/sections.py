@@ -15,7 +15,7 @@ from kard.evaluation.page import figures
 from kard.evaluation.page.figures import Curve, Plot, Point, series_name
 from kard.evaluation.page.text import PageTable, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.rationale_quality import RationaleQuality, measure_rationales, read_rationales
-from kard.evaluation.report import ReportRow, TeacherCosts, cost_table
+from kard.evaluation.report import ReportRow, TeacherCosts, cost_table, ended_columns
 from kard.evaluation.retriever_metrics import ceiling_of, hits_groups
 from kard.metrics.intervals import wilson
 
@@ -76,13 +76,14 @@ def _point_name(condition: ConditionInfo) -> str:
 def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float | None) -> Section:
     """Show the accuracy table and its figure."""
     kinds = list(lines[0].shares)
-    header = ["condition", *(f"{kind} (n = {lines[0].shares[kind].of})" for kind in kinds), "unread"]
+    header = ["condition", *(f"{kind} (n = {lines[0].shares[kind].of})" for kind in kinds)]
     several = any(line.seeds and line.seeds.of > 1 for line in lines)
     if several:
         header[2:2] = ["over seeds"]
     counts = {line.shares["all"].of for line in lines}
     biased = any(line.bias for line in lines)
-    header[-1:-1] = [*(["n"] if len(counts) > 1 else []), *(["bias"] if biased else [])]
+    ended = ended_columns(lines)
+    header += [*(["n"] if len(counts) > 1 else []), *(["bias"] if biased else []), *ended]
     body: list[list[object]] = []
     for line in lines:
         name = f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
@@ -92,12 +93,13 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
         more = [*([line.shares["all"].of] if len(counts) > 1 else []), *([str(line.bias or "")] if biased else [])]
-        body.append([name, *cells, *more, "" if line.baseline else line.unread])
+        body.append([name, *cells, *more, *("" if line.baseline else cell(line) for cell in ended.values())])
     return Section(
         "accuracy",
         "Accuracy",
         "The share of questions answered rightly, with Wilson's 95% interval over questions, the trainings as they"
-        " are. An answer that could not be read is wrong. Bias is the commonest answer with its share of all.",
+        " are. Forced is the share of texts that named no option, for which the likeliest one was taken. An answer"
+        " that could not be read is wrong." + " Bias is the commonest answer with its share of all." * biased,
         [figures.accuracy(points, chance)],
         [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",
@@ -191,7 +193,7 @@ def curves_of(first_hits: Sequence[Mapping[str, Any]], depth: int) -> list[Curve
         ranks = [row["rank"] for row in hits]
         shares = [wilson(sum(r is not None and r <= k for r in ranks), len(ranks)) for k in range(1, depth + 1)]
         name = f"{group.retriever} by {group.query}" if several_queries else group.retriever
-        name = f"{name} on {group.index_id}" if several_indexes else name
+        name = f"{name} on {group.documents}" if several_indexes else name
         curves.append(Curve(name, group.gold, shares))
     return curves
 

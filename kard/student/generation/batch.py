@@ -126,10 +126,16 @@ def sampling_of(batch: Sequence[Row], decoding: Decoding) -> Sampling:
         # Room for every option and no more, even where the student was taught shorter ones.
         max_new_tokens = max(len(tokens.choice(text)) for row in batch for text in row.option_texts)
         budgets = ()
+
+    def whole(i: int, ids: Ids) -> bool:
+        row, text = batch[i], tokens.text(ids)
+        return not row.options and row.counting(text) != text
+
+    until = None if all(row.options or row.ids is not None for row in batch) else whole
     if decoding.samples == 1:
-        return Sampling(max_new_tokens, budgets=budgets)
+        return Sampling(max_new_tokens, budgets=budgets, whole=until)
     seeds = tuple(row.seed for row in batch)
-    return Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds, budgets)
+    return Sampling(max_new_tokens, decoding.temperature, decoding.top_p, seeds, budgets, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,7 @@ def read_samples(
     samples: list[Sample] = []
     ran_out: list[bool] = []  # the text may go on, but no token was left
     for row, whole in zip(batch, written, strict=True):
-        text = row.student.trim(row.prompt, whole.text)
+        text = row.counting(whole.text)
         ran_out.append(not row.answer_only and not whole.ended and text == whole.text)
         with_cue = with_answer_cue(row.prompt, text)
         ended = whole.ended or ANSWER in with_cue

@@ -37,6 +37,7 @@ class Sampling:
     top_p: float = 1.0
     seeds: tuple[int, ...] = ()  # one for each row
     budgets: tuple[int, ...] = ()  # of each row, at most `max_new_tokens`; without any that is everyone's
+    whole: Callable[[int, Ids], bool] | None = None  # whether nothing that a row could still write would count
 
 
 class Rows(Protocol):
@@ -57,12 +58,15 @@ class Rows(Protocol):
 
 @timed("write texts")
 def decode_loop(rows: Rows, count: int, eos: int, sampling: Sampling, on_rows: OnRows) -> list[Ids]:
-    """Return the ids written for each of `count` rows; a row that ended before its budget did ends with eos."""
+    """Return the ids written for each of `count` rows; a row that ended by itself ends with eos."""
     written: list[Ids] = [[] for _ in range(count)]
     budgets = sampling.budgets or (sampling.max_new_tokens,) * count
 
     def ended(row: int) -> bool:
-        return bool(written[row]) and (written[row][-1] == eos or len(written[row]) >= budgets[row])
+        ids = written[row]
+        return bool(ids) and (
+            ids[-1] == eos or len(ids) >= budgets[row] or (sampling.whole is not None and sampling.whole(row, ids))
+        )
 
     remaining = list(range(count))
     generators = [torch.Generator().manual_seed(seed) for seed in sampling.seeds]

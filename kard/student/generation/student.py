@@ -130,6 +130,13 @@ class Student:
         """Return the prompt's ids, and whether passage text was cut to make it fit."""
         return self.base.tokens.fit_prompt(prompt, self.settings.max_length)
 
+    def too_long(self, *texts: str) -> str:
+        """Return what is wrong with a question and options far longer than what was taught, '' if they may fit."""
+        limit = 8 * self.settings.max_length  # bytes: some two tokens for each that the student was taught
+        if sum(len(text.encode()) for text in texts) <= limit:
+            return ""
+        return f"the question has more than the {limit:,} bytes that fit"
+
     def budgeted(self, decoding: Decoding) -> Decoding:
         """Return the decoding with room for what this student was taught, unless it names a number of tokens."""
         return decoding.budgeted(self.target_tokens, self.settings.max_target)
@@ -238,6 +245,12 @@ class Row:
     def option_texts(self) -> list[str]:
         """What the student writes for each option."""
         return self.student.option_texts(self.options)
+
+    def counting(self, text: str) -> str:
+        """Return the part of a text that counts; without options it ends with its first answer."""
+        if self.options or self.ids is not None:
+            return self.student.trim(self.prompt, text)
+        return up_to_first_answer(self.prompt, text)
 
     @property
     def answer_only(self) -> bool:

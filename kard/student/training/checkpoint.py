@@ -100,6 +100,14 @@ class Checkpoint:
             best = [file.get_tensor(f"best.{n}") for n in range(len(weights)) if f"best.{n}" in names]
         return position, best
 
+    def resumed(self, epochs: int) -> str:
+        """Return from which of the epochs an interrupted training goes on, '' for one that begins."""
+        if self.path is None or not self.path.exists():
+            return ""
+        with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]  # as above
+            whole = int(json.loads(file.metadata()["position"])["epoch"])
+        return f"an interrupted training goes on from epoch {min(whole + 1, epochs)} of {epochs}"
+
     def discard(self) -> None:
         """Delete the file: the training is over."""
         if self.path is not None:

@@ -95,6 +95,8 @@ def train_student(
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             model, loss = prepare_model(base, tokens, settings)
+            if words := checkpoint.resumed(len(lists)):
+                progress.note(words)
             with progress.bar(f"train {method.name} {size}", sum(map(len, lists))) as advance:
                 trained = fit(
                     model, loss, lists, settings, advance, held_out=held_out, devices=devices, checkpoint=checkpoint

@@ -5,11 +5,12 @@ select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kapp
        json_extract(r.settings, '$.seed') as reranker_seed, e.decoding, s.settings as training,
        r.settings as reranker, t.settings as mixing, s.data_sha256 as data, json_extract(s.recipe, '$.data.teacher') as teacher,
        json_extract(s.recipe, '$.data.fraction') as fraction, json_extract(s.recipe, '$.data.accept') as accept,
-       json_extract(r.recipe, '$.data.fraction') as "reranker.fraction", e.index_id as "index",
+       json_extract(r.recipe, '$.data.fraction') as "reranker.fraction", e.index_id as "index", i.created as documents,
        s.base_sha256 as base, r.data_sha256 as "reranker.data", r.base_sha256 as "reranker.base",
        t.base_sha256 as "mix.base"
 from evaluations e
 join students s on s.id = e.student_id
+left join indexes i on i.id = e.index_id
 left join retrievers t on t.id = e.retriever_id
 left join rerankers r on r.id = coalesce(e.reranker_id, t.reranker_id)
 where e.task = :task and e.split = :split

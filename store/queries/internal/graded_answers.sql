@@ -1,13 +1,14 @@
 -- Every prediction of a split with its condition and grade, as reports and comparisons use it.
 select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, q.kind, q.key,
        json_array_length(q.options) as options, q.answer as gold, p.answer, p.correct, p.votes,
-       t.prompt_tokens, t.completion_tokens, p.milliseconds, p.flops
+       t.prompt_tokens, t.completion_tokens, t.forced, p.milliseconds, p.flops
 from predictions p
 join evaluations e on e.id = p.evaluation_id
 join students s on s.id = e.student_id
 join questions q on q.id = p.question_id
 left join (
-    select prediction_id, sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens
+    select prediction_id, sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
+           avg(forced is not null) as forced
     from samples group by prediction_id
 ) t on t.prediction_id = p.id
 where e.task = :task and e.split = :split
