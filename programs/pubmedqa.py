@@ -50,7 +50,7 @@ def parse(row: Row) -> Question | None:
     if "final_decision" not in row:
         return plain(row, DECISIONS, by_label_or_text)
     key = written(row.get("pubid", row.get("id")), "pubid")
-    upper = "QUESTION" in row
+    upper = "QUESTION" in row and "question" not in row
     changed = {
         "id": key,
         "question": required(row, "QUESTION" if upper else "question"),

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
+from difflib import get_close_matches
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -58,7 +59,9 @@ def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, tim
         values = _parameter_values(query, values)
         query = sql(query)
     elif len(query.split()) < 2:
-        raise BadInput(f"no canned query {query!r}; list them with: kard query (SQL is one quoted argument)")
+        near = "".join(f"; did you mean {name!r}?" for name in get_close_matches(query, query_names(), n=1))
+        remedy = near or "; list them with: kard query (SQL is one quoted argument)"
+        raise BadInput(f"no canned query {query!r}{remedy}")
     header, rows = _fetch(store, query, values, timeout)
     print_rows(form, header, rows)
 
