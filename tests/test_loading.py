@@ -244,10 +244,10 @@ def test_questions_that_a_file_no_longer_has_are_told_and_removed_on_demand(
     assert f"{told}kard load choice q2.csv --exact --store kard.db\n" in output  # the one for testing is not meant
 
     asked = kard("load", "choice", "q2.csv", "--exact", code=1, typed="n\n").output
-    assert "Remove 1 question of choice that are not in q2.csv, with 1 rationale that cost $0.25?" in asked
+    assert "Remove 1 question of choice not in q2.csv, with 1 rationale that cost $0.25?" in asked
     assert len(stored(db)) == 4
     output = kard("load", "choice", "q2.csv", "--exact", "--yes").output
-    assert "removing 1 question of choice that are not in q2.csv, with 1 rationale that cost $0.25\n" in output
+    assert "removing 1 question of choice not in q2.csv, with 1 rationale that cost $0.25\n" in output
     assert "choice: 0 questions added, 1 removed, 2 unchanged (train 2)" in output
     assert [text for text, *_ in stored(db)] == ["Which floats?", "Which burns?", "What sinks?"]
     assert verdicts(db) == []

@@ -91,7 +91,7 @@ def load(
             split=split,
             skip_bad=skip_bad,
             replacing=replacing,
-            confirm=partial(_confirm, yes, f"{loaded.name} that are not in {file.name}") if exact else None,
+            confirm=partial(_confirm, yes, f"{loaded.name} not in {file.name}") if exact else None,
             progress=show.progress(quiet),
         )
         _print_loaded(loaded.name, summary)
