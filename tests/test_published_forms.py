@@ -171,8 +171,9 @@ def exported_rows_hold_ids_and_letters_alone(folder: Path, name: str) -> None:
     db.close()
     exported = {
         "answers": "evaluation_id size method seed retriever k kind key options gold answer correct votes"
-        " prompt_tokens completion_tokens variant",
-        "hits": "key gold teacher accept rationale_form index_id form max_df retriever rank depth needed held",
+        " prompt_tokens completion_tokens forced variant",
+        "hits": "key gold teacher accept rationale_form index_id documents form max_df retriever rank depth"
+        " needed held",
     }
     for what, names in exported.items():
         file = folder / f"{what}.jsonl.gz"

@@ -281,9 +281,7 @@ class HitsGroup(NamedTuple):
     """What first hits have in common that are counted together."""
 
     gold: str  # see `gold_names`
-    documents: (
-        str  # when their index was made, where there are several; else its beginning, '' where a file lacks it
-    )
+    documents: str  # when they were indexed, where there are several states; else the index's beginning, or ''
     query: str  # form of what was searched with; where several were used, max_df and the depth of the search too
     retriever: str  # see `retriever_names`
 
