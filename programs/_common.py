@@ -62,14 +62,14 @@ class RetrieveThenAnswer(dspy.Module):
         self.reason = dspy.Predict(signature)
         self.retrieve = retrieve
 
-    def forward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
+    def forward(self, question: str, options: Sequence[str] = ()) -> dspy.Prediction:
         """Return the signature's outputs and `passages`, the list[Passage] that the prompt contains."""
         passages = self.retrieve(question, list(options)) if self.retrieve else []
         prediction = self.reason(**self._inputs(question, options, passages))
         prediction.passages = passages
         return prediction
 
-    async def aforward(self, question: str, options: Sequence[str]) -> dspy.Prediction:
+    async def aforward(self, question: str, options: Sequence[str] = ()) -> dspy.Prediction:
         """Return what `forward` returns; passages are found in a thread."""
         passages = await asyncio.to_thread(self.retrieve, question, list(options)) if self.retrieve else []
         prediction = await self.reason.acall(**self._inputs(question, options, passages))

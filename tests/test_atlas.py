@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from kard import tasks
 from kard.answers.parsing import conclusion
 from kard.errors import BadConfig
-from kard.knowledge.bm25 import Postings, PostingsWriter, indexed_text
+from kard.knowledge.bm25 import Postings, PostingsWriter
 from kard.records import LETTERS, Document, Question
 
 atlas: Any = import_module("kard.programs.atlas")
@@ -313,7 +313,7 @@ def test_bm25_finds_what_is_needed_but_not_always_first(tmp_path: Path) -> None:
     """Needed pages are among the first 100 of nearly every question, among the first 2 of about two in three."""
     keys = list(pages())
     writer = PostingsWriter(tmp_path)
-    writer.add((i, indexed_text(pages()[key].title, pages()[key].text)) for i, key in enumerate(keys))
+    writer.add((i, pages()[key].title, pages()[key].text) for i, key in enumerate(keys))
     writer.commit()
     writer.close()
     postings = Postings(tmp_path)

@@ -27,7 +27,7 @@ from kard.models import bases
 from kard.models.adapters import WEIGHTS, hash_of
 from kard.models.bases import Base
 from kard.models.lora import learning_rate, linear_names, upper_half_names
-from kard.progress import Advance, Silent
+from kard.progress import Advance, Share, Silent
 from kard.questions import QuestionSet
 from kard.records import Passage
 from kard.reranker import training
@@ -655,7 +655,7 @@ class Killer(Silent):
         self.left = steps
 
     @contextmanager
-    def bar(self, label: str, total: int | None) -> Generator[Advance]:
+    def bar(self, label: str, total: int | None, share: Share | None = None) -> Generator[Advance]:
         def advance(units: int) -> None:
             self.left -= 1
             if self.left == 0:

@@ -30,7 +30,7 @@ from kard.pipeline.load import store_questions
 from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
 from kard.pipeline.steps import rebuild
-from kard.progress import Silent
+from kard.progress import Share, Silent
 from kard.questions import QuestionSet
 from kard.records import Question, Rationale
 from kard.tasks import Task
@@ -222,7 +222,7 @@ def test_ctrl_c_stores_the_calls_under_way(db: Database, tiny_task: Task, script
             return engine.complete(request)
 
     class Interrupted(Silent):
-        def bar(self, label: str, total: int | None) -> Any:
+        def bar(self, label: str, total: int | None, share: Share | None = None) -> Any:
             return nullcontext(self.advance)
 
         def advance(self, units: int) -> None:

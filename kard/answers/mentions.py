@@ -68,16 +68,6 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFC", text).translate(_FOLD)
 
 
-def alike(texts: Sequence[str]) -> str:
-    """Return the letters of two options that no answer can tell apart, as 'A and C'; '' if there are none."""
-    first: dict[str, str] = {}
-    for letter, text in zip(LETTERS, texts, strict=False):
-        earlier = first.setdefault(" ".join(folded(text).casefold().split()), letter)
-        if earlier != letter:
-            return f"{earlier} and {letter}"
-    return ""
-
-
 def _items(text: str) -> list[Item]:
     """Return the words and marks of a folded text, without markup."""
     items: list[Item] = []

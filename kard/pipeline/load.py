@@ -170,7 +170,7 @@ def _check(question: Question) -> None:
     if not 2 <= len(question.letters) == len(question.options):
         raise ValueError(f"the number of options is {len(question.options)}, not 2 to 26")
     if same := alike(question.options):
-        raise ValueError(f"options {same} are alike")
+        raise ValueError(f"options {same[0]!r} and {same[1]!r} are alike")
     if question.answer is not None and question.answer not in tuple(question.letters):
         raise ValueError(f"answer {question.answer!r} is not one of {', '.join(question.letters)}")
     try:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from kard.db import writing
 from kard.errors import BadInput
 from kard.files import adapters_folder, atomic
-from kard.models.adapters import changed_file
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -149,6 +148,8 @@ def _conflicts(db: Database) -> tuple[str, ...]:
 
 def _copy_adapters(db: Database, store: Path, other: Path) -> None:
     """Copy the folder of every adapter that is new. Raises BadInput if one is missing or changed."""
+    from kard.models.adapters import changed_file
+
     new: list[tuple[str, str, str]] = []
     for table in ("students", "rerankers"):
         theirs = f"other.{table} where path <> '' and id not in (select id from main.{table})"

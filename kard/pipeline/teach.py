@@ -44,7 +44,8 @@ def _state(run: Run) -> State:
         owed = len(missing_samples(run.db, task, questions, teacher.lm(), settings))
         missing += owed
         done += len(questions.read(run.db)) * settings.samples - owed
-    error = unpriced(run.db, run.task, teacher.lm(), run.options.settings.teaching, teacher.max_cost)
+    teaching = run.options.settings.teaching
+    error = unpriced(run.db, with_passages(run.task, teaching.k), teacher.lm(), teaching, teacher.max_cost)
     return State("rationales", done, missing, note=str(error) if error else _accepted(run))
 
 
