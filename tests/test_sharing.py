@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from kard import claims
 from kard.db import open_store
 from kard.pipeline.load import store_questions
 from kard.records import Question
+from kard.work import claims
 from kard.work.claims import Claims, claimed
 
 COUNT = 24  # questions
