@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kard.records import Hit
     from kard.work.workers import Workers
 
+NAMED = 10  # files that are named
 SNIPPET = 120  # characters of a passage in a table
 
 
@@ -58,6 +59,7 @@ SNIPPET = 120  # characters of a passage in a table
     show_default=True,
     help="Words of a passage, about.",
 )
+@click.option("--skip-bad", is_flag=True, help="Leave out files of a folder that cannot be read, and name them.")
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
 @options.processes
 @options.quiet
@@ -78,6 +80,7 @@ def index(
     repair: bool,
     language: str | None,
     words: int,
+    skip_bad: bool,
     name: str,
     worker_count: int | None,
     quiet: bool,
@@ -101,9 +104,9 @@ def index(
         raise click.UsageError(
             "--fraction, --only and --keep-evidence say what is taken of a knowledge base; add --from"
         )
-    for option in ("lines", "words", "name") if source is None else ():
+    for option in ("lines", "words", "skip_bad", "name") if source is None else ():
         if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{option} says how SOURCE is read; name one")
+            raise click.UsageError(f"--{option.replace('_', '-')} says how SOURCE is read; name one")
     if language and source is None and not repair:
         raise click.UsageError("name a SOURCE along with --language, or --repair")
     from kard.db import open_store
@@ -146,8 +149,10 @@ def index(
         name=name,
         lines=lines,
         language=language or "",
+        skip_bad=skip_bad,
         workers=beside,
     )
+    _print_left_out(source, folder, name)
     db = open_store(store)
     record_index(db, KnowledgeBase.open(folder))
     if source.suffix.lower() == ".txt" and not lines:
@@ -158,6 +163,20 @@ def index(
     )
     task = db.execute("select task from questions order by id desc limit 1").fetchone()
     options.propose("Next", next_command(db, task[0], task[0]) if task else "kard load TASK FILE")
+
+
+def _print_left_out(source: Path, folder: Path, name: str) -> None:
+    """Say which files of a folder brought nothing, and why."""
+    from contextlib import closing
+
+    from kard.knowledge import passages_db
+    from kard.knowledge.sources import left_out
+
+    with closing(passages_db.connect(folder / passages_db.NAME)) as db:
+        documents = set(passages_db.documents_of(db, [name or str(source.resolve())]))
+    if files := left_out(source, documents):
+        more = f", and {len(files) - NAMED:,} more" if len(files) > NAMED else ""
+        click.echo(f"{count(len(files), 'file')} left out: {', '.join(files[:NAMED])}{more}", err=True)
 
 
 def _change_sources(folder: Path, remove: str | None, refresh: bool, quiet: bool, workers: Workers | None) -> None:

@@ -62,6 +62,7 @@ def index_source(
     name: str = "",
     lines: bool = False,
     language: str = "",
+    skip_bad: bool = False,
     workers: Workers | None = None,
 ) -> Indexed:
     """Bring the knowledge base in `folder` to what a file or folder of documents says now.
@@ -70,7 +71,7 @@ def index_source(
     each line of a text file is a document. `language` is that of the stems, by default the knowledge base's own;
     with another one all postings are written again. `workers` read, split and write postings beside each other;
     the base is the same. Raises BadInput, with file and line, for a source that cannot be read, and leaves the base
-    as it was.
+    as it was; with `skip_bad` files of a folder that cannot be read are left out.
     """
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
@@ -82,11 +83,13 @@ def index_source(
             # A row is split sooner than it is handed over and back.
             beside = workers if first and isinstance(first[0][1], partial) else None
             return index_passages(
-                _passages_by(beside, unread, words, source) if beside else _passages(read(unread), words),
+                _passages_by(beside, unread, words, skip_bad, source)
+                if beside
+                else _passages(read(unread, skip_bad=skip_bad), words),
                 folder,
                 source=name or str(source.resolve()),
                 progress=progress,
-                origin={"path": str(source.resolve()), "words": words, "lines": lines},
+                origin={"path": str(source.resolve()), "words": words, "lines": lines, "skip_bad": skip_bad},
                 language=language or language_of(folder),
                 workers=workers,
                 share=share,
@@ -154,7 +157,7 @@ def index_passages(
             with progress.bar("Indexing passages", None, share) as advance:
                 postings.add(_added(passages, update, keys if keep_others else None, advance))
             if update.seen == 0 and origin is not None:
-                raise BadInput("holds no document with any text; check the path", at=source)
+                raise BadInput("holds no document with any text; pictures of text need OCR first", at=source)
             gone = update.remove_missing(keys if keep_others else None)
             passages_db.note_origin(db, source, origin)
             indexed = _note(db, update, len(gone), language)
@@ -200,9 +203,11 @@ def _passages(documents: Iterable[tuple[object, Document]], words: int) -> Itera
             raise DocumentClash(document.key, problem) from error
 
 
-def _passages_by(workers: Workers, unread: Iterable[Placed], words: int, source: Path) -> Iterator[Passage]:
+def _passages_by(
+    workers: Workers, unread: Iterable[Placed], words: int, skip_bad: bool, source: Path
+) -> Iterator[Passage]:
     """Yield the passages of all documents in their order; workers read and split them."""
-    jobs = enumerate((part, words) for part in _parts(unread))
+    jobs = enumerate((part, words, skip_bad) for part in _parts(unread))
     split_up: dict[int, list[Fields]] = {}  # those whose turn has not come
     turn = 0
     for (number, _), passages in workers.run(_split, jobs, source):
@@ -212,10 +217,11 @@ def _passages_by(workers: Workers, unread: Iterable[Placed], words: int, source:
             turn += 1
 
 
-def _split(job: tuple[int, tuple[list[Placed], int]], _source: Shared) -> list[Fields]:
+def _split(job: tuple[int, tuple[list[Placed], int, bool]], _source: Shared) -> list[Fields]:
     """Read and split some documents, in a worker."""
-    _, (documents, words) = job
-    return [(p.id, p.document, p.part, p.title, p.text) for p in _passages(read(documents), words)]
+    _, (documents, words, skip_bad) = job
+    passages = _passages(read(documents, skip_bad=skip_bad), words)
+    return [(p.id, p.document, p.part, p.title, p.text) for p in passages]
 
 
 def _parts(unread: Iterable[Placed]) -> Iterator[list[Placed]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def _html(path: Path) -> tuple[str, str]:
 def _pdf(path: Path) -> tuple[str, str]:
     """Return title and text, page after page."""
     pypdf = _reader("pypdf", path)
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it grumbles about is read all the same, or raised
     try:
         document = pypdf.PdfReader(path)
         title = (document.metadata and document.metadata.title) or ""

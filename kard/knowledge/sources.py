@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -58,15 +58,42 @@ def unread_documents(source: Path, *, lines: bool = False) -> Iterator[Placed]:
     return _lines(source) if lines else _reader(source)(source)
 
 
-def read(documents: Iterable[Placed]) -> Iterator[tuple[object, Document]]:
-    """Yield the documents with any text. Raises BadInput for one that cannot be read, naming its place."""
+def read(documents: Iterable[Placed], *, skip_bad: bool = False) -> Iterator[tuple[object, Document]]:
+    """Yield the documents with any text.
+
+    Raises BadInput for one that cannot be read, naming its place; with `skip_bad` a file of a folder is left out.
+    """
     for place, unread in documents:
-        document = unread if isinstance(unread, Document) else unread()
+        try:
+            document = unread if isinstance(unread, Document) else unread()
+        except BadInput:
+            if skip_bad:
+                continue
+            raise
         for name, value in (("id", document.key), ("title", document.title)):
             if len(value) > LONGEST_NAME:
                 raise BadInput(f"{name} of {len(value):,} characters; at most {LONGEST_NAME:,}", at=str(place))
         if document.text.strip():
             yield place, document
+
+
+def left_out(folder: Path, documents: Collection[str]) -> list[str]:
+    """Return the files of a folder that brought none of these documents, each with the reason, in their order."""
+    if not folder.is_dir() or _reader(folder) is not _folder:
+        return []
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    missing = {key: path for key, path in files.items() if key not in documents and not _hidden(Path(key))}
+    return [f"{key} ({_reason(path, key)})" for key, path in missing.items()]
+
+
+def _reason(path: Path, key: str) -> str:
+    if path.suffix.lower() not in FILE_ENDINGS:
+        return "not of a kind that is read"
+    try:
+        _document(path, key)
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}").lstrip(":0123456789 ")
+    return "no text; pictures of text need OCR first" if path.suffix.lower() == ".pdf" else "no text"
 
 
 def size(source: Path) -> int:
@@ -200,6 +227,13 @@ def _document(path: Path, key: str) -> Document:
     return page_document(path, key) if ending in PAGE_ENDINGS else text_document(key, ending, read_text(path))
 
 
+def _one_of_many(path: Path, key: str) -> Document:
+    try:
+        return _document(path, key)
+    except BadInput as error:
+        raise BadInput(f"{error}; leave such files out with: --skip-bad") from error
+
+
 def _lines(path: Path) -> Iterator[Placed]:
     """Yield a document for each line with any text; its key is the file's name and the line's number."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -223,7 +257,7 @@ def _folder(folder: Path) -> Iterator[Placed]:
         raise BadInput(f"the folder holds no {', '.join(FILE_ENDINGS)} or .parquet files", at=str(folder))
     for path in sorted(paths):
         follow(path, lambda path=path: path.stat().st_size)
-        yield path, partial(_document, path, path.relative_to(folder).as_posix())
+        yield path, partial(_one_of_many, path, path.relative_to(folder).as_posix())
 
 
 def _texts(folder: Path) -> list[Path]:

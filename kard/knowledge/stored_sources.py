@@ -24,6 +24,7 @@ class StoredSource:
     path: str
     words: int
     lines: bool
+    skip_bad: bool
 
 
 def list_sources(folder: Path) -> list[StoredSource]:
@@ -31,7 +32,14 @@ def list_sources(folder: Path) -> list[StoredSource]:
     KnowledgeBase.open(folder).close()
     with closing(passages_db.connect(folder / passages_db.NAME)) as db:
         return [
-            StoredSource(name, passages, o.get("path", ""), o.get("words", 100), o.get("lines", False))
+            StoredSource(
+                name,
+                passages,
+                o.get("path", ""),
+                o.get("words", 100),
+                o.get("lines", False),
+                o.get("skip_bad", False),
+            )
             for name, passages, o in passages_db.origins(db)
         ]
 
@@ -68,6 +76,7 @@ def refresh_sources(
                 words=words,
                 name=source.name,
                 lines=lines,
+                skip_bad=source.skip_bad,
                 workers=workers,
             ),
         )
