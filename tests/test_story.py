@@ -8,7 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -651,10 +651,25 @@ class Inline:
 
     def __init__(self) -> None:
         self.given: list[list[Job]] = []
+        self.after: Callable[[], object] = lambda: None  # each job, before it is joined
 
     def run(self, function: Any, jobs: Sequence[Job], shared: Path, *, heavy: bool = False) -> Iterator[Any]:
         self.given.append(list(jobs))
-        return ((job, function(job, shared)) for job in jobs)
+        for job in jobs:
+            result = function(job, shared)
+            self.after()
+            yield job, result
+
+
+def with_workers(monkeypatch: pytest.MonkeyPatch) -> Inline:
+    """Let --workers be this process, and return it."""
+    workers = Inline()
+
+    def these(_count: int | None, _address: str | None) -> nullcontext[Inline]:
+        return nullcontext(workers)
+
+    monkeypatch.setattr("kard.work.workers.workers", these)
+    return workers
 
 
 def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_other(
@@ -663,12 +678,7 @@ def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_
     task = in_stores(world, monkeypatch, "kard.db")
     factor = ("--over", "student.k=1,2", "--seeds", "0,1")
     command = ("sweep", task, *factor, "--method", "ft,kard", "--retriever", "bm25")
-    workers = Inline()
-
-    def these(_count: int | None, _address: str | None) -> nullcontext[Inline]:
-        return nullcontext(workers)
-
-    monkeypatch.setattr("kard.work.workers.workers", these)
+    workers = with_workers(monkeypatch)
     beside = kard(world, *command, "--quiet", "--json", "--workers", "2")
     trainings = [jobs for jobs in workers.given if jobs[0].work is STUDENT.run]
     assert [len(jobs) for jobs in trainings] == [6], "ft of two seeds, kard of two cells and two seeds"
@@ -676,6 +686,34 @@ def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_
     assert before["students"] == 6
     assert json.loads(kard(world, *command, "--quiet", "--json").stdout) == json.loads(beside.stdout)
     assert counts(world) == before
+    open_store(world / "kard.db").execute("delete from predictions").connection.commit()
+    again = kard(world, *command, "--quiet", "--json", "--workers", "2")  # nothing is left to train
+    assert json.loads(again.stdout) == json.loads(beside.stdout)
+
+
+def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_done(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = in_stores(world, monkeypatch, "kard.db")
+    changes = [
+        "update rationales set text = 'Another one. So the answer is red.' where id = 1",
+        "update questions set text = 'Anew?', hash = 'anew' where id = 2",
+        "delete from questions where id = 3",
+    ]
+
+    def change() -> None:
+        db = open_store(world / "kard.db")
+        while changes:
+            db.execute(changes.pop())
+        db.conn.commit()
+
+    with_workers(monkeypatch).after = change
+    kard(world, "run", task, "--method", "rd", "--retriever", "silver", "--quiet", "--workers", "2")
+    db = open_store(world / "kard.db")
+    assert db.execute("select count(*) from questions").fetchone() == (11,)
+    assert db.execute("select text from questions where id = 2").fetchone() == ("Anew?",)
+    rationales = db.execute("select text from rationales where question_id = 1").fetchall()
+    assert rationales == [("Another one. So the answer is red.",)]
 
 
 CLUSTER = """

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from worker_jobs import die, die_once, double, refuse
+from worker_jobs import die, die_once, double, fail_first, refuse
 
 from kard.errors import BadInput, KardError, NoExtra, WorkersFailed
 from kard.processes import has_ended
@@ -86,6 +86,16 @@ def test_what_a_job_raises_for_a_person_reaches_the_person(shared: Path) -> None
         results = both.run(refuse, [1, 2], shared)
         with pytest.raises(BadInput, match=r"^file:[12]: holds nothing; name another$"):
             list(results)
+
+
+def test_jobs_under_way_are_kept_when_another_one_fails_and_no_new_one_is_begun(shared: Path) -> None:
+    done: list[int] = []
+    with workers(2, None) as both:
+        assert both is not None
+        kept = (done.append(job) for job, _ in both.run(fail_first, range(50), shared))
+        with pytest.raises(BadInput, match="holds nothing"):
+            list(kept)
+    assert 1 <= len(done) < 10
 
 
 def test_one_process_or_none_is_this_one() -> None:

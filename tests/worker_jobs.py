@@ -31,6 +31,13 @@ def die(job: int, shared: Shared) -> int:
     return job
 
 
+def fail_first(job: int, shared: Shared) -> int:
+    if job == 0:
+        raise BadInput("holds nothing")
+    time.sleep(0.5)
+    return job
+
+
 def refuse(job: int, shared: Shared) -> int:
     raise BadInput("holds nothing; name another", at=f"file:{job}")
 

@@ -99,12 +99,21 @@ def _print_invented(run: Run, form: str, examples: int) -> None:
     if not counts:
         raise Missing(f"no student has written a rationale for {run.name}/{run.split}; run: kard run {run.name}")
     names = _names([row.condition for row in counts])
-    header = ["condition", "texts that invent", "of right answers", "of wrong ones", "texts", "names", "invented"]
+    header = [
+        "condition",
+        "texts that invent",
+        "of right answers",
+        "of wrong ones",
+        "texts",
+        "names",
+        "invented",
+        "apart",
+    ]
     table: list[list[object]] = [
         [
             names[row.condition],
             *("" if share.of == 0 else str(share) for share in (row.texts, row.right, row.wrong)),
-            *(row.texts.of, row.names, row.invented),
+            *(row.texts.of, row.names, row.invented, row.apart),
         ]
         for row in counts
     ]

@@ -50,7 +50,8 @@ class InventedRow:
     right: Share  # the same of the right answers alone
     wrong: Share
     names: int  # written, each once a text
-    invented: int
+    invented: int  # of the names
+    apart: int  # sentences that bring together what was shown apart
     examples: Sequence[WrittenText]  # those that invent most
 
 
@@ -68,9 +69,10 @@ def invented_names(
     stated: set[str] = set()
     invented: set[str] = set()
     written = without_conclusions(before_answer(text), options)  # an answer is no claim
+    names = names_in(written)
     for sentence in _SENTENCE_END.split(written):
         words = spaced(words_of(sentence))
-        here = {name for name in names_in(written) if f" {name} " in words}
+        here = {name for name in names if f" {name} " in words}
         here |= {option for option in proposed if f" {option} " in words}
         parts = {part for name in here for part in name.split(" and ")}
         stated |= here
@@ -116,7 +118,8 @@ def count_invented(written: Mapping[ConditionInfo, Sequence[WrittenText]], examp
             right=_inventing([text for text in texts if text.correct]),
             wrong=_inventing([text for text in texts if not text.correct]),
             names=sum(len(text.names) for text in texts),
-            invented=sum(len(text.invented) for text in texts),
+            invented=sum(len(text.invented & text.names) for text in texts),
+            apart=sum(len(text.invented - text.names) for text in texts),
             examples=sorted((t for t in texts if t.invented), key=lambda t: (-len(t.invented), t.key))[:examples],
         )
         for condition, texts in written.items()

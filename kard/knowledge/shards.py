@@ -63,6 +63,7 @@ class ShardedPostings(PostingsWriter):
                 self._replaced = False
             super().add(rows)
             return
+        self._place.mkdir(exist_ok=True)
         parts = enumerate(_parts(rows), len(self._shards))
         jobs = ((str(self._place / str(number)), self.language, part) for number, part in parts)
         for (shard, _, _), _ in self._workers.run(_write, jobs, self.folder):
@@ -133,6 +134,8 @@ def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
 def _write(job: tuple[str, str, list[Row]], _folder: Shared) -> None:
     """Write the postings of some passages into a folder of their own, in a worker."""
     place, language, rows = job
+    if not Path(place).parent.exists():  # the run has been given up meanwhile
+        return
     shutil.rmtree(place, ignore_errors=True)  # of a worker that was lost
     postings = PostingsWriter(Path(place), language)
     try:

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
 from kard import tasks
-from kard.db import open_store
+from kard.db import open_store, sql
 from kard.evaluation.answer import answer, drop_outdated, unanswered
 from kard.evaluation.condition import Condition
 from kard.files import adapters_folder
@@ -112,14 +112,24 @@ def _do_all(workers: Workers, run: Run, jobs: Sequence[Job], about: str, *, heav
     waiting = "waiting for another process whose workers do the same"
     with (
         claimed(run.db, "parts", f"{run.name} {about}", lambda: run.progress.note(waiting)),
-        TemporaryDirectory(prefix="kard-") as folder,
+        TemporaryDirectory(prefix="kard-", ignore_cleanup_errors=True) as folder,
         run.progress.bar(about, sum(job.units for job in jobs)) as advance,
     ):
         for job, made in workers.run(do, jobs, _bundle(run, jobs, Path(folder)), heavy=heavy):
             run.notes.extend(note for note in made.notes if note not in run.notes)
             with _unpacked(made.archive) as unpacked:
+                _forget_changed(unpacked / MADE, run.store)
                 merge(run.db, run.store, unpacked / MADE)
             advance(job.units)
+
+
+def _forget_changed(made: Path, store: Path) -> None:
+    """Drop what a part says of questions and rationales that the store has not, or no longer as they were."""
+    with closing(sqlite3.connect(made)) as db:
+        db.execute("attach database ? as store", [str(store)])
+        db.execute(sql("internal/drop_changed_questions"))
+        db.execute(sql("internal/drop_changed_rationales"))
+        db.commit()
 
 
 def do(job: Job, bundle: Shared) -> Made:
@@ -201,7 +211,8 @@ def _add_folders(archive: ZipFile, adapters: Iterable[Path]) -> None:
 @contextmanager
 def _unpacked(archive: Shared) -> Generator[Path]:
     """Unpack a zip file, by its path or its bytes, into a folder that is removed afterwards."""
-    with TemporaryDirectory(prefix="kard-") as folder:
+    near = archive.parent if isinstance(archive, Path) else None  # removed by who asked, if this process is killed
+    with TemporaryDirectory(prefix="kard-", dir=near, ignore_cleanup_errors=True) as folder:
         with ZipFile(archive if isinstance(archive, Path) else BytesIO(archive)) as packed:
             packed.extractall(folder)
         yield Path(folder)

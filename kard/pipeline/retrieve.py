@@ -58,7 +58,7 @@ def find_facts(run: Run, question_ids: Sequence[int]) -> None:
     with writing(run.db):
         execute(run.db, "internal/drop_facts", ids=list(question_ids))
         insert_ignoring(run.db, "fact_passages", found)
-    if facts:
+    if facts and run.options.only is None:  # a part of the questions says nothing of all
         standing = len({(row["question_id"], row["fact"]) for row in found})
         run.notes.append(
             f"{standing:,} of {facts:,} facts of questions without evidence stand word for word in a passage, and"
@@ -112,8 +112,11 @@ def _to_search(run: Run, parts: int) -> list[RunOptions]:
 
     copy_evidence(run.db, run.kb, run.name)
     missing = unsearched(run.db, run.index_id, run.evaluated, run.options.settings.retrieval)
-    drop_searches(run.db, run.index_id, [(question, None) for question, _ in missing])
-    return cut(run, [question for question, _ in missing], parts)
+    questions = [question for question, _ in missing]
+    drop_searches(run.db, run.index_id, [(question, None) for question in questions])
+    with writing(run.db):
+        execute(run.db, "internal/drop_facts", ids=questions)
+    return cut(run, questions, parts)
 
 
 def _to_ground(run: Run, parts: int) -> list[RunOptions]:

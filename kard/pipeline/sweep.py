@@ -82,13 +82,15 @@ def sweep(cells: Sequence[Cell]) -> list[GradedAnswer]:
     # The store holds one search of a question: runs that search alike follow each other.
     searches = list(dict.fromkeys(canonical(run.options.settings.retrieval.forms) for _, run in runs))
     runs.sort(key=lambda pair: searches.index(canonical(pair[1].options.settings.retrieval.forms)))
-    for _, alike in groupby(runs, key=lambda pair: pair[1].options.settings.retrieval.forms):
-        train_beside([run for _, run in alike])
-    for number, (cell, run) in enumerate(runs, 1):
-        seed = run.options.settings.student_training.seed
-        run.progress.note(f"run {number} of {len(runs)}: {cell.name} seed={seed}")
-        if _lacks_answers(run):
-            run_steps(run)
+    numbered = enumerate(runs, 1)
+    for _, alike in groupby(numbered, key=lambda item: item[1][1].options.settings.retrieval.forms):
+        group = list(alike)
+        train_beside([run for _, (_, run) in group])
+        for number, (cell, run) in group:
+            seed = run.options.settings.student_training.seed
+            run.progress.note(f"run {number} of {len(runs)}: {cell.name} seed={seed}")
+            if _lacks_answers(run):
+                run_steps(run)
     return answers_of(cells)
 
 
@@ -104,7 +106,7 @@ def train_beside(runs: Sequence[Run]) -> None:
         seen |= missing
         pairs = sorted((str(size), str(method)) for size, _, method, *_ in missing)
         alone += [replace(run, options=replace(run.options, sizes=(s,), methods=(m,))) for s, m in pairs]
-    if lacking and lacking[0].workers:
+    if alone and lacking[0].workers:
         run_step_on(lacking[0].workers, alone, STUDENT)
     for run in lacking:
         run.refresh()

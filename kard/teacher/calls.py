@@ -121,9 +121,8 @@ def teacher_info(task: Task, model: str, settings: Teaching, name: str) -> Teach
         "fields": fields,
         "shots": [dict(shot) for shot in task.shots],
     }
-    sampling = canonical(
-        {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "answer_given": True}
-    )
+    sampled = {"temperature": settings.temperature, "max_tokens": settings.max_tokens, "answer_given": True}
+    sampling = canonical({**sampled, "k": settings.k} if settings.k else sampled)
     return TeacherInfo(digest(canonical(request), sampling), name, model, task.teach.instructions, sampling)
 
 

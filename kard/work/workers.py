@@ -85,19 +85,29 @@ class _Processes:
         """Yield each job with its result, as each ends."""
         numbered = enumerate(jobs)
         left: dict[int, Job] = {}  # jobs that were taken and have not ended
+        failure: BaseException | None = None
         for _ in range(ATTEMPTS):
             self._pool = pool = self._pool or self._start()
             numbers = {pool.submit(function, job, shared): number for number, job in left.items()}
             try:
                 while True:
-                    for number, job in islice(numbered, AHEAD * self.count - len(left)):
+                    for number, job in islice(numbered, 0 if failure else AHEAD * self.count - len(left)):
                         left[number] = job
                         numbers[pool.submit(function, job, shared)] = number
+                    if failure and not numbers:
+                        raise failure
                     if not numbers:
                         return
                     for future in wait(numbers, return_when=FIRST_COMPLETED).done:
-                        result = future.result()
-                        yield left.pop(numbers.pop(future)), result
+                        if isinstance(error := future.exception(), BrokenProcessPool):
+                            raise error
+                        job = left.pop(numbers.pop(future))
+                        if error is None:
+                            yield job, future.result()
+                            continue
+                        failure = failure or error
+                        for other in [future for future in numbers if future.cancel()]:
+                            del left[numbers.pop(other)]
             except BrokenProcessPool:  # one was killed, and the executor has ended the others
                 if self._pool is pool:  # else a run within this one has found out first
                     self.stop()
@@ -169,10 +179,13 @@ class _Cluster:
         held = ray.put(shared.read_bytes())
         left = iter(jobs)
         waiting: dict[Any, Job] = {}
+        failure: BaseException | None = None
         try:
             while True:
-                for job in islice(left, AHEAD * self.count - len(waiting)):
+                for job in islice(left, 0 if failure else AHEAD * self.count - len(waiting)):
                     waiting[remote.remote(job, held)] = job
+                if failure and not waiting:
+                    raise failure
                 if not waiting:
                     return
                 (reference, *_), _ = ray.wait(list(waiting), num_returns=1)
@@ -180,9 +193,8 @@ class _Cluster:
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    if isinstance(error.cause, KardError):
-                        raise error.cause from None
-                    raise
+                    failure = failure or (error.cause if isinstance(error.cause, KardError) else error)
+                    continue
                 except ray.exceptions.RayError as error:
                     raise lost(len(waiting) + 1) from error
                 yield job, result
