@@ -95,7 +95,7 @@ def test_a_question_without_id_is_known_by_its_text_and_keeps_its_rationales(
 ) -> None:
     explain(db, {"Which sinks?": "It is the iron, so A."})
     before = keys(db)["Which sinks?"]
-    write(tmp_path / "q2.csv", ROWS[0], "Which sinks?,steel,cork,,A,test", ROWS[2])
+    write(tmp_path / "q2.csv", ROWS[0], "Which sinks?,steel,cork,,A,train", ROWS[2])
     assert "0 questions added, 1 replaced, 2 unchanged" in kard("load", "choice", "q2.csv", "--replace").output
     assert stored(db)[1] == ("Which sinks?", ("steel", "cork"), "A")
     assert keys(db)["Which sinks?"] != before
@@ -123,11 +123,31 @@ def test_one_text_of_several_questions_is_no_name(kard: Kard, db: Database, tmp_
     assert "also in the store, and not in q2.csv: 2 questions (train 2)\n" in output
 
 
+@pytest.mark.parametrize("option", ["--replace", "--exact"])
+@pytest.mark.parametrize(
+    "other", ["Which sinks?,gold,clay,,A,test", "Which sinks?,iron,clay,,A,test", "Which sinks?,gold,clay,,A,train"]
+)
+def test_a_text_alone_does_not_make_one_question_of_two(
+    kard: Kard, db: Database, tmp_path: Path, option: str, other: str
+) -> None:
+    explain(db, {"Which sinks?": "Iron is heavy, so A."})
+    kept = [] if option == "--exact" and other.endswith("train") else [stored(db)[1]]
+    write(tmp_path / "q2.csv", other)
+    output = kard("load", "choice", "q2.csv", option, typed="y\n").output
+    assert "1 question added" in output
+    assert "replaced" not in output
+    left = [("iron", "cork")] * len(kept)
+    assert [question for question in stored(db) if question[1] == ("iron", "cork")] == kept
+    explained = "select q.options from rationales r join questions q on q.id = r.question_id"
+    assert [tuple(json.loads(options)) for (options,) in db.execute(explained)] == left
+
+
 @pytest.mark.parametrize(
     ("options", "answer", "text", "expected"),
     [
         (("iron", "cork"), "A", "So the answer is (B) cork.", ("B", 0)),
         (("iron", "korks"), "B", "I choose it: B.", ("B", 1)),  # worded anew in its place
+        (("gold", "clay"), "B", "So the answer is cork.", (None, 0)),  # another question under the old id
         (("cork", "iron"), "A", "So the answer is cork.", ("A", 1)),  # moved, and named by its text
         (("cork", "iron"), "A", "So the answer is (B) cork.", (None, 0)),  # moved, and the letter is another's
     ],
@@ -150,8 +170,7 @@ def test_verdicts_follow_what_a_question_says_now(
     (tmp_path / "q.jsonl").write_text(json.dumps(row))
     kard("load", "choice", "q.jsonl", "--replace")
     assert verdicts(db) == [(text, *expected)]
-    moved = options[0] == "cork"
-    read = [] if moved else [("B", int(answer == "B"))]
+    read = [] if options[0] != "iron" else [("B", int(answer == "B"))]
     assert db.execute("select answer, agrees from verifications").fetchall() == read
 
 

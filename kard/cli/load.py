@@ -39,7 +39,8 @@ ENDING = 80  # characters of the example of such a rationale: where it concludes
     "--replace",
     "replacing",
     is_flag=True,
-    help="Change what the store has under the same id (without ids: with the same text) to what the file says.",
+    help="Change what the store has under the same id (without ids: in the same split, with the same text and half "
+    "of the options) to what the file says.",
 )
 @click.option(
     "--exact",

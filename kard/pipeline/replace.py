@@ -61,8 +61,9 @@ def content_hash(question: Question) -> str:
 def compare(db: Database, task_name: str, questions: Sequence[Question]) -> Comparison:
     """Compare a file's questions with the stored ones of the same id.
 
-    Where neither has an id of its own, the only two of one text that have no other partner belong together: also if
-    the file was loaded before without replacing, where the question that this added has no rationale yet.
+    Where neither has an id of its own, the only two of one split and text that have no other partner belong
+    together if they share half of the options: also if the file was loaded before without replacing, where the
+    question that this added has no rationale yet.
     """
     stored = QuestionSet(task_name).read(db)
     hashes = dict(db.execute("select id, hash from questions where task = ?", [task_name]).fetchall())
@@ -72,7 +73,8 @@ def compare(db: Database, task_name: str, questions: Sequence[Question]) -> Comp
     rows_of = {question.key: row for row, question in partners.items()}
     waiting = _unnamed({key: question for key, question in new.items() if rows_of.get(key) not in explained})
     left = _unnamed({row: question for row, question in stored.items() if row not in partners})
-    renamed = {left[text]: new[key] for text, key in waiting.items() if text in left}
+    pairs = [(left[place], new[key]) for place, key in waiting.items() if place in left]
+    renamed = {row: partner for row, partner in pairs if _half_the_same(stored[row].options, partner.options)}
     given_way = {rows_of[question.key] for question in renamed.values() if question.key in rows_of}
     partners |= renamed
     changed = {
@@ -86,13 +88,18 @@ def compare(db: Database, task_name: str, questions: Sequence[Question]) -> Comp
     return Comparison(changed, others, given_way)
 
 
-def _unnamed(questions: Mapping[Key, Question]) -> dict[str, Key]:
-    """Return the keys of the questions without an id of their own, by their text; none for a text of several."""
-    found: dict[str, list[Key]] = {}
+def _half_the_same(options: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether half of the options or more, of the question that has more, are the other's too."""
+    return 2 * len({*options} & {*others}) >= max(len(options), len(others))
+
+
+def _unnamed(questions: Mapping[Key, Question]) -> dict[tuple[str, str], Key]:
+    """Return the keys of the questions without an id of their own, by split and text, if no other has both."""
+    found: dict[tuple[str, str], list[Key]] = {}
     for key, question in questions.items():
         if question.key == digest(question.text, *question.options):
-            found.setdefault(question.text, []).append(key)
-    return {text: keys[0] for text, keys in found.items() if len(keys) == 1}
+            found.setdefault((question.split, question.text), []).append(key)
+    return {place: keys[0] for place, keys in found.items() if len(keys) == 1}
 
 
 def replace_question(db: Database, row_id: int, old: Question, new: Question, record: Mapping[str, object]) -> None:
@@ -117,9 +124,10 @@ def _read_again(db: Database, row_id: int, old: Sequence[str], new: Question) ->
     """Read again what rationales conclude on, and drop what readers read, where a letter is another option's."""
 
     def stands(letter: str) -> bool:
-        """Return whether the letter's option is the same, or was worded anew in its place."""
+        """Return whether the letter's option is the same, or was worded anew in its place while another stays."""
         before, now = old[LETTERS.index(letter)], new.options[LETTERS.index(letter) :][:1]
-        return now == (before,) or (bool(now) and before not in new.options and now[0] not in old)
+        worded_anew = bool(now) and before not in new.options and now[0] not in old
+        return now == (before,) or (worded_anew and not {*old}.isdisjoint(new.options))
 
     found = db.execute("select id, text, conclusion from rationales where question_id = ?", [row_id]).fetchall()
     for rationale, text, letter in found:
