@@ -15,7 +15,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kard.config import TaskSettings
-from kard.errors import KardError, NoTask
+from kard.errors import BadConfig, KardError, NoTask
 from kard.files import Row
 from kard.records import Document, Passage, Question
 
@@ -80,6 +80,19 @@ class Task:
     def encoder(self) -> str:
         """Return the default base of the reranker: the first."""
         return next(iter(self.encoders.values()))
+
+    def base_of(self, size: str) -> str:
+        """Return the base of a student's size. Raises BadConfig for one that is not declared."""
+        return self._declared("size", size, self.students)
+
+    def encoder_of(self, name: str) -> str:
+        """Return the reranker's base of this name. Raises BadConfig for one that is not declared."""
+        return self._declared("encoder", name, self.encoders)
+
+    def _declared(self, what: str, name: str, bases: Mapping[str, str]) -> str:
+        if name not in bases:
+            raise BadConfig(f"{self.name} has no {what} {name!r}; it declares {', '.join(bases)}")
+        return bases[name]
 
 
 def names() -> list[str]:

@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kard.config import Retrieval, TaskSettings
-from kard.files import Row
+from kard.files import Fields, Row
 from kard.records import LETTERS, Question, digest
 from kard.tasks import Task
 
@@ -73,7 +73,7 @@ class AnswerChoice(Answer):
 def parse(row: Row) -> Question | None:
     """Return the question of a row. Raises ValueError."""
     if isinstance(row.get("answer"), bool):  # JSON lines of yes/no questions
-        row = {**row, "answer": str(row["answer"])}
+        row = Fields({**row, "answer": str(row["answer"])})
     options = _columns(row)
     if options == YES_NO and str(row.get("answer")).strip().lower() not in TRUTH and (empty := _option_fields(row)):
         raise ValueError(f"no option in {', '.join(map(repr, empty))}, and the answer is not yes or no")

@@ -14,7 +14,7 @@ The hub's rows have the stem as `question` and `choices: {"label": [...], "text"
 from __future__ import annotations
 
 from kard.config import Retrieval, TaskSettings
-from kard.files import Row
+from kard.files import Fields, Row
 from kard.records import Question
 from kard.tasks import Task
 
@@ -35,7 +35,7 @@ class AnswerEveryday(Answer):
 
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
-    return plain(row if "answer" in row else {"answerKey": "", **row})
+    return plain(row if "answer" in row or "answerKey" in row else Fields({**row, "answerKey": ""}))
 
 
 SHOTS = (

@@ -15,7 +15,7 @@ answer, facts, evidence, rationale} are read too.
 from __future__ import annotations
 
 from kard.config import Retrieval, TaskSettings
-from kard.files import Row
+from kard.files import Fields, Row
 from kard.records import LETTERS, Question, digest
 from kard.tasks import Task
 
@@ -47,7 +47,7 @@ class AnswerSubject(Answer):
 
 def parse(row: Row) -> Question | None:
     """Return the question of a row: of MMLU, of MMLU-Pro or in the plain form. Raises ValueError."""
-    changed = dict(row)
+    changed = Fields(row)
     if isinstance(row.get("answer"), int) and not isinstance(row["answer"], bool):  # a place, counted from 0
         place, count = int(str(row["answer"])), len(options_of(row))
         if not 0 <= place < count:

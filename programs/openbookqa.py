@@ -14,7 +14,7 @@ question, options, answer, facts, evidence} are read too.
 from __future__ import annotations
 
 from kard.config import Retrieval, TaskSettings
-from kard.files import Row
+from kard.files import Fields, Row
 from kard.records import Question
 from kard.tasks import ENCODERS, Task
 
@@ -35,7 +35,7 @@ class AnswerScience(Answer):
 
 def parse(row: Row) -> Question | None:
     """Return the question of a row: published, from the hub or in the plain form. Raises ValueError."""
-    return plain({**row, "facts": several(row, "fact1")} if "fact1" in row else row)
+    return plain(Fields({**row, "facts": several(row, "fact1")}) if "fact1" in row else row)
 
 
 SHOTS = (

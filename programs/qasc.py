@@ -15,7 +15,7 @@ a recorded teacher. Rows in the plain form {id, question, options, answer, facts
 from __future__ import annotations
 
 from kard.config import Retrieval, TaskSettings
-from kard.files import Row
+from kard.files import Fields, Row
 from kard.records import Question
 from kard.tasks import Task
 
@@ -45,7 +45,8 @@ def parse(row: Row) -> Question | None:
     if not answer and (fact1 or fact2 or combined):
         raise ValueError("a row with facts has no 'answerKey'")
     facts = [fact for fact in (fact1, fact2) if fact]
-    return plain({**row, "answerKey": answer, "facts": facts, "rationale": _sentences(*facts, combined)})
+    rationale = _sentences(*facts, combined)
+    return plain(Fields({**row, "answerKey": answer, "facts": facts, "rationale": rationale}))
 
 
 def _sentences(*texts: str) -> str:

@@ -14,7 +14,7 @@ question, options, answer, facts, evidence, rationale} are read too.
 from __future__ import annotations
 
 from kard.config import Retrieval, TaskSettings
-from kard.files import Row
+from kard.files import Fields, Row
 from kard.records import LETTERS, Question, digest
 from kard.tasks import Task
 
@@ -52,7 +52,7 @@ def parse(row: Row) -> Question | None:
     options = [required(row, name) for name in PUBLISHED]
     order = sorted(range(len(options)), key=lambda place: digest(text, str(place)))
     answer = LETTERS[order.index(0)]
-    row = {**row, "answer": answer, "rationale": optional(row, "support")}
+    row = Fields({**row, "answer": answer, "rationale": optional(row, "support")})
     return plain(row, options=[options[place] for place in order])
 
 

@@ -1,7 +1,7 @@
 """What one SQLite file holds, as SQL. `kard/db.py` alone reads this folder; it is installed as `kard.store`.
 
 * `tables.sql`: every table, index and trigger, with the meaning of each table and column beside it.
-* `migrations.py`: brings a file to this form; today one migration runs `tables.sql`.
+* `migrations.py`: bring a file to this form: the first runs `tables.sql`, later ones mend stores of before.
 * `views.sql`: the views, which every store gets anew when they change here.
 * `queries/NAME.sql`: canned queries, one statement each. `kard query` and `kard ui` list them with the sentence
   that they begin with; `kard query NAME -p PARAMETER VALUE` runs one. To add one, add a file.

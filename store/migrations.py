@@ -1,6 +1,7 @@
 """The store's migrations. `sqlite-utils migrate kard.db store/` runs this file alone, outside of the package."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
@@ -11,10 +12,25 @@ migrations = Migrations("kard")
 @migrations()
 def initial_tables(db: Database) -> None:
     """Create every table, index and trigger of `tables.sql`."""
+    for statement in _statements():
+        db.execute(statement)
+
+
+@migrations()
+def judgements_go_with_their_text(db: Database) -> None:
+    """Create anew the triggers that drop what rested on a changed text: in older stores judgements outlived it."""
+    for trigger in ("questions_changed", "rationales_changed"):
+        db.execute(f"drop trigger {trigger}")
+        for statement in _statements():
+            if f"create trigger {trigger} " in statement:
+                db.execute(statement)
+
+
+def _statements() -> Iterator[str]:
+    """Yield each statement of `tables.sql`: executescript would commit, and triggers hold semicolons too."""
     statement = ""
     for line in Path(__file__).with_name("tables.sql").read_text(encoding="utf-8").splitlines(keepends=True):
         statement += line
-        # One statement at a time, since executescript would commit the transaction; triggers hold semicolons too.
         if sqlite3.complete_statement(statement):
-            db.execute(statement)
+            yield statement
             statement = ""

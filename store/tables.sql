@@ -286,6 +286,7 @@ when old.text is not new.text or old.options is not new.options or old.answer is
     delete from retrievals where question_id = old.id;
     delete from rankings where question_id = old.id;
     delete from predictions where question_id = old.id;
+    delete from judgements where question_id = old.id and passage_id is not null;
     update rationales set accepted = coalesce(conclusion = new.answer, 0)
     where question_id = old.id and old.answer is not new.answer;
     update verifications set agrees = coalesce(answer = new.answer, 0)
@@ -294,6 +295,7 @@ end;
 create trigger rationales_changed after update of text on rationales when old.text is not new.text begin
     delete from retrievals where rationale_id = old.id;
     delete from verifications where rationale_id = old.id;
+    delete from judgements where rationale_id = old.id;
 end;
 -- Many programs leave foreign keys off, and ids of deleted rows are given again: no row outlives the one it belongs to.
 create trigger questions_delete after delete on questions begin

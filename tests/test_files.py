@@ -206,6 +206,14 @@ def test_the_first_line_of_a_table_tells_its_delimiter(tmp_path: Path, text: str
     assert [row for _, row in read_rows(tmp_path / "a.csv")] == [row]
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_the_first_line_may_be_longer_than_the_csv_modules_own_limit(tmp_path: Path, ending: str) -> None:
+    csv.field_size_limit(131_072)  # as in a new process
+    path = tmp_path / f"a.{ending}"
+    path.write_text(f"{'x' * 200_000}\ny\n")
+    assert [dict(row) for _, row in read_rows(path)] == [{"x" * 200_000: "y"}]
+
+
 def test_a_cell_may_hold_a_whole_article(tmp_path: Path) -> None:
     article = "word " * 30_000
     (tmp_path / "a.csv").write_text(f'id,text\n1,"{article}"\n', encoding="utf-8")

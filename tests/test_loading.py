@@ -283,6 +283,7 @@ def test_an_exact_file_replaces_before_anything_is_removed(kard: Kard, db: Datab
 def test_exact_needs_a_whole_file(kard: Kard, db: Database) -> None:
     assert "of which no row is left out" in kard("load", "choice", "q.csv", "--exact", "--skip-bad", code=2).output
     assert "needs a FILE" in kard("load", "choice", "--rationales", "r.jsonl", "--exact", code=2).output
+    assert "--yes answers what --exact asks" in kard("load", "choice", "q.csv", "--yes", code=2).output
     assert len(stored(db)) == 3
 
 
@@ -333,7 +334,15 @@ def test_the_status_counts_training_questions_without_a_rationale(kard: Kard, db
     assert "choose whose with --teacher NAME" in " ".join(kard("run", "choice", "--dry-run").output.split())
 
 
-@pytest.mark.parametrize("words", ["run choice --dry-run", "status choice", "evaluate choice --dry-run"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run choice --dry-run",
+        "status choice",
+        "evaluate choice --dry-run",
+        "run choice --store none.db --ray 127.0.0.1:1",
+    ],
+)
 def test_a_size_or_encoder_that_the_task_lacks_is_refused_at_once(kard: Kard, db: Database, words: str) -> None:
     refused = kard(*words.split(), "--size", "350m", code=1).output
     assert refused.startswith("Error: choice has no size '350m'; it declares 135m, ")

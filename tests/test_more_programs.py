@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from kard import tasks
 from kard.cli import main
 from kard.db import open_store
+from kard.files import Fields
 
 Row = dict[str, Any]
 METALS = ("iron", "tin", "zinc", "lead", "gold", "silver", "nickel", "cobalt", "copper", "radium")
@@ -82,6 +83,13 @@ def test_ten_published_rows_go_from_the_file_to_the_report(tmp_path: Path, name:
     assert "answer +4" in output
     rights = open_store(tmp_path / "kard.db").execute("select sum(correct) from predictions").fetchone()[0]
     assert rights == 4 or name == "pubmedqa"  # passages name neither yes nor no
+
+
+@pytest.mark.parametrize(("name", "lacking"), [*((name, "") for name in ROWS), ("commonsenseqa", "answerKey")])
+def test_the_case_of_a_published_rows_fields_does_not_matter(name: str, lacking: str) -> None:
+    row = {field: value for field, value in ROWS[name]("iron", "test").items() if field != lacking}
+    other = Fields({field.upper(): value for field, value in row.items()})
+    assert tasks.load(name).parse(other) == tasks.load(name).parse(row)
 
 
 def test_arc_reads_the_hubs_rows_and_options_labelled_by_numbers() -> None:

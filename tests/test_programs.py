@@ -22,6 +22,7 @@ from kard import tasks
 from kard.answers.parsing import conclusion
 from kard.cli import main
 from kard.db import open_store
+from kard.files import Fields
 from kard.records import LETTERS, Passage, Question
 from kard.student.tokens import PROMPT_SHARE
 from kard.tasks import Retrieve
@@ -123,6 +124,14 @@ def parse(name: str, row: dict[str, Any]) -> Question:
     question = tasks.load(name).parse(row)
     assert question is not None
     return question
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [*ROWS.items(), ("openbookqa", SCIENCE_HUB), ("choice", {"question": "Is it?", "answer": True})],
+)
+def test_the_case_of_a_published_rows_fields_does_not_matter(name: str, row: dict[str, Any]) -> None:
+    assert parse(name, Fields({field.upper(): value for field, value in row.items()})) == parse(name, row)
 
 
 @pytest.mark.parametrize("name", tasks.names())

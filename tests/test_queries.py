@@ -160,7 +160,7 @@ def plain(small: Database, tmp_path: Path) -> Iterator[Database]:
 
 
 PARTS = ("hits", "rerank_scores", "ranked", "samples")
-WHOLES = ("retrievals", "rankings", "predictions", "verifications")
+WHOLES = ("retrievals", "rankings", "predictions", "verifications", "judgements")
 
 
 @pytest.mark.parametrize(
@@ -177,15 +177,15 @@ def test_an_update_that_changes_nothing_deletes_nothing(plain: Database, same: s
 @pytest.mark.parametrize(
     ("change", "left"),
     [
-        ("update questions set text = 'Does iron gleam?' where id = 2", (0, 0, 5, 1)),
-        ('update questions set options = \'["no", "yes"]\' where id = 2', (0, 0, 5, 1)),
-        ("update questions set answer = 'B' where id = 2", (0, 0, 5, 1)),
-        ("update questions set answer = null where id = 2", (0, 0, 5, 1)),
-        ("update rationales set text = 'It gleams.'", (1, 1, 7, 0)),
-        ("delete from retrievals", (0, 1, 7, 1)),
-        ("delete from rationales", (1, 1, 7, 0)),
-        ("delete from evaluations", (2, 1, 0, 1)),
-        ("delete from questions", (0, 0, 0, 0)),
+        ("update questions set text = 'Does iron gleam?' where id = 2", (0, 0, 5, 1, 1)),
+        ('update questions set options = \'["no", "yes"]\' where id = 2', (0, 0, 5, 1, 1)),
+        ("update questions set answer = 'B' where id = 2", (0, 0, 5, 1, 1)),
+        ("update questions set answer = null where id = 2", (0, 0, 5, 1, 1)),
+        ("update rationales set text = 'It gleams.'", (1, 1, 7, 0, 1)),
+        ("delete from retrievals", (0, 1, 7, 1, 2)),
+        ("delete from rationales", (1, 1, 7, 0, 1)),
+        ("delete from evaluations", (2, 1, 0, 1, 2)),
+        ("delete from questions", (0, 0, 0, 0, 0)),
     ],
 )
 def test_what_belonged_to_a_deleted_row_is_gone_whichever_program_deleted_it(
@@ -461,6 +461,21 @@ def test_sqlite_utils_makes_the_same_tables_from_the_folder_alone(store: Databas
     assert done.exit_code == 0, done.output
     query = "select type, name, sql from sqlite_master where type <> 'view' order by rowid"
     assert Database(path).execute(query).fetchall() == store.execute(query).fetchall()
+
+
+def test_a_store_whose_judgements_outlived_their_text_gets_the_triggers_that_drop_them(small: Database) -> None:
+    path = Path(small.execute("pragma database_list").fetchone()[2])
+    triggers = "select name, sql from sqlite_master where type = 'trigger' order by name"
+    current = small.execute(triggers).fetchall()
+    for name, statement in current:
+        if name in ("questions_changed", "rationales_changed"):
+            small.execute(f"drop trigger {name}")
+            small.execute(re.sub("delete from judgements .*;", "", statement))
+    small.execute("delete from _sqlite_migrations where name <> 'initial_tables'")
+    small.conn.commit()
+    assert small.execute(triggers).fetchall() != current
+    assert open_store(path).execute(triggers).fetchall() == current
+    assert small.table("judgements").count == 2
 
 
 def test_inserted_rows_are_counted_without_those_of_the_search_index(store: Database) -> None:

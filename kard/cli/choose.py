@@ -175,25 +175,26 @@ def run_of(
     short = [f"{path}={chosen.pop(name)}" for name, path in SETTINGS.items() if name in chosen]
     settings = loaded.settings if profile is None else TaskSettings.paper()
     settings = overridden(settings, [*overrides, *short])
-    run = Run(
+    picked = RunOptions(
+        settings=settings if seed is None else settings.seeded(seed),
+        sizes=chosen.pop("sizes", ()) or (next(iter(loaded.students)),),
+        teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
+        **chosen,
+    )
+    for size in picked.sizes:  # names are checked before anything is opened
+        loaded.base_of(size)
+    if picked.encoder is not None:
+        loaded.encoder_of(picked.encoder)
+    return Run(
         db=open_store(store, create=create),
         task=loaded,
-        options=RunOptions(
-            settings=settings if seed is None else settings.seeded(seed),
-            sizes=chosen.pop("sizes", ()) or (next(iter(loaded.students)),),
-            teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
-            **chosen,
-        ),
+        options=picked,
         store=store,
         knowledge=options.knowledge_of(store, knowledge),
         adapters=adapters_folder(store),
         progress=show.progress(quiet),
         workers=_workers(worker_count, ray_address),
     )
-    for size in run.options.sizes:  # names are checked before anything is done
-        run.base_of(size)
-    _ = run.encoder
-    return run
 
 
 def _workers(count: int | None, address: str | None) -> Workers | None:

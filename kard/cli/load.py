@@ -79,6 +79,8 @@ def load(
         raise click.UsageError("name a FILE of questions, or rationales with --rationales FILE")
     if exact and (file is None or skip_bad):
         raise click.UsageError("--exact removes what FILE lacks: it needs a FILE, of which no row is left out")
+    if yes and not exact:
+        raise click.UsageError("--yes answers what --exact asks; without that nothing is asked")
     from kard.db import open_store
     from kard.pipeline.load import load_questions
 

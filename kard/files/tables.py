@@ -59,6 +59,7 @@ def table_rows(
     empty cells beyond the columns. `bad` is called with what is wrong with a row. Raises BadInput for two columns
     of one name, and for a broken quote.
     """
+    csv.field_size_limit(LONGEST_CELL)
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip(f'{DELIMITERS}" \r\n\f\v'))
     begin, first = next(numbered, (1, ""))
     delimiter = max(delimiters, key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
@@ -81,7 +82,6 @@ def table_rows(
 
 def _records(path: Path, lines: Iterable[str], begin: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each record with the line that it begins in. Raises BadInput."""
-    csv.field_size_limit(LONGEST_CELL)
     taken: list[str] = []  # lines of the record that is being read
 
     def noted() -> Iterator[str]:

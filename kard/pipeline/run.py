@@ -82,18 +82,12 @@ class Run:
     @property
     def encoder(self) -> str:
         """The base of the reranker. Raises BadConfig for a name that the task does not declare."""
-        name, encoders = self.options.encoder, self.task.encoders
-        if name is not None and name not in encoders:
-            raise BadConfig(f"{self.name} has no encoder {name!r}; it declares {', '.join(encoders)}")
-        return self.task.encoder if name is None else encoders[name]
+        name = self.options.encoder
+        return self.task.encoder if name is None else self.task.encoder_of(name)
 
     def base_of(self, size: str) -> str:
         """Return the base model of a size, '' for a rule. Raises BadConfig for a size that the task has not."""
-        if size == NO_MODEL:
-            return ""
-        if size not in self.task.students:
-            raise BadConfig(f"{self.name} has no size {size!r}; it declares {', '.join(self.task.students)}")
-        return self.task.students[size]
+        return "" if size == NO_MODEL else self.task.base_of(size)
 
     def students(self) -> Iterator[tuple[str, str]]:
         """Yield every size with every method; a rule has no size."""
