@@ -75,7 +75,7 @@ def parse(row: Row) -> Question | None:
     if isinstance(row.get("answer"), bool):  # JSON lines of yes/no questions
         row = Fields({**row, "answer": str(row["answer"])})
     options = _columns(row)
-    if options == YES_NO and str(row.get("answer")).strip().lower() not in TRUTH and (empty := _option_fields(row)):
+    if options is YES_NO and str(row.get("answer")).strip().lower() not in TRUTH and (empty := _option_fields(row)):
         raise ValueError(f"no option in {', '.join(map(repr, empty))}, and the answer is not yes or no")
     question = plain(row, options, _read)
     return question if question.split else replace(question, split=_split(question.key))
