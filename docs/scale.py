@@ -83,7 +83,7 @@ def searches(report: Report) -> str:
 
 def ways(report: Report) -> str:
     """Return a table of one sweep done by this process, by processes and by a cluster; seconds by the clock."""
-    found = report["workers"]["ways"]
+    found = report.get("workers", {}).get("ways", [])
     rows = [
         (
             WAYS[way["way"]],
