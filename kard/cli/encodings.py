@@ -54,7 +54,7 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
 @options.vectors
 @options.knowledge
 @options.store
-@options.processes
+@options.workers
 @options.quiet
 def fill(encoder: str | None, knowledge: Path | None, store: Path, worker_count: int | None, quiet: bool) -> None:
     """Encode every passage that has no vector yet.

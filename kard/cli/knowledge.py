@@ -61,7 +61,7 @@ SNIPPET = 120  # characters of a passage in a table
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out files of a folder that cannot be read, and name them.")
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
-@options.processes
+@options.workers
 @options.quiet
 @click.pass_context
 def index(

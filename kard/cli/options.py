@@ -79,13 +79,6 @@ workers = click.option(
     "worker_count",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Processes of this machine that do the work in parts; with --ray, parts at a time.",
-)
-processes = click.option(
-    "--workers",
-    "worker_count",
-    type=click.IntRange(min=1),
-    metavar="N",
     help="Processes of this machine that do the work in parts.",
 )
 ray = click.option(
@@ -93,7 +86,7 @@ ray = click.option(
     "ray_address",
     metavar="ADDRESS",
     envvar="RAY_ADDRESS",
-    help="Ray cluster that does the work in parts. [env: RAY_ADDRESS] [extra: ray]",
+    help="Ray cluster that does the work instead, --workers parts at a time. [env: RAY_ADDRESS] [extra: ray]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 FORMS = {
