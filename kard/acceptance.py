@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kard.config import READERS, Accept
 from kard.db import rows
-from kard.errors import Missing
+from kard.errors import BadConfig, Missing
 from kard.questions import QuestionSet
 
 if TYPE_CHECKING:
@@ -48,3 +49,15 @@ def missing_verdicts(task: str, counts: Acceptance, split: str = "train") -> str
         f"{counts.unverified:,} of {counts.rationales:,} rationales of {task} lack a reader's verdict; "
         f"get them with: kard verify {named} --base BASE, or with --model PROVIDER/MODEL"
     )
+
+
+def only_teacher(task: str, teachers: Mapping[str, str]) -> str:
+    """Return the id of the one teacher of these, named by id. Raises Missing for none, BadConfig for several."""
+    if not teachers:
+        raise Missing(
+            f"no rationales for {task}; ask a teacher with: kard teach {task} --model PROVIDER/MODEL,"
+            f" or load recorded ones with: kard load {task} --rationales FILE"
+        )
+    if len(names := sorted(set(teachers.values()))) > 1:
+        raise BadConfig(f"rationales of {', '.join(names)}: choose whose with --teacher NAME")
+    return next(iter(teachers))

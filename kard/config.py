@@ -12,9 +12,7 @@ from typing import Literal, get_args
 from kard.errors import BadConfig
 from kard.records import canonical, digest
 
-SILVER_DEPTH = (
-    3  # first passages of a rationale that count as needed; the view rationale_passages has the same number
-)
+SILVER_DEPTH = 3  # first passages of a rationale that count as needed; as many as in the view rationale_passages
 LEAST_SEEDS = 3  # below which the spread of trainings is not estimated
 CUTOFFS = (1, 3, 5, 10)  # k of the paper's Hits@k
 MAX_TARGET = 256  # tokens of a target, unless settings say otherwise: a quarter of StudentTraining.max_length
@@ -212,7 +210,7 @@ class RerankerTraining(Settings):
         )
 
 
-TrainingPassages = Literal["silver", "bm25", "shuffled"]
+TrainingPassages = Literal["silver", "bm25", "shuffled", "dense", "hybrid", "reranker", "fused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +236,8 @@ class StudentTraining(Settings):
     answer: Literal["text", "letter"] = "text"  # what follows `Answer:`: the option's text or its letter
     distinct: int = 0  # different rationales a question, its shortest ones, that are taught at all; 0: every one
     wrong: float = 0.0  # share of the rationales in whose place another question's is taught, as a control
-    passages: TrainingPassages = "silver"  # in training prompts; `bm25`: the question's; `shuffled`: another one's
+    passages: TrainingPassages = "silver"  # of training prompts; `shuffled`: another question's; else whose order
+    own: int = 0  # rationales that an earlier student writes, to learn those that are right, where no teacher did
     seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
@@ -264,6 +263,7 @@ class StudentTraining(Settings):
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
         require(self.distinct >= 0, f"distinct must not be negative, not {self.distinct}")
         require(0 <= self.wrong <= 1, f"wrong must be in [0, 1], not {self.wrong}")
+        require(self.own >= 0, f"own must not be negative, not {self.own}")
         passages = get_args(TrainingPassages)
         require(self.passages in passages, f"passages must be one of {', '.join(passages)}, not {self.passages}")
 
@@ -272,7 +272,8 @@ class StudentTraining(Settings):
 
         Controls are there only where they are set: a new one changes no student's id.
         """
-        unset = {n for n in ("distinct", "wrong", "passages") if getattr(self, n) == getattr(StudentTraining(), n)}
+        plain, controls = StudentTraining(), ("distinct", "wrong", "passages", "own")
+        unset = {n for n in controls if getattr(self, n) == getattr(plain, n)}
         return {n: v for n, v in asdict(self).items() if n not in {"pass_tokens", "recompute", *unset}}
 
     @classmethod

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from kard.config import QueryForm, RationaleForm
+from kard.config import EVALUATION_SPLITS, QueryForm, RationaleForm
 from kard.db import rows
+from kard.errors import Missing
 from kard.records import Question, digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlite_utils import Database
 
 RECORDED = "recorded:"  # prefix of `teachers.model` for rationales from a file
@@ -57,6 +60,20 @@ class QuestionSet:
         Evidence is in alphabetical order; `rationale` is '', since rationales are rows of their own.
         """
         return {cast(int, row["id"]): question_of(row) for row in rows(db, "internal/questions", **self.parameters)}
+
+
+def evaluated_split(db: Database, task: str, store: Path) -> str:
+    """Return the split that is evaluated where none is named.
+
+    Raises Missing if the task has no questions, or none but those for training.
+    """
+    splits = [row[0] for row in db.execute("select distinct split from questions where task = ?", [task])]
+    for split in EVALUATION_SPLITS:
+        if split in splits:
+            return split
+    if not splits:
+        raise Missing(f"no questions of {task} in {store}; load them with: kard load {task} FILE")
+    raise Missing(f"no question of {task} to evaluate on; load some with: kard load {task} FILE --split test")
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,11 @@ class Passage:
         """Return the passage with the id of its content."""
         return cls(digest(document, str(part), title, text), document, part, title, text)
 
+    @property
+    def line(self) -> str:
+        """The passage as models read it."""
+        return f"{self.title}: {self.text}"
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

@@ -78,7 +78,7 @@ class RetrieveThenAnswer(dspy.Module):
 
     def _inputs(self, question: str, options: Sequence[str], passages: Sequence[Passage]) -> dict[str, object]:
         inputs = {
-            "passages": [f"{p.title}: {p.text}" for p in passages],
+            "passages": [p.line for p in passages],
             "question": question,
             "options": list(options),
         }

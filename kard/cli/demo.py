@@ -153,7 +153,7 @@ def _print_answer(traced: Trace, answer: TracedAnswer, heading: str) -> None:
     click.echo(f"  {heading}")
     for id in answer.passages:
         passage = traced.passages[id]
-        _print("    * ", shorten(f"{passage.title}: {passage.text}", PASSAGE))
+        _print("    * ", shorten(passage.line, PASSAGE))
     outcome = "right" if answer.correct else f"wrong: it is {traced.question.answer}"
     _print("  it writes: ", f"{' '.join(answer.samples[0].text.split())}  <- {outcome}")
 

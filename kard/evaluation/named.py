@@ -16,7 +16,7 @@ def answer_by_name(question_id: int, question: Question, passages: Sequence[Pass
     An option is named where its words stand in this order, whatever their case, in a passage or its title. Where
     no option is named, a hash of the question chooses one, and the sample is marked as forced.
     """
-    mentions = [letter for p in passages for letter in mentions_in(f"{p.title}: {p.text}", question.options)]
+    mentions = [letter for p in passages for letter in mentions_in(p.line, question.options)]
     if mentions:
         answer = max(dict.fromkeys(mentions), key=mentions.count)  # of equals, max returns the first
     else:

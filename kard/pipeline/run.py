@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kard.config import EVALUATION_SPLITS, READERS, Accept
+from kard.acceptance import only_teacher
+from kard.config import READERS, Accept
 from kard.db import rows, value
-from kard.errors import BadConfig, Missing
+from kard.errors import Missing
 from kard.evaluation.condition import CONTROL, Condition
 from kard.methods import METHODS, NO_MODEL, RANKED, RERANKED, Method, retrievers_of
+from kard.pipeline import lessons
 from kard.pipeline.options import RunOptions
 from kard.progress import SILENT, Progress
-from kard.questions import QuestionSet
+from kard.questions import QuestionSet, evaluated_split
 from kard.recipes import TrainingData
 from kard.records import canonical
 from kard.tasks import Task
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.fusion import RelevanceLabels
-    from kard.student.examples import RationaleSource
+    from kard.student.examples import Lessons, RationaleSource
     from kard.work.workers import Workers
 
 
@@ -50,19 +52,7 @@ class Run:
     @cached_property
     def split(self) -> str:
         """The evaluated split. Raises Missing if the task has no questions, or none but those for training."""
-        if self.options.split:
-            return self.options.split
-        query = "select distinct split from questions where task = ?"
-        splits = [row[0] for row in self.db.execute(query, [self.name])]
-        for split in EVALUATION_SPLITS:
-            if split in splits:
-                return split
-        if not splits:
-            raise Missing(
-                f"no questions of {self.name} in {self.store}; load them with: kard load {self.name} FILE"
-            )
-        advice = f"load some with: kard load {self.name} FILE --split test"
-        raise Missing(f"no question of {self.name} to evaluate on; {advice}")
+        return self.options.split or evaluated_split(self.db, self.name, self.store)
 
     @property
     def name(self) -> str:
@@ -111,8 +101,8 @@ class Run:
 
     def refresh(self) -> None:
         """Look the rows up again when they are next asked for: a step has written."""
-        self.__dict__.pop("resolved", None)
-        self.__dict__.pop("kb", None)
+        for found in ("resolved", "kb", "ordering", "explaining"):
+            self.__dict__.pop(found, None)
 
     @property
     def index_id(self) -> str:
@@ -121,19 +111,8 @@ class Run:
 
     @property
     def teacher_id(self) -> str:
-        """The id of the teacher whose rationales are used for training.
-
-        Raises Missing if the store has none, BadConfig if it has several.
-        """
-        teachers = self.resolved.teachers
-        if not teachers:
-            raise Missing(
-                f"no rationales for {self.name}; ask a teacher with: kard teach {self.name} --model PROVIDER/MODEL,"
-                f" or load recorded ones with: kard load {self.name} --rationales FILE"
-            )
-        if len(names := sorted(set(teachers.values()))) > 1:
-            raise BadConfig(f"rationales of {', '.join(names)}: choose whose with --teacher NAME")
-        return next(iter(teachers))
+        """The id of the teacher whose rationales train. Raises Missing for none, BadConfig for several."""
+        return only_teacher(self.name, self.resolved.teachers)
 
     @property
     def accept(self) -> Accept:
@@ -156,14 +135,9 @@ class Run:
 
     def student_settings(self, method: str) -> str:
         """Return the `settings` column of a student of that method."""
-        settings = self.options.settings
-        if METHODS[method].trained:
-            return canonical(METHODS[method].training(settings).values())
-        from kard.student.records import RULE_SETTINGS, prompted_settings
+        from kard.student.records import settings_column
 
-        if METHODS[method].rule:
-            return RULE_SETTINGS
-        return prompted_settings(METHODS[method], settings.prompting, self.rationale_source)
+        return settings_column(METHODS[method], self.options.settings, self.rationale_source)
 
     @property
     def rationale_source(self) -> RationaleSource:
@@ -172,6 +146,31 @@ class Run:
 
         form, options = self.options.settings.retrieval.rationale_query, self.options
         return RationaleSource(self.resolved.teacher, self.accept, form, options.train_limit, *options.draw)
+
+    @cached_property
+    def ordering(self) -> Run | None:
+        """The run that finds what students read in training, None where grounding does."""
+        options = lessons.ordering(self.options, self.trained_on.drawn)
+        return options and replace(self, options=options)
+
+    @cached_property
+    def explaining(self) -> Run | None:
+        """The run in which earlier students explain what no teacher explained to them, None if none do."""
+        own, where = self.options.settings.student.own, (self.db, self.rationale_source, self.trained_on)
+        options = lessons.explaining(self.options, lessons.unexplained(*where) if own else ())
+        return options and replace(self, options=options)
+
+    def lessons(self, size: str, method: str) -> Lessons | None:
+        """Return what a student learns from besides rationales, None while that is not there. Raises Missing."""
+        ordered = explained = None
+        if METHODS[method].reads and (before := self.ordering):
+            ordered = before.condition("", method, before.options.retrievers[0]), before.evaluated
+        if METHODS[method].reasons and (before := self.explaining):
+            (retriever,) = retrievers_of(method, before.options.retrievers)
+            if (student := before.resolved.student(size, method)) is None:
+                return None
+            explained = before.condition(student, method, retriever), before.evaluated
+        return lessons.read_lessons(self.db, self.name, ordered, explained)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
@@ -350,13 +349,16 @@ class Resolved:
         return read_labels(*where, teacher_id=whose, accept=run.accept, settings=settings, questions=asked)
 
     @cached_property
-    def student_data(self) -> Mapping[str, TrainingData]:
-        """What a student would be trained on or shown now, by method; without those that there is nothing for."""
-        methods = [METHODS[method] for method in self._run.options.methods]
-        data = {m.name: self._student_data(m) for m in methods if m.trained or m.shots}
-        return {name: found for name, found in data.items() if found is not None}
+    def student_data(self) -> Mapping[tuple[str, str], TrainingData]:
+        """What students would be trained on or shown now, by size and method; without those that lack something."""
+        data = {
+            (size, method): self._student_data(size, METHODS[method])
+            for size, method in self._run.students()
+            if METHODS[method].trained or METHODS[method].shots
+        }
+        return {pair: found for pair, found in data.items() if found is not None}
 
-    def _student_data(self, method: Method) -> TrainingData | None:
+    def _student_data(self, size: str, method: Method) -> TrainingData | None:
         if self.teacher is None or (method.trained and method.reads and not self.grounded):
             return None
         from kard.student.examples import shot_data, student_data
@@ -366,8 +368,10 @@ class Resolved:
         try:
             if method.shots:
                 return shot_data(run.db, run.name, method, settings.prompting, run.rationale_source)
+            if (learned := run.lessons(size, method.name)) is None:
+                return None
             where = run.db, run.task, method, method.training(settings), run.rationale_source
-            return student_data(*where, index_id=index)[1]
+            return student_data(*where, index_id=index, lessons=learned)[1]
         except Missing:
             return None
 
@@ -378,8 +382,9 @@ class Resolved:
 
     def student(self, size: str, method: str) -> str | None:
         """Return the id of the student of that size and method."""
-        run, data = self._run, None
-        if (METHODS[method].trained or METHODS[method].shots) and (data := self.student_data.get(method)) is None:
+        run = self._run
+        data = self.student_data.get((size, method))
+        if data is None and (METHODS[method].trained or METHODS[method].shots):
             return None  # nothing to train on: whatever was trained before was trained on something else
         return value(
             run.db,

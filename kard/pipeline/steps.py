@@ -22,7 +22,42 @@ from kard.pipeline.teach import TEACH
 from kard.progress import span
 from kard.work.claims import claimed
 
-STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, STUDENT, ANSWER, SCREEN)
+
+def _runs_before(run: Run) -> Iterator[tuple[Run, str]]:
+    """Yield the runs that come before the trainings of this one, each with the step before which it ends."""
+    if run.ordering:
+        yield run.ordering, "student"
+    if run.explaining:
+        yield run.explaining, "screen"
+
+
+def _lessons_state(run: Run) -> State:
+    """Count training questions with and without what the runs before the trainings end with."""
+    found = [_steps_until(end, before)[-1].state(before) for before, end in _runs_before(run)]
+    return State("questions", sum(state.done for state in found), sum(state.missing for state in found))
+
+
+def _learn(run: Run) -> int:
+    """Search with the training questions, and let earlier students explain some of them."""
+    return sum(run_step(before, step) for before, end in _runs_before(run) for step in _steps_until(end, before))
+
+
+def _steps_until(end: str, run: Run, *kinds: Kind) -> list[Step]:
+    """Return the needed steps of these kinds (or of all) in order, as far as the one of that name."""
+    return list(takewhile(lambda step: step.name != end, needed(run, *kinds)))
+
+
+LESSONS = Step(
+    "lessons",
+    "train",
+    "find what students learn from besides rationales",
+    _lessons_state,
+    _learn,
+    drop="internal/drop_lessons",
+    needed=lambda run: any(True for _ in _runs_before(run)),
+    reads=("ground", "reranker"),
+)
+STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, LESSONS, STUDENT, ANSWER, SCREEN)
 NAMES = tuple(step.name for step in STEPS)
 
 
@@ -54,8 +89,7 @@ def announce(run: Run, *kinds: Kind) -> None:
 
 def run_steps(run: Run, *kinds: Kind, before: str = "") -> dict[str, int]:
     """Run every needed step of these kinds (or of all) in order, as far as `before`; return what each added."""
-    steps = takewhile(lambda step: step.name != before, needed(run, *kinds))
-    return {step.name: run_step(run, step) for step in steps}
+    return {step.name: run_step(run, step) for step in _steps_until(before, run, *kinds)}
 
 
 def run_step(run: Run, step: Step) -> int:

@@ -17,6 +17,7 @@ from kard.recipes import read_recipe
 
 if TYPE_CHECKING:
     from kard.evaluation.condition import Condition
+    from kard.student.examples import Lessons
     from kard.student.generation.student import Student
 
 
@@ -50,6 +51,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         chosen.training(run.options.settings),
         replace(run.rationale_source, teacher_id=run.teacher_id),
         index_id=run.index_id if chosen.reads else None,
+        lessons=_lessons(run, size, method),
         progress=run.progress,
     )
     row = rows(run.db, "internal/student_fit", student=student_id)[0]
@@ -66,6 +68,14 @@ def train_student(run: Run, size: str, method: str) -> str:
     return student_id
 
 
+def _lessons(run: Run, size: str, method: str) -> Lessons:
+    """Return what the student learns from besides rationales. Raises Missing while that is not there."""
+    learned = run.lessons(size, method)
+    if learned is None:
+        raise Missing(f"{size}/{method} learns from what is not there yet; make it with: kard run {run.name}")
+    return learned
+
+
 def _student_state(run: Run) -> State:
     """Count students of these settings and data, and those to come; note how the last ones differ."""
     students = run.resolved.students
@@ -74,7 +84,7 @@ def _student_state(run: Run) -> State:
     current = [
         (data.sha256, run.base_of(size), size, method, run.student_settings(method))
         for size, method in students
-        if METHODS[method].trained and (data := run.resolved.student_data.get(method))
+        if METHODS[method].trained and (data := run.resolved.student_data.get((size, method)))
     ]
     outdated = count_others(run.db.execute(stored, [run.name]), current)
     note = "; ".join(
@@ -85,12 +95,12 @@ def _student_state(run: Run) -> State:
 
 def _last_differs(run: Run, size: str, method: str) -> str:
     """Return in words how the last student of that size and method differs from the one that is missing."""
-    data = run.resolved.student_data.get(method)
+    data = run.resolved.student_data.get((size, method))
     earlier = rows(run.db, "internal/last_student", task=run.name, size=size, method=method)
     if not earlier:
         return ""
     if data is None:
-        return f"{size} {method}: known when every rationale has its passages"
+        return f"{size} {method}: known when everything that it learns from is there"
     settings = METHODS[method].training(run.options.settings)
     note = differs(read_recipe(earlier[0]["recipe"]), settings, data)
     return f"{size} {method}, the last one: {note}"
@@ -181,7 +191,7 @@ STUDENT = Step(
     _student_state,
     _student,
     drop="internal/drop_student",
-    reads=("ground",),
+    reads=("ground", "lessons"),
     parts=_missing_students,
 )
 

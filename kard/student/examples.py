@@ -19,11 +19,18 @@ from kard.config import Accept, Prompting, RationaleForm, StudentTraining, requi
 from kard.db import rows
 from kard.errors import Missing
 from kard.methods import Method
-from kard.passages import shuffled
+from kard.passages import read_passages, shuffled
 from kard.questions import QuestionSet
 from kard.recipes import TrainingData
-from kard.records import digest
-from kard.student.prompt import answer_form, render_prompt, signature_for, target_pieces
+from kard.records import Passage, digest
+from kard.student.prompt import (
+    answer_form,
+    before_answer,
+    one_line,
+    render_prompt,
+    signature_for,
+    target_pieces,
+)
 from kard.tasks import Task
 
 
@@ -69,6 +76,15 @@ class RationaleSource:
         return TrainingData(sha256, questions, rationales, *where)
 
 
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a student learns from besides the source's rationales and the passages that these found."""
+
+    read: Mapping[int, Sequence[Passage]] | None = None  # instead of those, by question
+    explained: str = ""  # hash of the condition under which an earlier student explained other questions
+    others: Sequence[int] = ()  # row ids of these
+
+
 def training_pairs(
     db: Database,
     task_name: str,
@@ -77,12 +93,15 @@ def training_pairs(
     source: RationaleSource,
     *,
     index_id: str | None,
+    lessons: Lessons | None = None,
 ) -> list[Pair]:
     """Return a pair for every distinct accepted rationale of the source: by question, then shortest first.
 
     The questions are the same for every method: those with an accepted rationale and, if an index is given,
-    grounded on it. Raises Missing with the command for the missing step.
+    grounded on it. What an earlier student explained comes last. Raises Missing with the command for the missing
+    step.
     """
+    lessons = lessons or Lessons()
     require(settings.k > 0 or not method.reads, "k=0 stands for retrieval.k; give the number of passages")
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task_name}")
@@ -99,9 +118,9 @@ def training_pairs(
         if rows(db, "internal/training_rationales", **parameters, index=None):
             raise Missing(f"no passages for the rationales of {task_name}; find them with: kard ground {task_name}")
         raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
-    pairs = [_pair(db, row, method, settings) for row in rationales]
+    pairs = [_pair(db, row, method, settings, lessons.read) for row in rationales]
     pairs.sort(key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale_id))
-    return controlled(list(_distinct(pairs)), settings)
+    return [*controlled(list(_distinct(pairs)), settings), *_own_pairs(db, method, lessons)]
 
 
 def controlled(pairs: Sequence[Pair], settings: StudentTraining) -> list[Pair]:
@@ -205,13 +224,14 @@ def student_data(
     source: RationaleSource,
     *,
     index_id: str | None,
+    lessons: Lessons | None = None,
 ) -> tuple[list[Pair], TrainingData]:
     """Return the training pairs, and what says where they came from. Raises Missing as `training_pairs` does.
 
     The hash covers every prompt and target as it is rendered. Which of them an epoch takes follows from settings
     and the base's tokenizer, which stand in the recipe beside the hash.
     """
-    pairs = training_pairs(db, task.name, method, settings, source, index_id=index_id)
+    pairs = training_pairs(db, task.name, method, settings, source, index_id=index_id, lessons=lessons)
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for pair in pairs)
     count = len({pair.question_id for pair in pairs})
@@ -274,9 +294,17 @@ def hash_texts(texts: Iterable[object]) -> str:
     return sha256.hexdigest()
 
 
-def _pair(db: Database, row: Mapping[str, Any], method: Method, settings: StudentTraining) -> Pair:
+def _pair(
+    db: Database,
+    row: Mapping[str, Any],
+    method: Method,
+    settings: StudentTraining,
+    read: Mapping[int, Sequence[Passage]] | None,
+) -> Pair:
     passages: list[str] = []
-    if method.reads:
+    if method.reads and read is not None:
+        passages = [passage.line for passage in read[row["question_id"]]]
+    elif method.reads:
         by_question = settings.passages == "bm25"
         hits = rows(
             db, "internal/first_passages", retrieval=row["retrieval_id"], k=settings.k, by_question=by_question
@@ -291,6 +319,29 @@ def _pair(db: Database, row: Mapping[str, Any], method: Method, settings: Studen
         rationale=without_closing(row["rationale"]) if method.reasons else "",
         passages=tuple(passages),
     )
+
+
+def _own_pairs(db: Database, method: Method, lessons: Lessons) -> list[Pair]:
+    """Return what an earlier student wrote of the other questions: each distinct rationale with a right answer.
+
+    The passages are those that it read. A text whose answer was forced is none.
+    """
+    found = rows(db, "internal/own_rationales", hash=lessons.explained, questions=list(lessons.others))
+    ids = {id for row in found for id in json.loads(row["passages"])} if method.reads else ()
+    passages = read_passages(db, sorted(ids))
+    pairs = [
+        Pair(
+            question_id=row["question_id"],
+            rationale_id=-place,  # not a row of `rationales`
+            question=row["question"],
+            options=tuple(json.loads(row["options"])),
+            answer=row["answer"],
+            rationale=one_line(before_answer(row["text"])),
+            passages=tuple(passages[id].line for id in json.loads(row["passages"]) if method.reads),
+        )
+        for place, row in enumerate(found, 1)
+    ]
+    return sorted(_distinct(pairs), key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale))
 
 
 def _distinct(pairs: Sequence[Pair]) -> Iterator[Pair]:

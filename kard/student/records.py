@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kard.config import Lora, Prompting, Settings, StudentTraining
+from kard.config import Lora, Prompting, Settings, StudentTraining, TaskSettings
 from kard.db import insert_ignoring, now, rows
 from kard.errors import BadConfig, Missing
 from kard.methods import METHODS, NO_MODEL, Method
@@ -134,6 +134,13 @@ def parse_settings(text: str) -> StudentTraining:
         if SHOTS in values:
             return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
         return StudentTraining(lora=Lora(**values.pop("lora")), **values)
+
+
+def settings_column(method: Method, settings: TaskSettings, source: RationaleSource) -> str:
+    """Return the `settings` column of a student of that method, trained or not."""
+    if method.trained:
+        return canonical(method.training(settings).values())
+    return RULE_SETTINGS if method.rule else prompted_settings(method, settings.prompting, source)
 
 
 def prompted_settings(method: Method, prompting: Prompting, source: RationaleSource) -> str:

@@ -160,7 +160,7 @@ def teach_inputs(task: Task, question: Question, passages: Sequence[Passage] = (
         "question": question.text,
         "options": lettered(question.options) if as_text else list(question.options),
         "answer": question.gold,
-        PASSAGES: [f"{passage.title}: {passage.text}" for passage in passages],
+        PASSAGES: [passage.line for passage in passages],
     }
     return {name: value for name, value in values.items() if name in task.teach.input_fields}
 

@@ -25,7 +25,15 @@ from kard.models.lora import adapt_language_model, config_of, learning_rate, sta
 from kard.progress import SILENT, Advance, Progress, timed
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
-from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, render_pair, student_data, within_budget
+from kard.student.examples import (
+    Lessons,
+    Pair,
+    RationaleSource,
+    pairs_by_epoch,
+    render_pair,
+    student_data,
+    within_budget,
+)
 from kard.student.prompt import signature_for
 from kard.student.records import StudentRow, store_student, student_recipe
 from kard.student.tokens import Tokens, grouped
@@ -59,6 +67,7 @@ def train_student(
     source: RationaleSource,
     *,
     index_id: str | None,
+    lessons: Lessons | None = None,
     progress: Progress = SILENT,
 ) -> str:
     """Train a student on what the store holds, unless it was trained before; return its id.
@@ -66,7 +75,7 @@ def train_student(
     The adapter is written before its row, so a killed run leaves nothing that counts. Raises Missing with the
     command for a missing step, NoBase for a base that cannot write, BadConfig if the loss is not finite.
     """
-    pairs, data = student_data(db, task, method, settings, source, index_id=index_id)
+    pairs, data = student_data(db, task, method, settings, source, index_id=index_id, lessons=lessons)
     signature = signature_for(task.answer, method)
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     pairs = within_budget(
