@@ -1,4 +1,4 @@
-"""What workers write is the base that one process writes, whatever is added, changed, removed, killed or lost."""
+"""What is written in parts is what one writer writes, whatever is added, changed, removed, killed or lost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import gzip
 import json
 import multiprocessing
 import random
+import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from hypothesis import strategies as st
 
 from kard.cli import main
 from kard.errors import BadInput, WorkersFailed
-from kard.knowledge import shards
+from kard.knowledge import passages_db, shards
 from kard.knowledge.indexing import Indexed, index_documents, index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.knowledge.repair import repair
@@ -61,7 +64,7 @@ class Inline:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let shards be of thirty passages, so that 240 suffice for the eight that Tantivy merges."""
+    """Let parts be of thirty passages."""
     monkeypatch.setattr(shards, "LARGEST", 30)
 
 
@@ -73,6 +76,13 @@ def world(count: int, seed: int = 0) -> list[Document]:
 
 def bring(folder: Path, documents: Iterable[Document], by: Workers | None = None, **more: Any) -> Indexed:
     return index_documents(documents, folder, source="s", workers=by, **more)
+
+
+def bring_whole(folder: Path, documents: Iterable[Document], **more: Any) -> Indexed:
+    """Index by one writer that makes no parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "KNOWN", ())
+        return bring(folder, documents, **more)
 
 
 def found(folder: Path) -> list[list[tuple[str, float]]]:
@@ -96,21 +106,67 @@ def postings(folder: Path) -> dict[str, bytes]:
     return by_ending
 
 
-def test_processes_write_the_postings_that_one_writes_byte_for_byte(tmp_path: Path, small: None) -> None:
-    one = bring(tmp_path / "one", world(260))
+def test_parts_become_the_postings_of_one_writer_byte_for_byte(tmp_path: Path, small: None) -> None:
+    one = bring_whole(tmp_path / "one", world(260))
     with workers(2, None) as both:
         assert bring(tmp_path / "two", world(260), both) == one
-    assert postings(tmp_path / "two") == postings(tmp_path / "one")
-    assert found(tmp_path / "two") == found(tmp_path / "one")
-    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["passages.db", "tantivy"]
+    assert bring(tmp_path / "alone", world(260)) == one
+    for folder in ("two", "alone"):
+        assert postings(tmp_path / folder) == postings(tmp_path / "one")
+        assert found(tmp_path / folder) == found(tmp_path / "one")
+        assert sorted(p.name for p in (tmp_path / folder).iterdir()) == ["passages.db", "tantivy"]
+
+
+@pytest.mark.parametrize("count", [31, 59, 60, 120, 200, 231, 232, 260, 900])
+def test_parts_are_enough_for_a_merge_and_each_is_smaller_than_the_one_before(count: int, small: None) -> None:
+    parts = list(shards.in_parts((number, "", "") for number in range(count)))
+    assert [number for part in parts for number, _, _ in part] == list(range(count))
+    sizes = [len(part) for part in parts]
+    assert len(sizes) >= shards.FEWEST
+    assert all(a > b for a, b in pairwise(sizes[: shards.LARGEST // 2])), sizes
+
+
+def test_parts_of_the_real_size_become_one_segment(tmp_path: Path) -> None:
+    """Half of them are as large as parts can be, the others as small as those of a tail."""
+    writer = shards.postings_writer(tmp_path, "english", None)
+    writer.add((number, "", "ants") for number in range(2 * shards.LARGEST))
+    writer.commit()
+    assert writer.shape() == (2 * shards.LARGEST, 1)
+    writer.close()
+
+
+def test_memory_of_indexing_does_not_grow_with_the_passages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "LARGEST", 200)
+    monkeypatch.setattr("kard.knowledge.indexing.BATCH", 100)
+    identity, peaks = passages_db.identity, list[int]()
+
+    def noted(db: sqlite3.Connection, analyser: str) -> str:
+        """Note the peak: this holds ten thousand ids at a time, whatever else does."""
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        return identity(db, analyser)
+
+    monkeypatch.setattr(passages_db, "identity", noted)
+
+    def index(count: int) -> None:
+        tracemalloc.start()
+        bring(tmp_path / str(count), (Document(f"d{i}", "", f"ants {i}") for i in range(count)))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+    for count in (50, 1000, 1000, 3000, 3000):  # the first for what is loaded once, the second ones change nothing
+        index(count)
+    (few, _, few_again), (many, _, many_again) = peaks[2:5], peaks[5:]
+    assert max(many - few, many_again - few_again) < 40 * 2000  # bytes; a list of the ids takes over 80 each
 
 
 def test_what_was_there_stays_beside_what_shards_add(tmp_path: Path, small: None) -> None:
     by = Inline()
-    for folder, who in (("one", None), ("two", by)):
-        bring(tmp_path / folder, world(40, seed=1), who, keep_others=True)
-        later = [Document(f"later {d.key}", "", d.text) for d in world(260)]
-        bring(tmp_path / folder, later, who, keep_others=True)
+    later = [Document(f"later {d.key}", "", d.text) for d in world(260)]
+    for documents in (world(40, seed=1), later):
+        bring_whole(tmp_path / "one", documents, keep_others=True)
+        bring(tmp_path / "two", documents, by, keep_others=True)
     assert by.jobs > 8
     assert KnowledgeBase.open(tmp_path / "two").count == 300
     assert scores(tmp_path / "two") == scores(tmp_path / "one")
@@ -138,14 +194,14 @@ def test_after_any_runs_ids_and_scores_are_those_of_one_process(
         held = {**held, **texts} if keep else texts
         bring(folder / "kb", documents, Inline(), keep_others=keep)
         straight = folder / f"straight-{len(list(folder.iterdir()))}"
-        assert bring(straight, [Document(f"d{n}", "", t) for n, t in held.items()]).id == (
+        assert bring_whole(straight, [Document(f"d{n}", "", t) for n, t in held.items()]).id == (
             KnowledgeBase.open(folder / "kb").id
         )
         assert scores(folder / "kb") == scores(straight)
 
 
 def test_removals_and_repairs_are_written_by_workers_too(tmp_path: Path, small: None) -> None:
-    bring(tmp_path / "one", world(300)[20:])
+    bring_whole(tmp_path / "one", world(300)[20:])
     bring(tmp_path / "two", world(300))
     by = Inline()
     assert bring(tmp_path / "two", world(300)[20:], by).removed == 20
@@ -166,7 +222,7 @@ def test_an_unknown_version_of_tantivy_gets_its_documents_from_this_process(
     monkeypatch.setattr(shards, "KNOWN", ("99.0",))
     by = Inline()
     bring(tmp_path / "two", world(260), by)
-    bring(tmp_path / "one", world(260))
+    bring_whole(tmp_path / "one", world(260))
     assert by.jobs == 0
     assert found(tmp_path / "two") == found(tmp_path / "one")
 
@@ -190,7 +246,7 @@ def test_a_killed_worker_s_part_is_written_again(tmp_path: Path, small: None) ->
         patch.setattr("kard.knowledge.indexing.BATCH", 10)  # else all documents come before the first job
         two = bring(tmp_path / "two", documents(), both)
     assert len(killed) == 2
-    assert two == bring(tmp_path / "one", world(290))
+    assert two == bring_whole(tmp_path / "one", world(290))
     assert postings(tmp_path / "two") == postings(tmp_path / "one")
 
 
@@ -203,7 +259,7 @@ def test_workers_that_are_lost_for_good_leave_the_base_as_it_was(tmp_path: Path,
     assert found(folder) == before
     assert not (folder / "shards").exists()
     assert bring(folder, world(280), Inline()).added == 260
-    bring(tmp_path / "one", world(280))
+    bring_whole(tmp_path / "one", world(280))
     assert scores(folder) == scores(tmp_path / "one")
 
 
@@ -242,7 +298,7 @@ def test_after_a_kill_at_any_moment_the_next_run_ends_where_it_should(
     before = None if fresh else found(folder)
     arguments = [sys.executable, "-c", KILLED, point, str(folder), str(Path(__file__).parent)]
     assert subprocess.run(arguments, check=False).returncode == 9
-    bring(tmp_path / "one", world(280))
+    bring_whole(tmp_path / "one", world(280))
     if not fresh:  # who searches now finds the state before, or the one after
         assert found(folder) in (before, found(tmp_path / "one"))
     assert bring(folder, world(280), Inline()).passages == 280

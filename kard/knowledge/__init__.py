@@ -14,6 +14,7 @@ Modules, in the order in which a document meets them:
 * `stored_sources`: list the sources, remove one, read all of them again;
 * `passages_db`: the file of texts, with every statement on it: what is new, unchanged or gone of a source;
 * `bm25`: the index: how a query is built, scored and written;
+* `shards`: its postings in parts, so that memory does not grow and workers can help;
 * `knowledge_base`: what everything else uses: search a text, score passages, read passages.
 
 A passage goes in by `index_source`, which reads, splits, writes the text under a new rowid and indexes it under the

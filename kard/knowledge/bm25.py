@@ -33,7 +33,7 @@ Row = tuple[int, str, str]
 """A passage's rowid, title and text."""
 NEVER_COMMON = 10  # a term in so few passages is kept whatever its share: small bases have no stop words
 # One thread fills one segment until its heap is full: 271,169 Wikipedia passages need less than a third of
-# this, two million fit, and less is allocated where less is needed. Two threads would make two segments.
+# this, and less is allocated where less is needed. Two threads would make two segments. shards.py needs far less.
 HEAP_BYTES = 1_000_000_000
 LOCK = ".tantivy-writer.lock"  # Tantivy's own, held as long as somebody writes
 MAX_SEGMENTS = 4  # a rationale's search costs 1.0 to 1.2 times one segment's at 4, 3 times at 16

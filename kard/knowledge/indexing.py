@@ -114,10 +114,9 @@ def index_documents(
     """Bring the knowledge base in `folder` to what these documents say, under the name `source`.
 
     Other documents that the source brought before are removed unless `keep_others`.
-    Memory holds one batch of passages, for workers eighty thousand of them, and one byte for every stored passage.
-    Raises BadInput for two documents of
-    one key and different texts, and if there is no document at all; the base is then as it was. `origin` says where
-    they were read; None removes the source.
+    Memory holds a few parts of the passages (shards.py), one byte for every stored passage, and the rowids of those
+    that go. Raises BadInput for two documents of one key and different texts, and if there is no document at all;
+    the base is then as it was. `origin` says where they were read; None removes the source.
     """
     return index_passages(
         _passages((("", document) for document in documents), words),

@@ -1,9 +1,9 @@
-"""Postings that several processes write beside each other, each of a part of the passages, joined to one index.
+"""Postings that are written in parts, by workers beside each other or by this process, and joined to one index.
 
-A process writes a part in a folder of its own, as an index that knows nothing of the others. The segments of all
-are then named in one `meta.json`, and Tantivy merges them into the segment that one process would have written, the
-same byte for byte: statistics are those of the whole, and so are ids and scores. How Tantivy keeps its files is its
-own affair, so that this is done for the versions alone that the tests have seen.
+A part is written in a folder of its own, as an index that knows nothing of the others: memory holds the postings of
+one part. The segments of all are then named in one `meta.json`, and Tantivy merges them into the segment that one
+writer would have written, the same byte for byte: statistics are those of the whole, and so are ids and scores. How
+Tantivy keeps its files is its own affair, so that this is done for the versions alone that the tests have seen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
-from itertools import chain, islice, repeat
+from itertools import chain, islice, repeat, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,25 @@ from kard.work.workers import Shared, Workers
 NAME = "shards"  # the folder within a knowledge base, while they are written
 KNOWN = ("0.27.0",)  # versions of tantivy
 META, MANAGED = "meta.json", ".managed.json"
-# Tantivy merges eight segments or more of about one size, and counts those of up to 10,000 passages as of one. Each
-# is smaller than the one before it, since it sorts them by size: so the first passages stay the first, and equal
-# scores are cut off where they would be in one segment. (That ends with 37 million passages.)
-LARGEST = 10_000
+# Tantivy merges eight segments or more of about one size: within a factor of 1.68, where those of less than 10,000
+# passages count as of so many. Each is smaller than the one before it, since it sorts them by size: so the first
+# passages stay the first, and equal scores are cut off where they would be in one segment. (That ends with 96
+# million passages.)
+LARGEST = 16_000
 FEWEST = 8
 
 
 def postings_writer(folder: Path, language: str, workers: Workers | None, *, empty: bool = False) -> PostingsWriter:
-    """Open the postings in a folder for writing by these workers, or by this process if they cannot."""
-    if workers is None or version("tantivy") not in KNOWN:
+    """Open the postings in a folder for writing by these workers, or by this process if there are none."""
+    if version("tantivy") not in KNOWN:
         return PostingsWriter(folder, language, empty=empty)
     return ShardedPostings(folder, language, workers, empty=empty)
 
 
 class ShardedPostings(PostingsWriter):
-    """Writer of postings whose additions are written by workers, if they are many and come with no deletion."""
+    """Writer of postings whose additions are written in parts, if they are many and come with no deletion."""
 
-    def __init__(self, folder: Path, language: str, workers: Workers, *, empty: bool = False) -> None:
+    def __init__(self, folder: Path, language: str, workers: Workers | None, *, empty: bool = False) -> None:
         super().__init__(folder, language, empty=empty)
         self._place = folder.parent / NAME
         self._workers = workers
@@ -50,11 +51,11 @@ class ShardedPostings(PostingsWriter):
         shutil.rmtree(self._place, ignore_errors=True)  # of a run that was killed
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add passages; so many as suffice for shards are read before the first is written."""
+        """Add passages; more than one part's are read before the first is written."""
         rows = iter(rows)
         if not (self._alone or self._shards):
-            held = list(islice(rows, FEWEST * LARGEST))
-            self._alone = len(held) < FEWEST * LARGEST
+            held = list(islice(rows, LARGEST + 1))
+            self._alone = len(held) <= LARGEST
             rows = chain(held, rows)
             del held  # the chain forgets it when it has been read
         if self._alone:
@@ -64,10 +65,12 @@ class ShardedPostings(PostingsWriter):
             super().add(rows)
             return
         self._place.mkdir(exist_ok=True)
-        parts = enumerate(_parts(rows), len(self._shards))
-        jobs = ((str(self._place / str(number)), self.language, part) for number, part in parts)
-        for (shard, _, _), _ in self._workers.run(_write, jobs, self.folder):
-            self._shards.append(Path(shard))
+        parts = enumerate(in_parts(rows), len(self._shards))
+        jobs = ((self._place / str(number), self.language, part) for number, part in parts)
+        if self._workers is None:
+            self._shards.extend(_write(job, self.folder) for job in jobs)
+        else:
+            self._shards.extend(shard for _, shard in self._workers.run(_write, jobs, self.folder))
 
     def delete(self, rowids: Iterable[int]) -> None:
         """Delete passages; rowids that the index lacks are no error."""
@@ -124,25 +127,40 @@ def join(folder: Path, shards: Sequence[Path], *, replace: bool) -> None:
     _sync(folder)
 
 
-def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    for size in chain(range(LARGEST, LARGEST // 2, -1), repeat(LARGEST // 2)):
-        if not (part := list(islice(rows, size))):
-            return
-        yield part
-
-
-def _write(job: tuple[str, str, list[Row]], _folder: Shared) -> None:
-    """Write the postings of some passages into a folder of their own, in a worker."""
-    place, language, rows = job
-    if not Path(place).parent.exists():  # the run has been given up meanwhile
+def in_parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Yield the rows, which are more than `LARGEST`, in parts that become smaller and are enough for a merge."""
+    sizes = chain(range(LARGEST, LARGEST // 2, -1), repeat(LARGEST // 2))
+    parts = takewhile(bool, (list(islice(rows, size)) for size in sizes))
+    held = list(islice(parts, 2))
+    lacking = FEWEST
+    for part in parts:
+        yield held[0]
+        held = [held[1], part]
+        lacking -= 1
+    if lacking <= len(held):
+        yield from held
         return
+    last = chain(*held)
+    left = sum(map(len, held))
+    for pieces in range(lacking, 0, -1):  # the smallest difference that lets each be smaller than the one before
+        size = -(-(left + pieces * (pieces - 1) // 2) // pieces)
+        yield list(islice(last, size))
+        left -= size
+
+
+def _write(job: tuple[Path, str, list[Row]], _folder: Shared) -> Path:
+    """Write the postings of some passages into a folder of their own, and return it."""
+    place, language, rows = job
+    if not place.parent.exists():  # the run has been given up meanwhile
+        return place
     shutil.rmtree(place, ignore_errors=True)  # of a worker that was lost
-    postings = PostingsWriter(Path(place), language)
+    postings = PostingsWriter(place, language)
     try:
         postings.add(rows)
         postings.commit()
     finally:
         postings.close()
+    return place
 
 
 def _read(file: Path) -> Any:
