@@ -10,7 +10,9 @@ of the same world are also indexed from a MediaWiki dump, and so is the `--dump`
 FOLDER holds already are not written again; the JSON keeps what other runs measured.
 
 Other work on the same cores makes the clock's times longer and leaves CPU seconds nearly as they are. `floor` is
-what these allow: the main thread's, or those of all processes divided by the cores, whichever is more.
+what these allow: the main thread's, or those of all processes divided by the cores, whichever is more. Memory is
+the sum over all processes, looked at ten times a second: anonymous pages, and pages of mapped files, which the
+system takes back when it wants.
 """
 
 from __future__ import annotations
@@ -28,12 +30,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
-
-from peers import machine
 
 from kard.knowledge.indexing import index_source
 from kard.knowledge.knowledge_base import KnowledgeBase
@@ -41,7 +42,7 @@ from kard.tasks import World, load
 from kard.work.workers import workers
 
 SEED, QUESTIONS, K = 0, 100, 100
-EVERY = 0.2  # seconds between two looks at the memory
+EVERY = 0.1  # seconds between two looks at the memory
 CHANGED = 100  # of so many pages one is changed in the update
 NAME = re.compile(r"[A-Z]\w+(?: [A-Z]\w+)+")
 Measured = dict[str, Any]
@@ -102,48 +103,50 @@ def write_dump(file: Path, pages: int) -> Path:
 
 
 def index(source: Path, folder: Path, count: int) -> None:
-    """Index the source, and print what it took, as JSON."""
-    begin, thread = time.monotonic(), time.thread_time()
+    """Index the source, and print what that did, as JSON."""
+    thread = time.thread_time()
     with workers(count, None) as beside:
         indexed = index_source(source, folder, name="atlas", workers=beside)
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    main_thread = time.thread_time() - thread
-    cpu = sum(used.ru_utime + used.ru_stime for used in (own, children))
-    values: Measured = {
-        "seconds": time.monotonic() - begin,
-        "cpu_seconds": cpu,
-        "main_thread_seconds": main_thread,
-        "floor_seconds": max(main_thread, cpu / len(os.sched_getaffinity(0))),
-        "passages": indexed.passages,
-        "added": indexed.added,
-        "removed": indexed.removed,
-        "id": indexed.id,
-    }
-    print(json.dumps(values))
+    print(json.dumps({"main_thread_seconds": time.thread_time() - thread, **asdict(indexed)}))
 
 
 def measure(source: Path, folder: Path, count: int) -> Measured:
-    """Index the source in a process of its own; return what it took, with the peak of memory of all processes."""
-    command = [sys.executable, __file__, "--index", str(source), str(folder), str(count)]
+    """Index the source in a process of its own; return what it took."""
+    out, took = watched([sys.executable, __file__, "--index", str(source), str(folder), str(count)])
+    values: Measured = {**took, **json.loads(out)}
+    values["floor_seconds"] = max(values["main_thread_seconds"], took["cpu_seconds"] / len(os.sched_getaffinity(0)))
+    values["disk_bytes"] = {part: _size(folder / part) for part in ("passages.db", "tantivy")}
+    print(f"  {count} workers:", json.dumps(values), flush=True)
+    return values
+
+
+def watched(command: Sequence[str]) -> tuple[str, Measured]:
+    """Run a command; return what it prints, and its seconds and the peaks of memory of all its processes."""
+    begin, before = time.monotonic(), _children_seconds()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        ended, peak = threading.Event(), [0]
+        ended, peak = threading.Event(), [0, 0]
         watcher = threading.Thread(target=_watch, args=(process.pid, ended, peak))
         watcher.start()
         out, _ = process.communicate()
         ended.set()
         watcher.join()
     if process.returncode:
-        raise SystemExit(f"indexing {source} failed")
-    values: Measured = json.loads(out)
-    disk = {part: _size(folder / part) for part in ("passages.db", "tantivy")}
-    print(f"  {count} workers:", json.dumps({**values, "peak_bytes": peak[0]}), flush=True)
-    return {**values, "peak_bytes": peak[0], "disk_bytes": disk}
+        raise SystemExit(f"{' '.join(command)} failed")
+    names = ("seconds", "cpu_seconds", "anonymous_bytes", "mapped_bytes")
+    took = (time.monotonic() - begin, _children_seconds() - before, *peak)
+    return out, dict(zip(names, took, strict=True))
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _watch(process: int, ended: threading.Event, peak: list[int]) -> None:
-    """Keep the largest sum of the processes' memory; pages that several share are divided among them."""
+    """Keep the largest sums of the processes' memory; pages that several share are divided among them."""
     while not ended.wait(EVERY):
-        peak[0] = max(peak[0], sum(map(_memory, _family(process))))
+        memory = [_memory(member) for member in _family(process)]
+        peak[:] = [max(most, sum(now)) for most, now in zip(peak, zip(*memory, strict=True), strict=True)]
 
 
 def _family(process: int) -> Iterator[int]:
@@ -154,12 +157,14 @@ def _family(process: int) -> Iterator[int]:
                 yield from _family(int(child))
 
 
-def _memory(process: int) -> int:
+def _memory(process: int) -> tuple[int, int]:
+    """Return the bytes of a process's anonymous pages, and of its pages of mapped files."""
+    sizes: dict[str, int] = {}
     with suppress(OSError):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+        sizes = {name: int(size.split()[0]) * 1024 for name, size in (line.split(":") for line in lines)}
+    anonymous = sizes.get("Pss_Anon", 0)
+    return anonymous, sizes.get("Pss", 0) - anonymous
 
 
 def _size(path: Path) -> int:
@@ -233,6 +238,8 @@ def main() -> None:
         parser.error("name a FOLDER to work in")
     folder: Path = chosen.folder
     folder.mkdir(parents=True, exist_ok=True)
+    from peers import machine  # imports more than an index needs
+
     report: Measured = {}
     if chosen.json and chosen.json.exists():
         report = json.loads(chosen.json.read_text(encoding="utf-8"))

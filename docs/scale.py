@@ -30,7 +30,7 @@ def about(report: Report) -> str:
 def builds(report: Report) -> str:
     """Return a table of the runs of `kard index`: what each took, and what the cores allow."""
     header = ("source", "passages", "workers", "clock, s", "passages/s", "CPU s", "main thread, CPU s", "floor, s",
-              "floor of one / this", "peak memory, MiB", "disk, MiB")  # fmt: skip
+              "floor of one / this", "own memory, MiB", "mapped, MiB", "disk, MiB")  # fmt: skip
     rows: list[Sequence[object]] = []
     for part, name in PARTS.items():
         for source, measured in report.get(part, {}).items():
@@ -47,7 +47,8 @@ def builds(report: Report) -> str:
                         f"{run['main_thread_seconds']:,.1f}",
                         f"{run['floor_seconds']:,.1f}",
                         f"{first['floor_seconds'] / run['floor_seconds']:.2f}",
-                        round(run["peak_bytes"] / MEBIBYTE),
+                        round(run["anonymous_bytes"] / MEBIBYTE),
+                        round(run["mapped_bytes"] / MEBIBYTE),
                         round(sum(run["disk_bytes"].values()) / MEBIBYTE),
                     )
                 )
