@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -241,7 +241,12 @@ def rows(db: Database, query: str, /, **parameters: object) -> list[dict[str, An
 
     A list or tuple goes in as JSON, for `in (select value from json_each(:ids))`.
     """
-    return list(db.query(sql(query), _bound(parameters)))
+    return list(each(db, query, **parameters))
+
+
+def each(db: Database, query: str, /, **parameters: object) -> Iterator[dict[str, Any]]:
+    """Yield the rows that `rows` returns as they are read."""
+    yield from db.query(sql(query), _bound(parameters))
 
 
 @timed("store")

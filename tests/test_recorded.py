@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,18 @@ def test_an_exported_file_loads_as_the_same_rationales(db: Database, tmp_path: P
     assert path.read_bytes() == raw
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [name]
     other.conn.close()
+
+
+def test_memory_of_an_export_does_not_grow_with_the_rationales(db: Database, tmp_path: Path) -> None:
+    peaks: list[int] = []
+    for number in (1, 200, 2000):  # the first loads what is loaded once
+        texts = [Rationale("q1", sample, f"{sample}" + "x" * 500) for sample in range(number)]
+        store_rationales(db, "tiny", "notes", texts)
+        tracemalloc.start()
+        assert export_rationales(db, "tiny", tmp_path / "out.jsonl") == number
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 100_000, "the texts take a million bytes"
 
 
 def test_the_rationales_of_one_teacher_can_be_exported(db: Database, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from sqlite_utils import Database
 
 from kard.answers.parsing import conclusion
-from kard.db import execute, insert_ignoring, now, rows, writing
+from kard.db import each, execute, insert_ignoring, now, rows, writing
 from kard.errors import BadInput, Missing
 from kard.files import Row, header_of, read_rows, write_lines
 from kard.questions import RECORDED, QuestionSet
@@ -112,12 +112,12 @@ def export_rationales(db: Database, task_name: str, path: Path, teacher: str | N
     The same store gives the same bytes. The file appears when it is complete. Raises Missing if there are no
     rationales, BadInput for a name that does not end like JSON lines or for a missing folder.
     """
-    rationales = rows(db, "internal/exported_rationales", task=task_name, teacher=teacher)
-    if not rationales:
+    chosen = {"task": task_name, "teacher": teacher}
+    labels = _labels({row["id"]: row["model"] for row in rows(db, "internal/exported_teachers", **chosen)})
+    if not labels:
         of = f" of {teacher}" if teacher else ""
         raise Missing(f"no rationales{of} for {task_name}; see the teachers with: kard query rationale_quality")
-    labels = _labels({str(row["teacher_id"]): str(row["model"]) for row in rationales})
-    return write_lines(path, [_fields(row, labels) for row in rationales])
+    return write_lines(path, (_fields(row, labels) for row in each(db, "internal/exported_rationales", **chosen)))
 
 
 def _fields(row: Mapping[str, object], labels: Mapping[str, str]) -> Mapping[str, object]:
