@@ -1,9 +1,15 @@
-"""Tables of docs/scale.md, from what benchmarks/scale.py wrote to scale.json."""
+"""Tables of docs/scale.md, from what benchmarks/scale.py and benchmarks/growth.py wrote to scale.json.
+
+    python docs/scale.py
+
+draws docs/growth.svg from the same file.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ from reliability import table
 RECORDED = Path(__file__).with_name("scale.json")
 MEBIBYTE = 1 << 20
 PARTS = {"lines": "JSON lines", "updates": "a hundredth changed", "dumps": "MediaWiki dump"}
+SHOWN = ("load, rationales", "export", "ground", "hits --summary")  # in the figure
 WAYS = {"alone": "one process", "processes": "two processes", "ray": "a Ray cluster of two nodes"}
 Report = Mapping[str, Any]
 
@@ -47,8 +54,7 @@ def builds(report: Report) -> str:
                         f"{run['main_thread_seconds']:,.1f}",
                         f"{run['floor_seconds']:,.1f}",
                         f"{first['floor_seconds'] / run['floor_seconds']:.2f}",
-                        round(run["anonymous_bytes"] / MEBIBYTE),
-                        round(run["mapped_bytes"] / MEBIBYTE),
+                        *(_mebibytes(run, kind) for kind in ("anonymous", "mapped")),
                         round(sum(run["disk_bytes"].values()) / MEBIBYTE),
                     )
                 )
@@ -98,3 +104,70 @@ def ways(report: Report) -> str:
     ]
     header = ("who", "seconds", "six trainings, summed", "answers", "first / this", "equal texts")
     return table(header, rows)
+
+
+def _mebibytes(run: Report, kind: str) -> str:
+    return f"{run[f'{kind}_bytes'] / MEBIBYTE:,.0f}" if f"{kind}_bytes" in run else ""
+
+
+def growth(report: Report) -> str:
+    """Return a table of what each command takes, by the number of rationales: CPU seconds, and its own memory."""
+    by_size: Report = report["growth"]["rationales"]
+    names = dict.fromkeys(name for commands in by_size.values() for name in commands)
+    header = [f"{int(size):,}: {what}" for size in by_size for what in ("CPU s", "MiB")]
+
+    def cells(name: str) -> list[str]:
+        runs = [commands.get(name) for commands in by_size.values()]
+        return [
+            cell
+            for run in runs
+            for cell in ((f"{run['cpu_seconds']:.1f}", _mebibytes(run, "anonymous")) if run else ("", ""))
+        ]
+
+    return table(("command", *header), [(f"`kard {name}`", *cells(name)) for name in names])
+
+
+def adapters(report: Report) -> str:
+    """Return a table of the answers a CPU second by the number of adapters that are mixed in every batch."""
+    rows = [
+        (number, *(f"{run[way]['requests_per_cpu_second']:.1f}" for way in ("mixed", "one_adapter")),
+         f"{run['against_one_adapter']:.2f}", run["mixed_up"] + run["lost"])
+        for number, run in report["growth"].get("adapters", {}).items()
+    ]  # fmt: skip
+    return table(("adapters", "answers a CPU s", "of one adapter, same server", "ratio", "lost or mixed up"), rows)
+
+
+def draw(report: Report) -> str:
+    """Return the figure: CPU seconds and own memory of commands, by the number of passages or rationales."""
+    from figure import standalone
+
+    from kard.evaluation.page.drawing import SERIES, drawing, inline
+
+    lines = sorted((int(size), of["runs"]["1"]) for size, of in report["lines"].items())
+    curves = {"index, by passages": lines}
+    for size, commands in report["growth"]["rationales"].items():
+        for name, run in commands.items():
+            if name in SHOWN:
+                curves.setdefault(f"{name}, by rationales", []).append((int(size), run))
+    with drawing(5.2, 6.4) as figure:
+        above, below = figure.subplots(2, sharex=True)
+        for place, (name, runs) in enumerate(curves.items()):
+            look = {"color": SERIES[place], "marker": "osD^v"[place], "label": name}
+            above.plot([n for n, _ in runs], [run["cpu_seconds"] for _, run in runs], **look)
+            own = [(n, run["anonymous_bytes"] / MEBIBYTE) for n, run in runs if "anonymous_bytes" in run]
+            below.plot([n for n, _ in own], [size for _, size in own], **look)
+        above.set(xscale="log", yscale="log", ylabel="CPU seconds")
+        for axis in (above.yaxis, below.xaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        below.set(xlabel="passages or rationales", ylabel="own memory, MiB", ylim=(0, None))
+        figure.legend(*above.get_legend_handles_labels(), loc="outside upper left")
+        words = "; ".join(
+            f"{name}: {runs[-1][1]['cpu_seconds']:.0f} CPU s at {runs[-1][0]:,}" for name, runs in curves.items()
+        )
+        svg = inline(figure, "plot-growth", "Cost by size", words)
+    style = files("kard.evaluation.page").joinpath("page.css").read_text(encoding="utf-8")
+    return standalone(style + svg, "plot-growth")
+
+
+if __name__ == "__main__":
+    RECORDED.with_name("growth.svg").write_text(draw(read()), encoding="utf-8")

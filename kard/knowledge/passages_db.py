@@ -20,7 +20,7 @@ NAME = "passages.db"
 BUSY_SECONDS = 30.0  # how long a reader waits for a `kard index` to commit
 # Ids come in random order, so that their index outgrows any cache, and the system keeps its pages: a million
 # passages take the same CPU seconds with 16, 64 and 256 MiB.
-CACHE_KIB = 32_768
+CACHE_KIB = 16_384
 
 # `rowid` is what Tantivy knows a passage by; it is never given twice.
 # A passage that several sources bring belongs to the first; `also` names the others.
