@@ -127,16 +127,6 @@ def growth(report: Report) -> str:
     return table(("command", *header), [(f"`kard {name}`", *cells(name)) for name in names])
 
 
-def adapters(report: Report) -> str:
-    """Return a table of the answers a CPU second by the number of adapters that are mixed in every batch."""
-    rows = [
-        (number, *(f"{run[way]['requests_per_cpu_second']:.1f}" for way in ("mixed", "one_adapter")),
-         f"{run['against_one_adapter']:.2f}", run["mixed_up"] + run["lost"])
-        for number, run in report["growth"].get("adapters", {}).items()
-    ]  # fmt: skip
-    return table(("adapters", "answers a CPU s", "of one adapter, same server", "ratio", "lost or mixed up"), rows)
-
-
 def draw(report: Report) -> str:
     """Return the figure: CPU seconds and own memory of commands, by the number of passages or rationales."""
     from figure import standalone
