@@ -1,6 +1,6 @@
 """Tables of docs/scale.md, from what benchmarks/scale.py and benchmarks/growth.py wrote to scale.json.
 
-    python docs/scale.py
+    python docs/scale_tables.py
 
 draws docs/growth.svg from the same file.
 """
@@ -127,6 +127,10 @@ def growth(report: Report) -> str:
     return table(("command", *header), [(f"`kard {name}`", *cells(name)) for name in names])
 
 
+def _plain(value: float, _: object) -> str:
+    return f"{value:,.0f}"
+
+
 def draw(report: Report) -> str:
     """Return the figure: CPU seconds and own memory of commands, by the number of passages or rationales."""
     from figure import standalone
@@ -148,7 +152,7 @@ def draw(report: Report) -> str:
             below.plot([n for n, _ in own], [size for _, size in own], **look)
         above.set(xscale="log", yscale="log", ylabel="CPU seconds")
         for axis in (above.yaxis, below.xaxis):
-            axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.set_major_formatter(_plain)
         below.set(xlabel="passages or rationales", ylabel="own memory, MiB", ylim=(0, None))
         figure.legend(*above.get_legend_handles_labels(), loc="outside upper left")
         words = "; ".join(
