@@ -6,7 +6,7 @@ from typing import Any
 
 import benchmark_tables
 import pytest
-import scale
+import scale_tables as scale
 
 
 @pytest.fixture
