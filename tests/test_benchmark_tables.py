@@ -95,7 +95,8 @@ def test_a_floor_is_compared_with_that_of_the_first_number_of_workers() -> None:
     def run(floor: float) -> dict[str, Any]:
         disk = {"passages.db": 3 << 20, "tantivy": 1 << 20}
         return {"passages": 1000, "seconds": 10.0, "cpu_seconds": 8.0, "main_thread_seconds": 5.0,
-                "floor_seconds": floor, "anonymous_bytes": 100 << 20, "mapped_bytes": 20 << 20, "disk_bytes": disk}  # fmt: skip
+                "floor_seconds": floor, "anonymous_bytes": 100 << 20, "mapped_bytes": 20 << 20,
+                "disk_bytes": disk}  # fmt: skip
 
     measured = {"runs": {"1": run(6.0), "2": run(4.0)}, "ids_equal": True, "queries": 200, "queries_that_differ": 3}
     report = {
