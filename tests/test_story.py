@@ -682,6 +682,10 @@ def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_
     beside = kard(world, *command, "--quiet", "--json", "--workers", "2")
     trainings = [jobs for jobs in workers.given if jobs[0].work is STUDENT.run]
     assert [len(jobs) for jobs in trainings] == [6], "ft of two seeds, kard of two cells and two seeds"
+    log = (
+        open_store(world / "kard.db").execute("select step, added from steps_log where step = 'student'").fetchall()
+    )
+    assert log == [("student", 6)]
     before = counts(world)
     assert before["students"] == 6
     assert json.loads(kard(world, *command, "--quiet", "--json").stdout) == json.loads(beside.stdout)
