@@ -20,11 +20,14 @@ from click.testing import CliRunner, Result
 
 from kard.cli import main
 from kard.cli.demo import FIRST_LOOK
+from kard.config import TaskSettings
 from kard.db import open_store
+from kard.errors import WorkersFailed
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.models import bases
 from kard.pipeline.demo import QUICK, Size
-from kard.pipeline.jobs import Job
+from kard.pipeline.jobs import Job, do
+from kard.pipeline.options import RunOptions
 from kard.pipeline.students import STUDENT
 from kard.records import LETTERS
 
@@ -718,6 +721,13 @@ def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_don
     assert db.execute("select text from questions where id = 2").fetchone() == ("Anew?",)
     rationales = db.execute("select text from rationales where question_id = 1").fetchall()
     assert rationales == [("Another one. So the answer is red.",)]
+
+
+def test_a_worker_that_does_not_see_the_knowledge_base_says_so_in_one_line(tmp_path: Path) -> None:
+    options = RunOptions(TaskSettings(), sizes=("tiny",))
+    job = Job("gates", {}, options, tmp_path / "kard.knowledge", True, "kard.db", None)
+    with pytest.raises(WorkersFailed, match=r"^the worker on \S+ does not see \S+kard\.knowledge; put it where"):
+        do(job, b"")
 
 
 CLUSTER = """

@@ -1,8 +1,9 @@
 """Postings that several processes write beside each other, each of a part of the passages, joined to one index.
 
-A process writes a part in a folder of its own, as an index that knows nothing of the others. The segments of all
-are then named in one `meta.json`, and Tantivy merges them into the segment that one process would have written, the
-same byte for byte: statistics are those of the whole, and so are ids and scores. How Tantivy keeps its files is its
+A worker writes a part in a folder of its own, as an index that knows nothing of the others. The folder is within
+the knowledge base, which a worker on another machine must see under the same path. The segments of all are then
+named in one `meta.json`, and Tantivy merges them into the segment that one process would have written, the same
+byte for byte: statistics are those of the whole, and so are ids and scores. How Tantivy keeps its files is its
 own affair, so that this is done for the versions alone that the tests have seen.
 """
 
@@ -17,8 +18,9 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
+from kard.files import atomic
 from kard.knowledge.bm25 import PostingsWriter, Row, alone
-from kard.work.workers import Shared, Workers
+from kard.work.workers import NOTHING, Shared, Workers, require_seen
 
 NAME = "shards"  # the folder within a knowledge base, while they are written
 KNOWN = ("0.27.0",)  # versions of tantivy
@@ -42,7 +44,7 @@ class ShardedPostings(PostingsWriter):
 
     def __init__(self, folder: Path, language: str, workers: Workers, *, empty: bool = False) -> None:
         super().__init__(folder, language, empty=empty)
-        self._place = folder.parent / NAME
+        self._place = (folder.parent / NAME).resolve()
         self._workers = workers
         self._shards: list[Path] = []
         self._replaced = False  # all passages are to go when the first come
@@ -66,7 +68,7 @@ class ShardedPostings(PostingsWriter):
         self._place.mkdir(exist_ok=True)
         parts = enumerate(_parts(rows), len(self._shards))
         jobs = ((str(self._place / str(number)), self.language, part) for number, part in parts)
-        for (shard, _, _), _ in self._workers.run(_write, jobs, self.folder):
+        for (shard, _, _), _ in self._workers.run(_write, jobs, NOTHING):
             self._shards.append(Path(shard))
 
     def delete(self, rowids: Iterable[int]) -> None:
@@ -131,18 +133,18 @@ def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield part
 
 
-def _write(job: tuple[str, str, list[Row]], _folder: Shared) -> None:
-    """Write the postings of some passages into a folder of their own, in a worker."""
-    place, language, rows = job
-    if not Path(place).parent.exists():  # the run has been given up meanwhile
-        return
+def _write(job: tuple[str, str, list[Row]], _nothing: Shared) -> None:
+    """Write the postings of some passages into a folder of their own, in a worker. Raises WorkersFailed."""
+    place, language, rows = Path(job[0]), *job[1:]
+    require_seen(place.parent)
     shutil.rmtree(place, ignore_errors=True)  # of a worker that was lost
-    postings = PostingsWriter(Path(place), language)
-    try:
-        postings.add(rows)
-        postings.commit()
-    finally:
-        postings.close()
+    with atomic(place, folder=True) as part:  # one that was lost with its machine may still be writing
+        postings = PostingsWriter(part, language)
+        try:
+            postings.add(rows)
+            postings.commit()
+        finally:
+            postings.close()
 
 
 def _read(file: Path) -> Any:

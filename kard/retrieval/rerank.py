@@ -17,7 +17,6 @@ from kard.encoders.vectors import (
     DiskCache,
     Encodings,
     ReadPassages,
-    Vector,
     VectorSpec,
     open_encodings,
     passage_text,
@@ -29,6 +28,7 @@ from kard.records import Passage
 
 if TYPE_CHECKING:  # torch: what is left to score is told without it
     from kard.reranker.model import Reranker, Scores
+    from kard.work.workers import Workers
 
 BATCH = 64  # questions a commit
 DELETE_SCORES = "delete from rerank_scores where reranker_id = ? and retrieval_id = ?"
@@ -102,17 +102,19 @@ def vector_spec(db: Database, reranker: Reranker, reranker_id: str, pooling: Sco
 
 
 def attach_vectors(
-    reranker: Reranker, vectors: Encodings, ids: Sequence[str], read: ReadPassages, *, progress: Progress = SILENT
+    reranker: Reranker,
+    vectors: Encodings,
+    ids: Sequence[str],
+    read: ReadPassages,
+    *,
+    progress: Progress = SILENT,
+    workers: Workers | None = None,
 ) -> None:
     """Encode those of these passages that have no vector on disk, and let the reranker read vectors from there."""
-    from kard.encoders.encoder import encode_passages
+    from kard.encoders.by_workers import fill
 
     reranker.cache = DiskCache(vectors)
-
-    def encode(passages: Sequence[Passage]) -> Sequence[Vector]:
-        return encode_passages(reranker.passage_encoder, passages, vectors.spec)
-
-    vectors.fill(ids, read, encode, progress=progress)
+    fill(vectors, ids, read, lambda: reranker.passage_encoder, workers, progress)
 
 
 def scores_of(
