@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from kard.cli import main
 from kard.cli.demo import FIRST_LOOK
 from kard.config import TaskSettings
 from kard.db import open_store
+from kard.encoders.vectors import Encodings, list_encodings
 from kard.errors import WorkersFailed
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.models import bases
@@ -40,6 +42,8 @@ PLACES = {
     "Fenn": ("brown", "Sarn"),
 }
 RUN = ("run", "--retriever", "bm25,reranker,silver", "--quiet")
+LEARN = ("projection=true", "scorer=maxsim", "side=both", "candidates=8", "peak_lr=0.1")
+ALL_LEARN = tuple(word for setting in LEARN for word in ("--set", f"reranker.{setting}"))
 COLOURS = [colour for colour, _ in PLACES.values()]
 
 TASK = """
@@ -656,9 +660,9 @@ class Inline:
         self.given: list[list[Job]] = []
         self.after: Callable[[], object] = lambda: None  # each job, before it is joined
 
-    def run(self, function: Any, jobs: Sequence[Job], shared: Path, *, heavy: bool = False) -> Iterator[Any]:
+    def run(self, function: Any, jobs: Iterable[Job], shared: Path, *, heavy: bool = False) -> Iterator[Any]:
         self.given.append(list(jobs))
-        for job in jobs:
+        for job in self.given[-1]:
             result = function(job, shared)
             self.after()
             yield job, result
@@ -696,6 +700,47 @@ def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_
     open_store(world / "kard.db").execute("delete from predictions").connection.commit()
     again = kard(world, *command, "--quiet", "--json", "--workers", "2")  # nothing is left to train
     assert json.loads(again.stdout) == json.loads(beside.stdout)
+
+
+@pytest.mark.parametrize("settings", [(), ALL_LEARN])
+def test_workers_make_the_vectors_that_orders_need_and_the_process_that_asks_writes_them(
+    world: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("kard.encoders.vectors.BATCH", 1)
+    task = in_stores(world, monkeypatch, "kard.db")
+    kard(world, "ground", task, "--quiet")
+    kard(world, "train", "reranker", task, *settings, "--quiet")
+    settings = (*settings, "--set", "retrieval.encoder=reranker")
+    order = ("evaluate", task, "--rank-only", "--retriever", "reranker,dense", *settings, "--quiet")
+
+    def orders() -> list[tuple[object, ...]]:
+        by_reranker = "select q.key, s.rank, s.passage_id, round(s.score, 4) from rerank_scores s join retrievals r"
+        by_reranker += " on r.id = s.retrieval_id join questions q on q.id = r.question_id"
+        by_vectors = "select q.key, x.rank, x.passage_id, round(x.score, 4) from ranked x join rankings g"
+        by_vectors += " on g.id = x.ranking_id join questions q on q.id = g.question_id"
+        return open_store(world / "kard.db").execute(f"{by_reranker} union all {by_vectors}").fetchall()
+
+    def vectors() -> dict[str, int]:
+        return {s.folder.name: s.passages for s in list_encodings(world / "kard.knowledge")}
+
+    shutil.rmtree(world / "kard.knowledge" / "encodings", ignore_errors=True)
+    kard(world, *order)
+    alone, encoded = sorted(orders(), key=str), vectors()
+    for step in ("rerank", "dense"):
+        kard(world, "rebuild", step, task, *settings, "--yes")
+    assert orders() == []
+    shutil.rmtree(world / "kard.knowledge" / "encodings")
+    with_workers(monkeypatch)
+
+    def fill(self: Encodings, ids: Sequence[str], *_: object, **_more: object) -> int:
+        assert self.missing(ids) == [], "a vector that no worker has made"
+        return 0
+
+    with monkeypatch.context() as here:
+        here.setattr("kard.encoders.vectors.Encodings.fill", fill)
+        kard(world, *order, "--workers", "2")
+    assert vectors() == encoded
+    assert sorted(orders(), key=str) == alone
 
 
 def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_done(

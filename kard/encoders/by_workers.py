@@ -15,8 +15,8 @@ from kard.encoders.encoder import PROJECTION, Encoder, encode_passages
 from kard.encoders.families import encoder_of
 from kard.encoders.vectors import Encodings, ReadPassages, Vector, VectorSpec, batches
 from kard.errors import NoBase
+from kard.models import bases
 from kard.models.adapters import AdapterSwitcher
-from kard.models.bases import resolve
 from kard.progress import SILENT, Progress
 from kard.records import Passage
 from kard.work.workers import Shared, Workers, add_folder, unpacked
@@ -65,7 +65,7 @@ def _encode(job: Job, adapter: Shared) -> dict[str, Vector]:
 
 def _load(spec: VectorSpec, projection: bool, adapter: Shared) -> Encoder:
     """Load the encoder that makes vectors by this spec. Raises NoBase if the base is not here or is another one."""
-    base = resolve(spec.base)
+    base = bases.resolve(spec.base)
     if base.sha256 != spec.base_sha256:
         raise NoBase(f"{spec.base} has other weights for a worker than for the process that asked; run it again")
     if not spec.adapter_sha256:

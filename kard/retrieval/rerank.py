@@ -63,11 +63,10 @@ def rerank(
     knowledge base: with it, passages are encoded once for all runs and their vectors read from there.
     """
     missing = unscored(db, reranker_id, index_id, questions, form)
-    vectors = vectors_of(db, reranker, reranker_id, knowledge) if knowledge and missing else None
-    if vectors is not None:
+    vectors = None
+    if knowledge and missing:
         retrievals = [retrieval for retrieval, _ in missing]
-        ids = [str(row["passage_id"]) for row in rows(db, "internal/hit_passages", retrievals=retrievals)]
-        attach_vectors(reranker, vectors, ids, lambda ids: read_passages(db, ids).values(), progress=progress)
+        vectors = encode_hits(db, reranker, reranker_id, retrievals, knowledge, progress=progress)
     with progress.bar("rerank", len(missing)) as advance:
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
@@ -81,6 +80,34 @@ def rerank(
     if vectors is not None:
         vectors.close()
     return len(missing)
+
+
+def encode_hits(
+    db: Database,
+    reranker: Reranker,
+    reranker_id: str,
+    retrievals: Sequence[int],
+    knowledge: Path,
+    *,
+    progress: Progress = SILENT,
+    workers: Workers | None = None,
+) -> Encodings | None:
+    """Encode what these retrievals found and has no vector on disk; return the vectors, which it then reads.
+
+    None for a reranker that makes no vectors of passages.
+    """
+    vectors = vectors_of(db, reranker, reranker_id, knowledge)
+    if vectors is not None:
+        ids = [str(row["passage_id"]) for row in rows(db, "internal/hit_passages", retrievals=retrievals)]
+        attach_vectors(
+            reranker,
+            vectors,
+            ids,
+            lambda ids: read_passages(db, ids).values(),
+            progress=progress,
+            workers=workers,
+        )
+    return vectors
 
 
 def vectors_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: Path) -> Encodings | None:
