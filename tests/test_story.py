@@ -32,6 +32,7 @@ from kard.pipeline.jobs import Job, do
 from kard.pipeline.options import RunOptions
 from kard.pipeline.students import STUDENT
 from kard.records import LETTERS
+from kard.student.training.checkpoint import Checkpoint, CheckpointPosition
 
 PLACES = {
     "Quill": ("red", "Ilm"),
@@ -743,6 +744,42 @@ def test_workers_make_the_vectors_that_orders_need_and_the_process_that_asks_wri
     assert sorted(orders(), key=str) == alone
 
 
+def test_a_training_that_was_stopped_in_a_worker_goes_on_from_its_checkpoint(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = in_stores(world, monkeypatch, "alone.db", "kard.db")
+    command = ("train", "student", task, "--method", "ft,rd", "--epochs", "3")
+    kard(world, *command, store="alone.db")
+    with_workers(monkeypatch)
+    save, restore, begun = Checkpoint.save, Checkpoint.restore, list[int]()
+
+    def stop_after_the_third(self: Checkpoint, position: CheckpointPosition, *state: Any) -> None:
+        save(self, position, *state)
+        if position.step == 3:
+            raise KeyboardInterrupt
+
+    def noted(self: Checkpoint, *state: Any) -> tuple[CheckpointPosition, list[Any]]:
+        position, best = restore(self, *state)
+        begun.append(position.step)
+        return position, best
+
+    def due(_self: Checkpoint) -> bool:
+        return True
+
+    monkeypatch.setattr(Checkpoint, "due", due)
+    monkeypatch.setattr(Checkpoint, "restore", noted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", stop_after_the_third)
+        stopped = CliRunner().invoke(main, [*command, "--workers", "2", "--store", str(world / "kard.db")])
+    assert stopped.exit_code != 0
+    kard(world, *command, "--workers", "2")
+    assert begun == [0, 3, 0]
+    weights = "select method, sha256 from students order by method"
+    alone, by_worker = (open_store(world / f"{name}.db").execute(weights).fetchall() for name in ("alone", "kard"))
+    assert by_worker == alone
+    assert list((world / "kard.adapters").glob(".*.checkpoint")) == []
+
+
 def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_done(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -770,7 +807,7 @@ def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_don
 
 def test_a_worker_that_does_not_see_the_knowledge_base_says_so_in_one_line(tmp_path: Path) -> None:
     options = RunOptions(TaskSettings(), sizes=("tiny",))
-    job = Job("gates", {}, options, tmp_path / "kard.knowledge", True, "kard.db", None)
+    job = Job("gates", {}, options, tmp_path / "kard.knowledge", True, tmp_path / "kard.db", None)
     with pytest.raises(WorkersFailed, match=r"^the worker on \S+ does not see \S+kard\.knowledge; put it where"):
         do(job, b"")
 

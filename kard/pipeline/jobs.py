@@ -50,7 +50,7 @@ class Job:
     options: RunOptions
     knowledge: Path
     searched: bool  # whether there is a knowledge base
-    store: str  # the file's name, which that of the adapters' folder rests on
+    store: Path
     work: Callable[[Run], object] | None
     conditions: tuple[Condition, ...] = ()
 
@@ -103,8 +103,8 @@ def _jobs(run: Run, step: Step, parts: int, claims: Claims) -> list[Job]:
 def _job(run: Run, options: RunOptions, work: Callable[[Run], object] | None) -> Job:
     # Who asks a teacher is the process with the store: a worker knows the name alone.
     options = replace(options, teacher=options.teacher and Teacher(options.teacher.name))
-    knowledge = run.knowledge.resolve()
-    return Job(run.task.source, run.task.students, options, knowledge, knowledge.exists(), run.store.name, work)
+    knowledge, store = run.knowledge.resolve(), run.store.resolve()
+    return Job(run.task.source, run.task.students, options, knowledge, knowledge.exists(), store, work)
 
 
 def _do_all(workers: Workers, run: Run, jobs: Sequence[Job], about: str, *, heavy: bool) -> None:
@@ -139,11 +139,13 @@ def do(job: Job, bundle: Shared) -> Made:
     if job.searched:
         require_seen(job.knowledge)
     with unpacked(bundle) as folder:
-        store = folder / job.store
+        store = folder / job.store.name
         with closing(open_store(store)) as db:
             db.execute("delete from claims")  # they are of the store that this is a copy of
             task = replace(tasks.load(job.task), students=job.bases)
             run = Run(db, task, job.options, store, job.knowledge, adapters_folder(store))
+            if job.store.exists():  # where the next run's worker finds it too
+                run.checkpoints = adapters_folder(job.store)
             last = {table: _last(run, FOLLOWING.get(table, table)) for table in NEW}
             before = _adapters(run)
             for condition in job.conditions:
