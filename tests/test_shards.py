@@ -250,6 +250,43 @@ def test_a_killed_worker_s_part_is_written_again(tmp_path: Path, small: None) ->
     assert postings(tmp_path / "two") == postings(tmp_path / "one")
 
 
+class OnAnotherMachine(Inline):
+    """Workers of a machine that does not see a folder."""
+
+    elsewhere = True
+
+    def __init__(self, hidden: Path) -> None:
+        super().__init__()
+        self._hidden = hidden
+
+    def run(
+        self, function: Callable[[Any, Any], Any], jobs: Iterable[Any], shared: Path, *, heavy: bool = False
+    ) -> Iterator[tuple[Any, Any]]:
+        def there(job: Any, file: Path) -> Any:
+            aside = self._hidden.rename(self._hidden.with_name("aside"))
+            try:
+                return function(job, file)
+            finally:
+                aside.rename(self._hidden)
+
+        return super().run(there, jobs, shared, heavy=heavy)
+
+
+def test_a_machine_that_does_not_see_the_base_or_the_source_is_told_in_one_line(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, texts = tmp_path / "two", tmp_path / "texts"
+    place = r"put it where every machine finds it under that path$"
+    with pytest.raises(WorkersFailed, match=rf"^the worker on \S+ does not see {folder}/shards; {place}"):
+        bring(folder, world(280), OnAnotherMachine(folder))
+    assert not folder.exists()
+    texts.mkdir()
+    (texts / "a.txt").write_text("Ants dig.", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)  # a path that was typed is another one for them
+    with pytest.raises(WorkersFailed, match=rf"^the worker on \S+ does not see {texts}; {place}"):
+        index_source(Path("texts"), folder, workers=OnAnotherMachine(texts), skip_bad=True)
+
+
 def test_workers_that_are_lost_for_good_leave_the_base_as_it_was(tmp_path: Path, small: None) -> None:
     folder = tmp_path / "two"
     bring(folder, world(20))

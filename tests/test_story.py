@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,18 @@ from click.testing import CliRunner, Result
 
 from kard.cli import main
 from kard.cli.demo import FIRST_LOOK
+from kard.config import TaskSettings
 from kard.db import open_store
+from kard.encoders.vectors import Encodings, list_encodings
+from kard.errors import WorkersFailed
 from kard.evaluation.export import accuracy_of, hits_of
 from kard.models import bases
 from kard.pipeline.demo import QUICK, Size
-from kard.pipeline.jobs import Job
+from kard.pipeline.jobs import Job, do
+from kard.pipeline.options import RunOptions
 from kard.pipeline.students import STUDENT
 from kard.records import LETTERS
+from kard.student.training.checkpoint import Checkpoint, CheckpointPosition
 
 PLACES = {
     "Quill": ("red", "Ilm"),
@@ -37,6 +43,8 @@ PLACES = {
     "Fenn": ("brown", "Sarn"),
 }
 RUN = ("run", "--retriever", "bm25,reranker,silver", "--quiet")
+LEARN = ("projection=true", "scorer=maxsim", "side=both", "candidates=8", "peak_lr=0.1")
+ALL_LEARN = tuple(word for setting in LEARN for word in ("--set", f"reranker.{setting}"))
 COLOURS = [colour for colour, _ in PLACES.values()]
 
 TASK = """
@@ -653,9 +661,9 @@ class Inline:
         self.given: list[list[Job]] = []
         self.after: Callable[[], object] = lambda: None  # each job, before it is joined
 
-    def run(self, function: Any, jobs: Sequence[Job], shared: Path, *, heavy: bool = False) -> Iterator[Any]:
+    def run(self, function: Any, jobs: Iterable[Job], shared: Path, *, heavy: bool = False) -> Iterator[Any]:
         self.given.append(list(jobs))
-        for job in jobs:
+        for job in self.given[-1]:
             result = function(job, shared)
             self.after()
             yield job, result
@@ -682,6 +690,10 @@ def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_
     beside = kard(world, *command, "--quiet", "--json", "--workers", "2")
     trainings = [jobs for jobs in workers.given if jobs[0].work is STUDENT.run]
     assert [len(jobs) for jobs in trainings] == [6], "ft of two seeds, kard of two cells and two seeds"
+    log = (
+        open_store(world / "kard.db").execute("select step, added from steps_log where step = 'student'").fetchall()
+    )
+    assert log == [("student", 6)]
     before = counts(world)
     assert before["students"] == 6
     assert json.loads(kard(world, *command, "--quiet", "--json").stdout) == json.loads(beside.stdout)
@@ -689,6 +701,83 @@ def test_the_students_of_all_cells_and_seeds_of_a_sweep_are_trained_beside_each_
     open_store(world / "kard.db").execute("delete from predictions").connection.commit()
     again = kard(world, *command, "--quiet", "--json", "--workers", "2")  # nothing is left to train
     assert json.loads(again.stdout) == json.loads(beside.stdout)
+
+
+@pytest.mark.parametrize("settings", [(), ALL_LEARN])
+def test_workers_make_the_vectors_that_orders_need_and_the_process_that_asks_writes_them(
+    world: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("kard.encoders.vectors.BATCH", 1)
+    task = in_stores(world, monkeypatch, "kard.db")
+    kard(world, "ground", task, "--quiet")
+    kard(world, "train", "reranker", task, *settings, "--quiet")
+    settings = (*settings, "--set", "retrieval.encoder=reranker")
+    order = ("evaluate", task, "--rank-only", "--retriever", "reranker,dense", *settings, "--quiet")
+
+    def orders() -> list[tuple[object, ...]]:
+        by_reranker = "select q.key, s.rank, s.passage_id, round(s.score, 4) from rerank_scores s join retrievals r"
+        by_reranker += " on r.id = s.retrieval_id join questions q on q.id = r.question_id"
+        by_vectors = "select q.key, x.rank, x.passage_id, round(x.score, 4) from ranked x join rankings g"
+        by_vectors += " on g.id = x.ranking_id join questions q on q.id = g.question_id"
+        return open_store(world / "kard.db").execute(f"{by_reranker} union all {by_vectors}").fetchall()
+
+    def vectors() -> dict[str, int]:
+        return {s.folder.name: s.passages for s in list_encodings(world / "kard.knowledge")}
+
+    shutil.rmtree(world / "kard.knowledge" / "encodings", ignore_errors=True)
+    kard(world, *order)
+    alone, encoded = sorted(orders(), key=str), vectors()
+    for step in ("rerank", "dense"):
+        kard(world, "rebuild", step, task, *settings, "--yes")
+    assert orders() == []
+    shutil.rmtree(world / "kard.knowledge" / "encodings")
+    with_workers(monkeypatch)
+
+    def fill(self: Encodings, ids: Sequence[str], *_: object, **_more: object) -> int:
+        assert self.missing(ids) == [], "a vector that no worker has made"
+        return 0
+
+    with monkeypatch.context() as here:
+        here.setattr("kard.encoders.vectors.Encodings.fill", fill)
+        kard(world, *order, "--workers", "2")
+    assert vectors() == encoded
+    assert sorted(orders(), key=str) == alone
+
+
+def test_a_training_that_was_stopped_in_a_worker_goes_on_from_its_checkpoint(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = in_stores(world, monkeypatch, "alone.db", "kard.db")
+    command = ("train", "student", task, "--method", "ft,rd", "--epochs", "3")
+    kard(world, *command, store="alone.db")
+    with_workers(monkeypatch)
+    save, restore, begun = Checkpoint.save, Checkpoint.restore, list[int]()
+
+    def stop_after_the_third(self: Checkpoint, position: CheckpointPosition, *state: Any) -> None:
+        save(self, position, *state)
+        if position.step == 3:
+            raise KeyboardInterrupt
+
+    def noted(self: Checkpoint, *state: Any) -> tuple[CheckpointPosition, list[Any]]:
+        position, best = restore(self, *state)
+        begun.append(position.step)
+        return position, best
+
+    def due(_self: Checkpoint) -> bool:
+        return True
+
+    monkeypatch.setattr(Checkpoint, "due", due)
+    monkeypatch.setattr(Checkpoint, "restore", noted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", stop_after_the_third)
+        stopped = CliRunner().invoke(main, [*command, "--workers", "2", "--store", str(world / "kard.db")])
+    assert stopped.exit_code != 0
+    kard(world, *command, "--workers", "2")
+    assert begun == [0, 3, 0]
+    weights = "select method, sha256 from students order by method"
+    alone, by_worker = (open_store(world / f"{name}.db").execute(weights).fetchall() for name in ("alone", "kard"))
+    assert by_worker == alone
+    assert list((world / "kard.adapters").glob(".*.checkpoint")) == []
 
 
 def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_done(
@@ -714,6 +803,13 @@ def test_a_part_brings_back_nothing_that_was_removed_or_changed_while_it_was_don
     assert db.execute("select text from questions where id = 2").fetchone() == ("Anew?",)
     rationales = db.execute("select text from rationales where question_id = 1").fetchall()
     assert rationales == [("Another one. So the answer is red.",)]
+
+
+def test_a_worker_that_does_not_see_the_knowledge_base_says_so_in_one_line(tmp_path: Path) -> None:
+    options = RunOptions(TaskSettings(), sizes=("tiny",))
+    job = Job("gates", {}, options, tmp_path / "kard.knowledge", True, tmp_path / "kard.db", None)
+    with pytest.raises(WorkersFailed, match=r"^the worker on \S+ does not see \S+kard\.knowledge; put it where"):
+        do(job, b"")
 
 
 CLUSTER = """

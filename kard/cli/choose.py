@@ -193,11 +193,11 @@ def run_of(
         knowledge=options.knowledge_of(store, knowledge),
         adapters=adapters_folder(store),
         progress=show.progress(quiet),
-        workers=_workers(worker_count, ray_address),
+        workers=workers_of(worker_count, ray_address),
     )
 
 
-def _workers(count: int | None, address: str | None) -> Workers | None:
+def workers_of(count: int | None, address: str | None) -> Workers | None:
     """Return the workers of this command, which end with it; the same for all of its runs."""
     if not (count or address):
         return None

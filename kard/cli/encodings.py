@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kard.cli import options, show
+from kard.cli import choose, options, show
 from kard.files import adapters_folder
 
 MEGABYTE = 1_000_000
@@ -54,22 +54,26 @@ def encodings(ctx: click.Context, knowledge: Path | None, store: Path, as_json: 
 @options.vectors
 @options.knowledge
 @options.store
-@options.workers
+@choose.working_options
 @options.quiet
-def fill(encoder: str | None, knowledge: Path | None, store: Path, worker_count: int | None, quiet: bool) -> None:
+def fill(
+    encoder: str | None,
+    knowledge: Path | None,
+    store: Path,
+    worker_count: int | None,
+    ray_address: str | None,
+    quiet: bool,
+) -> None:
     """Encode every passage that has no vector yet.
 
-    A stopped run goes on where it was. With --workers, each process loads the encoder.
+    A stopped run goes on where it was. Each of several workers loads the encoder.
     """
     from kard.knowledge.knowledge_base import KnowledgeBase
-    from kard.retrieval.dense import DenseSearch, EncoderName, named_encoder
-    from kard.work.workers import workers
+    from kard.retrieval.dense import DenseSearch, named_encoder
 
     kb = KnowledgeBase.open(options.knowledge_of(store, knowledge))
-    named = EncoderName(encoder, store, adapters_folder(store))
-    dense = DenseSearch(kb, named_encoder(*named).embedder)
-    with workers(worker_count, None) as beside:
-        added = dense.fill(show.progress(quiet), beside, named)
+    dense = DenseSearch(kb, named_encoder(encoder, store, adapters_folder(store)).embedder)
+    added = dense.fill(show.progress(quiet), choose.workers_of(worker_count, ray_address))
     click.echo(f"{added:,} passages encoded, {len(dense.encodings):,} in {dense.encodings.folder}")
 
 

@@ -61,7 +61,7 @@ SNIPPET = 120  # characters of a passage in a table
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out files of a folder that cannot be read, and name them.")
 @click.option("--name", default="", help="Name of the source in the knowledge base. [default: its path]")
-@options.workers
+@choose.working_options
 @options.quiet
 @click.pass_context
 def index(
@@ -83,6 +83,7 @@ def index(
     skip_bad: bool,
     name: str,
     worker_count: int | None,
+    ray_address: str | None,
     quiet: bool,
 ) -> None:
     """Bring the knowledge base up to date with SOURCE.
@@ -93,7 +94,7 @@ def index(
     (.xml, .xml.bz2). A second SOURCE is kept beside the first. A search meanwhile finds what was there before.
     With --from, a part of another knowledge base is taken into a folder of its own, to compare sizes and kinds.
     Several --workers pay for dumps and folders, whose pages they read, and where passages are removed. The result
-    is the same.
+    is the same. With --ray, every machine must see the knowledge base under one path, and a SOURCE of files too.
     """
     chosen = sum((source is not None, listing, remove is not None, refresh, base is not None))
     if chosen != 1 and not (repair and chosen == 0):
@@ -114,9 +115,8 @@ def index(
     from kard.knowledge.indexing import index_source
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.retrieve import record_index
-    from kard.work.workers import workers
 
-    beside = ctx.with_resource(workers(worker_count, None))
+    beside = None if listing else choose.workers_of(worker_count, ray_address)
     begin = time.monotonic()
     folder = options.knowledge_of(store, knowledge)
     progress = show.progress(quiet)

@@ -8,6 +8,7 @@ Modules in reading order:
     vectors    VectorSpec; vectors in a folder beside the knowledge base; a cache in memory
     encoder    Encoder, texts to vectors; CrossEncoder, question and passage to a score; encode_passages
     families   how E5, Contriever, DPR and BGE were trained to read; Embedder, encoders of passages and questions
+    by_workers vectors that processes or machines make beside each other
 
 How a passage becomes a vector:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -41,6 +42,7 @@ class TextModel:
         positions = int(getattr(model.config, "max_position_embeddings", 0) or max_length)
         self.max_length = min(max_length, positions, int(tokenizer.model_max_length))
         self.new = tuple(new)
+        self.adapter: Path | None = None  # the folder of the one that is merged into the weights
 
     def autocast(self, fast: bool) -> AbstractContextManager[object]:
         """Compute in bfloat16 inside the block if `fast` and the device multiplies bfloat16 itself."""

@@ -84,9 +84,9 @@ class Embedder:
         """Load a base as its family is read; `questions` is the other half of a pair of encoders. Raises NoBase."""
         family = family_of(base.spec)
         length = max_length or family.max_length
-        encoder = _encoder(base, length)
+        encoder = encoder_of(base, length)
         spec = encoder.vector_spec(family.pooling, base=base.spec, base_sha256=base.sha256, form=family.passage)
-        return cls(encoder, encoder if questions is None else _encoder(questions, length), spec, family.question)
+        return cls(encoder, encoder if questions is None else encoder_of(questions, length), spec, family.question)
 
     def questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of questions, (N, H) in float32."""
@@ -108,7 +108,7 @@ def question_twin(spec: str) -> str | None:
     return spec.partition("@")[0].replace("ctx_encoder", "question_encoder") if "ctx_encoder" in spec else None
 
 
-def _encoder(base: Base, max_length: int) -> Encoder:
+def encoder_of(base: Base, max_length: int) -> Encoder:
     """Load a base's encoder; of DPR, the half that the base's name tells. Raises NoBase."""
     config = json.loads((base.folder / "config.json").read_text("utf-8"))
     if config.get("model_type") != "dpr":

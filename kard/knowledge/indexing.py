@@ -33,7 +33,7 @@ from kard.knowledge.sources import Placed, place_of, read, size, unread_document
 from kard.knowledge.splitting import split
 from kard.progress import SILENT, Advance, Progress, Share, reading, timed
 from kard.records import Document, Passage
-from kard.work.workers import Shared, Workers
+from kard.work.workers import NOTHING, Shared, Workers, require_seen
 
 NO_FILE: Mapping[str, object] = {"path": ""}  # the origin of documents that were read from no file
 PART, PAGES = 500_000, 200  # characters and pages or files that a worker gets at a time
@@ -75,6 +75,8 @@ def index_source(
     """
     if not source.exists():
         raise BadInput("no such file or folder; check the path", at=str(source))
+    if workers and workers.elsewhere:
+        source = source.resolve()
     try:
         with reading(size(source)) as share:
             unread = unread_documents(source, lines=lines)
@@ -206,19 +208,21 @@ def _passages_by(
     workers: Workers, unread: Iterable[Placed], words: int, skip_bad: bool, source: Path
 ) -> Iterator[Passage]:
     """Yield the passages of all documents in their order; workers read and split them."""
-    jobs = enumerate((part, words, skip_bad) for part in _parts(unread))
+    jobs = enumerate((part, words, skip_bad, str(source)) for part in _parts(unread))
     split_up: dict[int, list[Fields]] = {}  # those whose turn has not come
     turn = 0
-    for (number, _), passages in workers.run(_split, jobs, source):
+    for (number, _), passages in workers.run(_split, jobs, NOTHING):
         split_up[number] = passages
         while turn in split_up:
             yield from (Passage(*fields) for fields in split_up.pop(turn))
             turn += 1
 
 
-def _split(job: tuple[int, tuple[list[Placed], int, bool]], _source: Shared) -> list[Fields]:
-    """Read and split some documents, in a worker."""
-    _, (documents, words, skip_bad) = job
+def _split(job: tuple[int, tuple[list[Placed], int, bool, str]], _nothing: Shared) -> list[Fields]:
+    """Read and split some documents, in a worker. Raises BadInput, and WorkersFailed where files are not seen."""
+    _, (documents, words, skip_bad, source) = job
+    if isinstance(documents[0][0], Path):  # files; pages of a dump come with their text
+        require_seen(Path(source))
     passages = _passages(read(documents, skip_bad=skip_bad), words)
     return [(p.id, p.document, p.part, p.title, p.text) for p in passages]
 

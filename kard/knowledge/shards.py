@@ -1,9 +1,10 @@
 """Postings that are written in parts, by workers beside each other or by this process, and joined to one index.
 
 A part is written in a folder of its own, as an index that knows nothing of the others: memory holds the postings of
-one part. The segments of all are then named in one `meta.json`, and Tantivy merges them into the segment that one
-writer would have written, the same byte for byte: statistics are those of the whole, and so are ids and scores. How
-Tantivy keeps its files is its own affair, so that this is done for the versions alone that the tests have seen.
+one part. The folder is within the knowledge base, which a worker on another machine must see under the same path.
+The segments of all are then named in one `meta.json`, and Tantivy merges them into the segment that one writer would
+have written, the same byte for byte: statistics are those of the whole, and so are ids and scores. How Tantivy keeps
+its files is its own affair, so that this is done for the versions alone that the tests have seen.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from itertools import chain, islice, repeat, takewhile
 from pathlib import Path
 from typing import Any
 
+from kard.files import atomic
 from kard.knowledge.bm25 import PostingsWriter, Row, alone
-from kard.work.workers import Shared, Workers
+from kard.work.workers import NOTHING, Shared, Workers, require_seen
 
 NAME = "shards"  # the folder within a knowledge base, while they are written
 KNOWN = ("0.27.0",)  # versions of tantivy
@@ -43,7 +45,7 @@ class ShardedPostings(PostingsWriter):
 
     def __init__(self, folder: Path, language: str, workers: Workers | None, *, empty: bool = False) -> None:
         super().__init__(folder, language, empty=empty)
-        self._place = folder.parent / NAME
+        self._place = (folder.parent / NAME).resolve()
         self._workers = workers
         self._shards: list[Path] = []
         self._replaced = False  # all passages are to go when the first come
@@ -68,9 +70,9 @@ class ShardedPostings(PostingsWriter):
         parts = enumerate(in_parts(rows), len(self._shards))
         jobs = ((self._place / str(number), self.language, part) for number, part in parts)
         if self._workers is None:
-            self._shards.extend(_write(job, self.folder) for job in jobs)
+            self._shards.extend(_write(job, NOTHING) for job in jobs)
         else:
-            self._shards.extend(shard for _, shard in self._workers.run(_write, jobs, self.folder))
+            self._shards.extend(shard for _, shard in self._workers.run(_write, jobs, NOTHING))
 
     def delete(self, rowids: Iterable[int]) -> None:
         """Delete passages; rowids that the index lacks are no error."""
@@ -148,18 +150,18 @@ def in_parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
         left -= size
 
 
-def _write(job: tuple[Path, str, list[Row]], _folder: Shared) -> Path:
-    """Write the postings of some passages into a folder of their own, and return it."""
+def _write(job: tuple[Path, str, list[Row]], _nothing: Shared) -> Path:
+    """Write the postings of some passages into a folder of their own, and return it. Raises WorkersFailed."""
     place, language, rows = job
-    if not place.parent.exists():  # the run has been given up meanwhile
-        return place
+    require_seen(place.parent)
     shutil.rmtree(place, ignore_errors=True)  # of a worker that was lost
-    postings = PostingsWriter(place, language)
-    try:
-        postings.add(rows)
-        postings.commit()
-    finally:
-        postings.close()
+    with atomic(place, folder=True) as part:  # one that was lost with its machine may still be writing
+        postings = PostingsWriter(part, language)
+        try:
+            postings.add(rows)
+            postings.commit()
+        finally:
+            postings.close()
     return place
 
 

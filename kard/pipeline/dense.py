@@ -44,7 +44,7 @@ def _dense(run: Run) -> int:
     started = monotonic()
     encoder = _encoder(run)
     searcher = DenseSearch(run.kb, encoder.embedder)
-    searcher.fill(run.progress)
+    searcher.fill(run.progress, run.workers)
     settings = run.options.settings.retrieval
     search = run.resolved.search_settings("dense")
     described = replace(encoder.retriever, settings={**encoder.retriever.settings, **search})
@@ -88,7 +88,7 @@ def _choose(run: Run, nearest: str) -> str:
     tuned = TunedFusion(Fusion(), 0)
     if labels := _held_out(run):
         searcher = DenseSearch(run.kb, encoder.embedder)
-        searcher.fill(run.progress)
+        searcher.fill(run.progress, run.workers)
         tuned = choose_hybrid(run.kb, searcher, labels, run.options.settings.retrieval)
     settings = {**run.resolved.search_settings("hybrid"), "dense": nearest, **tuned.fusion.values()}
     retriever = replace(encoder.retriever, kind="hybrid", settings=settings)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from io import BytesIO
 from math import ceil
@@ -29,7 +29,7 @@ from kard.pipeline.run import Run
 from kard.pipeline.step import Step, cut
 from kard.pipeline.students import answering_student
 from kard.work.claims import Claims, claimed
-from kard.work.workers import Shared, Workers
+from kard.work.workers import Shared, Workers, add_folder, require_seen, unpacked
 
 PARTS = 3  # of a step for each worker, so that all end at about the same time
 MADE = "made.db"
@@ -49,7 +49,8 @@ class Job:
     bases: Mapping[str, str]  # of students, by size
     options: RunOptions
     knowledge: Path
-    store: str  # the file's name, which that of the adapters' folder rests on
+    searched: bool  # whether there is a knowledge base
+    store: Path
     work: Callable[[Run], object] | None
     conditions: tuple[Condition, ...] = ()
 
@@ -102,7 +103,8 @@ def _jobs(run: Run, step: Step, parts: int, claims: Claims) -> list[Job]:
 def _job(run: Run, options: RunOptions, work: Callable[[Run], object] | None) -> Job:
     # Who asks a teacher is the process with the store: a worker knows the name alone.
     options = replace(options, teacher=options.teacher and Teacher(options.teacher.name))
-    return Job(run.task.source, run.task.students, options, run.knowledge.resolve(), run.store.name, work)
+    knowledge, store = run.knowledge.resolve(), run.store.resolve()
+    return Job(run.task.source, run.task.students, options, knowledge, knowledge.exists(), store, work)
 
 
 def _do_all(workers: Workers, run: Run, jobs: Sequence[Job], about: str, *, heavy: bool) -> None:
@@ -117,9 +119,9 @@ def _do_all(workers: Workers, run: Run, jobs: Sequence[Job], about: str, *, heav
     ):
         for job, made in workers.run(do, jobs, _bundle(run, jobs, Path(folder)), heavy=heavy):
             run.notes.extend(note for note in made.notes if note not in run.notes)
-            with _unpacked(made.archive) as unpacked:
-                _forget_changed(unpacked / MADE, run.store)
-                merge(run.db, run.store, unpacked / MADE)
+            with unpacked(made.archive) as returned:
+                _forget_changed(returned / MADE, run.store)
+                merge(run.db, run.store, returned / MADE)
             advance(job.units)
 
 
@@ -133,13 +135,17 @@ def _forget_changed(made: Path, store: Path) -> None:
 
 
 def do(job: Job, bundle: Shared) -> Made:
-    """Do a job on a copy of the store. A worker runs it."""
-    with _unpacked(bundle) as folder:
-        store = folder / job.store
+    """Do a job on a copy of the store, in a worker. Raises WorkersFailed if it does not see the knowledge base."""
+    if job.searched:
+        require_seen(job.knowledge)
+    with unpacked(bundle) as folder:
+        store = folder / job.store.name
         with closing(open_store(store)) as db:
             db.execute("delete from claims")  # they are of the store that this is a copy of
             task = replace(tasks.load(job.task), students=job.bases)
             run = Run(db, task, job.options, store, job.knowledge, adapters_folder(store))
+            if job.store.exists():  # where the next run's worker finds it too
+                run.checkpoints = adapters_folder(job.store)
             last = {table: _last(run, FOLLOWING.get(table, table)) for table in NEW}
             before = _adapters(run)
             for condition in job.conditions:
@@ -166,7 +172,9 @@ def _bundle(run: Run, jobs: Iterable[Job], folder: Path) -> Path:
     wanted |= {job.options.reranker for job in jobs}
     with ZipFile(folder / "bundle.zip", "w") as archive:
         archive.write(copy, copy.name)
-        _add_folders(archive, [folder for folder in _adapters(run) if folder.name in wanted])
+        for adapter in _adapters(run):
+            if adapter.name in wanted:
+                add_folder(archive, adapter, run.adapters.parent)
     return folder / "bundle.zip"
 
 
@@ -197,22 +205,6 @@ def _pack(run: Run, last: Mapping[str, int], adapters: Collection[Path]) -> byte
     packed = BytesIO()
     with ZipFile(packed, "w") as archive:
         archive.write(made, MADE)
-        _add_folders(archive, adapters)
+        for adapter in adapters:
+            add_folder(archive, adapter, run.adapters.parent)
     return packed.getvalue()
-
-
-def _add_folders(archive: ZipFile, adapters: Iterable[Path]) -> None:
-    for adapter in adapters:
-        for file in sorted(adapter.rglob("*")):
-            if file.is_file():
-                archive.write(file, file.relative_to(adapter.parents[1]))
-
-
-@contextmanager
-def _unpacked(archive: Shared) -> Generator[Path]:
-    """Unpack a zip file, by its path or its bytes, into a folder that is removed afterwards."""
-    near = archive.parent if isinstance(archive, Path) else None  # removed by who asked, if this process is killed
-    with TemporaryDirectory(prefix="kard-", dir=near, ignore_cleanup_errors=True) as folder:
-        with ZipFile(archive if isinstance(archive, Path) else BytesIO(archive)) as packed:
-            packed.extractall(folder)
-        yield Path(folder)

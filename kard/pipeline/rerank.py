@@ -226,7 +226,8 @@ def _choose_fusion(run: Run, reranker_id: str) -> str:
     settings = run.options.settings.retrieval
     if labels := held_out_labels(run, reranker_id):
         model = Reranker.load(run.db, reranker_id, run.adapters)
-        tuned = choose_fusion(run.db, run.kb, model, reranker_id, labels, settings, progress=run.progress)
+        where = run.db, run.kb, model, reranker_id
+        tuned = choose_fusion(*where, labels, settings, progress=run.progress, workers=run.workers)
     return write_fusion(
         run.db, reranker_id, tuned, (monotonic() - started) * 1000, run.resolved.search_settings("fused")
     )
@@ -237,12 +238,22 @@ def _to_train(run: Run, _parts: int) -> list[RunOptions]:
 
 
 def _to_rank(run: Run, parts: int) -> list[RunOptions]:
-    """Return runs that rank with the reranker of this one. Raises Missing without a reranker."""
-    chosen = replace(run.options, reranker=run.reranker_id)
-    from kard.retrieval.rerank import unscored
+    """Return runs that rank with the reranker of this one, after workers have made the passages' vectors.
+
+    So each vector is made once, whichever parts read it. Raises Missing without a reranker.
+    """
+    chosen, reranker_id = replace(run.options, reranker=run.reranker_id), run.reranker_id
+    from kard.retrieval.rerank import encode_hits, unscored
 
     form = chosen.settings.retrieval.query
-    left = {retrieval for retrieval, _ in unscored(run.db, run.reranker_id, run.index_id, run.evaluated, form)}
+    left = {retrieval for retrieval, _ in unscored(run.db, reranker_id, run.index_id, run.evaluated, form)}
+    if left:
+        from kard.reranker.model import Reranker
+
+        model = Reranker.load(run.db, reranker_id, run.adapters)
+        where = run.db, model, reranker_id, sorted(left), run.knowledge
+        if vectors := encode_hits(*where, progress=run.progress, workers=run.workers):
+            vectors.close()
     found = rows(run.db, "internal/questions_of_retrievals", retrievals=sorted(left))
     return cut(replace(run, options=chosen), [row["question_id"] for row in found], parts)
 

@@ -48,6 +48,7 @@ class Run:
     progress: Progress = SILENT
     notes: list[str] = field(default_factory=list[str])  # what a person should hear at the end
     workers: Workers | None = None  # who does steps in parts; this process does them when None
+    checkpoints: Path | None = None  # folder of unfinished trainings; that of the adapters when None
 
     @cached_property
     def split(self) -> str:

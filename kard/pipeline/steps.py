@@ -92,11 +92,14 @@ def run_steps(run: Run, *kinds: Kind, before: str = "") -> dict[str, int]:
     return {step.name: run_step(run, step) for step in _steps_until(before, run, *kinds)}
 
 
-def run_step(run: Run, step: Step) -> int:
-    """Run one step and return the units that it added; where it added any, `steps_log` gets a row."""
+def run_step(run: Run, step: Step, *others: Run) -> int:
+    """Run one step and return the units that it added; where it added any, `steps_log` gets a row.
+
+    Workers do beside it what `others`, runs of the same store, lack of the step.
+    """
     started, begin = now(), monotonic()
     with span(f"step {step.name}"), run.progress.step(step.name, step.about) as report, _alone(run, step):
-        by_workers = run_step_on(run.workers, [run], step) if run.workers else 0
+        by_workers = run_step_on(run.workers, [run, *others], step) if run.workers else 0
         added = by_workers + step.run(run)
         report(added)
     if added:

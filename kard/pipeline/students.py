@@ -53,6 +53,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         index_id=run.index_id if chosen.reads else None,
         lessons=_lessons(run, size, method),
         progress=run.progress,
+        checkpoints=run.checkpoints,
     )
     row = rows(run.db, "internal/student_fit", student=student_id)[0]
     if row["cut"]:

@@ -16,9 +16,8 @@ from kard.evaluation.graded import ConditionKey, GradedAnswer, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
 from kard.methods import METHODS
 from kard.metrics.significance import p_text
-from kard.pipeline.jobs import run_step_on
 from kard.pipeline.run import Run
-from kard.pipeline.steps import run_steps, states
+from kard.pipeline.steps import run_step, run_steps, states
 from kard.pipeline.students import STUDENT
 from kard.records import canonical
 
@@ -106,8 +105,8 @@ def train_beside(runs: Sequence[Run]) -> None:
         seen |= missing
         pairs = sorted((str(size), str(method)) for size, _, method, *_ in missing)
         alone += [replace(run, options=replace(run.options, sizes=(s,), methods=(m,))) for s, m in pairs]
-    if alone and lacking[0].workers:
-        run_step_on(lacking[0].workers, alone, STUDENT)
+    if alone:
+        run_step(alone[0], STUDENT, *alone[1:])
     for run in lacking:
         run.refresh()
 

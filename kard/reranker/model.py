@@ -124,6 +124,7 @@ class Reranker:
         model = untrained_model(merged or base, scorer, max_length=length, projection=projection)
         if adapter is not None:
             AdapterSwitcher(model.model).activate(adapter)
+            model.adapter = adapter
         return cls(
             model, scorer, passages=partial(Encoder.of, base, max_length=length) if questions_alone else None
         )

@@ -12,10 +12,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +23,10 @@ from sqlite_utils import Database
 
 from kard.config import QueryForm, RerankerTraining, Retrieval
 from kard.db import open_store, rows, writing
+from kard.encoders import by_workers
 from kard.encoders.families import Embedder, question_twin
-from kard.encoders.vectors import Encodings, Vector, batches, open_encodings
+from kard.encoders.vectors import Encodings, Vector, open_encodings
 from kard.errors import BadConfig, Missing
-from kard.knowledge import passages_db
 from kard.knowledge.knowledge_base import KnowledgeBase
 from kard.models import hardware
 from kard.models.bases import Base, resolve
@@ -48,7 +47,7 @@ from kard.retrieval.fusion import (
 from kard.retrieval.rankings import Ranking, Retriever, copy_passages, write_rankings
 from kard.retrieval.rerank import vector_spec
 from kard.tasks import ENCODER_BASE
-from kard.work.workers import Shared, Workers
+from kard.work.workers import Workers
 
 BLOCK = 4096  # rows at a time: 6 MB in float32 stay in a core's cache
 DEVICE_BLOCK = 262_144  # rows at a time on an accelerator
@@ -74,20 +73,18 @@ class DenseSearch:
         encoded = {passage for passage, _ in self.encodings.first_rows()}
         return [i for i in self._passages if i not in encoded]
 
-    def fill(
-        self, progress: Progress = SILENT, workers: Workers | None = None, named: EncoderName | None = None
-    ) -> int:
+    def fill(self, progress: Progress = SILENT, workers: Workers | None = None) -> int:
         """Encode the passages that have no vector yet, a batch a commit; return how many they were.
 
-        Workers load the encoder by its name. Raises Missing if the disk has no room for them.
+        Workers do it beside each other. Raises Missing if the disk has no room for them.
         """
         missing = self.unencoded()
         self._loaded = None
-        if workers and named:
-            database = self.kb.folder / passages_db.NAME
-            jobs = ((named, self.embedder.spec.id, batch) for batch in batches(missing))
-            encoded = (vectors for _, vectors in workers.run(_encode, jobs, database, heavy=True))
-            added = self.encodings.store(encoded, len(missing), progress)
+        if workers:
+            embedder, read = self.embedder, self.kb.passages
+            added = by_workers.fill(
+                self.encodings, missing, read, lambda: embedder.passage_encoder, workers, progress
+            )
         else:
             added = self.encodings.fill(missing, self.kb.passages, self.embedder.passages, progress=progress)
         if missing and (left := len(self.unencoded())):
@@ -227,30 +224,6 @@ def named_encoder(name: str | None, store: Path, adapters: Path) -> PassageEncod
         if db.execute("select 1 from rerankers where id = ?", [name]).fetchone():
             return encoder_of_reranker(db, name, adapters)
     return encoder_of_base(resolve(name))
-
-
-class EncoderName(NamedTuple):
-    """What `named_encoder` takes."""
-
-    name: str | None
-    store: Path
-    adapters: Path
-
-
-@cache
-def _loaded(named: EncoderName, knowledge: Path) -> tuple[KnowledgeBase, Embedder]:
-    """Open in a worker what its jobs need, once for all of them."""
-    return KnowledgeBase.open(knowledge), named_encoder(*named).embedder
-
-
-def _encode(job: tuple[EncoderName, str, Sequence[str]], database: Shared) -> dict[str, Vector]:
-    """Return the vectors of some passages, in a worker. Raises BadConfig if the encoder is another one by now."""
-    named, spec, ids = job
-    kb, embedder = _loaded(named, Path(str(database)).parent)
-    if embedder.spec.id != spec:
-        raise BadConfig(f"{named.name or ENCODER_BASE} has changed; run it again")
-    passages = kb.passages(ids)
-    return {p.id: vector for p, vector in zip(passages, embedder.passages(passages), strict=True)}
 
 
 # --- dense and hybrid orders in the store ---------------------------------------------------------

@@ -30,6 +30,7 @@ from kard.retrieval.rerank import attach_vectors, scores_of, vectors_of
 
 if TYPE_CHECKING:
     from kard.reranker.model import Reranker
+    from kard.work.workers import Workers
 
 Floats = NDArray[np.float64]
 Kind = Literal["ranks", "scores"]
@@ -255,6 +256,7 @@ def choose_fusion(
     settings: Retrieval,
     *,
     progress: Progress = SILENT,
+    workers: Workers | None = None,
 ) -> TunedFusion:
     """Choose the fusion of BM25 and the reranker on questions that the reranker was not trained on."""
     max_df = settings.max_df_among(kb.count)
@@ -262,7 +264,14 @@ def choose_fusion(
     passages = {hit.passage.id: hit.passage for of_question in hits for hit in of_question}
     vectors = vectors_of(db, reranker, reranker_id, kb.folder) if passages else None
     if vectors is not None:
-        attach_vectors(reranker, vectors, list(passages), lambda ids: [passages[i] for i in ids], progress=progress)
+        attach_vectors(
+            reranker,
+            vectors,
+            list(passages),
+            lambda ids: [passages[i] for i in ids],
+            progress=progress,
+            workers=workers,
+        )
     candidates = [[hit.passage for hit in of_question] for of_question in hits]
     scores = scores_of(reranker, [labels.query.read for labels in held_out], candidates)
     if vectors is not None:

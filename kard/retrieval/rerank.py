@@ -17,7 +17,6 @@ from kard.encoders.vectors import (
     DiskCache,
     Encodings,
     ReadPassages,
-    Vector,
     VectorSpec,
     open_encodings,
     passage_text,
@@ -29,6 +28,7 @@ from kard.records import Passage
 
 if TYPE_CHECKING:  # torch: what is left to score is told without it
     from kard.reranker.model import Reranker, Scores
+    from kard.work.workers import Workers
 
 BATCH = 64  # questions a commit
 DELETE_SCORES = "delete from rerank_scores where reranker_id = ? and retrieval_id = ?"
@@ -63,11 +63,10 @@ def rerank(
     knowledge base: with it, passages are encoded once for all runs and their vectors read from there.
     """
     missing = unscored(db, reranker_id, index_id, questions, form)
-    vectors = vectors_of(db, reranker, reranker_id, knowledge) if knowledge and missing else None
-    if vectors is not None:
+    vectors = None
+    if knowledge and missing:
         retrievals = [retrieval for retrieval, _ in missing]
-        ids = [str(row["passage_id"]) for row in rows(db, "internal/hit_passages", retrievals=retrievals)]
-        attach_vectors(reranker, vectors, ids, lambda ids: read_passages(db, ids).values(), progress=progress)
+        vectors = encode_hits(db, reranker, reranker_id, retrievals, knowledge, progress=progress)
     with progress.bar("rerank", len(missing)) as advance:
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
@@ -81,6 +80,34 @@ def rerank(
     if vectors is not None:
         vectors.close()
     return len(missing)
+
+
+def encode_hits(
+    db: Database,
+    reranker: Reranker,
+    reranker_id: str,
+    retrievals: Sequence[int],
+    knowledge: Path,
+    *,
+    progress: Progress = SILENT,
+    workers: Workers | None = None,
+) -> Encodings | None:
+    """Encode what these retrievals found and has no vector on disk; return the vectors, which it then reads.
+
+    None for a reranker that makes no vectors of passages.
+    """
+    vectors = vectors_of(db, reranker, reranker_id, knowledge)
+    if vectors is not None:
+        ids = [str(row["passage_id"]) for row in rows(db, "internal/hit_passages", retrievals=retrievals)]
+        attach_vectors(
+            reranker,
+            vectors,
+            ids,
+            lambda ids: read_passages(db, ids).values(),
+            progress=progress,
+            workers=workers,
+        )
+    return vectors
 
 
 def vectors_of(db: Database, reranker: Reranker, reranker_id: str, knowledge: Path) -> Encodings | None:
@@ -102,17 +129,19 @@ def vector_spec(db: Database, reranker: Reranker, reranker_id: str, pooling: Sco
 
 
 def attach_vectors(
-    reranker: Reranker, vectors: Encodings, ids: Sequence[str], read: ReadPassages, *, progress: Progress = SILENT
+    reranker: Reranker,
+    vectors: Encodings,
+    ids: Sequence[str],
+    read: ReadPassages,
+    *,
+    progress: Progress = SILENT,
+    workers: Workers | None = None,
 ) -> None:
     """Encode those of these passages that have no vector on disk, and let the reranker read vectors from there."""
-    from kard.encoders.encoder import encode_passages
+    from kard.encoders.by_workers import fill
 
     reranker.cache = DiskCache(vectors)
-
-    def encode(passages: Sequence[Passage]) -> Sequence[Vector]:
-        return encode_passages(reranker.passage_encoder, passages, vectors.spec)
-
-    vectors.fill(ids, read, encode, progress=progress)
+    fill(vectors, ids, read, lambda: reranker.passage_encoder, workers, progress)
 
 
 def scores_of(

@@ -15,10 +15,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
+from zipfile import ZipFile
 
 from kard.errors import KardError, NoExtra, WorkersFailed
 
@@ -26,6 +29,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 Shared = Path | bytes
 """A file that all jobs read: its path where a worker sees the same disk, else its bytes."""
+NOTHING = Path(os.devnull)
+"""The file of jobs that share none."""
 
 AHEAD = 2  # jobs that are taken for each worker: the next one waits for it
 CONNECTED = 10.0  # seconds in which a cluster must answer
@@ -212,6 +217,32 @@ def _require_listener(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), CONNECTED).close()
+
+
+def add_folder(archive: ZipFile, folder: Path, within: Path) -> None:
+    """Add a folder's files to a zip file, by their paths within another folder."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            archive.write(file, file.relative_to(within))
+
+
+@contextmanager
+def unpacked(archive: Shared) -> Generator[Path]:
+    """Unpack a zip file, by its path or its bytes, into a folder that is removed afterwards."""
+    near = archive.parent if isinstance(archive, Path) else None  # removed by who asked, if this process is killed
+    with TemporaryDirectory(prefix="kard-", dir=near, ignore_cleanup_errors=True) as folder:
+        with ZipFile(archive if isinstance(archive, Path) else BytesIO(archive)) as packed:
+            packed.extractall(folder)
+        yield Path(folder)
+
+
+def require_seen(path: Path) -> None:
+    """Raise WorkersFailed in a worker that does not see what who asked has under this path."""
+    if not path.exists():
+        raise WorkersFailed(
+            f"the worker on {socket.gethostname()} does not see {path}; put it where every machine finds it under "
+            "that path"
+        )
 
 
 def lost(jobs: int) -> WorkersFailed:

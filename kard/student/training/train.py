@@ -69,11 +69,13 @@ def train_student(
     index_id: str | None,
     lessons: Lessons | None = None,
     progress: Progress = SILENT,
+    checkpoints: Path | None = None,
 ) -> str:
     """Train a student on what the store holds, unless it was trained before; return its id.
 
-    The adapter is written before its row, so a killed run leaves nothing that counts. Raises Missing with the
-    command for a missing step, NoBase for a base that cannot write, BadConfig if the loss is not finite.
+    The adapter is written before its row, so a killed run leaves nothing that counts. A checkpoint is left in
+    `checkpoints`, by default the folder of the adapters. Raises Missing with the command for a missing step, NoBase
+    for a base that cannot write, BadConfig if the loss is not finite.
     """
     pairs, data = student_data(db, task, method, settings, source, index_id=index_id, lessons=lessons)
     signature = signature_for(task.answer, method)
@@ -85,7 +87,7 @@ def train_student(
     recipe = student_recipe(task.name, size, base, method, settings, data)
     student_id = recipe_id(recipe)
     waiting = f"waiting for another process that trains the student {student_id}"
-    checkpoint = Checkpoint(adapters / f".{student_id}.checkpoint")
+    checkpoint = Checkpoint((checkpoints or adapters) / f".{student_id}.checkpoint")
     with claimed(db, "student", student_id, lambda: progress.note(waiting)):
         if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
             checkpoint.discard()  # of a run that was killed after its last commit
