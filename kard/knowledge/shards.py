@@ -2,9 +2,9 @@
 
 A part is written in a folder of its own, as an index that knows nothing of the others: memory holds the postings of
 one part. The folder is within the knowledge base, which a worker on another machine must see under the same path.
-The segments of all are then named in one `meta.json`, and Tantivy merges them into the segment that one writer would
-have written, the same byte for byte: statistics are those of the whole, and so are ids and scores. How Tantivy keeps
-its files is its own affair, so that this is done for the versions alone that the tests have seen.
+The segments of all are then named in one `meta.json`, and Tantivy merges them into the segment that one writer
+would have written, the same byte for byte: statistics are those of the whole, and so are ids and scores. How
+Tantivy keeps its files is its own affair, so that this is done for the versions alone that the tests have seen.
 """
 
 from __future__ import annotations
