@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -51,6 +51,34 @@ class MakeWorld(Protocol):
     def __call__(self, *, passages: int, train: int, test: int, seed: int) -> World: ...
 
 
+class Facts(Protocol):
+    """The first so many facts of a generated world: to be told, to be asked about, and to be looked up."""
+
+    @property
+    def bits(self) -> float:
+        """What the facts hold: log2 of the values that each could have, summed."""
+        ...
+
+    @property
+    def documents(self) -> Sequence[Document]:
+        """The documents that hold the facts."""
+        ...
+
+    def texts(self, *, copied: bool) -> Iterator[str]:
+        """Yield the documents without end, in other words every time; `copied`: each with one in other words."""
+        ...
+
+    def questions(self, split: str) -> Iterator[Question]:
+        """Yield questions with rationales about each fact in turn, without end; `test` has wordings of its own."""
+        ...
+
+
+class MakeFacts(Protocol):
+    """Generates facts. Those of a smaller number are among those of a larger one; `others` share no name."""
+
+    def __call__(self, count: int, *, others: bool = False) -> Facts: ...
+
+
 @dataclass(frozen=True)
 class Task:
     """A task. A module of programs/, or a person's own file, defines one as `TASK`.
@@ -74,6 +102,7 @@ class Task:
     encoders: Mapping[str, str] = field(default_factory=lambda: ENCODERS)  # name: the reranker's base
     settings: TaskSettings = TaskSettings()
     world: MakeWorld | None = None
+    facts: MakeFacts | None = None
     source: str = field(default="", compare=False)  # what it was loaded by: its name, or the path of its file
 
     @property

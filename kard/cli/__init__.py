@@ -50,6 +50,7 @@ GROUPS = {
     "Evaluate": {
         "evaluate": "run:evaluate",
         "sweep": "sweep:sweep",
+        "memory": "memory:memory",
         "report": "report:report",
         "compare": "report:compare",
         "diff": "diff:diff",

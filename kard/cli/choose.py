@@ -137,6 +137,9 @@ run_options = _stack(_size, _method, _train_limit, _epochs, *_EVALUATED, *_PLACE
 evaluation_options = _stack(_size, *_EVALUATED, *_PLACES)
 """The options of commands that evaluate what is trained."""
 
+counting_options = _stack(_method, _set)
+"""The options of `kard memory`, which makes its own questions and knowledge bases."""
+
 working_options = _stack(options.workers, options.ray)
 """Who does the steps."""
 

@@ -16,8 +16,8 @@ Trite Dixer, who are other people.
 In reading order: `words` and `names` give names that never coincide; `wordings` says what a fact and its question
 look like, `attributes` lists the kinds of facts and `comparisons` the questions about two entities; `facts` makes a
 hundred entities at a time ("a land"), `documents` their pages, `drafts` single questions with their rationales,
-`questions` the training and test questions; `teacher` replies with those rationales. The same arguments give the
-same world on every machine; a test pins its hash.
+`questions` the training and test questions; `teacher` replies with those rationales; `memory` counts facts one by
+one, to be told or looked up. The same arguments give the same world on every machine; a test pins its hash.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from .._common import Answer as CommonAnswer  # noqa: TID252
 from .._common import RetrieveThenAnswer, plain  # noqa: TID252
 from .._common import Teach as CommonTeach  # noqa: TID252
 from .documents import Documents
+from .memory import make_facts
 from .names import Names
 from .questions import questions
 from .teacher import Oracle
@@ -87,4 +88,5 @@ TASK = Task(
         decoding=Decoding(max_new_tokens=60, batch=100),
     ),
     world=make_world,
+    facts=make_facts,
 )

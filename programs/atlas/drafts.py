@@ -48,9 +48,14 @@ class Draft:
     mistakes: tuple[str, ...]  # rationales that conclude on a wrong option or on none
 
 
-def four_options(name: str, land: Land, split: str, letter: str, rng: Random) -> Draft:
-    """Draft a question about this attribute of one entity. Wrong options are of the right one's type."""
-    attribute, entity = ATTRIBUTES[name], _subject(name, land, FAMOUS_ASKED, rng)
+def four_options(
+    name: str, land: Land, split: str, letter: str, rng: Random, *, entity: Entity | None = None
+) -> Draft:
+    """Draft a question about this attribute of one entity, drawn unless given.
+
+    Wrong options are of the right one's type.
+    """
+    attribute, entity = ATTRIBUTES[name], entity or _subject(name, land, FAMOUS_ASKED, rng)
     values = entity.values[name]
     gold, wrong = rng.choice(values), _wrong_values(entity, name, land, rng)[:3]
     rng.shuffle(wrong)
@@ -152,10 +157,14 @@ def yes_no_of_two(pairing: Pairing, land: Land, split: str, letter: str, rng: Ra
 
 def _subject(name: str, land: Land, share: float, rng: Random) -> Entity:
     """Draw an entity for which three or more values of the attribute are wrong."""
-    most = len(land.pools[ATTRIBUTES[name].pool]) - 3
-    entities = [e for e in land.of(ATTRIBUTES[name].kind) if len(e.values[name]) <= most]
+    entities = [e for e in land.of(ATTRIBUTES[name].kind) if askable(name, e, land)]
     famous = rng.random() < share
     return rng.choice([e for e in entities if (e.fame >= 2) == famous] or entities)
+
+
+def askable(name: str, entity: Entity, land: Land) -> bool:
+    """Return whether three or more values of the attribute are wrong for the entity."""
+    return len(entity.values[name]) <= len(land.pools[ATTRIBUTES[name].pool]) - 3
 
 
 def _pair(land: Land, pairing: Pairing, common: int, rng: Random) -> tuple[Entity, Entity] | None:

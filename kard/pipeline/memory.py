@@ -1,0 +1,317 @@
+"""Learn facts by heart, or look them up: which of the two answers more, over the number of facts, at equal cost.
+
+A student that learns by heart is told the facts' documents in ever other words, then trained on questions about
+every fact. One that looks up gets as many tokens of documents and questions about other things. Both answer new
+questions about the facts, in wordings that no training used; the latter reads what is found among all documents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice, takewhile
+from math import log2
+from statistics import fmean
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from kard.config import require
+from kard.db import now
+from kard.evaluation.answer import answer, evaluation_id, unanswered
+from kard.evaluation.graded import GradedAnswer, graded_rows
+from kard.evaluation.report import ReportRow, TableCells, report_rows
+from kard.knowledge.indexing import index_documents
+from kard.methods import METHODS, retrievers_of
+from kard.pipeline.load import store_questions
+from kard.pipeline.retrieve import GROUND, RETRIEVE
+from kard.pipeline.run import Run
+from kard.pipeline.steps import log_step, run_step
+from kard.pipeline.students import STUDENT, answering_student
+from kard.records import Question
+from kard.student.examples import Pair, render_pair, training_pairs
+from kard.student.prompt import signature_for
+from kard.work.claims import claimed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kard.evaluation.page.figures import Point
+    from kard.models.bases import Base
+    from kard.student.tokens import Tokens
+    from kard.tasks import Facts
+
+SETTINGS = (
+    *(
+        "student.full=true",
+        "student.upper_half=false",
+        "student.epochs=1",
+        "student.batch=16",
+        "student.peak_lr=0.001",
+    ),
+    *("retrieval.k=1", "retrieval.query=question+options", "decoding.max_new_tokens=0"),
+)
+"""Every weight is trained, once through, on questions that one page answers; what is typed comes after these."""
+RANDOM = re.compile(r"(\d+)x(\d+)")
+TOLD = 2 / 3  # share of the tokens that are documents; the rest are questions
+FLOPS = 6  # of training, for each parameter and token
+RETRIEVERS = ("none", "bm25", "shuffled")
+SPLIT = "test"
+OTHERS = "others"  # what a student that looks up learns from
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A student on a number of facts, with what it cost."""
+
+    facts: int
+    size: str
+    method: str
+    seed: int
+    parameters: int
+    tokens: int  # that it was trained on, its base included
+    bits: float  # that the facts hold
+    needed: float  # bits that it must store by the theory: at least these by heart, at most these to look up
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The whole comparison. `run` has its methods, sizes and settings."""
+
+    run: Run
+    facts: Sequence[int]
+    others: int  # facts that no test question asks about
+    questions: int  # of each number of facts, in the end
+    tokens: int  # that each student is trained on, its base included
+    seeds: Sequence[int]
+
+    def __post_init__(self) -> None:
+        options = self.run.options
+        untrained = [method for method in options.methods if not METHODS[method].trained]
+        require(not untrained, f"{', '.join(untrained)} learns nothing; name methods that are trained")
+        unknown = sorted(set(options.retrievers) - set(RETRIEVERS))
+        require(not unknown, f"facts are looked up with {', '.join(RETRIEVERS)}, not {', '.join(unknown)}")
+        require(self.run.task.facts is not None, f"{self.run.name} has no facts to count")
+
+    def measure(self) -> tuple[list[GradedAnswer], list[Trial]]:
+        """Train and ask every student that has not been; `variant` of an answer is the number of facts."""
+        evaluations: dict[int, str] = {}
+        trials: list[Trial] = []
+        for seed, size, facts, method in self._trials():
+            self.run.progress.note(f"{facts} facts: {method} {size} seed={seed}")
+            base, told = self._base(seed, size, facts, method)
+            run = self._train(seed, size, facts, method, base, self.tokens - told)
+            student = run.resolved.student(size, method)
+            assert student
+            asked = self._asking(run, facts, method)
+            for retriever in retrievers_of(method, run.options.retrievers):
+                condition = asked.condition(student, method, retriever)
+                if unanswered(run.db, asked.name, condition, asked.evaluated):
+                    pair = answering_student(run, condition), condition
+                    answer(run.db, asked.task, [pair], questions=asked.evaluated, progress=run.progress)
+                evaluations[evaluation_id(run.db, asked.name, condition)] = str(facts)
+            seen = run.db.execute("select tokens from students where id = ?", [student]).fetchone()[0]
+            known = self._facts(facts)
+            by_heart = known.bits
+            needed = len(known.documents) * log2(asked.kb.count) if METHODS[method].reads else by_heart
+            trials.append(Trial(facts, size, method, seed, base.parameters, told + seen, by_heart, needed))
+        graded = [
+            replace(GradedAnswer.of(row), variant=str(facts))
+            for facts in self.facts
+            for row in graded_rows(self.run.db, self._name(facts), SPLIT)
+            if row["evaluation_id"] in evaluations
+        ]
+        return graded, trials
+
+    def plan(self) -> TableCells:
+        """Return header and cells: the tokens and operations of each training, and whether it was done."""
+        from kard.student.training.telling import count_parameters
+
+        header = ["facts", "size", "seed", "training", "tokens", "FLOPs", "done"]
+        lines: dict[tuple[object, ...], list[object]] = {}  # what several numbers of facts share stands once
+        documents = round(TOLD * self.tokens)
+        for seed, size, facts, method in self._trials():
+            what, folder = self._what(facts, method), self._folder(seed, size, facts, method)
+            shape = RANDOM.fullmatch(self.run.base_of(size))
+            parameters = count_parameters(*map(int, shape.groups())) if shape else None
+            query = "select 1 from students where task = ? and size = ? and method = ? and base = ?"
+            values = [self._name(what), size, method, str(folder)]
+            made = {"base": folder.exists(), method: bool(self.run.db.execute(query, values).fetchone())}
+            for training, tokens in (("base", documents), (method, self.tokens - documents)):
+                flops = f"{FLOPS * parameters * tokens:.1e}" if parameters else ""
+                line = [what, size, seed, training, tokens, flops, "yes" if made[training] else "no"]
+                lines.setdefault((what, size, seed, training), [*line])
+        return header, list(lines.values())
+
+    def _trials(self) -> Iterator[tuple[int, str, int, str]]:
+        """Yield seed, size, number of facts and method of every student."""
+        options = self.run.options
+        for seed in self.seeds:
+            for size in options.sizes:
+                yield from ((seed, size, facts, method) for facts in self.facts for method in options.methods)
+
+    def _what(self, facts: int, method: str) -> int | str:
+        """Return what a student of that method learns from: the facts, or others."""
+        return OTHERS if METHODS[method].reads else facts
+
+    def _facts(self, what: int | str) -> Facts:
+        assert self.run.task.facts
+        return self.run.task.facts(self.others, others=True) if what == OTHERS else self.run.task.facts(int(what))
+
+    def _name(self, what: int | str) -> str:
+        """Return the task in the store whose questions are about these facts."""
+        return f"{self.run.name}-{what}"
+
+    def _named(self, what: int | str) -> Run:
+        """Return a run of this task, with a knowledge base of its own."""
+        task = replace(self.run.task, name=self._name(what), world=None)
+        return replace(self.run, task=task, knowledge=self.run.knowledge / str(what))
+
+    def _folder(self, seed: int, size: str, facts: int, method: str) -> Path:
+        """Return the folder of a base that was told documents."""
+        what = self._what(facts, method)
+        return self.run.store.with_suffix(".bases").resolve() / f"{size}-{what}-{self.tokens}-seed{seed}"
+
+    def _base(self, seed: int, size: str, facts: int, method: str) -> tuple[Base, int]:
+        """Return the base that was told what a student of that method learns from, and how many tokens it was."""
+        from kard.models.bases import resolve
+        from kard.student.training.telling import RATE, random_base, tell
+
+        run, folder, spec = self.run, self._folder(seed, size, facts, method), self.run.base_of(size)
+        folder.parent.mkdir(exist_ok=True)
+        settings = run.options.settings.seeded(seed).student
+        started, begin = now(), monotonic()
+        what = self._what(facts, method)
+        waiting = f"waiting for another process that tells {folder.name}"
+        with claimed(run.db, "base", folder.name, lambda: run.progress.note(waiting)):
+            if shape := RANDOM.fullmatch(spec):
+                width, layers = map(int, shape.groups())
+                settings = replace(settings, peak_lr=RATE * settings.peak_lr)
+                blank, texts = folder.with_name(f"{spec}-seed{seed}"), self._facts(OTHERS).texts(copied=False)
+                base = random_base(blank, texts, width=width, layers=layers, seed=seed)
+            else:
+                base = resolve(spec)
+            new = not folder.exists()
+            texts = self._facts(what).texts(copied=what == OTHERS)
+            told, tokens = tell(base, folder, texts, round(TOLD * self.tokens), settings, run.progress)
+            if new:
+                log_step(self._named(what), "base", started, begin, tokens, note=folder.name)
+        return told, tokens
+
+    def _train(self, seed: int, size: str, facts: int, method: str, base: Base, budget: int) -> Run:
+        """Train a student on as many questions as `budget` tokens hold; return its run."""
+        from kard.student.tokens import Tokens
+
+        what, options = self._what(facts, method), self.run.options
+        chosen = replace(options, sizes=(size,), methods=(method,), settings=options.settings.seeded(seed))
+        run = self._named(what)
+        run.options, run.task = chosen, replace(run.task, students={size: str(base.folder)})
+        tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
+        fewest = lengths(run, "ft", tokens)  # of all methods
+
+        def asked() -> Iterator[Question]:
+            left = budget
+            for question in self._facts(what).questions("train"):
+                left -= fewest(Pair(0, 0, question.text, question.options, question.answer or "", "", ()))
+                if left < 0:
+                    return
+                yield question
+
+        store_questions(run.db, run.name, list(asked()))
+        if METHODS[method].reads:
+            index_documents(self._facts(what).documents, run.knowledge, source=run.name, progress=run.progress)
+            run_step(run, GROUND)
+        index = run.index_id if METHODS[method].reads else None
+        settings = METHODS[method].training(run.options.settings)
+        pairs = training_pairs(run.db, run.name, METHODS[method], settings, run.rationale_source, index_id=index)
+        length = lengths(run, method, tokens)
+        within = sum(1 for _ in takewhile(lambda spent: spent <= budget, accumulate(map(length, pairs))))
+        require(within > 0, f"{self.tokens} tokens hold no training question; raise --tokens")
+        run = replace(run, options=replace(run.options, train_limit=within))
+        run_step(run, STUDENT)
+        return run
+
+    def _asking(self, run: Run, facts: int, method: str) -> Run:
+        """Load the questions that a student answers and, if it reads, search for them; return the run of these."""
+        known = self._facts(facts)
+        options = replace(run.options, train_limit=None, split=SPLIT, limit=self.questions)
+        asked = self._named(facts)
+        asked.options = options
+        store_questions(run.db, asked.name, list(islice(known.questions(SPLIT), self.questions)))
+        if METHODS[method].reads:
+            documents = [*self._facts(OTHERS).documents, *known.documents]
+            index_documents(documents, asked.knowledge, source=run.name, progress=run.progress)
+            run_step(asked, RETRIEVE)
+        return asked
+
+
+def lengths(run: Run, method: str, tokens: Tokens) -> Callable[[Pair], int]:
+    """Return what counts the tokens of a training example of that method."""
+    from kard.student.training.train import tokenize_example
+
+    signature = signature_for(run.task.answer, METHODS[method])
+    settings = METHODS[method].training(run.options.settings)
+
+    def length(pair: Pair) -> int:
+        return len(tokenize_example(tokens, 0, *render_pair(signature, pair, settings), settings))
+
+    return length
+
+
+def memory_rows(graded: Sequence[GradedAnswer], trials: Sequence[Trial]) -> list[tuple[ReportRow, Trial | None]]:
+    """Return chance, then each condition with its trial, by number of facts; tokens are means over the seeds."""
+    by_key: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in trials:
+        by_key.setdefault((trial.size, trial.method, str(trial.facts)), []).append(trial)
+    found: list[tuple[ReportRow, Trial | None]] = []
+    for row in report_rows(graded):
+        if of_row := by_key.get((row.size, row.method, row.variant)):
+            found.append((row, replace(of_row[0], tokens=round(fmean(trial.tokens for trial in of_row)))))
+        elif row.method == "chance":
+            found.append((row, None))
+    return sorted(found, key=lambda pair: pair[1].facts if pair[1] else 0)
+
+
+def memory_table(found: Sequence[tuple[ReportRow, Trial | None]], *, seeds: bool) -> TableCells:
+    """Return header and cells. With `seeds` there is a column for the mean over them."""
+    header = [
+        "facts",
+        "size",
+        "method",
+        "reads",
+        "accuracy",
+        "n",
+        "tokens",
+        "FLOPs",
+        "bits",
+        "to store",
+        "a parameter",
+    ]
+    if seeds:
+        header.insert(6, "over seeds")
+    lines: list[list[object]] = []
+    for row, trial in found:
+        share = row.shares["all"]
+        if trial is None:
+            line: list[object] = ["", row.size, row.method, row.retriever, f"{share.value:.3f}", share.of]
+            lines.append([*line, *[""] * (len(header) - len(line))])
+            continue
+        line = [trial.facts, row.size, row.method, row.retriever, str(share), share.of]
+        if seeds:
+            line.append(f"{row.seeds} ({row.seeds.of})" if row.seeds else "")
+        bound = "at most" if METHODS[row.method].reads else "at least"
+        flops = f"{FLOPS * trial.parameters * trial.tokens:.1e}"
+        each = f"{trial.needed / trial.parameters:.2g}"
+        lines.append([*line, trial.tokens, flops, round(trial.bits), f"{bound} {trial.needed:.0f}", each])
+    return header, lines
+
+
+def points_over_facts(found: Sequence[tuple[ReportRow, Trial | None]]) -> list[tuple[str, Point]]:
+    """Return each condition's accuracy with its number of facts; a series is a method of a size."""
+    from kard.evaluation.page.figures import Point
+
+    return [
+        (row.variant, Point("", row.method, row.retriever, row.size, row.shares["all"]))
+        for row, trial in found
+        if trial
+    ]
