@@ -65,7 +65,10 @@ class Facts(Protocol):
         ...
 
     def texts(self, *, copied: bool) -> Iterator[str]:
-        """Yield the documents without end, in other words every time; `copied`: each with one in other words."""
+        """Yield some of the documents at a time, without end, in other words every time.
+
+        `copied`: the last one of a text says again what one before says.
+        """
         ...
 
     def questions(self, split: str) -> Iterator[Question]:

@@ -46,7 +46,7 @@ def _facts(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int
     type=click.IntRange(min=100),
     default=1_000_000,
     show_default=True,
-    help="Tokens that each student is trained on: two thirds documents, one third questions.",
+    help="Tokens that each student is trained on, half documents and half questions.",
 )
 @click.option(
     "--others",

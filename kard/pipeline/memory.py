@@ -16,6 +16,7 @@ from statistics import fmean
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from kard.answers.parsing import without_closing
 from kard.config import require
 from kard.db import now
 from kard.evaluation.answer import answer, evaluation_id, unanswered
@@ -42,18 +43,21 @@ if TYPE_CHECKING:
     from kard.tasks import Facts
 
 SETTINGS = (
-    *(
-        "student.full=true",
-        "student.upper_half=false",
-        "student.epochs=1",
-        "student.batch=16",
-        "student.peak_lr=0.001",
-    ),
-    *("retrieval.k=1", "retrieval.query=question+options", "decoding.max_new_tokens=0"),
+    "student.full=true",
+    "student.upper_half=false",
+    "student.epochs=1",
+    "student.batch=4",
+    "student.peak_lr=0.003",
+    "retrieval.k=1",
+    "retrieval.query=question+options",
+    "decoding.max_new_tokens=0",
 )
-"""Every weight is trained, once through, on questions that one page answers; what is typed comes after these."""
+"""Every weight is trained, once through, on questions that one page answers; what is typed comes after these.
+
+Steps are small, since tokens are few, and the rate is one for random weights.
+"""
 RANDOM = re.compile(r"(\d+)x(\d+)")
-TOLD = 2 / 3  # share of the tokens that are documents; the rest are questions
+TOLD = 1 / 2  # share of the tokens that are documents; the rest are questions
 FLOPS = 6  # of training, for each parameter and token
 RETRIEVERS = ("none", "bm25", "shuffled")
 SPLIT = "test"
@@ -72,6 +76,16 @@ class Trial:
     tokens: int  # that it was trained on, its base included
     bits: float  # that the facts hold
     needed: float  # bits that it must store by the theory: at least these by heart, at most these to look up
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained student: its run, its id, its parameters and the tokens that it was trained on."""
+
+    run: Run
+    student: str
+    parameters: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -96,25 +110,21 @@ class Memory:
     def measure(self) -> tuple[list[GradedAnswer], list[Trial]]:
         """Train and ask every student that has not been; `variant` of an answer is the number of facts."""
         evaluations: dict[int, str] = {}
+        students: dict[tuple[object, ...], Trained] = {}
         trials: list[Trial] = []
         for seed, size, facts, method in self._trials():
             self.run.progress.note(f"{facts} facts: {method} {size} seed={seed}")
-            base, told = self._base(seed, size, facts, method)
-            run = self._train(seed, size, facts, method, base, self.tokens - told)
-            student = run.resolved.student(size, method)
-            assert student
-            asked = self._asking(run, facts, method)
-            for retriever in retrievers_of(method, run.options.retrievers):
-                condition = asked.condition(student, method, retriever)
-                if unanswered(run.db, asked.name, condition, asked.evaluated):
-                    pair = answering_student(run, condition), condition
-                    answer(run.db, asked.task, [pair], questions=asked.evaluated, progress=run.progress)
-                evaluations[evaluation_id(run.db, asked.name, condition)] = str(facts)
-            seen = run.db.execute("select tokens from students where id = ?", [student]).fetchone()[0]
-            known = self._facts(facts)
-            by_heart = known.bits
-            needed = len(known.documents) * log2(asked.kb.count) if METHODS[method].reads else by_heart
-            trials.append(Trial(facts, size, method, seed, base.parameters, told + seen, by_heart, needed))
+            key = seed, size, self._what(facts, method), method
+            own = students[key] = students.get(key) or self._train(seed, size, facts, method)
+            asked, known = self._asking(own.run, facts, method), self._facts(facts)
+            for retriever in retrievers_of(method, own.run.options.retrievers):
+                condition = asked.condition(own.student, method, retriever)
+                if unanswered(asked.db, asked.name, condition, asked.evaluated):
+                    pair = answering_student(own.run, condition), condition
+                    answer(asked.db, asked.task, [pair], questions=asked.evaluated, progress=asked.progress)
+                evaluations[evaluation_id(asked.db, asked.name, condition)] = str(facts)
+            needed = len(known.documents) * log2(asked.kb.count) if METHODS[method].reads else known.bits
+            trials.append(Trial(facts, size, method, seed, own.parameters, own.tokens, known.bits, needed))
         graded = [
             replace(GradedAnswer.of(row), variant=str(facts))
             for facts in self.facts
@@ -175,7 +185,7 @@ class Memory:
     def _base(self, seed: int, size: str, facts: int, method: str) -> tuple[Base, int]:
         """Return the base that was told what a student of that method learns from, and how many tokens it was."""
         from kard.models.bases import resolve
-        from kard.student.training.telling import RATE, random_base, tell
+        from kard.student.training.telling import random_base, tell
 
         run, folder, spec = self.run, self._folder(seed, size, facts, method), self.run.base_of(size)
         folder.parent.mkdir(exist_ok=True)
@@ -186,7 +196,6 @@ class Memory:
         with claimed(run.db, "base", folder.name, lambda: run.progress.note(waiting)):
             if shape := RANDOM.fullmatch(spec):
                 width, layers = map(int, shape.groups())
-                settings = replace(settings, peak_lr=RATE * settings.peak_lr)
                 blank, texts = folder.with_name(f"{spec}-seed{seed}"), self._facts(OTHERS).texts(copied=False)
                 base = random_base(blank, texts, width=width, layers=layers, seed=seed)
             else:
@@ -198,21 +207,25 @@ class Memory:
                 log_step(self._named(what), "base", started, begin, tokens, note=folder.name)
         return told, tokens
 
-    def _train(self, seed: int, size: str, facts: int, method: str, base: Base, budget: int) -> Run:
-        """Train a student on as many questions as `budget` tokens hold; return its run."""
+    def _train(self, seed: int, size: str, facts: int, method: str) -> Trained:
+        """Train a student on documents, then on as many questions as the rest of the tokens hold."""
         from kard.student.tokens import Tokens
 
+        base, told = self._base(seed, size, facts, method)
+        budget = self.tokens - told
         what, options = self._what(facts, method), self.run.options
         chosen = replace(options, sizes=(size,), methods=(method,), settings=options.settings.seeded(seed))
         run = self._named(what)
         run.options, run.task = chosen, replace(run.task, students={size: str(base.folder)})
         tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
-        fewest = lengths(run, "ft", tokens)  # of all methods
+        length = lengths(run, method, tokens)
 
         def asked() -> Iterator[Question]:
+            """Yield more questions than fit, where these have passages."""
             left = budget
             for question in self._facts(what).questions("train"):
-                left -= fewest(Pair(0, 0, question.text, question.options, question.answer or "", "", ()))
+                rationale = without_closing(question.rationale) if METHODS[method].reasons else ""
+                left -= length(Pair(0, 0, question.text, question.options, question.answer or "", rationale, ()))
                 if left < 0:
                     return
                 yield question
@@ -224,12 +237,14 @@ class Memory:
         index = run.index_id if METHODS[method].reads else None
         settings = METHODS[method].training(run.options.settings)
         pairs = training_pairs(run.db, run.name, METHODS[method], settings, run.rationale_source, index_id=index)
-        length = lengths(run, method, tokens)
         within = sum(1 for _ in takewhile(lambda spent: spent <= budget, accumulate(map(length, pairs))))
         require(within > 0, f"{self.tokens} tokens hold no training question; raise --tokens")
         run = replace(run, options=replace(run.options, train_limit=within))
         run_step(run, STUDENT)
-        return run
+        student = run.resolved.student(size, method)
+        assert student
+        seen = run.db.execute("select tokens from students where id = ?", [student]).fetchone()[0]
+        return Trained(run, student, base.parameters, told + seen)
 
     def _asking(self, run: Run, facts: int, method: str) -> Run:
         """Load the questions that a student answers and, if it reads, search for them; return the run of these."""

@@ -42,22 +42,20 @@ class LandFacts:
         return [page for told in self._tellings(SEED) for page in told]
 
     def texts(self, *, copied: bool) -> Iterator[str]:
-        """Yield pages without end, in other words every time.
+        """Yield texts without end: a page or two of a land, then `copied` one of them in other words, or a third.
 
-        `copied`: a page or two of a land, and below them one of the two in other words.
+        Every page is worded anew every time.
         """
         rng = Random(f"atlas copies {SEED}")
         for telling in count(1, 2):
             again = self._tellings(SEED + telling + 1)
             for once, later in zip(self._tellings(SEED + telling), again, strict=True):
                 for page, other in zip(once, later, strict=True):
-                    if not copied:
-                        yield f"{page.title}: {page.text}"
-                        continue
                     shown = [page, rng.choice(once)][: rng.choice((1, 2))]
                     rng.shuffle(shown)
                     read = "\n".join(f"[{i}] {p.title}: {p.text}" for i, p in enumerate(shown, 1))
-                    yield f"{read}\n{other.title}: {other.text}"
+                    last = other if copied else rng.choice(later)
+                    yield f"{read}\n{last.title}: {last.text}"
 
     def questions(self, split: str) -> Iterator[Question]:
         """Yield questions with four options about every fact in turn, each turn in another order, without end."""

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from kard.config import StudentTraining
+from kard.config import StudentTraining, require
 from kard.files import atomic
 from kard.models import bases
 from kard.models.bases import Base
@@ -28,7 +28,6 @@ HEAD_WIDTH = 32  # of an attention head
 MAX_LENGTH = 1024  # tokens of a prompt and its target
 WORDS = 1024  # of the vocabulary of a random base
 LEARNED_FROM = 4_000  # texts that its vocabulary is learned from
-RATE = 3  # the rate of random weights is so many times that of the students
 TOLD = "told.json"  # in a base's folder: texts, tokens and the last loss
 SPECIAL = ("<s>", "</s>", "<pad>")  # a tokenizer's first words: start, end, padding
 
@@ -60,7 +59,8 @@ def tell(
 ) -> tuple[Base, int]:
     """Return the base after it was told as many texts as `budget` tokens hold, each once, and their tokens.
 
-    It is written to the folder; an existing one stays as it is, and a killed training continues.
+    It is written to the folder; an existing one stays as it is, and a killed training continues. Raises BadConfig
+    for a budget without a text.
     """
     if not folder.exists():
         tokens = Tokens.load(base.folder, decoder=True)
@@ -72,6 +72,7 @@ def tell(
             if budget < 0:
                 break
             examples.append(example)
+        require(bool(examples), "the tokens hold no text; raise --tokens")
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             model, loss = prepare_model(base, tokens, settings)
