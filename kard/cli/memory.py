@@ -44,7 +44,7 @@ def _facts(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int
 @click.option(
     "--tokens",
     type=click.IntRange(min=100),
-    default=1_000_000,
+    default=1_500_000,
     show_default=True,
     help="Tokens that each student is trained on, half documents and half questions.",
 )
@@ -122,9 +122,7 @@ def memory(
     found = pipeline.memory_rows(*compared.measure())
     print_rows(form, *pipeline.memory_table(found, seeds=len(seeds) > 1), title=title)
     if form not in MACHINE_FORMS:
-        click.echo(
-            "95% intervals over questions; bits to store by the theory, for all facts and for each parameter"
-        )
+        click.echo("95% intervals over questions; bits that the facts hold, and those to store by the theory")
         click.echo(f"Everything is in {store}. Try: kard query accuracy --store {shlex.quote(str(store))}")
     if plot is not None:
         from kard.evaluation.page.figures import save_by_value

@@ -29,7 +29,7 @@ from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
 from kard.pipeline.steps import log_step, run_step
 from kard.pipeline.students import STUDENT, answering_student
-from kard.records import Question
+from kard.records import Question, canonical, digest
 from kard.student.examples import Pair, render_pair, training_pairs
 from kard.student.prompt import signature_for
 from kard.work.claims import claimed
@@ -61,7 +61,17 @@ TOLD = 1 / 2  # share of the tokens that are documents; the rest are questions
 FLOPS = 6  # of training, for each parameter and token
 RETRIEVERS = ("none", "bm25", "shuffled")
 SPLIT = "test"
-OTHERS = "others"  # what a student that looks up learns from
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a student learns from: the facts that it is asked about, or others."""
+
+    facts: int
+    others: bool
+
+    def __str__(self) -> str:
+        return f"others-{self.facts}" if self.others else str(self.facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +119,29 @@ class Memory:
 
     def measure(self) -> tuple[list[GradedAnswer], list[Trial]]:
         """Train and ask every student that has not been; `variant` of an answer is the number of facts."""
-        evaluations: dict[int, str] = {}
+        evaluations: set[int] = set()
         students: dict[tuple[object, ...], Trained] = {}
         trials: list[Trial] = []
+        keys: set[str] = set()
         for seed, size, facts, method in self._trials():
             self.run.progress.note(f"{facts} facts: {method} {size} seed={seed}")
-            key = seed, size, self._what(facts, method), method
+            key = seed, size, self._lesson(facts, method), method
             own = students[key] = students.get(key) or self._train(seed, size, facts, method)
-            asked, known = self._asking(own.run, facts, method), self._facts(facts)
+            asked, known = self._asking(own.run, facts, method), self._facts(Lesson(facts, others=False))
+            keys.update(question.key for question in asked.evaluated.read(asked.db).values())
             for retriever in retrievers_of(method, own.run.options.retrievers):
                 condition = asked.condition(own.student, method, retriever)
                 if unanswered(asked.db, asked.name, condition, asked.evaluated):
                     pair = answering_student(own.run, condition), condition
                     answer(asked.db, asked.task, [pair], questions=asked.evaluated, progress=asked.progress)
-                evaluations[evaluation_id(asked.db, asked.name, condition)] = str(facts)
+                evaluations.add(evaluation_id(asked.db, asked.name, condition))
             needed = len(known.documents) * log2(asked.kb.count) if METHODS[method].reads else known.bits
             trials.append(Trial(facts, size, method, seed, own.parameters, own.tokens, known.bits, needed))
         graded = [
             replace(GradedAnswer.of(row), variant=str(facts))
             for facts in self.facts
-            for row in graded_rows(self.run.db, self._name(facts), SPLIT)
-            if row["evaluation_id"] in evaluations
+            for row in graded_rows(self.run.db, self._name(Lesson(facts, others=False)), SPLIT)
+            if row["evaluation_id"] in evaluations and row["key"] in keys
         ]
         return graded, trials
 
@@ -141,16 +153,18 @@ class Memory:
         lines: dict[tuple[object, ...], list[object]] = {}  # what several numbers of facts share stands once
         documents = round(TOLD * self.tokens)
         for seed, size, facts, method in self._trials():
-            what, folder = self._what(facts, method), self._folder(seed, size, facts, method)
+            lesson = self._lesson(facts, method)
+            folder, settings = self._folder(seed, size, lesson), self.run.options.settings.seeded(seed)
             shape = RANDOM.fullmatch(self.run.base_of(size))
             parameters = count_parameters(*map(int, shape.groups())) if shape else None
-            query = "select 1 from students where task = ? and size = ? and method = ? and base = ?"
-            values = [self._name(what), size, method, str(folder)]
-            made = {"base": folder.exists(), method: bool(self.run.db.execute(query, values).fetchone())}
-            for training, tokens in (("base", documents), (method, self.tokens - documents)):
+            query = "select 1 from students where task = ? and base = ? and method = ? and settings = ?"
+            trained = canonical(METHODS[method].training(settings).values())
+            made = self.run.db.execute(query, [self._name(lesson), str(folder), method, trained]).fetchone()
+            for training, done in (("base", folder.exists()), (method, bool(made))):
+                tokens = documents if training == "base" else self.tokens - documents
                 flops = f"{FLOPS * parameters * tokens:.1e}" if parameters else ""
-                line = [what, size, seed, training, tokens, flops, "yes" if made[training] else "no"]
-                lines.setdefault((what, size, seed, training), [*line])
+                line = [str(lesson), size, seed, training, tokens, flops, "yes" if done else "no"]
+                lines.setdefault((lesson, size, seed, training), [*line])
         return header, list(lines.values())
 
     def _trials(self) -> Iterator[tuple[int, str, int, str]]:
@@ -160,62 +174,66 @@ class Memory:
             for size in options.sizes:
                 yield from ((seed, size, facts, method) for facts in self.facts for method in options.methods)
 
-    def _what(self, facts: int, method: str) -> int | str:
-        """Return what a student of that method learns from: the facts, or others."""
-        return OTHERS if METHODS[method].reads else facts
+    def _lesson(self, facts: int, method: str) -> Lesson:
+        reads = METHODS[method].reads
+        return Lesson(self.others if reads else facts, reads)
 
-    def _facts(self, what: int | str) -> Facts:
+    def _facts(self, lesson: Lesson) -> Facts:
         assert self.run.task.facts
-        return self.run.task.facts(self.others, others=True) if what == OTHERS else self.run.task.facts(int(what))
+        return self.run.task.facts(lesson.facts, others=lesson.others)
 
-    def _name(self, what: int | str) -> str:
+    def _name(self, lesson: Lesson) -> str:
         """Return the task in the store whose questions are about these facts."""
-        return f"{self.run.name}-{what}"
+        return f"{self.run.name}-{lesson}"
 
-    def _named(self, what: int | str) -> Run:
+    def _named(self, lesson: Lesson) -> Run:
         """Return a run of this task, with a knowledge base of its own."""
-        task = replace(self.run.task, name=self._name(what), world=None)
-        return replace(self.run, task=task, knowledge=self.run.knowledge / str(what))
+        task = replace(self.run.task, name=self._name(lesson), world=None)
+        return replace(self.run, task=task, knowledge=self.run.knowledge / str(lesson))
 
-    def _folder(self, seed: int, size: str, facts: int, method: str) -> Path:
+    def _folder(self, seed: int, size: str, lesson: Lesson) -> Path:
         """Return the folder of a base that was told documents."""
-        what = self._what(facts, method)
-        return self.run.store.with_suffix(".bases").resolve() / f"{size}-{what}-{self.tokens}-seed{seed}"
+        settings = self.run.options.settings.seeded(seed).student.hash()
+        made = digest(self.run.base_of(size), str(self.tokens), str(self.others), settings)
+        return self.run.store.with_suffix(".bases").resolve() / f"{size}-{lesson}-seed{seed}-{made}"
 
-    def _base(self, seed: int, size: str, facts: int, method: str) -> tuple[Base, int]:
-        """Return the base that was told what a student of that method learns from, and how many tokens it was."""
+    def _base(self, seed: int, size: str, lesson: Lesson) -> tuple[Base, int]:
+        """Return the base that was told the documents of these facts, and how many tokens it was."""
         from kard.models.bases import resolve
         from kard.student.training.telling import random_base, tell
 
-        run, folder, spec = self.run, self._folder(seed, size, facts, method), self.run.base_of(size)
+        run, folder, spec = self.run, self._folder(seed, size, lesson), self.run.base_of(size)
         folder.parent.mkdir(exist_ok=True)
         settings = run.options.settings.seeded(seed).student
         started, begin = now(), monotonic()
-        what = self._what(facts, method)
         waiting = f"waiting for another process that tells {folder.name}"
         with claimed(run.db, "base", folder.name, lambda: run.progress.note(waiting)):
             if shape := RANDOM.fullmatch(spec):
                 width, layers = map(int, shape.groups())
-                blank, texts = folder.with_name(f"{spec}-seed{seed}"), self._facts(OTHERS).texts(copied=False)
+                others = Lesson(self.others, others=True)
+                blank, texts = (
+                    folder.with_name(f"{spec}-{others}-seed{seed}"),
+                    self._facts(others).texts(copied=False),
+                )
                 base = random_base(blank, texts, width=width, layers=layers, seed=seed)
             else:
                 base = resolve(spec)
             new = not folder.exists()
-            texts = self._facts(what).texts(copied=what == OTHERS)
+            texts = self._facts(lesson).texts(copied=lesson.others)
             told, tokens = tell(base, folder, texts, round(TOLD * self.tokens), settings, run.progress)
             if new:
-                log_step(self._named(what), "base", started, begin, tokens, note=folder.name)
+                log_step(self._named(lesson), "base", started, begin, tokens, note=folder.name)
         return told, tokens
 
     def _train(self, seed: int, size: str, facts: int, method: str) -> Trained:
         """Train a student on documents, then on as many questions as the rest of the tokens hold."""
         from kard.student.tokens import Tokens
 
-        base, told = self._base(seed, size, facts, method)
+        lesson, options = self._lesson(facts, method), self.run.options
+        base, told = self._base(seed, size, lesson)
         budget = self.tokens - told
-        what, options = self._what(facts, method), self.run.options
         chosen = replace(options, sizes=(size,), methods=(method,), settings=options.settings.seeded(seed))
-        run = self._named(what)
+        run = self._named(lesson)
         run.options, run.task = chosen, replace(run.task, students={size: str(base.folder)})
         tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
         length = lengths(run, method, tokens)
@@ -223,7 +241,7 @@ class Memory:
         def asked() -> Iterator[Question]:
             """Yield more questions than fit, where these have passages."""
             left = budget
-            for question in self._facts(what).questions("train"):
+            for question in self._facts(lesson).questions("train"):
                 rationale = without_closing(question.rationale) if METHODS[method].reasons else ""
                 left -= length(Pair(0, 0, question.text, question.options, question.answer or "", rationale, ()))
                 if left < 0:
@@ -232,7 +250,7 @@ class Memory:
 
         store_questions(run.db, run.name, list(asked()))
         if METHODS[method].reads:
-            index_documents(self._facts(what).documents, run.knowledge, source=run.name, progress=run.progress)
+            index_documents(self._facts(lesson).documents, run.knowledge, source=run.name, progress=run.progress)
             run_step(run, GROUND)
         index = run.index_id if METHODS[method].reads else None
         settings = METHODS[method].training(run.options.settings)
@@ -248,13 +266,14 @@ class Memory:
 
     def _asking(self, run: Run, facts: int, method: str) -> Run:
         """Load the questions that a student answers and, if it reads, search for them; return the run of these."""
-        known = self._facts(facts)
+        lesson = Lesson(facts, others=False)
+        known, asked = self._facts(lesson), self._named(lesson)
         options = replace(run.options, train_limit=None, split=SPLIT, limit=self.questions)
-        asked = self._named(facts)
         asked.options = options
         store_questions(run.db, asked.name, list(islice(known.questions(SPLIT), self.questions)))
         if METHODS[method].reads:
-            documents = [*self._facts(OTHERS).documents, *known.documents]
+            others = self._facts(Lesson(self.others, others=True))
+            documents = [*others.documents, *known.documents]
             index_documents(documents, asked.knowledge, source=run.name, progress=run.progress)
             run_step(asked, RETRIEVE)
         return asked
@@ -289,35 +308,24 @@ def memory_rows(graded: Sequence[GradedAnswer], trials: Sequence[Trial]) -> list
 
 def memory_table(found: Sequence[tuple[ReportRow, Trial | None]], *, seeds: bool) -> TableCells:
     """Return header and cells. With `seeds` there is a column for the mean over them."""
-    header = [
-        "facts",
-        "size",
-        "method",
-        "reads",
-        "accuracy",
-        "n",
-        "tokens",
-        "FLOPs",
-        "bits",
-        "to store",
-        "a parameter",
-    ]
+    header = ["facts", "size", "parameters", "method", "reads", "accuracy", "n", "tokens", "FLOPs"]
+    header += ["bits", "a parameter", "to store"]
     if seeds:
-        header.insert(6, "over seeds")
+        header.insert(7, "over seeds")
     lines: list[list[object]] = []
     for row, trial in found:
         share = row.shares["all"]
         if trial is None:
-            line: list[object] = ["", row.size, row.method, row.retriever, f"{share.value:.3f}", share.of]
+            line: list[object] = ["", row.size, "", row.method, row.retriever, f"{share.value:.3f}", share.of]
             lines.append([*line, *[""] * (len(header) - len(line))])
             continue
-        line = [trial.facts, row.size, row.method, row.retriever, str(share), share.of]
+        line = [trial.facts, row.size, trial.parameters, row.method, row.retriever, str(share), share.of]
         if seeds:
             line.append(f"{row.seeds} ({row.seeds.of})" if row.seeds else "")
         bound = "at most" if METHODS[row.method].reads else "at least"
         flops = f"{FLOPS * trial.parameters * trial.tokens:.1e}"
-        each = f"{trial.needed / trial.parameters:.2g}"
-        lines.append([*line, trial.tokens, flops, round(trial.bits), f"{bound} {trial.needed:.0f}", each])
+        each, needed = f"{trial.bits / trial.parameters:.2g}", f"{bound} {trial.needed:.0f}"
+        lines.append([*line, trial.tokens, flops, round(trial.bits), each, needed])
     return header, lines
 
 
