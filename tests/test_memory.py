@@ -79,7 +79,10 @@ def test_a_copy_stands_below_the_page_that_it_says_in_other_words() -> None:
 
 # The command
 
-SMALL = ("--base", "t=32x1", "--tokens", "9000", "--others", "40", "--questions", "4", "--method", "rd,kard")
+SMALL = (
+    *("--base", "t=32x1", "--tokens", "9000", "--others", "40", "--questions", "4"),
+    *("--method", "rd,kard", "--set", "decoding.max_new_tokens=8"),
+)
 
 
 def kard(folder: Path, *words: str, code: int = 0) -> Result:

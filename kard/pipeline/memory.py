@@ -29,7 +29,7 @@ from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
 from kard.pipeline.steps import log_step, run_step
 from kard.pipeline.students import STUDENT, answering_student
-from kard.records import Question, canonical, digest
+from kard.records import Question, digest
 from kard.student.examples import Pair, render_pair, training_pairs
 from kard.student.prompt import signature_for
 from kard.work.claims import claimed
@@ -64,7 +64,7 @@ SPLIT = "test"
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Material:
     """What a student learns from: the facts that it is asked about, or others."""
 
     facts: int
@@ -125,9 +125,9 @@ class Memory:
         keys: set[str] = set()
         for seed, size, facts, method in self._trials():
             self.run.progress.note(f"{facts} facts: {method} {size} seed={seed}")
-            key = seed, size, self._lesson(facts, method), method
+            key = seed, size, self._material(facts, method), method
             own = students[key] = students.get(key) or self._train(seed, size, facts, method)
-            asked, known = self._asking(own.run, facts, method), self._facts(Lesson(facts, others=False))
+            asked, known = self._asking(own.run, facts, method), self._facts(Material(facts, others=False))
             keys.update(question.key for question in asked.evaluated.read(asked.db).values())
             for retriever in retrievers_of(method, own.run.options.retrievers):
                 condition = asked.condition(own.student, method, retriever)
@@ -140,7 +140,7 @@ class Memory:
         graded = [
             replace(GradedAnswer.of(row), variant=str(facts))
             for facts in self.facts
-            for row in graded_rows(self.run.db, self._name(Lesson(facts, others=False)), SPLIT)
+            for row in graded_rows(self.run.db, self._name(Material(facts, others=False)), SPLIT)
             if row["evaluation_id"] in evaluations and row["key"] in keys
         ]
         return graded, trials
@@ -153,18 +153,16 @@ class Memory:
         lines: dict[tuple[object, ...], list[object]] = {}  # what several numbers of facts share stands once
         documents = round(TOLD * self.tokens)
         for seed, size, facts, method in self._trials():
-            lesson = self._lesson(facts, method)
-            folder, settings = self._folder(seed, size, lesson), self.run.options.settings.seeded(seed)
+            material = self._material(facts, method)
+            folder = self._folder(seed, size, material)
             shape = RANDOM.fullmatch(self.run.base_of(size))
             parameters = count_parameters(*map(int, shape.groups())) if shape else None
-            query = "select 1 from students where task = ? and base = ? and method = ? and settings = ?"
-            trained = canonical(METHODS[method].training(settings).values())
-            made = self.run.db.execute(query, [self._name(lesson), str(folder), method, trained]).fetchone()
+            made = self._made(seed, size, material, method)
             for training, done in (("base", folder.exists()), (method, bool(made))):
                 tokens = documents if training == "base" else self.tokens - documents
                 flops = f"{FLOPS * parameters * tokens:.1e}" if parameters else ""
-                line = [str(lesson), size, seed, training, tokens, flops, "yes" if done else "no"]
-                lines.setdefault((lesson, size, seed, training), [*line])
+                line = [str(material), size, seed, training, tokens, flops, "yes" if done else "no"]
+                lines.setdefault((material, size, seed, training), [*line])
         return header, list(lines.values())
 
     def _trials(self) -> Iterator[tuple[int, str, int, str]]:
@@ -174,35 +172,42 @@ class Memory:
             for size in options.sizes:
                 yield from ((seed, size, facts, method) for facts in self.facts for method in options.methods)
 
-    def _lesson(self, facts: int, method: str) -> Lesson:
+    def _material(self, facts: int, method: str) -> Material:
         reads = METHODS[method].reads
-        return Lesson(self.others if reads else facts, reads)
+        return Material(self.others if reads else facts, reads)
 
-    def _facts(self, lesson: Lesson) -> Facts:
+    def _facts(self, material: Material) -> Facts:
         assert self.run.task.facts
-        return self.run.task.facts(lesson.facts, others=lesson.others)
+        return self.run.task.facts(material.facts, others=material.others)
 
-    def _name(self, lesson: Lesson) -> str:
+    def _name(self, material: Material) -> str:
         """Return the task in the store whose questions are about these facts."""
-        return f"{self.run.name}-{lesson}"
+        return f"{self.run.name}-{material}"
 
-    def _named(self, lesson: Lesson) -> Run:
+    def _named(self, material: Material) -> Run:
         """Return a run of this task, with a knowledge base of its own."""
-        task = replace(self.run.task, name=self._name(lesson), world=None)
-        return replace(self.run, task=task, knowledge=self.run.knowledge / str(lesson))
+        task = replace(self.run.task, name=self._name(material), world=None)
+        return replace(self.run, task=task, knowledge=self.run.knowledge / str(material))
 
-    def _folder(self, seed: int, size: str, lesson: Lesson) -> Path:
+    def _folder(self, seed: int, size: str, material: Material) -> Path:
         """Return the folder of a base that was told documents."""
-        settings = self.run.options.settings.seeded(seed).student.hash()
-        made = digest(self.run.base_of(size), str(self.tokens), str(self.others), settings)
-        return self.run.store.with_suffix(".bases").resolve() / f"{size}-{lesson}-seed{seed}-{made}"
+        settings = self.run.options.settings.seeded(seed)
+        hashes = settings.student.hash(), settings.retrieval.hash()
+        made = digest(self.run.base_of(size), str(self.tokens), str(self.others), *hashes)
+        return self.run.store.with_suffix(".bases").resolve() / f"{size}-{material}-seed{seed}-{made}"
 
-    def _base(self, seed: int, size: str, lesson: Lesson) -> tuple[Base, int]:
+    def _made(self, seed: int, size: str, material: Material, method: str) -> tuple[str, int] | None:
+        """Return id and tokens of the student that was trained on that base, None if there is none."""
+        folder = str(self._folder(seed, size, material))
+        query = "select id, tokens from students where task = ? and base = ? and method = ?"
+        return self.run.db.execute(query, [self._name(material), folder, method]).fetchone()
+
+    def _base(self, seed: int, size: str, material: Material) -> tuple[Base, int]:
         """Return the base that was told the documents of these facts, and how many tokens it was."""
         from kard.models.bases import resolve
         from kard.student.training.telling import random_base, tell
 
-        run, folder, spec = self.run, self._folder(seed, size, lesson), self.run.base_of(size)
+        run, folder, spec = self.run, self._folder(seed, size, material), self.run.base_of(size)
         folder.parent.mkdir(exist_ok=True)
         settings = run.options.settings.seeded(seed).student
         started, begin = now(), monotonic()
@@ -210,7 +215,7 @@ class Memory:
         with claimed(run.db, "base", folder.name, lambda: run.progress.note(waiting)):
             if shape := RANDOM.fullmatch(spec):
                 width, layers = map(int, shape.groups())
-                others = Lesson(self.others, others=True)
+                others = Material(self.others, others=True)
                 blank, texts = (
                     folder.with_name(f"{spec}-{others}-seed{seed}"),
                     self._facts(others).texts(copied=False),
@@ -219,29 +224,31 @@ class Memory:
             else:
                 base = resolve(spec)
             new = not folder.exists()
-            texts = self._facts(lesson).texts(copied=lesson.others)
+            texts = self._facts(material).texts(copied=material.others)
             told, tokens = tell(base, folder, texts, round(TOLD * self.tokens), settings, run.progress)
             if new:
-                log_step(self._named(lesson), "base", started, begin, tokens, note=folder.name)
+                log_step(self._named(material), "base", started, begin, tokens, note=folder.name)
         return told, tokens
 
     def _train(self, seed: int, size: str, facts: int, method: str) -> Trained:
         """Train a student on documents, then on as many questions as the rest of the tokens hold."""
         from kard.student.tokens import Tokens
 
-        lesson, options = self._lesson(facts, method), self.run.options
-        base, told = self._base(seed, size, lesson)
+        material, options = self._material(facts, method), self.run.options
+        base, told = self._base(seed, size, material)
         budget = self.tokens - told
         chosen = replace(options, sizes=(size,), methods=(method,), settings=options.settings.seeded(seed))
-        run = self._named(lesson)
+        run = self._named(material)
         run.options, run.task = chosen, replace(run.task, students={size: str(base.folder)})
+        if made := self._made(seed, size, material, method):
+            return Trained(run, made[0], base.parameters, told + made[1])
         tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
         length = lengths(run, method, tokens)
 
         def asked() -> Iterator[Question]:
             """Yield more questions than fit, where these have passages."""
             left = budget
-            for question in self._facts(lesson).questions("train"):
+            for question in self._facts(material).questions("train"):
                 rationale = without_closing(question.rationale) if METHODS[method].reasons else ""
                 left -= length(Pair(0, 0, question.text, question.options, question.answer or "", rationale, ()))
                 if left < 0:
@@ -250,7 +257,7 @@ class Memory:
 
         store_questions(run.db, run.name, list(asked()))
         if METHODS[method].reads:
-            index_documents(self._facts(lesson).documents, run.knowledge, source=run.name, progress=run.progress)
+            index_documents(self._facts(material).documents, run.knowledge, source=run.name, progress=run.progress)
             run_step(run, GROUND)
         index = run.index_id if METHODS[method].reads else None
         settings = METHODS[method].training(run.options.settings)
@@ -259,20 +266,19 @@ class Memory:
         require(within > 0, f"{self.tokens} tokens hold no training question; raise --tokens")
         run = replace(run, options=replace(run.options, train_limit=within))
         run_step(run, STUDENT)
-        student = run.resolved.student(size, method)
-        assert student
-        seen = run.db.execute("select tokens from students where id = ?", [student]).fetchone()[0]
-        return Trained(run, student, base.parameters, told + seen)
+        made = self._made(seed, size, material, method)
+        assert made
+        return Trained(run, made[0], base.parameters, told + made[1])
 
     def _asking(self, run: Run, facts: int, method: str) -> Run:
         """Load the questions that a student answers and, if it reads, search for them; return the run of these."""
-        lesson = Lesson(facts, others=False)
-        known, asked = self._facts(lesson), self._named(lesson)
+        material = Material(facts, others=False)
+        known, asked = self._facts(material), self._named(material)
         options = replace(run.options, train_limit=None, split=SPLIT, limit=self.questions)
         asked.options = options
         store_questions(run.db, asked.name, list(islice(known.questions(SPLIT), self.questions)))
         if METHODS[method].reads:
-            others = self._facts(Lesson(self.others, others=True))
+            others = self._facts(Material(self.others, others=True))
             documents = [*others.documents, *known.documents]
             index_documents(documents, asked.knowledge, source=run.name, progress=run.progress)
             run_step(asked, RETRIEVE)
