@@ -16,12 +16,10 @@ keeps what else it holds.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import date
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
@@ -30,7 +28,7 @@ from typing import Any
 
 import click
 import torch
-from peers import machine
+from peers import keep
 from students import SETTINGS, adapter, prepare
 
 from kard.config import Decoding
@@ -81,13 +79,16 @@ def main(store: Path | None, count: int, few: int, threads: int, with_int8: bool
             written[name] = measured(engine, prompts[:of], tokens) | agreement(greedy[name], greedy["kard"])
             print(line(name, written[name], written["kard"]), flush=True)
             if file:
-                save(file, {**about, "engines": written})
+                keep(file, "answers", {**about, "engines": written})
 
         versions = {name: _version(name) for name in ("kard", "torch", "transformers", "ctranslate2")}
-        about: dict[str, Any] = {
-            "date": str(date.today()), **machine(), "threads": threads, "precision": str(dtype()),
-            "prompts": len(prompts), "few": few, "versions": versions,
-        }  # fmt: skip
+        about = {
+            "threads": threads,
+            "precision": str(dtype()),
+            "prompts": len(prompts),
+            "few": few,
+            "versions": versions,
+        }
         print(f"{count} prompts of {PROMPT} tokens, {SAMPLES} texts each, {threads} threads, {dtype()}")
         measure("kard", kard_engine(LoadedBase(model, tokens, decoder=True)), count)
         for name, size in (("generate, one by one", 1), ("generate, batches of 8", 8)):
@@ -98,12 +99,6 @@ def main(store: Path | None, count: int, few: int, threads: int, with_int8: bool
             measure("CTranslate2, int8", engine, min(5 * few, count))
         if with_int8:
             measure("kard over torch's int8", kard_engine(LoadedBase(int8(plain), tokens, decoder=True)), count)
-
-
-def save(file: Path, answers: dict[str, Any]) -> None:
-    """Write the report into the file, beside what it holds."""
-    report = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    file.write_text(json.dumps({**report, "answers": answers}, indent=1) + "\n", "utf-8")
 
 
 def newest_adapter(store: Path) -> Path:

@@ -141,6 +141,13 @@ def machine() -> Report:
     return {"cores": len(os.sched_getaffinity(0)), "cpu": values.get("model name", ""), "flags": flags}
 
 
+def keep(file: Path, section: str, values: Report) -> None:
+    """Write what a script measured into a report, with the day and the processor; what else is there stays."""
+    report = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    report[section] = {"date": str(date.today()), **machine(), **values}
+    file.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+
+
 def export(base: Path, to: Path) -> list[str]:
     """Write the passages of a knowledge base, a line each; return their documents in this order."""
     rows = sqlite3.connect(base / "passages.db").execute(

@@ -1,6 +1,6 @@
 """Measure students against plain recipes, in one run.
 
-    python benchmarks/students.py [--steps 6] [--questions 16]
+    python benchmarks/students.py [--steps 6] [--questions 16] [--threads 1] [--json docs/benchmarks.json]
 
 It measures training, answers with many adapters, a few questions for each of several adapters, and many samples of
 one prompt. All data is made here, in the demo's world and by its teacher. Tokens are those of prompts and targets,
@@ -9,7 +9,8 @@ never padding.
 The plain recipe follows the authors' code. To train, it is `transformers.Trainer` over a peft model with the same
 LoRA on every layer and rows padded to the maximum length. To answer, it loads a model for each adapter, merges
 peft's adapter into it, and generates question by question. The ceiling is the speed of a matrix product of the
-model's own shape, in this run and in the precision that students have here.
+model's own shape, in this run and in the precision that students have here. Seconds are CPU seconds of the whole
+process, on an accelerator those of the clock. FILE keeps what else it holds.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from peers import keep
 from peft import PeftModel
 from transformers import Trainer, TrainingArguments
 
@@ -48,21 +51,29 @@ from kard.student.training.train import fit, prepare_model, tokenize_example
 SETTINGS = StudentTraining(lora=Lora(rank=16, alpha=32), epochs=2, batch=8, k=2)
 IGNORED = -100
 MAX_NEW_TOKENS = 32
+PADDED = 512  # tokens of a row of the plain recipe
 
 
 @click.command()
 @click.option("--steps", "count", default=6, show_default=True, help="Optimizer steps of each recipe.")
 @click.option("--questions", default=16, show_default=True, help="Questions for each of four adapters.")
+@click.option("--slow", default=16, show_default=True, help="Of them for the plain recipe.")
 @click.option("--threads", default=2, show_default=True, help="Of torch.")
-def main(count: int, questions: int, threads: int) -> None:
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Report of benchmarks/peers.py, to add to.")
+def main(count: int, questions: int, slow: int, threads: int, file: Path | None) -> None:
     """Print one line for each measurement."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         base, tokens, examples, questions_read = prepare(Path(folder), 8 * count)
         mean = sum(map(len, examples)) / len(examples)
         print(f"{len(examples)} examples, {mean:.0f} tokens each, {threads} threads, {dtype()}")
-        training(base, tokens, examples, Path(folder))
-        answering(base, tokens, [prompt for prompt, _ in questions_read[:questions]], Path(folder))
+        trained = training(base, tokens, examples, Path(folder))
+        prompts = [prompt for prompt, _ in questions_read[:questions]]
+        answered = answering(base, tokens, prompts, Path(folder), slow)
+        if file:
+            versions = {name: version(name) for name in ("kard", "torch", "transformers", "peft")}
+            about = {"threads": threads, "precision": str(dtype()), "versions": versions}
+            keep(file, "students", {**about, "training": trained, "adapters": answered})
         few(base, tokens, questions_read[:4], Path(folder))
         voting(base, tokens, [prompt for prompt, _ in questions_read[:8]], Path(folder))
 
@@ -92,8 +103,8 @@ def prepare(folder: Path, count: int) -> tuple[bases.Base, Tokens, list[Example]
     return base, tokens, examples, [(text[0], list(p.options)) for text, p in zip(texts, pairs, strict=True)]
 
 
-def training(base: bases.Base, tokens: Tokens, examples: Sequence[Example], folder: Path) -> None:
-    """Print the tokens a second of both recipes, and the share of the ceiling."""
+def training(base: bases.Base, tokens: Tokens, examples: Sequence[Example], folder: Path) -> dict[str, float]:
+    """Print the tokens a second of both recipes, and the share of the ceiling; return these tokens."""
     seen = sum(map(len, examples))
     model, loss = prepare_model(base, tokens, SETTINGS)
     fit(model, loss, [list(examples)[:8]], replace(SETTINGS, epochs=1), lambda _: None)  # warm
@@ -101,7 +112,7 @@ def training(base: bases.Base, tokens: Tokens, examples: Sequence[Example], fold
     ours = seen / timed(lambda: fit(model, loss, [list(examples)], replace(SETTINGS, epochs=1), lambda _: None))
     first = base_flops(model)
     again = seen / timed(lambda: fit(model, loss, [list(examples)], replace(SETTINGS, epochs=1), lambda _: None))
-    plain = seen / timed(trainer(base, tokens, examples, folder, pad_to=SETTINGS.max_length).train)
+    plain = seen / timed(trainer(base, tokens, examples, folder, pad_to=PADDED).train)
     short = seen / timed(trainer(base, tokens, examples, folder, pad_to=None).train)
     rate = gemm()
     # A token of a first epoch passes the lower half once, the upper half forward and back to its inputs.
@@ -109,10 +120,11 @@ def training(base: bases.Base, tokens: Tokens, examples: Sequence[Example], fold
     part, later = 3 * ours * half / rate, 2 * again * half / rate
     print(f"this package, first epoch       {ours:7.0f} tokens/s, {part:.0%} of the ceiling")
     print(f"this package, later epochs      {again:7.0f} tokens/s, {later:.0%} of the ceiling")
-    print(
-        f"Trainer, padded to {SETTINGS.max_length}          {plain:7.0f} tokens/s, {ours / plain:.1f} times slower"
-    )
+    print(f"Trainer, padded to {PADDED}          {plain:7.0f} tokens/s, {ours / plain:.1f} times slower")
     print(f"Trainer, padded to the longest  {short:7.0f} tokens/s, {ours / short:.1f} times slower")
+    epochs = 3 * ours * again / (2 * ours + again)  # tokens a second of three epochs, the default
+    return {"kard": round(epochs, 1), "first epoch": round(ours, 1), "padded to 512": round(plain, 1),
+            "padded to the longest": round(short, 1)}  # fmt: skip
 
 
 def trainer(
@@ -165,13 +177,19 @@ def gemm(rows: int = 1448, inner: int = 576, outer: int = 1536) -> float:
     return 2.0 * rows * inner * outer * times / timed(lambda: [a @ b for _ in range(times)])
 
 
-def answering(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: Path) -> None:
-    """Time four adapters on the same questions: in batches over one base, or one by one by peft's models."""
+def answering(
+    base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: Path, slow: int
+) -> dict[str, float]:
+    """Time four adapters on the same questions: in batches over one base, or one by one by peft's models.
+
+    The latter answer the first `slow` of them alone, which stand for all.
+    """
     folders = [adapter(base, folder / f"adapter-{i}", seed=i) for i in range(4)]
     decoding = Decoding(max_new_tokens=MAX_NEW_TOKENS, batch=64)
     loaded = LoadedBase(load_model(base, dtype()), tokens, decoder=True)
     batched: list[str] = []
     alone: list[str] = []
+    models: list[Any] = []
 
     def in_batches() -> None:
         for path in folders:
@@ -179,11 +197,14 @@ def answering(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: 
             rows = [Row(student, prompt, (), i) for i, prompt in enumerate(prompts)]
             batched.extend(sample.text for sample in generate_rows(rows, decoding))
 
+    def load() -> None:
+        for path in folders:
+            models.append(PeftModel.from_pretrained(load_model(base, dtype()), path).merge_and_unload())
+
     @torch.inference_mode()
     def one_by_one() -> None:
-        for path in folders:
-            model: Any = PeftModel.from_pretrained(load_model(base, dtype()), path).merge_and_unload()
-            for prompt in prompts:
+        for model in models:
+            for prompt in prompts[:slow]:
                 ids = torch.tensor([tokens.prompt(prompt, SETTINGS.max_length)], device=model.device)
                 ids_generated = model.generate(
                     input_ids=ids,
@@ -195,14 +216,17 @@ def answering(base: bases.Base, tokens: Tokens, prompts: Sequence[str], folder: 
                 )
                 alone.append(tokens.text(ids_generated[0, ids.shape[1] :].tolist()))
 
-    fast, slow = timed(in_batches), timed(one_by_one)
-    equal = sum(a == b for a, b in zip(batched, alone, strict=True))
+    fast, seconds = timed(in_batches), timed(load) + timed(one_by_one) * len(prompts) / min(slow, len(prompts))
+    same = [text for i, text in enumerate(batched) if i % len(prompts) < slow]
+    equal = sum(a == b for a, b in zip(same, alone, strict=True))
     read = 4 * sum(len(tokens.prompt(prompt, SETTINGS.max_length)) for prompt in prompts)
     floor = read * base_flops(loaded.generator.model) / gemm()
     print(f"4 adapters x {len(prompts)} questions     {fast:7.1f} s over one base in memory, in batches")
     print(f"                                {floor:7.1f} s would be the products of reading {read} tokens alone")
-    print(f"                                {slow:7.1f} s loading each, one by one: {slow / fast:.1f} times")
+    print(f"                                {seconds:7.1f} s loading each, one by one: {seconds / fast:.1f} times")
     print(f"equal texts                     {equal} of {len(alone)} in {dtype()}")
+    counts = {"questions": len(prompts), "equal": equal, "texts": len(alone)}
+    return {**counts, "kard": round(fast, 2), "one by one": round(seconds, 2), "products": round(floor, 2)}
 
 
 def few(base: bases.Base, tokens: Tokens, prompts: Sequence[tuple[str, list[str]]], folder: Path) -> None:
@@ -273,12 +297,13 @@ def adapter(base: bases.Base, folder: Path, *, seed: int) -> Path:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    start = time.perf_counter()
+    """Return the CPU seconds that a call takes, on an accelerator those of the clock."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    start = clock()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 if __name__ == "__main__":
