@@ -124,7 +124,7 @@ def growth(report: Report) -> str:
             for cell in ((f"{run['cpu_seconds']:.1f}", _mebibytes(run, "anonymous")) if run else ("", ""))
         ]
 
-    return table(("command", *header), [(f"`kard {name}`", *cells(name)) for name in names])
+    return table(("kard", *header), [(name, *cells(name)) for name in names])
 
 
 def _plain(value: float, _: object) -> str:

@@ -236,8 +236,8 @@ class StudentTraining(Settings):
     answer: Literal["text", "letter"] = "text"  # what follows `Answer:`: the option's text or its letter
     distinct: int = 0  # different rationales a question, its shortest ones, that are taught at all; 0: every one
     wrong: float = 0.0  # share of the rationales in whose place another question's is taught, as a control
-    passages: TrainingPassages = "silver"  # of training prompts; `shuffled`: another question's; else whose order
-    own: int = 0  # rationales that an earlier student writes, to learn those that are right, where no teacher did
+    passages: TrainingPassages = "silver"  # the rationale's; `shuffled`: another's; else as a retriever finds them
+    own: int = 0  # texts of an earlier student on each question without a rationale; right ones are learned
     seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:

@@ -30,12 +30,14 @@ class TrainingData:
     fraction: float = 1.0  # of which this share was drawn
     draw: int = 0  # seed of that draw
     accept: Accept = "own"  # whose verdict let a rationale train
+    own: int = 0  # rationales besides, that an earlier student wrote
 
     def values(self) -> dict[str, object]:
-        """Return field names and values: of a draw only where there was one, and the rule where it is another."""
+        """Return field names and values; what is as usual (a draw, the rule, own rationales) is left out."""
         usual = [
             *(("fraction", "draw") if self.fraction == 1 else ()),
             *(("accept",) if self.accept == "own" else ()),
+            *(() if self.own else ("own",)),
         ]
         return {name: value for name, value in asdict(self).items() if name not in usual}
 

@@ -113,30 +113,36 @@ def test_students_learn_with_the_passages_that_another_retriever_finds(folder: P
 def test_students_learn_what_an_earlier_one_explains_rightly(folder: Path, words: list[str]) -> None:
     invoke("ground", "choice", "--store", str(folder / "kard.db"))
     share = "teaching.fraction=.5"
-    run = run_of(folder, share, "student.own=2")
+    run = run_of(folder, share, "student.own=3")
     assert run.resolved.student_data == {}, "nobody knows yet what it will learn"
     with pytest.raises(Missing, match="learns from what is not there yet"):
         train_student(run, "tiny", "kard")
-    assert run_step(run, LESSONS) == 3 + 1 + 3, "questions searched with, students, answers"
+    assert run_step(run, LESSONS) == 3, "questions explained"
+    logged = run.db.execute("select step, added from steps_log order by rowid").fetchall()
+    assert logged == [("retrieve", 3), ("student", 1), ("answer", 3)]
     (first,) = run.db.execute("select id from students where path <> ''").fetchone()
     assert first == run_of(folder, share).resolved.student("tiny", "kard"), "it is the student without `own`"
     others = {row[0] for row in run.db.execute("select question_id from predictions")}
     explained = {pair.question_id for pair in taught(run_of(folder, share))}
     assert len(others) == len(explained) == 3
     assert not others & explained
-    # What a random model writes is forced; one question gets two right texts, one a right and a forced one.
+    # What a random model writes is forced; one question gets three right texts, one of them without a reason.
     right = dict(run.db.execute("select id, answer from questions").fetchall())
     options = dict(zip("ABCD", METALS, strict=True))
     one, two, three = sorted(others)
     for question, sample, forced, letter in (
         (one, 0, None, right[one]),
         (one, 1, None, right[one]),
+        (one, 2, None, right[one]),
         (two, 0, None, right[two]),
         (two, 1, "unread", right[two]),
+        (two, 2, None, None),
         (three, 0, None, "A" if right[three] != "A" else "B"),
         (three, 1, None, None),
+        (three, 2, "budget", right[three]),
     ):
-        text = f" Text {sample} on\n {question}.\nAnswer: {options.get(letter or '', '')}"
+        reasons = "" if (question, sample) == (one, 2) else f" Text {sample} on\n {question}."
+        text = f"{reasons}\nAnswer: {options.get(letter or '', '')}"
         run.db.execute(
             "update samples set text = ?, answer = ?, forced = ? where sample = ? and prediction_id ="
             " (select id from predictions where question_id = ?)",
@@ -151,19 +157,52 @@ def test_students_learn_what_an_earlier_one_explains_rightly(folder: Path, words
     assert pairs[one, f"Text 0 on {one}."].passages == tuple(passages[i] for i in json.loads(read[one]))
     assert {pair.answer for pair in pairs.values()} == {right[one], right[two]}
 
-    invoke("train", "student", "choice", *words, "--set", share, "--set", "student.own=2")
+    invoke("train", "student", "choice", *words, "--set", share, "--set", "student.own=3")
     recipes = [json.loads(row[0]) for row in run.db.execute("select recipe from students where path <> ''")]
     counts = [
-        (recipe["settings"].get("own"), recipe["data"]["questions"], recipe["data"]["rationales"])
-        for recipe in recipes
+        (r["settings"].get("own"), *(r["data"].get(name) for name in ("questions", "rationales", "own")))
+        for r in recipes
     ]
-    assert counts == [(None, 3, 3), (2, 5, 6)]
-    cells = ("--over", "student.own=0,2", "--set", share)
+    assert counts == [(None, 3, 3, None), (3, 5, 3, 3)]
+    states = {
+        row["step"]: row
+        for row in json.loads(
+            invoke("status", "choice", *words, "--set", share, "--set", "student.own=3", "--json")
+        )
+    }
+    assert (states["student"]["outdated"], states["lessons"]["done"], states["lessons"]["missing"]) == (0, 3, 0)
+    later = run_of(
+        folder, share, "student.own=3", "decoding.temperature=.5", "decoding.endpoint=http://localhost:1/v1"
+    )
+    assert later.resolved.student("tiny", "kard"), "how it answers later decides nothing that it learned"
+    cells = ("--over", "student.own=0,3", "--set", share)
     rows = json.loads(invoke("sweep", "choice", *cells, *words, "--json"))
-    assert [row["cell"] for row in rows[2:]] == ["student.own=0", "student.own=2"]
+    assert [row["cell"] for row in rows[2:]] == ["student.own=0", "student.own=3"]
     assert run.db.table("students").count_where("path <> ''") == 2, "both cells had their student"
     plan = json.loads(invoke("sweep", "choice", *cells, *words, "--dry-run", "--json"))
     assert {(row["trainings"], row["answers"]) for row in plan} == {(0, 0)}
+
+
+def test_a_plan_counts_earlier_students_and_their_texts(folder: Path, words: list[str]) -> None:
+    invoke("ground", "choice", "--store", str(folder / "kard.db"))
+    cells = ("--over", "student.own=1,2", "--set", "teaching.fraction=.5")
+    plan = json.loads(invoke("sweep", "choice", *cells, *words, "--dry-run", "--json"))
+    assert [(row["trainings"], "lessons 3" in row["other steps"]) for row in plan] == [(2, True), (1, True)]
+
+
+def test_a_question_that_finds_nothing_is_learned_without_passages_and_one_that_is_not_ordered_waits(
+    folder: Path, words: list[str]
+) -> None:
+    invoke("run", "choice", *words, "--set", "student.passages=dense")
+    run = run_of(folder, "student.passages=dense")
+    (odd,) = run.db.execute("select min(id) from questions where split = 'train'").fetchone()
+    with run.db.atomic():
+        run.db.execute("delete from rankings where question_id = ?", [odd])
+    assert run.lessons("tiny", "kard") is None
+    found = "retrieval_id in (select id from retrievals where query = 'question' and question_id = ?)"
+    with run.db.atomic():
+        run.db.execute(f"delete from hits where {found}", [odd])
+    assert {pair.question_id for pair in taught(run) if not pair.passages} == {odd}
 
 
 def test_where_every_question_is_explained_or_nobody_reasons_no_earlier_student_is_asked(folder: Path) -> None:
@@ -183,3 +222,9 @@ def test_dropping_the_step_drops_the_rationales_that_students_wrote(folder: Path
     invoke("rebuild", "lessons", "choice", *words, *settings, "--yes")
     assert run.db.table("evaluations").count_where("split = 'train'") == 0
     assert run.db.table("students").count == 0
+
+
+def test_ordinary_students_do_not_rest_on_orders_of_passages(folder: Path, words: list[str]) -> None:
+    invoke("run", "choice", *words)
+    invoke("rebuild", "reranker", "choice", *words, "--yes")
+    assert run_of(folder).db.table("students").count_where("path <> ''") == 1

@@ -155,10 +155,17 @@ def test_memory_of_indexing_does_not_grow_with_the_passages(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
 
+    parts: list[int] = []
+    written = shards._write
+    monkeypatch.setattr(shards, "_write", lambda job, shared: (parts.append(len(job[2])), written(job, shared))[1])
     for count in (50, 1000, 1000, 3000, 3000):  # the first for what is loaded once, the second ones change nothing
         index(count)
     (few, _, few_again), (many, _, many_again) = peaks[2:5], peaks[5:]
     assert max(many - few, many_again - few_again) < 40 * 2000  # bytes; a list of the ids takes over 80 each
+    assert sum(parts) == 1000 + 3000, (
+        "no passage is written but in parts; what has not changed is not written again"
+    )
+    assert max(parts) <= 200
 
 
 def test_what_was_there_stays_beside_what_shards_add(tmp_path: Path, small: None) -> None:

@@ -132,7 +132,7 @@ def rebuild(step: str, task: str, including_paid: bool, yes: bool, **chosen: Any
     if step not in steps.NAMES:
         raise click.UsageError(f"no step {step!r}; the steps are {', '.join(steps.NAMES)}")
     this = choose.run_of(task, **chosen)
-    names = [s.name for s in steps.resting_on(step) if including_paid or not s.paid]
+    names = [s.name for s in steps.resting_on(this, step) if including_paid or not s.paid]
     if not yes:
         click.confirm(f"Drop {', '.join(names)} of {this.name} in {this.store}?", abort=True)
     dropped = steps.rebuild(this, step, including_paid=including_paid)

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import chain, islice, repeat, takewhile
 from pathlib import Path
@@ -31,6 +32,8 @@ META, MANAGED = "meta.json", ".managed.json"
 # million passages.)
 LARGEST = 16_000
 FEWEST = 8
+Job = tuple[Path, str, list[Row]]
+"""A part's folder, its language, and its passages."""
 
 
 def postings_writer(folder: Path, language: str, workers: Workers | None, *, empty: bool = False) -> PostingsWriter:
@@ -70,7 +73,7 @@ class ShardedPostings(PostingsWriter):
         parts = enumerate(in_parts(rows), len(self._shards))
         jobs = ((self._place / str(number), self.language, part) for number, part in parts)
         if self._workers is None:
-            self._shards.extend(_write(job, NOTHING) for job in jobs)
+            self._shards.extend(_one_ahead(jobs))
         else:
             self._shards.extend(shard for _, shard in self._workers.run(_write, jobs, NOTHING))
 
@@ -93,17 +96,25 @@ class ShardedPostings(PostingsWriter):
             self.close()
             with alone(self.folder):
                 join(self.folder, sorted(self._shards, key=lambda shard: int(shard.name)), replace=self._replaced)
-            self.open()
+            self._reopen()
         super().commit()
         if self._shards:  # with that commit, Tantivy has begun to merge them
             self.close()
-            self.open()
+            self._reopen()
         self._forget()
 
     def rollback(self) -> None:
         """Forget everything since the last commit."""
         super().rollback()
         self._forget()
+
+    def _reopen(self) -> None:
+        """Open the index again. Raises BadInput if another process has begun to write here."""
+        try:
+            self.open()
+        except ValueError:
+            with alone(self.folder):
+                raise
 
     def _forget(self) -> None:
         self._shards, self._replaced, self._alone = [], False, False
@@ -150,7 +161,19 @@ def in_parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
         left -= size
 
 
-def _write(job: tuple[Path, str, list[Row]], _nothing: Shared) -> Path:
+def _one_ahead(jobs: Iterable[Job]) -> Iterator[Path]:
+    """Write parts in a thread, each while the next one is read; yield their folders."""
+    with ThreadPoolExecutor(1) as writer:
+        written: Future[Path] | None = None
+        for job in jobs:
+            if written:
+                yield written.result()
+            written = writer.submit(_write, job, NOTHING)
+        if written:
+            yield written.result()
+
+
+def _write(job: Job, _nothing: Shared) -> Path:
     """Write the postings of some passages into a folder of their own, and return it. Raises WorkersFailed."""
     place, language, rows = job
     require_seen(place.parent)

@@ -8,6 +8,7 @@ Knowledge bases are read where they lie: every worker must see them under the sa
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -23,6 +24,7 @@ from kard.db import open_store, sql
 from kard.evaluation.answer import answer, drop_outdated, unanswered
 from kard.evaluation.condition import Condition
 from kard.files import adapters_folder
+from kard.methods import METHODS
 from kard.pipeline.merge import TABLES, merge
 from kard.pipeline.options import RunOptions, Teacher
 from kard.pipeline.run import Run
@@ -104,7 +106,8 @@ def _job(run: Run, options: RunOptions, work: Callable[[Run], object] | None) ->
     # Who asks a teacher is the process with the store: a worker knows the name alone.
     options = replace(options, teacher=options.teacher and Teacher(options.teacher.name))
     knowledge, store = run.knowledge.resolve(), run.store.resolve()
-    return Job(run.task.source, run.task.students, options, knowledge, knowledge.exists(), store, work)
+    searched = knowledge.exists() and any(METHODS[method].reads for method in options.methods)
+    return Job(run.task.source, run.task.students, options, knowledge, searched, store, work)
 
 
 def _do_all(workers: Workers, run: Run, jobs: Sequence[Job], about: str, *, heavy: bool) -> None:
@@ -144,7 +147,9 @@ def do(job: Job, bundle: Shared) -> Made:
             db.execute("delete from claims")  # they are of the store that this is a copy of
             task = replace(tasks.load(job.task), students=job.bases)
             run = Run(db, task, job.options, store, job.knowledge, adapters_folder(store))
-            if job.store.exists():  # where the next run's worker finds it too
+            if job.store.exists() and os.access(
+                job.store.parent, os.W_OK
+            ):  # where the next run's worker finds it too
                 run.checkpoints = adapters_folder(job.store)
             last = {table: _last(run, FOLLOWING.get(table, table)) for table in NEW}
             before = _adapters(run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kard.config import StudentTraining
+from kard.config import Decoding, StudentTraining
 from kard.db import rows
 from kard.evaluation.answer import unanswered
 from kard.evaluation.condition import Condition, passages_read
@@ -65,9 +65,14 @@ def read_lessons(db: Database, task: str, ordered: Asked | None, explained: Aske
     learned = Lessons()
     if ordered:
         condition, questions = ordered
-        learned = replace(learned, read=passages_read(db, task, condition))
-        if not questions.read(db).keys() <= (learned.read or {}).keys():
+        read = passages_read(db, task, condition)
+        searched = {
+            row["question_id"]: row["hits"]
+            for row in rows(db, "internal/hits_of_questions", index=condition.index_id)
+        }
+        if any(id not in read and searched.get(id) != 0 for id in questions.read(db)):
             return None
+        learned = replace(learned, read=read)
     if explained:
         condition, questions = explained
         if unanswered(db, task, condition, questions):
@@ -92,7 +97,10 @@ def _over(
             settings,
             student=student,
             retrieval=replace(settings.retrieval, k=settings.student_training.k),
-            decoding=replace(settings.decoding, samples=samples, decide="written"),
+            # What is learned does not depend on how a student answers later: by a server, say.
+            decoding=Decoding(
+                samples=samples, max_new_tokens=settings.decoding.max_new_tokens, batch=settings.decoding.batch
+            ),
         ),
         methods=methods,
         retrievers=(retriever,),

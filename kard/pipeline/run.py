@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 class Run:
     """A task with its store and folders, the options of this run, and the rows that they resolve to.
 
-    Rows are looked up once, by reading alone, when the first of them is asked for; `refresh` looks again after a
-    step has written.
+    Rows are looked up once, by reading, when one is asked for; `refresh` looks again after a step has written.
     """
 
     db: Database
@@ -156,9 +155,11 @@ class Run:
 
     @cached_property
     def explaining(self) -> Run | None:
-        """The run in which earlier students explain what no teacher explained to them, None if none do."""
-        own, where = self.options.settings.student.own, (self.db, self.rationale_source, self.trained_on)
-        options = lessons.explaining(self.options, lessons.unexplained(*where) if own else ())
+        """The run in which earlier students explain what nobody explained to them, None if none do."""
+        if not self.options.settings.student.own:
+            return None
+        others = lessons.unexplained(self.db, self.rationale_source, self.trained_on)
+        options = lessons.explaining(self.options, others)
         return options and replace(self, options=options)
 
     def lessons(self, size: str, method: str) -> Lessons | None:

@@ -32,19 +32,26 @@ def _runs_before(run: Run) -> Iterator[tuple[Run, str]]:
 
 
 def _lessons_state(run: Run) -> State:
-    """Count training questions with and without what the runs before the trainings end with."""
-    found = [_steps_until(end, before)[-1].state(before) for before, end in _runs_before(run)]
-    return State("questions", sum(state.done for state in found), sum(state.missing for state in found))
+    """Count orders of training questions' passages and answers to them, those that are there and those to come."""
+    found = [list(_steps_until(end, before))[-1].state(before) for before, end in _runs_before(run)]
+    return State("lessons", sum(state.done for state in found), sum(state.missing for state in found))
 
 
 def _learn(run: Run) -> int:
-    """Search with the training questions, and let earlier students explain some of them."""
-    return sum(run_step(before, step) for before, end in _runs_before(run) for step in _steps_until(end, before))
+    """Search with the training questions, let earlier students explain some of them; return the lessons gained."""
+    missing = _lessons_state(run).missing
+    for before, end in _runs_before(run):
+        for step in _steps_until(end, before):
+            run_step(before, step)
+    run.refresh()
+    return missing - _lessons_state(run).missing
 
 
-def _steps_until(end: str, run: Run, *kinds: Kind) -> list[Step]:
-    """Return the needed steps of these kinds (or of all) in order, as far as the one of that name."""
-    return list(takewhile(lambda step: step.name != end, needed(run, *kinds)))
+def _steps_until(end: str, run: Run, *kinds: Kind) -> Iterator[Step]:
+    """Yield the steps of these kinds (or of all) before the one of that name, if they are needed when they come."""
+    for step in takewhile(lambda step: step.name != end, STEPS):
+        if (step.kind in kinds or not kinds) and step.needed(run):
+            yield step
 
 
 LESSONS = Step(
@@ -55,7 +62,7 @@ LESSONS = Step(
     _learn,
     drop="internal/drop_lessons",
     needed=lambda run: any(True for _ in _runs_before(run)),
-    reads=("ground", "reranker"),
+    reads=("retrieve", "ground", "rerank", "fuse", "dense", "hybrid"),
 )
 STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, LESSONS, STUDENT, ANSWER, SCREEN)
 NAMES = tuple(step.name for step in STEPS)
@@ -104,7 +111,8 @@ def run_step(run: Run, step: Step, *others: Run) -> int:
         report(added)
     if added:
         run.refresh()
-        log_step(run, step.name, started, begin, added)
+        if step is not LESSONS:  # its own steps have their rows
+            log_step(run, step.name, started, begin, added)
     return added
 
 
@@ -139,11 +147,14 @@ def log_step(run: Run, name: str, started: str, begin: float, added: int, note: 
         )
 
 
-def resting_on(name: str) -> list[Step]:
-    """Return the step of that name and every step that uses its results, directly or through another, in order."""
+def resting_on(run: Run, name: str) -> list[Step]:
+    """Return the step of that name and every step that uses its results, directly or through another, in order.
+
+    Students rest on the orders of passages only where this run's learn from them.
+    """
     names = {name}
     for step in STEPS:  # in order, so that one pass reaches everything
-        if names & set(step.reads):
+        if names & set(step.reads) and (step is not LESSONS or LESSONS.needed(run)):
             names.add(step.name)
     return [step for step in STEPS if step.name in names]
 
@@ -155,7 +166,7 @@ def rebuild(run: Run, name: str, *, including_paid: bool = False) -> list[str]:
     """
     dropped: list[str] = []
     with writing(run.db):
-        for step in resting_on(name):
+        for step in resting_on(run, name):
             if step.paid and not including_paid:
                 continue
             if sum(execute(run.db, drop, task=run.name) for drop in (step.drop, *step.drop_rest)) > 0:

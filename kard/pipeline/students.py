@@ -83,9 +83,11 @@ def _student_state(run: Run) -> State:
     missing = sum(student is None for student in students.values())
     stored = "select data_sha256, base, size, method, settings from students where task = ? and path <> ''"
     current = [
-        (data.sha256, run.base_of(size), size, method, run.student_settings(method))
-        for size, method in students
-        if METHODS[method].trained and (data := run.resolved.student_data.get((size, method)))
+        (data.sha256, of.base_of(size), size, method, of.student_settings(method))
+        for of in (run, run.explaining)
+        if of is not None
+        for (size, method), data in of.resolved.student_data.items()
+        if METHODS[method].trained
     ]
     outdated = count_others(run.db.execute(stored, [run.name]), current)
     note = "; ".join(

@@ -244,8 +244,11 @@ def plan(cells: Sequence[Cell], *, cell: str = "cell") -> TableCells:
 def _missing_students(run: Run) -> set[tuple[object, ...]]:
     data = {pair: found.sha256 for pair, found in run.resolved.student_data.items()}
     # Before rationales have passages, data that are not known yet are told by where they will come from.
-    unknown = (run.rationale_source, run.knowledge, canonical(run.options.settings.retrieval.forms))
-    return {
+    retrieval = run.options.settings.retrieval
+    searched = retrieval.values() if run.ordering else retrieval.forms
+    unknown = (run.rationale_source, run.knowledge, canonical(searched))
+    earlier = _missing_students(run.explaining) if run.explaining else set[tuple[object, ...]]()
+    return earlier | {
         (size, run.base_of(size), method, run.student_settings(method), data.get((size, method), unknown))
         for (size, method), student in run.resolved.students.items()
         if student is None and METHODS[method].trained

@@ -234,8 +234,8 @@ def student_data(
     pairs = training_pairs(db, task.name, method, settings, source, index_id=index_id, lessons=lessons)
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for pair in pairs)
-    count = len({pair.question_id for pair in pairs})
-    return pairs, source.data(sha256, count, len(pairs), index_id)
+    count, own = len({pair.question_id for pair in pairs}), sum(pair.rationale_id < 0 for pair in pairs)
+    return pairs, replace(source.data(sha256, count, len(pairs) - own, index_id), own=own)
 
 
 def shot_pairs(
@@ -303,7 +303,7 @@ def _pair(
 ) -> Pair:
     passages: list[str] = []
     if method.reads and read is not None:
-        passages = [passage.line for passage in read[row["question_id"]]]
+        passages = [passage.line for passage in read.get(row["question_id"], ())]
     elif method.reads:
         by_question = settings.passages == "bm25"
         hits = rows(
@@ -341,6 +341,7 @@ def _own_pairs(db: Database, method: Method, lessons: Lessons) -> list[Pair]:
         )
         for place, row in enumerate(found, 1)
     ]
+    pairs = [pair for pair in pairs if pair.rationale]  # an answer alone would teach to answer alone
     return sorted(_distinct(pairs), key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale))
 
 

@@ -117,7 +117,9 @@ def export_rationales(db: Database, task_name: str, path: Path, teacher: str | N
     if not labels:
         of = f" of {teacher}" if teacher else ""
         raise Missing(f"no rationales{of} for {task_name}; see the teachers with: kard query rationale_quality")
-    return write_lines(path, (_fields(row, labels) for row in each(db, "internal/exported_rationales", **chosen)))
+    found = each(db, "internal/exported_rationales", **chosen)
+    # Those of a teacher that another command has added meanwhile are for the next export.
+    return write_lines(path, (_fields(row, labels) for row in found if row["teacher_id"] in labels))
 
 
 def _fields(row: Mapping[str, object], labels: Mapping[str, str]) -> Mapping[str, object]:
