@@ -31,7 +31,7 @@ from kard.knowledge.repair import repair
 from kard.knowledge.sources import size
 from kard.progress import Share, reading
 from kard.records import Document
-from kard.work.workers import Workers, workers
+from kard.work.workers import Shared, Workers, workers
 
 WORDS = ("ants", "bees", "cats", "dogs", "eels", "foxes")
 FIXTURE = Path(__file__).with_name("fixtures") / "tiny-wiki.xml"
@@ -156,8 +156,13 @@ def test_memory_of_indexing_does_not_grow_with_the_passages(
         tracemalloc.stop()
 
     parts: list[int] = []
-    written = shards._write
-    monkeypatch.setattr(shards, "_write", lambda job, shared: (parts.append(len(job[2])), written(job, shared))[1])
+    write = getattr(shards, "_write")  # noqa: B009  # what writes a part
+
+    def noted_part(job: shards.Job, shared: Shared) -> Path:
+        parts.append(len(job[2]))
+        return write(job, shared)
+
+    monkeypatch.setattr(shards, "_write", noted_part)
     for count in (50, 1000, 1000, 3000, 3000):  # the first for what is loaded once, the second ones change nothing
         index(count)
     (few, _, few_again), (many, _, many_again) = peaks[2:5], peaks[5:]
