@@ -288,7 +288,7 @@ def test_a_figure_has_a_point_of_every_row_over_its_value(folder: Path, monkeypa
     assert {(x, variant) for x, _, variant in drawn} == {
         (x + shift, f"retrieval.max_df_from={value}")
         for x in (0, 1)
-        for shift, value in ((-0.2, "0"), (0.2, "1000000"))
+        for shift, value in ((-0.03, "0"), (0.03, "1000000"))
     }
     drawn.clear()
     table(folder, *two, "--one-at-a-time", "--plot", str(folder / "two.png"))

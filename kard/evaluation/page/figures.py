@@ -180,7 +180,7 @@ def save_by_value(
     with drawing(WIDTH, 3.2 + 0.2 * len(looks)) as figure:
         axes = figure.subplots()
         for number, (name, look) in enumerate(looks.items()):
-            shift = 0.0 if len(looks) == 1 else 0.4 * (number / (len(looks) - 1) - 0.5)
+            shift = min(0.06, 0.4 / max(1, len(looks) - 1)) * (number - (len(looks) - 1) / 2)  # bars side by side
             line = [(values.index(at) + shift, point) for at, point in placed if point.series == name]
             axes.plot(
                 [x for x, _ in line], [p.share.value for _, p in line], linestyle=look.line, color=look.colour
