@@ -350,7 +350,7 @@ def test_a_run_with_more_training_questions_trains_anew_and_status_says_in_what_
     fewer = counts(world)
     early = states(world, task, *words)
     assert (early["ground"]["missing"], early["student"]["missing"], early["reranker"]["missing"]) == (4, 1, 1)
-    assert "known when every rationale has its passages" in early["student"]["note"]
+    assert "known when everything that it learns from is there" in early["student"]["note"]
     kard(world, "ground", task, "--quiet")
     before = states(world, task, *words)
     assert (before["student"]["missing"], before["student"]["outdated"]) == (1, 1)
