@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the file that benchmarks/peers.py and benchmarks/answers.py wrote."""
+"""The tables of docs/benchmarks.md, from the file that peers.py, answers.py and students.py write."""
 
 from __future__ import annotations
 
@@ -66,6 +66,38 @@ def answers(report: Report) -> str:
         lines.append((name, *speeds, f"{tokens:.1f}", f"{row['equal']} of {row['greedy']}", f"{row['shared']:.0%}"))
     header = ("who", "texts a CPU s", "texts a s", "kard's ratio by CPU", "goal, at least", "met")
     return table((*header, "tokens of a text", "greedy texts like kard's", "alike until"), lines)
+
+
+def about_models(report: Report) -> str:
+    """Return where, when and with what training and adapters were measured, as Markdown."""
+    run = report["students"]
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    threads = f"{run['threads']} thread{'' if run['threads'] == 1 else 's'}"
+    return f"{run['date']}, {threads} on {_machine(run)}, {run['precision'].removeprefix('torch.')}. {versions}.\n"
+
+
+def models(report: Report) -> str:
+    """Return a table of training and of many adapters beside the plain ways, with their goals."""
+    trained, adapters = report["students"]["training"], report["students"]["adapters"]
+    lines: list[Sequence[str]] = []
+
+    def add(what: str, peer: str, goal: float, own: float, other: float, unit: str) -> None:
+        ratio = own / other
+        measured = f"{_short(own)} and {_short(other)} {unit}"
+        lines.append((what, peer, f"{goal:g}", measured, _short(ratio), "yes" if ratio >= goal else "**no**"))
+
+    for peer, goal in (("padded to 512", 8), ("padded to the longest", 3)):
+        add("training, three epochs", f"Trainer, {peer}", goal, trained["kard"], trained[peer], "tokens a CPU s")
+    count = 4 * adapters["questions"]
+    speed = count / adapters["kard"], count / adapters["one by one"]
+    add(
+        f"4 adapters, {adapters['questions']} questions each",
+        "loading each, one by one",
+        4,
+        *speed,
+        "texts a CPU s",
+    )
+    return table(("what", "against", "goal, at least", "measured", "ratio", "met"), lines)
 
 
 def goals(report: Report) -> str:
