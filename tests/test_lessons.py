@@ -79,7 +79,7 @@ def run_of(folder: Path, *overrides: str) -> Run:
 def taught(run: Run) -> list[Pair]:
     """Return what the run's student is taught."""
     settings = METHODS["kard"].training(run.options.settings)
-    source, learned = run.rationale_source, run.lessons("tiny", "kard")
+    source, learned = run.rationale_source, run.lessons_for("tiny", "kard")
     assert learned is not None
     return training_pairs(
         run.db, "choice", METHODS["kard"], settings, source, index_id=run.index_id, lessons=learned
@@ -198,7 +198,7 @@ def test_a_question_that_finds_nothing_is_learned_without_passages_and_one_that_
     (odd,) = run.db.execute("select min(id) from questions where split = 'train'").fetchone()
     with run.db.atomic():
         run.db.execute("delete from rankings where question_id = ?", [odd])
-    assert run.lessons("tiny", "kard") is None
+    assert run.lessons_for("tiny", "kard") is None
     found = "retrieval_id in (select id from retrievals where query = 'question' and question_id = ?)"
     with run.db.atomic():
         run.db.execute(f"delete from hits where {found}", [odd])

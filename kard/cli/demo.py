@@ -43,13 +43,7 @@ WIDTH, PASSAGE = 100, 320  # characters of a line, and of a passage
 @click.option(
     "--passages", type=click.IntRange(min=1), help="Pages of the encyclopedia. [default: 5200; 1000 with --quick]"
 )
-@click.option(
-    "--store",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("kard-demo.db"),
-    show_default=True,
-    help="SQLite file to make; a second run adds what is missing.",
-)
+@options.new_store("kard-demo.db")
 @options.quiet
 def demo(
     full: bool,

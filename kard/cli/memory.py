@@ -71,13 +71,7 @@ def _facts(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int
 @options.dry_run
 @options.forms("json", "csv", "markdown")
 @choose.counting_options
-@click.option(
-    "--store",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("kard-memory.db"),
-    show_default=True,
-    help="SQLite file to make; a second run adds what is missing.",
-)
+@options.new_store("kard-memory.db")
 @options.quiet
 def memory(
     facts: tuple[int, ...],

@@ -32,6 +32,19 @@ store = click.option(
     show_default=True,
     help="The SQLite file that holds everything. [env: KARD_STORE]",
 )
+
+
+def new_store(name: str) -> Callable[[Command], Command]:
+    """Return the option for the store of a command that makes one of its own."""
+    return click.option(
+        "--store",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path(name),
+        show_default=True,
+        help="SQLite file to make; a second run adds what is missing.",
+    )
+
+
 knowledge = click.option(
     "--knowledge",
     callback=_typed,

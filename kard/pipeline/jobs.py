@@ -51,7 +51,7 @@ class Job:
     bases: Mapping[str, str]  # of students, by size
     options: RunOptions
     knowledge: Path
-    searched: bool  # whether there is a knowledge base
+    searched: bool  # whether it may read the knowledge base
     store: Path
     work: Callable[[Run], object] | None
     conditions: tuple[Condition, ...] = ()
@@ -147,9 +147,8 @@ def do(job: Job, bundle: Shared) -> Made:
             db.execute("delete from claims")  # they are of the store that this is a copy of
             task = replace(tasks.load(job.task), students=job.bases)
             run = Run(db, task, job.options, store, job.knowledge, adapters_folder(store))
-            if job.store.exists() and os.access(
-                job.store.parent, os.W_OK
-            ):  # where the next run's worker finds it too
+            # Beside the store the next run's worker finds it, too.
+            if job.store.exists() and os.access(job.store.parent, os.W_OK):
                 run.checkpoints = adapters_folder(job.store)
             last = {table: _last(run, FOLLOWING.get(table, table)) for table in NEW}
             before = _adapters(run)

@@ -162,7 +162,7 @@ class Run:
         options = lessons.explaining(self.options, others)
         return options and replace(self, options=options)
 
-    def lessons(self, size: str, method: str) -> Lessons | None:
+    def lessons_for(self, size: str, method: str) -> Lessons | None:
         """Return what a student learns from besides rationales, None while that is not there. Raises Missing."""
         ordered = explained = None
         if METHODS[method].reads and (before := self.ordering):
@@ -370,7 +370,7 @@ class Resolved:
         try:
             if method.shots:
                 return shot_data(run.db, run.name, method, settings.prompting, run.rationale_source)
-            if (learned := run.lessons(size, method.name)) is None:
+            if (learned := run.lessons_for(size, method.name)) is None:
                 return None
             where = run.db, run.task, method, method.training(settings), run.rationale_source
             return student_data(*where, index_id=index, lessons=learned)[1]

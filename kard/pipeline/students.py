@@ -71,7 +71,7 @@ def train_student(run: Run, size: str, method: str) -> str:
 
 def _lessons(run: Run, size: str, method: str) -> Lessons:
     """Return what the student learns from besides rationales. Raises Missing while that is not there."""
-    learned = run.lessons(size, method)
+    learned = run.lessons_for(size, method)
     if learned is None:
         raise Missing(f"{size}/{method} learns from what is not there yet; make it with: kard run {run.name}")
     return learned

@@ -326,6 +326,8 @@ def _own_pairs(db: Database, method: Method, lessons: Lessons) -> list[Pair]:
 
     The passages are those that it read. A text whose answer was forced is none.
     """
+    if not lessons.explained:
+        return []
     found = rows(db, "internal/own_rationales", hash=lessons.explained, questions=list(lessons.others))
     ids = {id for row in found for id in json.loads(row["passages"])} if method.reads else ()
     passages = read_passages(db, sorted(ids))
