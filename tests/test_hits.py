@@ -286,6 +286,20 @@ def test_documents_that_the_knowledge_base_lacks_count_as_missing(case: Any) -> 
     assert (told["questions"], told["ceiling"], str(told["Hits@1"])[:5]) == (2, "0.250", "0.500")
 
 
+def test_metrics_are_the_same_from_the_needed_passages_alone(case: Any) -> None:
+    for key, document, order in (("first", "d1", "123"), ("last", "d3", "123"), ("none", "d9", "124")):
+        question = case.question(key, document)
+        case.hits(question, *(f"d{number}-0" for number in order))
+        case.ranked(question, *(f"d{number}-0" for number in reversed(order)))
+    asked = QuestionSet("tiny", "test")
+    whole = read_orders(case.db, asked, case.INDEX, kappa=3)
+    short = read_orders(case.db, asked, case.INDEX, kappa=3, needed_only=True)
+    counts = [[len(order) for order in question.orders.values()] for question in short]
+    assert counts == [[1, 2], [2, 1], [1, 1]]  # the first, and what is needed
+    assert str(retriever_rows(short, 3)) == str(retriever_rows(whole, 3))
+    assert len(retriever_rows(short, 3)) == 2
+
+
 def test_one_retriever_alone_has_one_column(hits: Any, tmp_path: Path) -> None:
     output = hits("--question", "q1", "--retriever", "bm25").output
     (header,) = [line for line in output.splitlines() if "bm25" in line]

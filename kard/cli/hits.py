@@ -101,6 +101,7 @@ def hits(
         kappa=kappa,
         question=question_id,
         experiments=experiments,
+        needed_only=summary or plot is not None,
     )
     if not questions:
         raise Missing(

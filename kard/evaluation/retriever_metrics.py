@@ -59,6 +59,11 @@ class RankedQuestion:
     orders: Mapping[str, Sequence[RankedPassage]]
     relevant: Mapping[str, RelevantPassages]
 
+    def ids(self, retriever: str) -> list[str]:
+        """Return the passages of an order by rank, '' for one that was not read."""
+        ranks = {ranked.rank: ranked.passage for ranked in self.orders[retriever]}
+        return [ranks.get(rank, "") for rank in range(1, max(ranks, default=0) + 1)]
+
 
 @dataclass(frozen=True, slots=True)
 class OrderRow:
@@ -92,11 +97,13 @@ def read_orders(
     kappa: int,
     question: int | None = None,
     experiments: bool = False,
+    needed_only: bool = False,
 ) -> list[RankedQuestion]:
     """Return the questions, or only the one with id `question`, that have been searched with on this index.
 
-    Each order has at most `kappa` passages. Only questions that were searched with in the form and with the max_df
-    of the last one count. A retriever is called by its kind, with its id if several of the kind are in the store.
+    Each order has at most `kappa` passages; with `needed_only`, of these the first and those that the question
+    needs. Only questions that were searched with in the form and with the max_df of the last one count. A retriever
+    is called by its kind, with its id if several of the kind are in the store.
     Rerankers of `kard ablate` are included only with `experiments`.
     """
     parameters: dict[str, object] = {
@@ -105,6 +112,7 @@ def read_orders(
         "kappa": kappa,
         "question": question,
         "experiments": experiments,
+        "needed": needed_only,
     }
     orders: dict[int, dict[str, list[RankedPassage]]] = defaultdict(lambda: defaultdict(list))
     for row in rows(db, "internal/passage_orders", **parameters):
@@ -239,10 +247,7 @@ def _ranked(questions: Sequence[RankedQuestion], retriever: str, source: str) ->
 
 def _metrics(questions: Sequence[RankedQuestion], retriever: str, source: str, kappa: int) -> Floats:
     """Return the metrics of the retriever, (Q questions, M metrics)."""
-    values = [
-        ranking_metrics([p.passage for p in question.orders[retriever]], question.relevant[source], kappa)
-        for question in questions
-    ]
+    values = [ranking_metrics(question.ids(retriever), question.relevant[source], kappa) for question in questions]
     return np.array(values).reshape(len(values), len(metric_names(kappa)))
 
 
@@ -345,8 +350,9 @@ def plot_hits(questions: Sequence[RankedQuestion], kappa: int, title: str, path:
         axes = figure.add_subplot(1, len(sources), panel)
         for name in retrievers_in(questions):
             ranked = _ranked(questions, name, source)
-            orders = [[p.passage for p in question.orders[name]] for question in ranked]
-            ranks = first_ranks(orders, [question.relevant[source] for question in ranked])
+            ranks = first_ranks(
+                [question.ids(name) for question in ranked], [question.relevant[source] for question in ranked]
+            )
             if ranks:
                 label = f"{name} (n={len(ranks)})"
                 axes.plot(range(1, depth + 1), hits_curve(ranks, depth), label=label, marker=".")
