@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -291,6 +292,31 @@ def test_dense_and_hybrid_orders_are_kept_and_made_once(work: Run) -> None:
     ).fetchone()
     searching = DenseSearch(work.kb, encoder_of_base(bases.resolve(work.encoder), max_length=256).embedder)
     assert searching.search_ids(["Is a ant near n0x ?"], 1)[0][0][0] == first
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps memory")
+def test_a_step_leaves_no_memory_that_it_freed(work: Run) -> None:
+    from kard.models.hardware import keep_memory
+    from kard.pipeline.step import State, Step
+
+    def own_bytes() -> int:
+        fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+        return int(fields["RssAnon"].split()[0]) << 10
+
+    held: list[int] = []
+
+    def take(_: Run) -> int:
+        pages = [torch.ones(1 << 18) for _ in range(200)]  # 200 MiB
+        last = torch.ones(1 << 18)  # above them, so that the heap cannot shrink from its end
+        held.append(own_bytes())
+        del pages
+        kept.append(last)
+        return 0
+
+    kept: list[torch.Tensor] = []
+    keep_memory()
+    run_step(work, Step("take", "train", "", lambda _: State("", 0, 0), take, drop=""))
+    assert held[0] - own_bytes() > 150 << 20
 
 
 def test_a_mix_that_was_chosen_for_one_task_is_not_another_s(work: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -109,6 +110,10 @@ def run_step(run: Run, step: Step, *others: Run) -> int:
         by_workers = run_step_on(run.workers, [run, *others], step) if run.workers else 0
         added = by_workers + step.run(run)
         report(added)
+    if "kard.models.hardware" in sys.modules:  # only then is there anything to give back
+        from kard.models.hardware import release_memory
+
+        release_memory()
     if added:
         run.refresh()
         if step is not LESSONS:  # its own steps have their rows
