@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -98,22 +99,27 @@ def memory(
     from kard.cli.overrides import based
     from kard.pipeline import memory as pipeline
 
-    run = choose.run_of(
-        tasks.demo(),
-        store=store,
-        knowledge=None,
-        create=True,
-        sizes=tuple(based({}, bases)),
-        bases=bases,
-        overrides=(*pipeline.SETTINGS, *overrides),
-        **chosen,
-    )
-    compared = pipeline.Memory(run, facts, others, questions, tokens, seeds)
     title = f"{', '.join(map(str, facts))} facts by heart and looked up, {tokens:,} tokens a student"
+
+    def compared(place: Path) -> pipeline.Memory:
+        run = choose.run_of(
+            tasks.demo(),
+            store=place,
+            knowledge=None,
+            create=True,
+            sizes=tuple(based({}, bases)),
+            bases=bases,
+            overrides=(*pipeline.SETTINGS, *overrides),
+            **chosen,
+        )
+        return pipeline.Memory(run, facts, others, questions, tokens, seeds)
+
     if dry_run:
-        print_rows(form, *compared.plan(), title=title)
+        with TemporaryDirectory() as folder:  # a store that is not there stays away
+            plan = compared(store if store.exists() else Path(folder) / store.name).plan()
+        print_rows(form, *plan, title=title)
         return
-    found = pipeline.memory_rows(*compared.measure())
+    found = pipeline.memory_rows(*compared(store).measure())
     print_rows(form, *pipeline.memory_table(found, seeds=len(seeds) > 1), title=title)
     if form not in MACHINE_FORMS:
         click.echo("95% intervals over questions; bits that the facts hold, and those to store by the theory")
