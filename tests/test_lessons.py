@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from kard.cli import choose, main
+from kard.db import open_store
 from kard.errors import Missing
 from kard.methods import METHODS
 from kard.pipeline.run import Run
@@ -188,6 +190,30 @@ def test_a_plan_counts_earlier_students_and_their_texts(folder: Path, words: lis
     cells = ("--over", "student.own=1,2", "--set", "teaching.fraction=.5")
     plan = json.loads(invoke("sweep", "choice", *cells, *words, "--dry-run", "--json"))
     assert [(row["trainings"], "lessons 3" in row["other steps"]) for row in plan] == [(2, True), (1, True)]
+
+
+def test_workers_make_the_students_and_answers_that_one_process_makes(folder: Path, words: list[str]) -> None:
+    invoke("ground", "choice", "--store", str(folder / "kard.db"))
+    for file in folder.glob("kard.*"):
+        copy = folder / file.name.replace("kard.", "beside.")
+        shutil.copytree(file, copy) if file.is_dir() else shutil.copy(file, copy)
+    base = ("--base", f"other={folder / 'decoder'}", "--size", "tiny,other")
+    cells = ("--over", "student.own=0,1", "--set", "teaching.fraction=.5")
+    made: list[list[object]] = []
+    for store, workers in (("kard.db", ()), ("beside.db", ("--workers", "2"))):
+        line = [*cells, *words, *base, "--store", str(folder / store), *workers]
+        invoke("sweep", "choice", *line)
+        db = open_store(folder / store)
+        students = db.execute("select id, data_sha256 from students order by id").fetchall()
+        answers = db.execute(
+            "select hash, question_id, text from evaluations e join predictions p on evaluation_id = e.id"
+            " join samples on prediction_id = p.id order by 1, 2, 3"
+        ).fetchall()
+        made.append([students, answers])
+        db.close()
+        assert len(students) == 4
+        assert len(answers) == 4 * 2 + 2 * 3, "two test questions each, three explained by each first one"
+    assert made[0] == made[1]
 
 
 def test_a_question_that_finds_nothing_is_learned_without_passages_and_one_that_is_not_ordered_waits(
