@@ -182,12 +182,12 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
     """Return the pairs of each epoch: `settings.rationales` of every question, each epoch others in turn.
 
     The last epoch has each question's first, which are its shortest, and each earlier epoch the next ones. Each is
-    varied as the settings say (`vary`). With `answer_alone` each question's answer follows, without a rationale.
+    varied as the settings say (`vary`).
     """
     by_question: dict[int, list[Pair]] = {}
     for pair in pairs:
         by_question.setdefault(pair.question_id, []).append(pair)
-    epochs = [
+    return [
         [
             # A student writes like what it saw last. With the longest ones last, 47% of the last epoch's targets
             # had more than 128 tokens, and 43% of the answers were forced at that budget; so it is 18%.
@@ -201,13 +201,6 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
         ]
         for epoch in range(settings.epochs)
     ]
-    if settings.answer_alone:
-        for taught in epochs:
-            firsts: dict[int, Pair] = {}
-            for pair in taught:
-                firsts.setdefault(pair.question_id, pair)
-            taught += [replace(pair, rationale="") for pair in firsts.values()]
-    return epochs
 
 
 def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:

@@ -86,9 +86,9 @@ def render_target(signature: type[dspy.Signature], outputs: Mapping[str, str]) -
 
 
 def target_pieces(signature: type[dspy.Signature], outputs: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the target as (cue, value) pairs. The first cue is empty; a value that is not begins with a space."""
+    """Return the target as (cue, value) pairs. The first cue is empty; a value begins with a space."""
     return [
-        (f"\n{cue_of(name)}" if i else "", f" {value}" if (value := one_line(outputs[name])) else "")
+        (f"\n{cue_of(name)}" if i else "", f" {one_line(outputs[name])}")
         for i, name in enumerate(signature.output_fields)
     ]
 
