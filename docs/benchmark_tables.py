@@ -69,7 +69,7 @@ def answers(report: Report) -> str:
 
 
 def about_models(report: Report) -> str:
-    """Return where, when and with what training and adapters were measured, as Markdown."""
+    """Return where, when and with what training, adapters and reranking were measured, as Markdown."""
     run = report["students"]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     threads = f"{run['threads']} thread{'' if run['threads'] == 1 else 's'}"
@@ -77,8 +77,9 @@ def about_models(report: Report) -> str:
 
 
 def models(report: Report) -> str:
-    """Return a table of training and of many adapters beside the plain ways, with their goals."""
+    """Return a table of training, many adapters and reranking beside the plain ways, with their goals."""
     trained, adapters = report["students"]["training"], report["students"]["adapters"]
+    reranked, speeds = report["reranking"], report["reranking"]["speeds"]
     lines: list[Sequence[str]] = []
 
     def add(what: str, peer: str, goal: float, own: float, other: float, unit: str) -> None:
@@ -97,6 +98,9 @@ def models(report: Report) -> str:
         *speed,
         "texts a CPU s",
     )
+    for vectors, goal in (("uncached", 12), ("cached", 2000)):
+        what = f"reranking {reranked['candidates']} candidates, {vectors}"
+        add(what, "the official way", goal, speeds[vectors], speeds["official"], "questions a CPU s")
     return table(("what", "against", "goal, at least", "measured", "ratio", "met"), lines)
 
 
