@@ -1,6 +1,6 @@
-"""Settings: frozen dataclasses with every default and its unit. A value out of its range raises BadConfig.
+"""Settings: frozen dataclasses with every default and its unit; `paper()` gives those of arXiv 2305.18395.
 
-`paper()` gives the values of KARD's own experiments (arXiv 2305.18395, section 4 and appendix).
+A value out of its range raises BadConfig.
 """
 
 from __future__ import annotations
@@ -237,18 +237,17 @@ class StudentTraining(Settings):
     distinct: int = 0  # different rationales a question, its shortest ones, that are taught at all; 0: every one
     wrong: float = 0.0  # share of the rationales in whose place another question's is taught, as a control
     passages: TrainingPassages = "silver"  # the rationale's; `shuffled`: another's; else as a retriever finds them
+    answer_alone: bool = False  # in each epoch teach every answer a second time, without a rationale
     own: int = 0  # texts of an earlier student on each question without a rationale; right ones are learned
     seed: int = 0  # of every random draw
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, f"seed must not be negative, not {self.seed}")
-        require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
-        require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+        for name in ("epochs", "batch", "rationales", "pass_tokens", "patience"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("seed", "k", "max_target", "distinct", "own"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
         require(self.peak_lr > 0, f"peak_lr must be positive, not {self.peak_lr}")
-        require(self.rationales >= 1, f"rationales must be at least 1, not {self.rationales}")
-        require(self.k >= 0, f"k must not be negative, not {self.k}")
         require(self.max_length >= 32, f"max_length must be at least 32, not {self.max_length}")
-        require(self.max_target >= 0, f"max_target must not be negative, not {self.max_target}")
         require(
             self.precision in ("auto", "float32", "bfloat16", "float16"),
             f"precision must be auto, float32, bfloat16 or float16, not {self.precision}",
@@ -257,13 +256,9 @@ class StudentTraining(Settings):
             not self.full or self.precision in ("auto", "float32"),
             f"with full=true the base's own weights are trained, in float32 and not in {self.precision}",
         )
-        require(self.pass_tokens >= 1, f"pass_tokens must be at least 1, not {self.pass_tokens}")
         require(0 <= self.held_out < 1, f"held_out must be in [0, 1), not {self.held_out}")
-        require(self.patience >= 1, f"patience must be at least 1, not {self.patience}")
         require(self.answer in ("text", "letter"), f"answer must be text or letter, not {self.answer}")
-        require(self.distinct >= 0, f"distinct must not be negative, not {self.distinct}")
         require(0 <= self.wrong <= 1, f"wrong must be in [0, 1], not {self.wrong}")
-        require(self.own >= 0, f"own must not be negative, not {self.own}")
         passages = get_args(TrainingPassages)
         require(self.passages in passages, f"passages must be one of {', '.join(passages)}, not {self.passages}")
 
@@ -272,9 +267,9 @@ class StudentTraining(Settings):
 
         Controls are there only where they are set: a new one changes no student's id.
         """
-        plain, controls = StudentTraining(), ("distinct", "wrong", "passages", "own")
-        unset = {n for n in controls if getattr(self, n) == getattr(plain, n)}
-        return {n: v for n, v in asdict(self).items() if n not in {"pass_tokens", "recompute", *unset}}
+        plain, controls = StudentTraining(), ("distinct", "wrong", "passages", "answer_alone", "own")
+        left_out = {"pass_tokens", "recompute", *(n for n in controls if getattr(self, n) == getattr(plain, n))}
+        return {n: v for n, v in asdict(self).items() if n not in left_out}
 
     @classmethod
     def paper(cls) -> StudentTraining:

@@ -30,7 +30,9 @@ class Method:
             training = replace(training, k=0, shuffle=plain.shuffle, passages=plain.passages)
         if not self.reasons:
             distinct = training.distinct if self.reads else plain.distinct  # other rationales have other passages
-            training = replace(training, wrong=plain.wrong, own=plain.own, distinct=distinct)
+            training = replace(
+                training, wrong=plain.wrong, answer_alone=plain.answer_alone, own=plain.own, distinct=distinct
+            )
         return training
 
 

@@ -36,7 +36,7 @@ from kard.models.hardware import load_model
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
 from kard.pipeline.load import store_questions
 from kard.records import LETTERS, Passage, Question, Sample
-from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, training_pairs, within_budget
+from kard.student.examples import Pair, RationaleSource, pairs_by_epoch, render_pair, training_pairs, within_budget
 from kard.student.generation.batch import generate_batches, generate_rows, sampling_of
 from kard.student.generation.decoder import Decoder, Prefilled
 from kard.student.generation.encoder_decoder import EncodedPrompts, EncoderDecoder
@@ -1390,6 +1390,24 @@ def test_seeds_of_varied_lessons_have_one_number_of_examples_and_are_one_conditi
     rationales = {pair.rationale_id for epoch in lessons(taught) for pair in epoch}
     assert {row["examples"] for row in taught.query("select examples from students")} == {len(rationales)}
     assert set(read_labels(taught, task.name, "test").values()) == {""}
+
+
+def test_answers_alone_are_taught_once_a_question_as_they_are_asked_for(taught: Database) -> None:
+    signature = signature_for(tasks.load("strategyqa").answer, METHODS["kard"])
+    plain, more = lessons(taught, rationales=2), lessons(taught, rationales=2, answer_alone=True)
+    for with_rationales, both in zip(plain, more, strict=True):
+        alone = both[len(with_rationales) :]
+        assert both[: len(with_rationales)] == with_rationales
+        firsts = [next(p for p in with_rationales if p.question_id == pair.question_id) for pair in alone]
+        assert [
+            replace(pair, rationale=first.rationale) for pair, first in zip(alone, firsts, strict=True)
+        ] == firsts
+        assert sorted(p.question_id for p in alone) == sorted({p.question_id for p in with_rationales})
+        for pair, first in zip(alone, firsts, strict=True):
+            prompt, pieces = render_pair(signature, pair, SETTINGS)
+            assert prompt == f"{render_pair(signature, first, SETTINGS)[0]}\nAnswer:"
+            assert pieces == [("", f" {pair.options[LETTERS.index(pair.answer)]}")]
+    assert len(plain[0]) > len({pair.question_id for pair in plain[0]})
 
 
 def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Database) -> None:

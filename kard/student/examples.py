@@ -182,12 +182,12 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
     """Return the pairs of each epoch: `settings.rationales` of every question, each epoch others in turn.
 
     The last epoch has each question's first, which are its shortest, and each earlier epoch the next ones. Each is
-    varied as the settings say (`vary`).
+    varied as the settings say (`vary`). With `answer_alone` each question's answer follows, without a rationale.
     """
     by_question: dict[int, list[Pair]] = {}
     for pair in pairs:
         by_question.setdefault(pair.question_id, []).append(pair)
-    return [
+    epochs = [
         [
             # A student writes like what it saw last. With the longest ones last, 47% of the last epoch's targets
             # had more than 128 tokens, and 43% of the answers were forced at that budget; so it is 18%.
@@ -201,6 +201,13 @@ def pairs_by_epoch(pairs: Sequence[Pair], settings: StudentTraining) -> list[lis
         ]
         for epoch in range(settings.epochs)
     ]
+    if settings.answer_alone:
+        for taught in epochs:
+            firsts: dict[int, Pair] = {}
+            for pair in taught:
+                firsts.setdefault(pair.question_id, pair)
+            taught += [replace(pair, rationale="") for pair in firsts.values()]
+    return epochs
 
 
 def vary(pair: Pair, settings: StudentTraining, epoch: int) -> Pair:
@@ -282,8 +289,15 @@ def shot_data(
 def render_pair(
     signature: type[dspy.Signature], pair: Pair, settings: StudentTraining
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Return the prompt and the pieces of the target."""
-    return render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
+    """Return the prompt and the pieces of the target.
+
+    Without a rationale the prompt goes on to `Answer:`, so that no student learns to leave its rationale out.
+    """
+    prompt, pieces = render_prompt(signature, pair.inputs()), target_pieces(signature, pair.outputs(settings))
+    if len(pieces) > 1 and not pair.rationale:
+        cue, answer = pieces[-1]
+        return prompt + cue, [("", answer)]
+    return prompt, pieces
 
 
 def hash_texts(texts: Iterable[object]) -> str:
