@@ -24,13 +24,16 @@ class Method:
     rule: bool = False  # no model answers
 
     def training(self, settings: TaskSettings) -> StudentTraining:
-        """Return a student's settings as stored: none of passages or rationales that the method does not have."""
+        """Return a student's settings as stored: the plain value of each that changes nothing for the method."""
         plain, training = StudentTraining(), settings.student_training
         if not self.reads:
-            training = replace(training, k=0, shuffle=plain.shuffle, passages=plain.passages)
+            training = replace(training, k=0, passages=plain.passages)
+        if training.k <= 1:  # one passage has one order
+            training = replace(training, shuffle=plain.shuffle)
         if not self.reasons:
-            distinct = training.distinct if self.reads else plain.distinct  # other rationales have other passages
-            training = replace(training, wrong=plain.wrong, own=plain.own, distinct=distinct)
+            training = replace(training, wrong=plain.wrong, own=plain.own)
+            if not self.reads or training.passages not in ("silver", "shuffled"):  # all pairs of a question are alike
+                training = replace(training, rationales=plain.rationales, distinct=plain.distinct)
         return training
 
 

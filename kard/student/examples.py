@@ -118,8 +118,9 @@ def training_pairs(
         if rows(db, "internal/training_rationales", **parameters, index=None):
             raise Missing(f"no passages for the rationales of {task_name}; find them with: kard ground {task_name}")
         raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
+    # By what is stored: a method that teaches no rationale reads the passages of the same ones first.
+    rationales.sort(key=lambda r: (r["question_id"], len(without_closing(r["rationale"])), r["rationale_id"]))
     pairs = [_pair(db, row, method, settings, lessons.read) for row in rationales]
-    pairs.sort(key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale_id))
     return [*controlled(list(_distinct(pairs)), settings), *_own_pairs(db, method, lessons)]
 
 
