@@ -32,7 +32,7 @@ class Method:
             training = replace(training, shuffle=plain.shuffle)
         if not self.reasons:
             training = replace(training, wrong=plain.wrong, own=plain.own)
-            if not self.reads or training.passages not in ("silver", "shuffled"):  # all pairs of a question are alike
+            if not self.reads or training.passages not in ("silver", "shuffled"):  # a question has one pair
                 training = replace(training, rationales=plain.rationales, distinct=plain.distinct)
         return training
 
