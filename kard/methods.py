@@ -23,6 +23,11 @@ class Method:
     shots: bool = False  # the prompt contains worked examples
     rule: bool = False  # no model answers
 
+    @property
+    def seeded(self) -> bool:
+        """Whether a seed decides anything: not of a rule, nor of a base without examples."""
+        return self.trained or self.shots
+
     def training(self, settings: TaskSettings) -> StudentTraining:
         """Return a student's settings as stored: the plain value of each that changes nothing for the method."""
         plain, training = StudentTraining(), settings.student_training

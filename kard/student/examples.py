@@ -275,7 +275,9 @@ def shot_data(
     db: Database, task_name: str, method: Method, prompting: Prompting, source: RationaleSource
 ) -> TrainingData:
     """Return what says which examples a base is shown; a method without examples has none. Raises Missing."""
-    pairs = shot_pairs(db, task_name, method, prompting, source) if method.shots else []
+    if not method.shots:
+        return TrainingData(hash_texts([]), 0, 0, None, None)
+    pairs = shot_pairs(db, task_name, method, prompting, source)
     sha256 = hash_texts([pair.question, pair.options, pair.answer, pair.rationale] for pair in pairs)
     return source.data(sha256, len(pairs), len(pairs))
 
