@@ -101,9 +101,12 @@ def test_without_its_rationales_a_student_reads_the_whole_ones_passages_in_the_s
     question = case.question("q", split="train")
     for text in ("Because of this and more.", "Because. So the answer is yes, and nothing else.", "Because of it."):
         case.rationale(question, f"of {len(text)}", sample=len(text), text=text)
-    for more in ({}, {"distinct": 1}):
-        (whole,), (without,) = taught(case, **more).values(), taught(case, "ka-ft", **more).values()
-        assert [pair.passages for pair in without] == [pair.passages for pair in whole], more
+    for distinct in (0, 1):
+        (whole,), (without,) = (
+            taught(case, distinct=distinct).values(),
+            taught(case, "ka-ft", distinct=distinct).values(),
+        )
+        assert [pair.passages for pair in without] == [pair.passages for pair in whole]
         assert {pair.rationale for pair in without} == {""}
     assert [pair.rationale for pair in whole] == ["Because."], "without its closing it is the shortest"
 
