@@ -23,16 +23,22 @@ class Method:
     shots: bool = False  # the prompt contains worked examples
     rule: bool = False  # no model answers
 
+    @property
+    def seeded(self) -> bool:
+        """Whether a seed decides anything: not of a rule, nor of a base without examples."""
+        return self.trained or self.shots
+
     def training(self, settings: TaskSettings) -> StudentTraining:
-        """Return a student's settings as stored: none of passages or rationales that the method does not have."""
+        """Return a student's settings as stored: the plain value of each that changes nothing for the method."""
         plain, training = StudentTraining(), settings.student_training
         if not self.reads:
-            training = replace(training, k=0, shuffle=plain.shuffle, passages=plain.passages)
+            training = replace(training, k=0, passages=plain.passages)
+        if training.k <= 1:  # one passage has one order
+            training = replace(training, shuffle=plain.shuffle)
         if not self.reasons:
-            distinct = training.distinct if self.reads else plain.distinct  # other rationales have other passages
-            training = replace(
-                training, wrong=plain.wrong, answer_alone=plain.answer_alone, own=plain.own, distinct=distinct
-            )
+            training = replace(training, wrong=plain.wrong, answer_alone=plain.answer_alone, own=plain.own)
+            if not self.reads or training.passages not in ("silver", "shuffled"):  # a question has one pair
+                training = replace(training, rationales=plain.rationales, distinct=plain.distinct)
         return training
 
 

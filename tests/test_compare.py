@@ -524,10 +524,23 @@ def test_conditions_are_compared_over_seeds_where_each_has_three() -> None:
     assert resampled.record()["intervals"] == "seeds and questions"
     with pytest.raises(Missing, match="ft has 1 of the 3 seeds that --over-seeds needs"):
         pair([g for g in graded if g.method == "rd" or g.seed == 0], over_seeds=True)
-    rule = [*answers("named", "1" * 15 + "0" * 5), *(g for g in graded if g.method == "rd")]
-    (against,) = pair(rule, over_seeds=True)  # what is not trained has no seeds
+
+
+@pytest.mark.parametrize("method", ["named", "zero-shot", "few-shot"])
+def test_what_no_seed_decides_is_compared_over_the_seeds_of_others_and_claims_none(method: str) -> None:
+    graded = [g for seed in range(3) for g in answers("rd", "1" * (18 - seed) + "0" * (2 + seed), seed=seed)]
+    graded += answers(method, "1" * 15 + "0" * 5)
+    spreads = {row.method: row.seeds for row in report_rows(graded) if not row.baseline}
+    assert spreads["rd"]
+    if method == "few-shot":  # another seed shows other examples
+        assert spreads[method]
+        with pytest.raises(Missing, match="few-shot/none has 1 of the 3 seeds"):
+            pair(graded, over_seeds=True)
+        return
+    assert spreads[method] is None
+    (against,) = pair(graded, over_seeds=True)
     assert against.over_seeds
-    assert against.difference.mean == pytest.approx(pair(rule)[0].difference.mean)
+    assert against.difference.mean == pytest.approx(pair(graded)[0].difference.mean)
     assert against.share_b.value == 0.75
 
 

@@ -82,6 +82,35 @@ def test_a_control_changes_nothing_for_a_method_without_that_part() -> None:
     assert (stored["ka-ft"].distinct, stored["ka-ft"].wrong, stored["ka-ft"].passages) == (1, 0, "shuffled")
 
 
+def test_a_setting_that_changes_nothing_for_a_method_makes_no_other_student() -> None:
+    def stored(method: str, **settings: Any) -> StudentTraining:
+        return METHODS[method].training(replace(TaskSettings(), student=StudentTraining(**settings)))
+
+    several: dict[str, Any] = {"rationales": 5, "distinct": 2}
+    assert stored("ft", **several) == stored("ft"), "a question has one pair"
+    assert stored("ka-ft", passages="bm25", **several) == stored("ka-ft", passages="bm25"), "and here, too"
+    for method, passages in (("ka-ft", "silver"), ("ka-ft", "shuffled"), ("rd", "silver"), ("kard", "bm25")):
+        training = stored(method, passages=passages, **several)
+        assert (training.rationales, training.distinct) == (5, 2), (method, passages)
+    for k in (1, 2):
+        assert [stored(method, k=k, shuffle=True).shuffle for method in ("ft", "rd")] == [False, False]
+        assert [stored(method, k=k, shuffle=True).shuffle for method in ("ka-ft", "kard")] == [k > 1] * 2
+
+
+def test_without_its_rationales_a_student_reads_the_whole_ones_passages_in_the_same_order(case: Any) -> None:
+    question = case.question("q", split="train")
+    for text in ("Because of this and more.", "Because. So the answer is yes, and nothing else.", "Because of it."):
+        case.rationale(question, f"of {len(text)}", sample=len(text), text=text)
+    for distinct in (0, 1):
+        (whole,), (without,) = (
+            taught(case, distinct=distinct).values(),
+            taught(case, "ka-ft", distinct=distinct).values(),
+        )
+        assert [pair.passages for pair in without] == [pair.passages for pair in whole]
+        assert {pair.rationale for pair in without} == {""}
+    assert [pair.rationale for pair in whole] == ["Because."], "without its closing it is the shortest"
+
+
 def test_one_distinct_rationale_is_the_shortest_one(told: Any) -> None:
     assert {len(of) for of in taught(told).values()} == {3}
     one = taught(told, distinct=1)

@@ -349,6 +349,17 @@ def test_a_prompted_base_is_asked_by_the_run_of_the_task_too(folder: Path) -> No
     assert again.startswith("nothing was missing")
 
 
+def test_a_base_without_examples_is_asked_once_for_all_seeds_and_has_those_of_its_rerankers(folder: Path) -> None:
+    for seed, settings in (("0", ()), ("1", ("--set", "prompting.k=2"))):
+        words = ("--method", "zero-shot,few-shot", "--retriever", "none,reranker", "--seed", seed, *settings)
+        kard(folder, "run", *words, "--quiet")
+    found = database(folder).execute("select method, count(*) from students where path = '' group by 1").fetchall()
+    assert found == [("few-shot", 2), ("zero-shot", 1)]
+    report = json.loads(kard(folder, "report", "--json").output)["accuracy"]
+    seeds = [(row["retriever"], row["variant"], row["seeds"]) for row in report if row["method"] == "zero-shot"]
+    assert seeds == [("none", "", None), ("reranker", "", 2)]
+
+
 def prompts_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     """Return the prompts of an evaluation."""
     from kard.student.generation import engine

@@ -13,10 +13,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kard.cli import main
-from kard.config import CUTOFFS, RerankerTraining
+from kard.cli import choose, main
+from kard.config import CUTOFFS, Lora, RerankerTraining
 from kard.db import open_store
 from kard.errors import BadConfig
+from kard.models import hardware
+from kard.pipeline import ablate as pipeline
 from kard.pipeline.ablation import FACTORS, Ranked, differences_table, lines, shares_table, variants
 from kard.questions import QuestionSet
 from kard.reranker.dataset import read_dataset
@@ -223,6 +225,42 @@ def test_a_comparison_is_made_once_and_printed_in_three_forms(world: Path, monke
     assert "Hits@k against silver" in ablate(world, "--factors", "loss")
 
 
+def test_passages_beyond_kappa_do_not_count_where_an_earlier_run_searched_deeper(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = choose.run_of(str(world / "gates.py"), store=world / "kard.db", knowledge=None, quiet=True)
+    untrained = variants(RerankerTraining(lora=Lora(rank=2, alpha=4), candidates=4, max_length=32), [])
+    released: list[None] = []
+    monkeypatch.setattr(hardware, "release_memory", lambda: released.append(None))
+
+    def hits(kappa: int) -> dict[str, int]:
+        found, questions = pipeline.ablate(this, untrained, pipeline.sample_of(this, 400, 200), kappa)
+        assert questions == 6
+        return {line.level: int(line.shares[3].right) for line in found if line.gold == "evidence"}
+
+    deep = hits(9)
+    assert len(released) == len(untrained)
+    this.db.execute("update hits set rank = -rank")
+    this.db.execute("update hits set rank = 10 + rank")  # the evidence, which was first, is last
+    this.db.conn.commit()
+    assert hits(9) == {**deep, "BM25 alone": 0}
+    assert hits(8) == dict.fromkeys(deep, 0)
+    assert hits(2) == dict.fromkeys(deep, 0)
+    this.db.execute("update hits set rank = -rank")
+    this.db.execute("update hits set rank = 10 + rank")
+    assert hits(3) == dict.fromkeys(deep, 3) != deep, "three passages have ranks to 3, whoever orders them"
+
+
+def test_the_sentence_has_the_questions_that_were_trained_on_and_measured(world: Path) -> None:
+    db = open_store(world / "kard.db")
+    db.execute("update questions set split = 'dev' where id > 7")
+    db.execute("delete from rationales where question_id = 2")
+    db.conn.commit()
+    words = "ranked: the first 10 passages by BM25 of 2 other questions (dev)"
+    assert f"learned from at most 7 train questions; {words}" in ablate(world, "--split", "dev", "--dry-run")
+    assert f"learned from 6 train questions; {words}" in ablate(world, "--split", "dev", "--factors", "lora")
+
+
 def test_a_run_does_not_take_an_ablations_reranker_for_its_own(world: Path) -> None:
     ablate(world, "--factors", "lora", "--train-limit", "4")
     before = open_store(world / "kard.db").table("rerankers").count
@@ -237,7 +275,7 @@ def test_a_run_does_not_take_an_ablations_reranker_for_its_own(world: Path) -> N
 def test_a_plan_is_shown_without_training_and_too_little_is_said_so(world: Path) -> None:
     shown = ablate(world, "--dry-run", "--factors", "lora")
     assert "upper_half=True" in shown
-    assert "learned from 6 train questions" in shown
+    assert "learned from at most 6 train questions" in shown
     db = open_store(world / "kard.db")
     assert db.table("rerankers").count == 0
     db.execute("delete from rationales where question_id > 2")

@@ -150,10 +150,10 @@ def reranker(
 ) -> None:
     """Train variants of the reranker and compare their Hits@k.
 
-    Each variant differs from the task's settings in one factor. All are trained on the same questions and rank the
-    passages of the same other questions. Needed are gold evidence and, in a second table, the silver passages that
-    the questions' rationales find. What is trained and ranked is stored: a stopped run goes on where it was, and a
-    second run only prints.
+    Each variant differs from the task's settings in one factor, with the settings that it needs. All are trained on
+    the same questions and rank the passages of the same other questions. Needed are gold evidence and, in a second
+    table, the silver passages that the questions' rationales find. What is trained and ranked is stored: a stopped
+    run goes on where it was, and a second run only prints.
     """
     from kard.pipeline import ablate as pipeline
     from kard.pipeline.ablation import variants
@@ -173,7 +173,8 @@ def reranker(
     if dry_run:
         _print_plan(run, varied, sample, kappa)
     else:
-        _print_rows(form, pipeline.ablate(run, varied, sample, kappa), sample, kappa)
+        found, learned = pipeline.ablate(run, varied, sample, kappa)
+        _print_rows(form, found, _sample_text(sample, kappa, str(learned)))
 
 
 def _print_plan(run: Run, varied: list[Variant], sample: Sample, kappa: int) -> None:
@@ -183,17 +184,17 @@ def _print_plan(run: Run, varied: list[Variant], sample: Sample, kappa: int) -> 
         changes = {k: v for k, v in variant.settings.values().items() if v != default[k]}
         rows.append((variant.factor, variant.level, ", ".join(f"{k}={v}" for k, v in changes.items())))
     show.table(f"{run.name}: {len(varied)} rerankers", ("factor", "setting", "differs in"), rows)
-    click.echo(_sample_text(sample, kappa))
+    click.echo(_sample_text(sample, kappa, f"at most {sample.trained}"))
 
 
-def _sample_text(sample: Sample, kappa: int) -> str:
+def _sample_text(sample: Sample, kappa: int, learned: str) -> str:
     return (
-        f"learned from {sample.trained} train questions; ranked: the first {kappa} passages by BM25 of "
+        f"learned from {learned} train questions; ranked: the first {kappa} passages by BM25 of "
         f"{sample.measured} other questions ({sample.split})"
     )
 
 
-def _print_rows(form: str, rows: list[AblationRow], sample: Sample, kappa: int) -> None:
+def _print_rows(form: str, rows: list[AblationRow], sample: str) -> None:
     from kard.pipeline.ablation import GOLDS, differences_table, shares_table
 
     if form == "json":
@@ -204,6 +205,4 @@ def _print_rows(form: str, rows: list[AblationRow], sample: Sample, kappa: int) 
         if of_gold:
             print_rows(form, *shares_table(of_gold), title=f"Hits@k against {gold}, with 95% interval")
             print_rows(form, *differences_table(of_gold), title="The same minus the default's, paired")
-    click.echo(
-        f"{_sample_text(sample, kappa)}; intervals stand for one seed and are not corrected for their number"
-    )
+    click.echo(f"{sample}; intervals stand for one seed and are not corrected for their number")

@@ -201,7 +201,7 @@ def _over_seeds(
         rights_by_seed(answer for answer in answers if answer.key in common) for answers in (answers_a, answers_b)
     )
     for name, rights, answers in ((comparison.a, of_a, answers_a), (comparison.b, of_b, answers_b)):
-        if len(rights) < LEAST_SEEDS and not METHODS[answers[0].method].rule:  # a rule is the same for every seed
+        if len(rights) < LEAST_SEEDS and METHODS[answers[0].method].seeded:
             raise Missing(
                 f"{name} has {len(rights)} of the {LEAST_SEEDS} seeds that --over-seeds needs; train others with: "
                 "kard run TASK --seed N"

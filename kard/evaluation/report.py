@@ -53,7 +53,7 @@ class ReportRow:
     unread: int = 0  # answers that no text gives, forced or not
     forced: float | None = None  # share of the texts that named no option, so that one was chosen for them
     variant: str = ""  # the condition's label
-    seeds: Spread | None = None  # accuracy over all questions, one number per seed; None for a baseline
+    seeds: Spread | None = None  # accuracy over all questions, one number per seed; None for what has no seed
     bias: Bias | None = None  # None where letters do not mean the same for all questions, and for a baseline
     over_seeds: bool = False  # the intervals resample seeds too
     cost: Cost = field(default_factory=Cost)
@@ -92,7 +92,7 @@ def report_rows(graded: Sequence[GradedAnswer], *, over_seeds: bool = False, see
         if over_seeds:
             shares = {kind: share_over_seeds(shares[kind], rights_by_seed(by_kind[kind]), seed) for kind in kinds}
         unread = sum(answer.answer is None for answer in group)
-        seeds, cost = _over_seeds(group), _mean_cost(group)
+        seeds, cost = _over_seeds(method, group), _mean_cost(group)
         # A letter means the same only among questions with equally many options.
         bias = (
             bias_of(answer.answer for answer in group) if len({answer.options for answer in group}) == 1 else None
@@ -146,8 +146,12 @@ def _share(group: Sequence[GradedAnswer]) -> Share:
     return wilson(min(sum(fmean(of_seeds) for of_seeds in rights.values()), len(rights)), len(rights))
 
 
-def _over_seeds(group: Sequence[GradedAnswer]) -> Spread:
-    return spread([fmean(of_seed.values()) for of_seed in rights_by_seed(group).values()])
+def _over_seeds(method: str, group: Sequence[GradedAnswer]) -> Spread | None:
+    """Return the spread over seeds; None for one answer a question of what has no seed."""
+    seeds = rights_by_seed(group)
+    if len(seeds) == 1 and method in METHODS and not METHODS[method].seeded:
+        return None
+    return spread([fmean(of_seed.values()) for of_seed in seeds.values()])
 
 
 def _mean_cost(group: Sequence[GradedAnswer]) -> Cost:

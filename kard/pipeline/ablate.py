@@ -15,9 +15,9 @@ from kard.questions import QuestionSet
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The first `measured` questions of `split` are ranked; of the train split `trained` are trained on.
+    """The first `measured` questions of `split` are ranked; those of `trained` with a rationale are trained on.
 
-    Those come after the first `skip`, so that no question is on both sides.
+    Those are the train split's after the first `skip`, so that no question is on both sides.
     """
 
     split: str
@@ -40,6 +40,7 @@ def sample_of(run: Run, trained: int, measured: int) -> Sample:
         run.db, "internal/explained_questions", task=run.name, teacher=run.teacher_id, accept=run.accept
     )
     split = run.options.split or "train"
+    measured = len(QuestionSet(run.name, split, measured).read(run.db))
     skip = min(measured, explained // 3) if split == "train" else 0
     trained = min(trained, explained - skip)
     if trained < 2 or (split == "train" and skip < 1):
@@ -50,13 +51,14 @@ def sample_of(run: Run, trained: int, measured: int) -> Sample:
     return Sample(split, skip or measured, skip, trained)
 
 
-def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) -> list[AblationRow]:
-    """Train and rank with every variant that was not yet; return what each is worth.
+def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) -> tuple[list[AblationRow], int]:
+    """Train and rank with every variant that was not yet; return what each is worth, and the questions trained on.
 
-    The first `kappa` passages by BM25 are ranked, or as many as an earlier run retrieved. Each training and each
-    batch of rankings is stored when it is done.
+    Only the first `kappa` passages by BM25 count. Each training and each batch of rankings is stored when
+    it is done.
     """
     from kard.models.bases import resolve
+    from kard.models.hardware import release_memory
     from kard.reranker.dataset import read_dataset
     from kard.reranker.training import train_reranker
 
@@ -72,7 +74,7 @@ def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) ->
         settings=run.options.settings.retrieval,
     )
     base = resolve(run.encoder)
-    rankings = [Ranked("control", "BM25 alone", _best_ranks(run, sample, None))]
+    rankings = [Ranked("control", "BM25 alone", _best_ranks(run, sample, kappa, None))]
     for variant in variants:
         reranker_id = train_reranker(
             run.db,
@@ -87,9 +89,11 @@ def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) ->
         _rank(run, variant, reranker_id, sample)
         training = run.db.execute("select milliseconds from rerankers where id = ?", [reranker_id]).fetchone()[0]
         ranking = value(run.db, "internal/ranking_milliseconds", reranker=reranker_id)
-        ranks = _best_ranks(run, sample, reranker_id)
+        ranks = _best_ranks(run, sample, kappa, reranker_id)
         rankings.append(Ranked(variant.factor, variant.level, ranks, _seconds(training), _seconds(ranking)))
-    return lines(rankings, next(ranking for ranking in rankings if ranking.factor == "default"))
+        release_memory()
+    default = next(ranking for ranking in rankings if ranking.factor == "default")
+    return lines(rankings, default), dataset.data.questions
 
 
 def _find(run: Run, sample: Sample, kappa: int) -> None:
@@ -131,7 +135,7 @@ def _rank(run: Run, variant: Variant, reranker_id: str, sample: Sample) -> None:
     log_step(run, "ablate", started, begin, added, note=reranker_id)
 
 
-def _best_ranks(run: Run, sample: Sample, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
+def _best_ranks(run: Run, sample: Sample, kappa: int, reranker_id: str | None) -> dict[str, dict[int, int | None]]:
     """Return each measured question's best rank of a needed passage, by kind of gold; None means BM25."""
     measured = {
         **sample.measured_questions(run.name).parameters,
@@ -139,9 +143,9 @@ def _best_ranks(run: Run, sample: Sample, reranker_id: str | None) -> dict[str, 
         "index": run.index_id,
     }
     if reranker_id is None:
-        ranked = rows(run.db, "internal/bm25_ranks", **measured)
+        ranked = rows(run.db, "internal/bm25_ranks", **measured, kappa=kappa)
     else:
-        ranked = rows(run.db, "internal/reranker_ranks", **measured, reranker=reranker_id)
+        ranked = rows(run.db, "internal/reranker_ranks", **measured, kappa=kappa, reranker=reranker_id)
     ranks: dict[tuple[int, str], int] = {(r["question_id"], r["passage_id"]): r["rank"] for r in ranked}
     best_ranks: dict[str, dict[int, int | None]] = {gold: {} for gold in GOLDS}
     for needed in rows(

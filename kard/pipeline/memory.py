@@ -24,12 +24,13 @@ from kard.evaluation.graded import GradedAnswer, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
 from kard.knowledge.indexing import index_documents
 from kard.methods import METHODS, retrievers_of
+from kard.pipeline.lessons import GROUNDED
 from kard.pipeline.load import store_questions
 from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
 from kard.pipeline.steps import log_step, run_step
 from kard.pipeline.students import STUDENT, answering_student
-from kard.records import Question, digest
+from kard.records import Question, canonical, digest
 from kard.student.examples import Pair, render_pair, training_pairs
 from kard.student.prompt import signature_for
 from kard.work.claims import claimed
@@ -116,6 +117,16 @@ class Memory:
         unknown = sorted(set(options.retrievers) - set(RETRIEVERS))
         require(not unknown, f"facts are looked up with {', '.join(RETRIEVERS)}, not {', '.join(unknown)}")
         require(self.run.task.facts is not None, f"{self.run.name} has no facts to count")
+        settings = options.settings
+        require(
+            settings.teaching == self.run.task.settings.teaching and not settings.student.own,
+            "every question here comes with its rationale; leave out teaching.* and student.own",
+        )
+        require(
+            settings.student.passages in GROUNDED,
+            f"facts are learned to be looked up with student.passages of {', '.join(GROUNDED)}, not "
+            f"{settings.student.passages}",
+        )
 
     def measure(self) -> tuple[list[GradedAnswer], list[Trial]]:
         """Train and ask every student that has not been; `variant` of an answer is the number of facts."""
@@ -197,10 +208,11 @@ class Memory:
         return self.run.store.with_suffix(".bases").resolve() / f"{size}-{material}-seed{seed}-{made}"
 
     def _made(self, seed: int, size: str, material: Material, method: str) -> tuple[str, int] | None:
-        """Return id and tokens of the student that was trained on that base, None if there is none."""
+        """Return id and tokens of the student of these settings that was trained on that base, None without one."""
         folder = str(self._folder(seed, size, material))
-        query = "select id, tokens from students where task = ? and base = ? and method = ?"
-        return self.run.db.execute(query, [self._name(material), folder, method]).fetchone()
+        settings = canonical(METHODS[method].training(self.run.options.settings.seeded(seed)).values())
+        query = "select id, tokens from students where task = ? and base = ? and method = ? and settings = ?"
+        return self.run.db.execute(query, [self._name(material), folder, method, settings]).fetchone()
 
     def _base(self, seed: int, size: str, material: Material) -> tuple[Base, int]:
         """Return the base that was told the documents of these facts, and how many tokens it was."""

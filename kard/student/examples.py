@@ -118,8 +118,9 @@ def training_pairs(
         if rows(db, "internal/training_rationales", **parameters, index=None):
             raise Missing(f"no passages for the rationales of {task_name}; find them with: kard ground {task_name}")
         raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
+    # By what is stored: a method that teaches no rationale reads the passages of the same ones first.
+    rationales.sort(key=lambda r: (r["question_id"], len(without_closing(r["rationale"])), r["rationale_id"]))
     pairs = [_pair(db, row, method, settings, lessons.read) for row in rationales]
-    pairs.sort(key=lambda pair: (pair.question_id, len(pair.rationale), pair.rationale_id))
     return [*controlled(list(_distinct(pairs)), settings), *_own_pairs(db, method, lessons)]
 
 
@@ -281,7 +282,9 @@ def shot_data(
     db: Database, task_name: str, method: Method, prompting: Prompting, source: RationaleSource
 ) -> TrainingData:
     """Return what says which examples a base is shown; a method without examples has none. Raises Missing."""
-    pairs = shot_pairs(db, task_name, method, prompting, source) if method.shots else []
+    if not method.shots:
+        return TrainingData(hash_texts([]), 0, 0, None, None)
+    pairs = shot_pairs(db, task_name, method, prompting, source)
     sha256 = hash_texts([pair.question, pair.options, pair.answer, pair.rationale] for pair in pairs)
     return source.data(sha256, len(pairs), len(pairs))
 

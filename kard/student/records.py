@@ -132,7 +132,7 @@ def parse_settings(text: str) -> StudentTraining:
     with stored_settings("a student"):
         values: dict[str, Any] = json.loads(text)
         if SHOTS in values:
-            return StudentTraining(max_length=values["max_length"], k=values["k"], seed=values["seed"])
+            return StudentTraining(max_length=values["max_length"], **_of_examples(values))
         return StudentTraining(lora=Lora(**values.pop("lora")), **values)
 
 
@@ -144,16 +144,24 @@ def settings_column(method: Method, settings: TaskSettings, source: RationaleSou
 
 
 def prompted_settings(method: Method, prompting: Prompting, source: RationaleSource) -> str:
-    """Return the `settings` column of a prompted base; a method with shots also names which rationales it shows."""
-    more = {name: getattr(source, name) for name in SOURCE} if method.shots else {SHOTS: 0}
-    return canonical({**prompting.values(), **more})
+    """Return the `settings` column of a prompted base; a method with shots also names which rationales it shows.
+
+    Without shots, what decides on examples is left out.
+    """
+    if not method.shots:
+        return canonical({SHOTS: 0, "max_length": prompting.max_length})
+    return canonical({**prompting.values(), **{name: getattr(source, name) for name in SOURCE}})
+
+
+def _of_examples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in ("k", "seed") if name in values}
 
 
 def parse_prompted(row: Mapping[str, Any]) -> tuple[Prompting, RationaleSource]:
     """Return how the prompted base in a row of `students` is asked, and where its examples come from."""
     with stored_settings(f"student {row['id']}"):
         values: dict[str, Any] = json.loads(row["settings"])
-        prompting = Prompting(max(1, values[SHOTS]), values["k"], values["max_length"], values["seed"])
+        prompting = Prompting(max(1, values[SHOTS]), max_length=values["max_length"], **_of_examples(values))
         data = read_recipe(row["recipe"]).get("data", {})
         considered = {name: data[name] for name in ("limit", "fraction", "draw") if name in data}
         return prompting, RationaleSource(**{name: values[name] for name in SOURCE if name in values}, **considered)
@@ -199,7 +207,7 @@ def register_prompted(
         base_sha256=base.sha256,
         settings=settings,
         data_sha256=data.sha256,
-        seed=prompting.seed,
+        seed=prompting.seed if method.shots else 0,
         examples=data.questions,
         recipe=recipe_column(recipe),
     )

@@ -1,5 +1,8 @@
--- Every condition of a split with all that decides its answers. Each column counts when runs are told apart.
-select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, e.kappa, e.form as query, e.max_df,
+-- Every condition of a split with all that decides its answers. Each column counts when runs are told apart. The seed is
+-- that of the reranker where the student has none.
+select e.id as evaluation_id, s.size, s.method,
+       coalesce(json_extract(s.settings, '$.seed'), json_extract(r.settings, '$.seed'), s.seed) as seed,
+       e.retriever, e.k, e.kappa, e.form as query, e.max_df,
        e.teacher_id as "silver.teacher", e.accept as "silver.accept", s.examples,
        r.questions as "reranker.questions", s.id as student_id, r.id as reranker_id, t.id as retriever_id,
        json_extract(r.settings, '$.seed') as reranker_seed, e.decoding, s.settings as training,
@@ -15,4 +18,4 @@ left join retrievers t on t.id = e.retriever_id
 left join rerankers r on r.id = coalesce(e.reranker_id, t.reranker_id)
 where e.task = :task and e.split = :split
   and exists (select 1 from predictions p where p.evaluation_id = e.id)
-order by s.size, s.method, s.seed, e.retriever, e.k, e.id
+order by s.size, s.method, seed, e.retriever, e.k, e.id
