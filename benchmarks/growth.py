@@ -76,7 +76,8 @@ def by_rationales(folder: Path, rationales: int, grounded: int) -> dict[str, Any
 def by_adapters(folder: Path, adapters: int, requests: int) -> dict[str, Any]:
     """Return what benchmarks/serve.py measures with so many adapters."""
     file = folder / "serve.json"
-    words = ["--adapters", adapters, "--requests", requests, "--swaps", adapters, "--tokens", 16, "--json", file]
+    swaps = max(8, adapters)
+    words = ["--adapters", adapters, "--requests", requests, "--swaps", swaps, "--tokens", 16, "--json", file]
     command = [sys.executable, str(Path(__file__).with_name("serve.py")), *map(str, words)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads(file.read_text(encoding="utf-8"))

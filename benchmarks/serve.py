@@ -227,7 +227,7 @@ def main() -> None:
         try:
             count = max(1, chosen.swaps // chosen.adapters)
             pairs = [(student, f"Where was P{i % QUESTIONS} born?") for i in range(count) for student in students]
-            measured(process, address, pairs[: chosen.adapters], 1)  # loads the students
+            asyncio.run(load(address, pairs[: chosen.adapters], 1))  # loads the students
             swapped = measured(process, address, pairs, 1)
             asks = [
                 (students[i % len(students)], f"Where was P{i % QUESTIONS} born?") for i in range(chosen.requests)

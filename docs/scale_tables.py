@@ -127,6 +127,22 @@ def growth(report: Report) -> str:
     return table(("kard", *header), [(name, *cells(name)) for name in names])
 
 
+def adapters(report: Report) -> str:
+    """Return a table of answers by the number of adapters that share the batches."""
+    header = ("adapters", "answers a CPU s", "of those with one of them alone", "of a swap for each", "p95")
+    lines = [
+        (
+            number,
+            f"{run['mixed']['requests_per_cpu_second']:.1f}",
+            f"{run['against_one_adapter']:.2f}",
+            f"{run['against_swap_per_request']:.1f}",
+            f"{run['mixed']['p95_seconds']:.2f} s",
+        )
+        for number, run in report["growth"]["adapters"].items()
+    ]
+    return table(header, lines)
+
+
 def _plain(value: float, _: object) -> str:
     return f"{value:,.0f}"
 
