@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from importlib import import_module
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kard.cli import main
+from kard.cli import choose, main
 from kard.db import open_store
 from kard.errors import BadConfig
-from kard.pipeline.sweep import grid
+from kard.pipeline import jobs
+from kard.pipeline.run import Run
+from kard.pipeline.sweep import cells_of, grid, name_of
 
 METALS = ("iron", "tin", "zinc", "copper")
 HEADER = ["size", "method", "retriever", "cell", "accuracy", "n", "minus the first", "won-lost", "p (Holm)"]
@@ -52,6 +55,16 @@ def test_a_factor_has_two_different_values() -> None:
         grid({"k": ["1"]})
     with pytest.raises(BadConfig, match="k has 3 twice"):
         grid({"k": ["3", "1", "3"]})
+
+
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_no_two_choices_of_cells_have_the_same_name(one_at_a_time: bool) -> None:
+    values = grid({"k": ["1", "2", "3"], "epochs": ["1", "2"]}, one_at_a_time=one_at_a_time)
+    cells = cells_of(values, lambda _: (), one_at_a_time=one_at_a_time)
+    choices = [choice for size in range(1, len(cells) + 1) for choice in combinations(cells, size)]
+    assert len({name_of(choice, cells) for choice in choices}) == len(choices)
+    shared = {name_of(cells[:2], cells), name_of(cells[1:3], cells)}
+    assert shared == ({"k=1|2 epochs=1", "k=2|3"} if one_at_a_time else {"k=1", "k=1 epochs=2 or k=2 epochs=1"})
 
 
 # The command
@@ -206,6 +219,48 @@ def test_a_share_of_the_training_questions_is_one_for_all_methods_and_another_on
     assert not any("fraction" in of for (_, _, questions), of in data.items() if questions == 2)
 
 
+@pytest.fixture
+def tiny(folder: Path, write_decoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Return options of a command whose student is tiny and has one epoch."""
+    monkeypatch.setenv("KARD_CACHE", str(folder / "cache"))
+    base = write_decoder(folder / "decoder", words=METALS)
+    short = ("--set", "decoding.max_new_tokens=4", "--set", "student.lora.rank=2", "--set", "student.epochs=1")
+    return ("--base", f"tiny={base}", "--size", "tiny", "--retriever", "bm25", *short)
+
+
+def test_every_way_to_search_keeps_its_row_and_a_second_sweep_trains_and_answers_nothing(
+    folder: Path, tiny: tuple[str, ...]
+) -> None:
+    words = ("--over", "retrieval.query=question,question+options,options", "--method", "kard", *tiny)
+    first = table(folder, *words)
+    assert [row["cell"].partition("=")[2] for row in first[2:]] == ["question", "question+options", "options"]
+    assert all(row["n"] == 3 for row in first)
+    db = open_store(folder / "kard.db")
+    made = "select (select group_concat(id) from students), count(*), max(id) from predictions"
+    before = db.execute(made).fetchone()
+    assert before[1:] == (9, 9)
+    assert table(folder, *words) == first
+    assert db.execute(made).fetchone() == before
+
+
+def test_cells_that_share_the_students_of_some_seeds_alone_have_a_row_each_over_every_seed(
+    folder: Path, tiny: tuple[str, ...]
+) -> None:
+    # Half of the first two questions is one of them: with some seeds the first, as with the first question alone.
+    words = ("--over", "train-limit=1,2", "--set", "teaching.fraction=.5", "--seeds", "1,2,3,4")
+    rows = table(folder, *words, "--method", "ft", *tiny)[2:]
+    assert 4 < open_store(folder / "kard.db").table("students").count < 8
+    assert [row["cell"] for row in rows] == ["train-limit=1", "train-limit=2"]
+    assert [row["over seeds"].split()[-1] for row in rows] == ["(4)", "(4)"]
+
+
+def test_a_factor_that_changes_nothing_is_told(folder: Path) -> None:
+    words = ("--over", "k=1,3", "--over", "student.epochs=1,2", "--over", "retrieval.kappa=5,6")
+    said = kard(folder, "sweep", "choice", *words, *NAMED, "--quiet").stderr
+    told = [line.partition(" changed nothing: ")[0] for line in said.splitlines() if "changed nothing" in line]
+    assert told == ["student.epochs", "retrieval.kappa"]
+
+
 def test_an_option_does_not_hide_the_factor_that_it_is_short_for(folder: Path) -> None:
     plan = table(folder, "--over", "retrieval.k=1,3", *NAMED, "-k", "2", "--dry-run")
     assert [row["cell"] for row in plan] == ["retrieval.k=1", "retrieval.k=3"]
@@ -218,15 +273,23 @@ def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None
         ("--over", "k"): "'k' varies nothing; write NAME=V1,V2",
         ("--over", "method=ft,rd"): "give --method several values instead",
         ("--over", "seed=0,1"): "give seeds by --seeds",
+        ("--over", "student.seed=0,1"): "give seeds by --seeds",
+        ("--over", "k=1,3", "--set", "prompting.seed=5"): "give seeds by --seeds, which sets every seed",
         ("--over", "k=1,2", "--over", "k=3,4"): "k is given twice",
+        ("--over", "k=1,2", "--over", "retrieval.k=3,4"): "retrieval.k is given twice",
+        ("--over", "retrieval.depth=16,32"): "retrieval.depth cannot vary in one store",
         ("--over", "k=1,3", "--seeds", "a"): "seeds are whole numbers, comma-separated, not 'a'",
         ("--over", "k=1,3", "--seed", "1"): "a sweep takes --seeds",
-        ("--over", "train-limit=1,x"): "train-limit must be a whole number, not 'x'",
+        ("--over", "train-limit=1,x"): "train-limit: 'x' is not a valid integer",
+        ("--over", "train-limit=1,0"): "train-limit: 0 is not in the range x>=1",
         ("--over", "k=1,3", "--plot", "a.jpg"): "a figure is an .svg or .png file, not a.jpg",
     }.items():
         assert problem in " ".join(kard(folder, "sweep", "choice", *words, *NAMED, code=2).stderr.split())
     for values, problem in {"k=1": "k needs two values", "nothing=1,2": "nothing", "k=1,x": "whole number"}.items():
         assert problem in kard(folder, "sweep", "choice", "--over", values, *NAMED, code=1).stderr
+    for command in (("ablate", "choice"), ("memory",)):
+        said = kard(folder, *command, "--set", "student.seed=5", code=2).stderr
+        assert "give seeds by --seeds, which sets every seed" in " ".join(said.split())
     assert open_store(folder / "kard.db").table("predictions").count == 0
 
 
@@ -266,9 +329,34 @@ def test_students_are_trained_once_for_all_cells_and_seeds_are_one_row(
         db.execute("update predictions set milliseconds = 1")
     more = table(folder, *words[4:], "--over", "student.epochs=1,5", "--dry-run")
     assert [(row["trainings"], row["seconds"]) for row in more if row["cell"].endswith("5")] == [(2, "200")] * 2
+    # What methods of other runs take says nothing of this one's.
+    with db.atomic():
+        db.execute("""
+            update predictions set milliseconds = 3600000 where evaluation_id in (
+                select e.id from evaluations e join students s on s.id = student_id where method = 'kard')""")
+    more = table(folder, *words[4:], "--over", "student.epochs=1,5", "--method", "ft", "--dry-run")
+    assert [row["seconds"] for row in more if row["cell"].endswith("5")] == ["100"] * 2
 
 
-def test_a_figure_has_a_point_of_every_row_over_its_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_gives_back_what_a_part_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    hardware = import_module("kard.models.hardware")
+    monkeypatch.setattr(hardware, "release_memory", lambda: done.append("released"))
+    store, knowledge = folder / "kard.db", folder / "kard.knowledge"
+    run = choose.run_of("choice", store=store, knowledge=knowledge, quiet=True, sizes=())
+
+    def work(run: Run) -> None:
+        done.append("worked")
+
+    (folder / "part").mkdir()
+    bundle = jobs._bundle(run, [], folder / "part")  # pyright: ignore[reportPrivateUsage]
+    jobs.do(jobs.Job("choice", {}, run.options, knowledge, False, store, work), bundle)
+    assert done == ["worked", "released"]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float, str]]:
+    """Return place, accuracy and series of each point that a figure is drawn with."""
     pytest.importorskip("matplotlib", reason="no matplotlib: the figure was not drawn")
     figures = import_module("kard.evaluation.page.figures")
     drawn: list[tuple[float, float, str]] = []
@@ -279,6 +367,12 @@ def test_a_figure_has_a_point_of_every_row_over_its_value(folder: Path, monkeypa
         bars(*args)
 
     monkeypatch.setattr(figures, "_bars", noted)
+    return drawn
+
+
+def test_a_figure_has_a_point_of_every_row_over_its_value(
+    folder: Path, drawn: list[tuple[float, float, str]]
+) -> None:
     table(folder, "--over", "k=1,3", *NAMED, "--plot", str(folder / "one.svg"))
     assert drawn == [(0, 0.667, ""), (1, 1.0, "")]
     assert "accuracy, with 95% interval" in (folder / "one.svg").read_text()
@@ -292,4 +386,20 @@ def test_a_figure_has_a_point_of_every_row_over_its_value(folder: Path, monkeypa
     }
     drawn.clear()
     table(folder, *two, "--one-at-a-time", "--plot", str(folder / "two.png"))
+    assert [(x, variant) for x, _, variant in drawn] == [(0, ""), (1, "")]
+    drawn.clear()
+    three = ("--over", "k=1,3", "--over", "retrieval.max_df_from=0,1,1000000", *NAMED)
+    rows = table(folder, *three, "--one-at-a-time", "--plot", str(folder / "three.svg"))
+    assert rows[2]["cell"] == "k=1 retrieval.max_df_from=0|1"
+    assert [(x, variant) for x, _, variant in drawn] == [(0, ""), (1, "")]
+
+
+def test_a_figure_has_values_with_spaces(folder: Path, drawn: list[tuple[float, float, str]]) -> None:
+    base, part = folder / "kard.knowledge", folder / "a small part.knowledge"
+    kard(folder, "index", "--from", str(base), "--fraction", "0.4", "--knowledge", str(part), "--quiet")
+    words = ("--over", "k=1,3", "--over", f"knowledge={part},{base}", *NAMED)
+    table(folder, *words, "--plot", str(folder / "one.svg"))
+    assert {variant for _, _, variant in drawn} == {f"knowledge={part}", f"knowledge={base}"}
+    drawn.clear()
+    table(folder, *words[2:], "--plot", str(folder / "two.svg"))
     assert [(x, variant) for x, _, variant in drawn] == [(0, ""), (1, "")]

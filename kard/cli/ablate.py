@@ -84,7 +84,7 @@ def method(
         print_rows(form, *pipeline.plan(cells, cell="part"), title=f"{task}: {len(cells)} rows, {len(seeds)} seeds")
         return
     found = sweep.print_sweep(
-        form, {task: cells}, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1
+        form, {task: pipeline.sweep(cells)}, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1
     )
     if plot is not None:
         from kard.evaluation.page.figures import Point, save_by_row

@@ -95,10 +95,26 @@ _profile = click.option(
     type=click.Choice(["paper"]),
     help="Settings of the paper's experiments in place of the task's (docs/paper.md); --set changes them.",
 )
+
+
+def is_seed(name: str) -> bool:
+    """Whether a setting is one of the seeds, which `--seed` and `--seeds` set all at once."""
+    return name in ("seed", "seeds") or name.endswith(".seed")
+
+
+def _overrides(ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what `--set` sets. Raises BadParameter for a seed where the command takes --seeds."""
+    seeds = any(option.name == "seeds" for option in ctx.command.params)
+    if seeds and any(is_seed(text.partition("=")[0].strip()) for text in texts):
+        raise click.BadParameter("give seeds by --seeds, which sets every seed")
+    return texts
+
+
 _set = click.option(
     "--set",
     "overrides",
     multiple=True,
+    callback=_overrides,
     metavar="NAME=VALUE",
     help="Any setting of docs/settings.md, like student.lora.rank=8 or reranker.loss=ce; repeatable.",
 )

@@ -14,9 +14,14 @@ from kard.cli.rows import MACHINE_FORMS, print_rows
 if TYPE_CHECKING:
     from kard.evaluation.report import ReportRow, TableCells
     from kard.pipeline.run import Run
-    from kard.pipeline.sweep import Cell
+    from kard.pipeline.sweep import Swept
 
-OPTIONS = {"train-limit": int, "teacher": str, "encoder": str, "knowledge": Path}
+OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "train-limit": click.IntRange(min=1),
+    "teacher": str,
+    "encoder": str,
+    "knowledge": Path,
+}
 """Factors that are options of a run and no setting."""
 COLUMNS = {"size": "sizes", "method": "methods", "retriever": "retrievers"}
 """Columns of the table, and the options of a run that choose them."""
@@ -26,19 +31,29 @@ SHORT = (*(name.replace("_", "-") for name in choose.SETTINGS), *OPTIONS)
 def _factors(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the values of each factor. Raises BadParameter."""
     factors: dict[str, tuple[str, ...]] = {}
+    paths: list[str] = []
     for text in texts:
         name, equals, values = text.partition("=")
         name = name.strip()
+        path = _path(name)
         if not equals or not name:
             raise click.BadParameter(f"{text!r} varies nothing; write NAME=V1,V2, like k=1,3")
         if name in COLUMNS:
             raise click.BadParameter(f"give --{name} several values instead; the table has a column for it")
-        if name in ("seed", "seeds"):
+        if choose.is_seed(path):
             raise click.BadParameter("give seeds by --seeds; a row is the mean over them")
-        if name in factors:
+        if path == "retrieval.depth":
+            raise click.BadParameter(f"{path} cannot vary in one store: what was searched deeper serves for less")
+        if path in paths:
             raise click.BadParameter(f"{name} is given twice")
+        paths.append(path)
         factors[name] = tuple(choose.split(values))
     return factors
+
+
+def _path(factor: str) -> str:
+    """Return the setting that a factor stands for, or its own name."""
+    return choose.SETTINGS.get(factor.replace("-", "_"), factor)
 
 
 def _seeds(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[int, ...]:
@@ -106,9 +121,9 @@ def sweep(
 ) -> None:
     """Run TASK with every value of a factor and print one table.
 
-    Several factors make a grid. What two cells share is made once; a stopped sweep goes on, and a second one only
-    prints. Each condition is compared with that of the first cell, on the same questions and seeds. Several tasks
-    of one store, comma-separated, are one table, whose p is corrected over all of them.
+    Several factors make a grid. What two cells share is made once; a stopped sweep goes on, and a second one trains
+    and answers nothing anew. Each condition is compared with that of the first cell, on the same questions and
+    seeds. Several tasks of one store, comma-separated, are one table, whose p is corrected over all of them.
     """
     from kard.pipeline import sweep as pipeline
 
@@ -130,33 +145,33 @@ def sweep(
         title = f"{task}: {len(grid)} cells, {len(seeds)} seeds"
         print_rows(form, *_joined({name: pipeline.plan(cells) for name, cells in by_task.items()}), title=title)
         return
-    rows = print_sweep(form, by_task, f"{task}: {', '.join(factors)}")
+    swept = {name: pipeline.sweep(cells) for name, cells in by_task.items()}
+    rows = print_sweep(form, swept, f"{task}: {', '.join(factors)}")
     if plot is not None:
         from kard.evaluation.page.figures import save_by_value
 
         factor, values = next(iter(factors.items()))
         chance = next(row.shares["all"].value for row in rows if row.method == "chance")
-        placed = pipeline.points_over(factor, by_task[task], [row for row in rows if not row.baseline])
+        placed = pipeline.points_over(factor, swept[task], [row for row in rows if not row.baseline])
         save_by_value(placed, factor, values, chance, plot)
         click.echo(f"{plot}: accuracy over {factor}", err=True)
 
 
 def print_sweep(
     form: str,
-    by_task: Mapping[str, Sequence[Cell]],
+    swept: Mapping[str, Swept],
     title: str,
     *,
     cell: str = "cell",
     first: str = "first",
     alike: int = 3,
 ) -> list[ReportRow]:
-    """Do what the cells of each task lack, print their table and return its rows."""
+    """Print the table of each task's cells and return its rows."""
     from kard.evaluation.compare import corrected
     from kard.pipeline import sweep as pipeline
 
-    graded = {task: pipeline.sweep(cells) for task, cells in by_task.items()}
-    rows = {task: pipeline.sweep_rows(found, alike=alike) for task, found in graded.items()}
-    compared = {task: pipeline.compared(graded[task], rows[task], alike=alike) for task in by_task}
+    rows = {task: pipeline.sweep_rows(of.graded, alike=alike) for task, of in swept.items()}
+    compared = {task: pipeline.compared(of.graded, rows[task], alike=alike) for task, of in swept.items()}
     adjusted = iter(corrected([c for of_task in compared.values() for c in of_task.values()]))
     tables = {
         task: pipeline.sweep_table(
@@ -167,7 +182,11 @@ def print_sweep(
     print_rows(form, *_joined(tables), title=title)
     if form not in MACHINE_FORMS:
         click.echo(f"95% intervals over questions; p by exact tests against the {first}, corrected by Holm")
-        runs = (run for cells in by_task.values() for one in cells for run in one.runs)
+        touched = {factor for of in swept.values() for factor in of.touched}
+        for factor in dict.fromkeys(factor for of in swept.values() for factor in of.cells[0].values):
+            if factor not in touched:
+                click.echo(f"{factor or cell} changed nothing: all of its values share their rows", err=True)
+        runs = (run for of in swept.values() for one in of.cells for run in one.runs)
         for note in dict.fromkeys(note for run in runs for note in run.notes):
             click.echo(note, err=True)
     return [row for found in rows.values() for row in found]
@@ -197,10 +216,10 @@ def run_with(task: str, values: Mapping[str, str], seed: int, chosen: dict[str, 
         elif name in OPTIONS:
             try:
                 changed[key] = OPTIONS[name](value)
-            except ValueError:
-                raise click.UsageError(f"{name} must be a whole number, not {value!r}") from None
+            except click.BadParameter as error:
+                raise click.UsageError(f"{name}: {error.message}") from None
         else:
-            path = choose.SETTINGS.get(key, name)
+            path = _path(name)
             # An option that is short for the same setting would win.
             changed.update({option: None for option, other in choose.SETTINGS.items() if other == path})
             overrides.append(f"{path}={value}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -156,7 +157,16 @@ def do(job: Job, bundle: Shared) -> Made:
                 answer(db, task, [(answering_student(run, condition), condition)], questions=run.evaluated)
             if job.work is not None:
                 job.work(run)
+            release_memory()
             return Made(_pack(run, last, _adapters(run) - before), tuple(run.notes))
+
+
+def release_memory() -> None:
+    """Give back what work of models holds, where torch is loaded: what comes next needs memory in other sizes."""
+    if "kard.models.hardware" in sys.modules:
+        from kard.models import hardware
+
+        hardware.release_memory()
 
 
 def _last(run: Run, table: str) -> int:

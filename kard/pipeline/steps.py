@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -13,7 +12,7 @@ from kard.db import execute, now, writing
 from kard.errors import KardError
 from kard.pipeline.contamination import SCREEN
 from kard.pipeline.dense import DENSE, HYBRID
-from kard.pipeline.jobs import run_step_on
+from kard.pipeline.jobs import release_memory, run_step_on
 from kard.pipeline.rerank import FUSE, RERANK, RERANKER
 from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
@@ -110,10 +109,7 @@ def run_step(run: Run, step: Step, *others: Run) -> int:
         by_workers = run_step_on(run.workers, [run, *others], step) if run.workers else 0
         added = by_workers + step.run(run)
         report(added)
-    if "kard.models.hardware" in sys.modules:  # only then is there anything to give back
-        from kard.models.hardware import release_memory
-
-        release_memory()
+    release_memory()
     if added:
         run.refresh()
         if step is not LESSONS:  # its own steps have their rows

@@ -75,13 +75,32 @@ def cells_of(grid: Sequence[Values], runs: Callable[[Values], Sequence[Run]], *,
     ]
 
 
-def sweep(cells: Sequence[Cell]) -> list[GradedAnswer]:
-    """Do what the runs of all cells lack, and return their answers; `variant` names the cells of a condition."""
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The answers of a sweep, whose `variant` names the cells that share their condition, and these cells."""
+
+    cells: Sequence[Cell]
+    graded: Sequence[GradedAnswer]
+    alike: Mapping[ConditionKey, Sequence[Cell]]
+
+    @property
+    def touched(self) -> set[str]:
+        """Return the factors by which any condition differs from another."""
+        return {factor for alike in self.alike.values() for factor in common(alike, self.cells)}
+
+
+def sweep(cells: Sequence[Cell]) -> Swept:
+    """Do what the runs of all cells lack, and return their answers.
+
+    The store holds one search of a question or rationale in a knowledge base. Where cells search differently, a
+    second sweep searches and ranks anew, to find which students are whose; it trains and answers nothing twice.
+    """
     runs = [(cell, run) for cell in cells for run in cell.runs]
-    # The store holds one search of a question: runs that search alike follow each other.
+    # Runs that search alike follow each other.
     searches = list(dict.fromkeys(canonical(run.options.settings.retrieval.forms) for _, run in runs))
     runs.sort(key=lambda pair: searches.index(canonical(pair[1].options.settings.retrieval.forms)))
     numbered = enumerate(runs, 1)
+    hashes: dict[int, list[str]] = {}
     for _, alike in groupby(numbered, key=lambda item: item[1][1].options.settings.retrieval.forms):
         group = list(alike)
         train_beside([run for _, (_, run) in group])
@@ -90,7 +109,9 @@ def sweep(cells: Sequence[Cell]) -> list[GradedAnswer]:
             run.progress.note(f"run {number} of {len(runs)}: {cell.name} seed={seed}")
             if _lacks_answers(run):
                 run_steps(run)
-    return answers_of(cells)
+            # Told now: the next group's searches take the place of those that say which students are this run's.
+            hashes[id(run)] = [str(condition.row(run.name)["hash"]) for condition in run.conditions()]
+    return answers_of(cells, hashes)
 
 
 def train_beside(runs: Sequence[Run]) -> None:
@@ -116,31 +137,52 @@ def _lacks_answers(run: Run) -> bool:
     return not all(state and not state.missing for _, state, _ in states(run, "answer"))
 
 
-def answers_of(cells: Sequence[Cell]) -> list[GradedAnswer]:
-    """Return the stored answers of the cells' conditions, in the order of the cells, which `variant` names."""
+def answers_of(cells: Sequence[Cell], hashes: Mapping[int, Sequence[str]]) -> Swept:
+    """Return the stored answers of the cells' conditions, in the order of the cells.
+
+    `hashes` are those of each run's conditions, by the `id` of the run. Cells share a condition if they do in every
+    seed: else their rows would stand for different seeds.
+    """
     first = cells[0].runs[0]
-    ids = dict(first.db.execute("select hash, id from evaluations where task = ?", [first.name]).fetchall())
-    shown: dict[int, list[Values]] = {}
+    sharing: dict[tuple[str, ...], list[Cell]] = {}  # by the hashes over the seeds
     for cell in cells:
-        hashes = {c.row(run.name)["hash"] for run in cell.runs for c in run.conditions()}
-        for evaluation in (ids[hash] for hash in hashes if hash in ids):
-            shown.setdefault(evaluation, []).append(cell.shown)
-    factors = {factor: {cell.values[factor] for cell in cells} for factor in cells[0].values}
-    variants = {evaluation: label(_common(values, factors)) for evaluation, values in shown.items()}
+        for over_seeds in zip(*(hashes[id(run)] for run in cell.runs), strict=True):
+            sharing.setdefault(over_seeds, []).append(cell)
+    places: dict[str, int] = {}  # of the names of the cells
+    named: dict[str, dict[str, list[Cell]]] = {}  # by hash, then by name
+    for over_seeds, alike in sharing.items():
+        name = name_of(alike, cells)
+        places.setdefault(name, len(places))
+        for hash in over_seeds:
+            named.setdefault(hash, {})[name] = alike
+    evaluations = dict(first.db.execute("select id, hash from evaluations where task = ?", [first.name]).fetchall())
     asked = {question.key for question in first.evaluated.read(first.db).values()}
-    places = {variant: place for place, variant in enumerate(dict.fromkeys(variants.values()))}
     answers = [
-        replace(GradedAnswer.of(row), variant=variants[row["evaluation_id"]])
+        (replace(GradedAnswer.of(row), variant=variant), alike)
         for row in graded_rows(first.db, first.name, first.split)
-        if row["evaluation_id"] in variants and row["key"] in asked
+        if row["key"] in asked
+        for variant, alike in named.get(evaluations[row["evaluation_id"]], {}).items()
     ]
-    return sorted(answers, key=lambda answer: places[answer.variant])
+    answers.sort(key=lambda pair: places[pair[0].variant])
+    return Swept(
+        cells, [a for a, _ in answers], {(a.size, a.method, a.retriever, a.variant): of for a, of in answers}
+    )
 
 
-def _common(cells: Sequence[Values], factors: Mapping[str, set[str]]) -> Values:
+def name_of(alike: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """Return the name of cells that share a condition; no others have it."""
+    told = common(alike, cells)
+    meant = [cell for cell in cells if all(cell.values[f] in values.split("|") for f, values in told.items())]
+    return label(told) if [*map(id, meant)] == [*map(id, alike)] else " or ".join(cell.name for cell in alike)
+
+
+def common(alike: Sequence[Cell], cells: Sequence[Cell]) -> Values:
     """Return what tells cells that share a condition from others: no factor of which they have all values."""
-    values = {factor: dict.fromkeys(cell[factor] for cell in cells if factor in cell) for factor in factors}
-    return {f: "|".join(v) for f, v in values.items() if v and (len(cells) == 1 or v.keys() != factors[f])}
+    if len(alike) == 1:
+        return alike[0].shown
+    factors = {factor: {cell.values[factor] for cell in cells} for factor in cells[0].values}
+    values = {f: dict.fromkeys(cell.shown[f] for cell in alike if f in cell.shown) for f in factors}
+    return {f: "|".join(v) for f, v in values.items() if v and v.keys() != factors[f]}
 
 
 def sweep_rows(graded: Sequence[GradedAnswer], *, alike: int = 3) -> list[ReportRow]:
@@ -198,24 +240,25 @@ def sweep_table(
     return header, cells
 
 
-def points_over(factor: str, cells: Sequence[Cell], found: Sequence[ReportRow]) -> list[tuple[str, Point]]:
+def points_over(factor: str, swept: Swept, found: Sequence[ReportRow]) -> list[tuple[str, Point]]:
     """Return each condition's accuracy with the factor's value, in the order of the cells; its series is the rest.
 
     A condition that the factor does not touch stands over every value. One at a time, others have first values.
     """
     from kard.evaluation.page.figures import Point
 
-    order = list(dict.fromkeys(cell.values[factor] for cell in cells))
+    first = swept.cells[0]
+    one_at_a_time = len(swept.cells[-1].shown) < len(first.shown)
+    order = list(dict.fromkeys(cell.values[factor] for cell in swept.cells))
     points: list[tuple[str, Point]] = []
     for row in found:
-        parts = [part for part in row.variant.split() if not part.startswith(f"{factor}=")]
-        if len(cells[-1].shown) < len(cells[0].shown):
-            if not set(parts) <= set(cells[0].name.split()):
-                continue
-            parts = []
-        mine = next((part for part in row.variant.split() if part.startswith(f"{factor}=")), "")
-        for at in mine.removeprefix(f"{factor}=").split("|") if mine else order:
-            points.append((at, Point(row.size, row.method, row.retriever, " ".join(parts), row.shares["all"])))
+        alike = swept.alike[_key(row)]
+        rest = {f: v for f, v in common(alike, swept.cells).items() if f != factor}
+        if one_at_a_time:
+            others = {**first.values, factor: ""}
+            alike, rest = [cell for cell in alike if {**cell.values, factor: ""} == others], {}
+        for at in dict.fromkeys(cell.values[factor] for cell in alike):
+            points.append((at, Point(row.size, row.method, row.retriever, label(rest), row.shares["all"])))
     return sorted(points, key=lambda placed: order.index(placed[0]))
 
 
@@ -256,9 +299,12 @@ def _missing_students(run: Run) -> set[tuple[object, ...]]:
 
 
 def _seconds(run: Run, trained: Sequence[str], answers: int) -> str:
-    """Return how long students of these methods train and answer, at the rates of the store; '' without a rate."""
+    """Return how long students of these methods train and the run's methods answer, at the rates of the store.
+
+    '' without a rate.
+    """
     rates = {row["method"]: row for row in rows(run.db, "internal/rates", task=run.name)}
-    answering = [row["answering"] for row in rates.values() if row["answering"]]
+    answering = [rates[m]["answering"] for m in run.options.methods if m in rates and rates[m]["answering"]]
     if not rates.keys() >= set(trained) or (answers and not answering):
         return ""
     seen = run.options.settings.student_training.epochs * len(run.trained_on.read(run.db))
