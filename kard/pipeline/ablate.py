@@ -9,6 +9,7 @@ from time import monotonic
 from kard.db import now, rows, value
 from kard.errors import Missing
 from kard.pipeline.ablation import EXPERIMENT, GOLDS, AblationRow, Ranked, Variant, lines
+from kard.pipeline.jobs import release_memory
 from kard.pipeline.run import Run
 from kard.questions import QuestionSet
 
@@ -58,7 +59,6 @@ def ablate(run: Run, variants: Sequence[Variant], sample: Sample, kappa: int) ->
     it is done.
     """
     from kard.models.bases import resolve
-    from kard.models.hardware import release_memory
     from kard.reranker.dataset import read_dataset
     from kard.reranker.training import train_reranker
 
