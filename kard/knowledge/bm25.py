@@ -234,9 +234,13 @@ class PostingsWriter:
         self._writer.rollback()
 
     def close(self) -> None:
-        """Wait for merges and release the folder; the writer cannot be used until it is opened again."""
-        with suppress(RuntimeError):  # it is closed already
-            self._index.reload()  # what is not read any more can be removed
+        """Wait for merges and release the folder; the writer cannot be used until it is opened again.
+
+        What was merged is collected by a writer anew: the one that waited still reads it.
+        """
+        with suppress(RuntimeError, ValueError):  # it is closed already; another process has begun to write
+            self._writer.wait_merging_threads()
+            self.open()
             self._writer.garbage_collect_files()
             self._writer.wait_merging_threads()
 
