@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the file that peers.py, answers.py and students.py write."""
+"""The tables of docs/benchmarks.md, from the file that peers.py, answers.py, students.py and rerank.py write."""
 
 from __future__ import annotations
 

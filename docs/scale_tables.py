@@ -129,7 +129,7 @@ def growth(report: Report) -> str:
 
 def adapters(report: Report) -> str:
     """Return a table of answers by the number of adapters that share the batches."""
-    header = ("adapters", "answers a CPU s", "of those with one of them alone", "of a swap for each", "p95")
+    header = ("adapters", "answers a CPU s", "to one adapter alone", "to a swap for each answer", "p95")
     lines = [
         (
             number,

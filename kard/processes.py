@@ -1,17 +1,23 @@
-"""Processes of this machine: whose something is, and how many threads each may have."""
+"""Processes of this machine: whose something is, how many threads each may have, what memory it keeps."""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import threading
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from math import ceil
 from pathlib import Path
 from socket import gethostname
 
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 """Read by torch, numpy and the tokenizers when they are imported, and never again."""
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+_TOP_PAD = 1 << 26  # bytes
 
 
 def machine() -> str:
@@ -109,3 +115,32 @@ def _number(file: Path) -> float:
 
 def _ratio(quota: float, period: float) -> float:
     return quota / period if quota > 0 and period > 0 else 0.0
+
+
+@cache
+def keep_memory() -> None:
+    """Let glibc keep freed memory for the next tensor, for the rest of the process.
+
+    By default each tensor of more than a few hundred kilobytes gets fresh pages, which the kernel zeroes one fault
+    at a time. An element-wise result of 5 MB took 7.7 ms that way, and about 0.5 ms in memory that was kept.
+    """
+    if mallopt := _glibc("mallopt"):
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, _TOP_PAD)
+
+
+def release_memory() -> None:
+    """Give back what `keep_memory` holds: what comes next needs it in other sizes, and would take as much again."""
+    gc.collect()
+    if trim := _glibc("malloc_trim"):
+        trim(0)
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc, None where the C library is another one."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    return getattr(ctypes.CDLL(None), name, None)

@@ -17,7 +17,6 @@ from kard.cli import choose, main
 from kard.config import CUTOFFS, Lora, RerankerTraining
 from kard.db import open_store
 from kard.errors import BadConfig
-from kard.models import hardware
 from kard.pipeline import ablate as pipeline
 from kard.pipeline.ablation import FACTORS, Ranked, differences_table, lines, shares_table, variants
 from kard.questions import QuestionSet
@@ -231,7 +230,7 @@ def test_passages_beyond_kappa_do_not_count_where_an_earlier_run_searched_deeper
     this = choose.run_of(str(world / "gates.py"), store=world / "kard.db", knowledge=None, quiet=True)
     untrained = variants(RerankerTraining(lora=Lora(rank=2, alpha=4), candidates=4, max_length=32), [])
     released: list[None] = []
-    monkeypatch.setattr(hardware, "release_memory", lambda: released.append(None))
+    monkeypatch.setattr(pipeline, "release_memory", lambda: released.append(None))
 
     def hits(kappa: int) -> dict[str, int]:
         found, questions = pipeline.ablate(this, untrained, pipeline.sample_of(this, 400, 200), kappa)

@@ -340,8 +340,7 @@ def test_students_are_trained_once_for_all_cells_and_seeds_are_one_row(
 
 def test_a_worker_gives_back_what_a_part_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    hardware = import_module("kard.models.hardware")
-    monkeypatch.setattr(hardware, "release_memory", lambda: done.append("released"))
+    monkeypatch.setattr(jobs, "release_memory", lambda: done.append("released"))
     store, knowledge = folder / "kard.db", folder / "kard.knowledge"
     run = choose.run_of("choice", store=store, knowledge=knowledge, quiet=True, sizes=())
 

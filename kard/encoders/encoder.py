@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from kard.encoders.vectors import TITLE_AND_TEXT, Vector, VectorSpec, passage_text
 from kard.errors import NoBase
-from kard.models.hardware import device, dtype, keep_memory
+from kard.models.hardware import device, dtype
 from kard.models.weights import no_progress_bars
+from kard.processes import keep_memory
 from kard.progress import timed
 from kard.records import Passage
 

@@ -1,13 +1,9 @@
-"""The hardware that models run on: its device and precision, its memory, models put onto it, several devices."""
+"""The hardware that models run on: its device and precision, models put onto it, several devices."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
-import sys
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -21,9 +17,6 @@ if TYPE_CHECKING:
     from kard.models.bases import Base
 
 Item = TypeVar("Item")
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
-_TOP_PAD = 1 << 26  # bytes
 
 
 def device() -> torch.device:
@@ -59,31 +52,6 @@ def cache_bytes() -> int:
     if not torch.cuda.is_available():
         return least
     return max(least, torch.cuda.get_device_properties(device()).total_memory // 16)
-
-
-@cache
-def keep_memory() -> None:
-    """Let glibc keep freed memory for the next tensor, for the rest of the process.
-
-    By default each tensor of more than a few hundred kilobytes gets fresh pages, which the kernel zeroes one fault
-    at a time. An element-wise result of 5 MB took 7.7 ms that way, and about 0.5 ms in memory that was kept.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library than glibc
-        return
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(_M_TOP_PAD, _TOP_PAD)
-
-
-def release_memory() -> None:
-    """Give back what `keep_memory` holds: the next step needs it in other sizes, and would take as much again."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
-    if trim is not None:
-        trim(0)
 
 
 def load_base(base: Base, precision: str = "auto") -> Any:

@@ -9,8 +9,8 @@ from time import monotonic
 from kard.db import now, rows, value
 from kard.errors import Missing
 from kard.pipeline.ablation import EXPERIMENT, GOLDS, AblationRow, Ranked, Variant, lines
-from kard.pipeline.jobs import release_memory
 from kard.pipeline.run import Run
+from kard.processes import release_memory
 from kard.questions import QuestionSet
 
 

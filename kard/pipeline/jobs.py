@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from kard.pipeline.options import RunOptions, Teacher
 from kard.pipeline.run import Run
 from kard.pipeline.step import Step, cut
 from kard.pipeline.students import answering_student
+from kard.processes import release_memory
 from kard.work.claims import Claims, claimed
 from kard.work.workers import Shared, Workers, add_folder, require_seen, unpacked
 
@@ -159,14 +159,6 @@ def do(job: Job, bundle: Shared) -> Made:
                 job.work(run)
             release_memory()
             return Made(_pack(run, last, _adapters(run) - before), tuple(run.notes))
-
-
-def release_memory() -> None:
-    """Give back what work of models holds, where torch is loaded: what comes next needs memory in other sizes."""
-    if "kard.models.hardware" in sys.modules:
-        from kard.models import hardware
-
-        hardware.release_memory()
 
 
 def _last(run: Run, table: str) -> int:

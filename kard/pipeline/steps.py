@@ -12,13 +12,14 @@ from kard.db import execute, now, writing
 from kard.errors import KardError
 from kard.pipeline.contamination import SCREEN
 from kard.pipeline.dense import DENSE, HYBRID
-from kard.pipeline.jobs import release_memory, run_step_on
+from kard.pipeline.jobs import run_step_on
 from kard.pipeline.rerank import FUSE, RERANK, RERANKER
 from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
 from kard.pipeline.step import Kind, State, Step
 from kard.pipeline.students import ANSWER, STUDENT
 from kard.pipeline.teach import TEACH
+from kard.processes import release_memory
 from kard.progress import span
 from kard.work.claims import claimed
 
@@ -109,8 +110,8 @@ def run_step(run: Run, step: Step, *others: Run) -> int:
         by_workers = run_step_on(run.workers, [run, *others], step) if run.workers else 0
         added = by_workers + step.run(run)
         report(added)
-    release_memory()
     if added:
+        release_memory()
         run.refresh()
         if step is not LESSONS:  # its own steps have their rows
             log_step(run, step.name, started, begin, added)

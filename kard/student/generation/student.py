@@ -19,7 +19,8 @@ from kard.methods import Method
 from kard.models import bases
 from kard.models.adapters import AdapterCache, AdapterSwitcher, verified
 from kard.models.bases import Base
-from kard.models.hardware import empty_model, keep_memory, load_base
+from kard.models.hardware import empty_model, load_base
+from kard.processes import keep_memory
 from kard.records import LETTERS
 from kard.student.examples import RationaleSource, shot_pairs
 from kard.student.generation.decoder import Decoder

@@ -20,8 +20,9 @@ from kard.errors import BadConfig
 from kard.methods import Method
 from kard.models.adapters import write_adapter
 from kard.models.bases import Base
-from kard.models.hardware import Devices, keep_memory, load_base
+from kard.models.hardware import Devices, load_base
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
+from kard.processes import keep_memory
 from kard.progress import SILENT, Advance, Progress, timed
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
