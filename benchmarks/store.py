@@ -1,12 +1,12 @@
 """Time every canned query, every view and every browsing command on a large store.
 
-    python benchmarks/store.py [FOLDER]
+    python benchmarks/store.py [FOLDER [TIMES]]
 
-Makes a store with 2,000 questions, 20,000 rationales, 2,000,000 hits and 20,000 predictions. With FOLDER it is kept
-and used again; otherwise it is temporary. The frequency of a word falls with its rank, as in prose, so that search
-indexes are as long as those of real texts. Each item runs three times on a new connection and fetches every row.
-The least CPU seconds count, because wall-clock seconds depend on what else runs; both are printed. Commands run in
-this process, without the start of Python.
+Makes a store with 2,000 questions, 20,000 rationales, 2,000,000 hits and 20,000 predictions, or TIMES as many (3 is
+1 GB). With FOLDER it is kept and used again; else it is temporary. The frequency of a word falls with its rank,
+as in prose, so that search indexes are as long as those of real texts. Each item runs three times on a new
+connection and fetches every row. The least CPU seconds count, because wall-clock seconds depend on what else runs;
+both are printed. Commands run in this process, without the start of Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -208,7 +208,7 @@ def _students(db: Database, prose: Prose) -> None:
         ),
         "(id, task, split, student_id, retriever, index_id, reranker_id, k, decoding, hash, created)",
     )
-    first = {"train": 1, "dev": 1001, "test": 1501}
+    first = dict(zip(SPLITS, accumulate(SPLITS.values(), initial=1), strict=False))  # its first question's number
     answers = [
         (evaluation, question)
         for evaluation, (split, *_) in enumerate(evaluations, 1)
@@ -228,9 +228,10 @@ def _students(db: Database, prose: Prose) -> None:
         db,
         "samples",
         (
-            (i, 0, text, "ABCD"[letter], None, 0, 400, 60)
+            (i, 0, text, "ABCD"[letter], 400, 60)
             for i, (text, letter) in enumerate(zip(prose.texts(len(answers), 50), letters, strict=True), 1)
         ),
+        "(prediction_id, sample, text, answer, prompt_tokens, completion_tokens)",
     )
 
 
@@ -249,19 +250,19 @@ def _judgements(db: Database) -> None:
     _insert(
         db,
         "judgements",
-        ((1 + i // 10, None, i + 1, verdicts[i % 2], "one", STAMP) for i in range(2000)),
+        ((1 + i // 10, None, i + 1, verdicts[i % 2], "one", STAMP) for i in range(sum(SPLITS.values()))),
         columns,
     )
     db.execute(
         "insert into judgements (question_id, passage_id, verdict, author, created)"
-        " select retrieval_id, passage_id, 'good', 'one', ? from hits where retrieval_id <= 500 and rank <= 4",
-        [STAMP],
+        " select retrieval_id, passage_id, 'good', 'one', ? from hits where retrieval_id <= ? and rank <= 4",
+        [STAMP, SPLITS["dev"]],
     )
     db.execute(
         "insert into overlaps (question_id, passage_id, kind, share, created)"
         " select retrieval_id, passage_id, 'ngrams', 0.25, ? from hits"
-        " where retrieval_id > 1500 and retrieval_id <= 2000 and rank <= 4",
-        [STAMP],
+        " where retrieval_id > ? and retrieval_id <= ? and rank <= 4",
+        [STAMP, SPLITS["train"] + SPLITS["dev"], sum(SPLITS.values())],
     )
     db.execute(
         "insert into steps_log (task, step, started, milliseconds, added) values (?, 'teach', ?, 9e6, 9)",
@@ -303,7 +304,7 @@ def commands(path: Path) -> Iterator[tuple[str, Callable[[], int]]]:
     for words in (
         ("rationales", TASK, "--json"),
         ("rationales", TASK, "--search", "word12 word7", "--json"),
-        ("rationales", TASK, "--question", "q1700", "--json"),
+        ("rationales", TASK, "--question", f"q{VALUES['question']}", "--json"),
         ("rationales", TASK, "--verdict", "rejected", "-n", "1000", "--json"),
         ("rationales", TASK, "--quality", "--json"),
         ("report", TASK, "--json"),
@@ -367,6 +368,8 @@ def main(arguments: Sequence[str]) -> None:
         print(__doc__)
         return
     if arguments:
+        for split in SPLITS:
+            SPLITS[split] *= int(arguments[1]) if arguments[1:] else 1
         Path(arguments[0]).mkdir(parents=True, exist_ok=True)
         sys.exit(min(run(Path(arguments[0])), 1))
     with TemporaryDirectory() as folder:

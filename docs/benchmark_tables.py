@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the file that peers.py, answers.py, students.py and rerank.py write."""
+"""The tables of docs/benchmarks.md, from the file that the scripts of benchmarks/ write which have --json."""
 
 from __future__ import annotations
 
@@ -102,6 +102,33 @@ def models(report: Report) -> str:
         what = f"reranking {reranked['candidates']} candidates, {vectors}"
         add(what, "the official way", goal, speeds[vectors], speeds["official"], "questions a CPU s")
     return table(("what", "against", "goal, at least", "measured", "ratio", "met"), lines)
+
+
+def about_commands(report: Report) -> str:
+    """Return where and when whole commands were timed, as Markdown."""
+    run = report["commands"]
+    return f"{run['date']}, {_machine(run)}, {len(run['seconds']['kard ask'])} rounds.\n"
+
+
+def commands(report: Report) -> str:
+    """Return a table of whole commands with their goals: medians of the rounds, the ratio round by round."""
+    run = report["commands"]
+    seconds: Mapping[str, Values] = run["seconds"]
+    store = f"{run['store_mib'] * 2**20 / 1e9:.1f} GB"
+    lines: list[Sequence[str]] = []
+    for what, peer, goal, own, other in (
+        (f"`kard query`, groups of {store}", "`sqlite-utils query`", 1.2, "kard query", "sqlite-utils query"),
+        ("`kard query`, 1,000 rationales of it", "`sqlite-utils query`", 1.2, "kard page", "sqlite-utils page"),
+        ("`kard --help`", "`sqlite-utils --help`", 1.2, "kard help", "sqlite-utils help"),
+        ("two `kard evaluate` at once", "one alone", 2.2, "two evaluate", "one evaluates"),
+        ("`kard ask`, cold", "the clock", 6, "kard ask", ""),
+    ):
+        ratios = [a / b for a, b in zip(seconds[own], seconds[other], strict=True)] if other else seconds[own]
+        measured = " and ".join(_short(median(seconds[name])) for name in (own, other) if name)
+        met = "yes" if median(ratios) <= goal else "**no**"
+        unit = "CPU s" if "sqlite" in other else "s"
+        lines.append((what, peer, f"{goal:g}{'' if other else ' s'}", f"{measured} {unit}", _spread(ratios), met))
+    return table(("what", "against", "goal, at most", "measured", "ratio", "met"), lines)
 
 
 def goals(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 import sqlite3
@@ -14,6 +15,7 @@ from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from kard.errors import NoStore
 from kard.progress import timed
@@ -55,7 +57,9 @@ def open_store(path: Path, *, create: bool = True) -> Database:
             connection = sqlite3.connect(address(path), uri=True, check_same_thread=False, factory=_ReadOnly)
             connection.reason = reason
         else:
-            connection = sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
+            seconds = BUSY_MILLISECONDS / 1000
+            connection = sqlite3.connect(path, timeout=seconds, check_same_thread=False, factory=_Writer)
+            _WRITERS.add(connection)
         db = Database(connection)
         _check_tables(db, path)
         db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
@@ -80,6 +84,20 @@ def open_store(path: Path, *, create: bool = True) -> Database:
             raise
         raise NoStore(f"cannot open {path} as a store ({error}); name another with --store") from error
     return db
+
+
+class _Writer(sqlite3.Connection):
+    """A connection that can be weakly referenced."""
+
+
+_WRITERS: WeakSet[sqlite3.Connection] = WeakSet()
+
+
+@atexit.register
+def _close_writers() -> None:
+    """Close the stores. The last to close moves SQLite's log into the file, which can then be copied alone."""
+    for connection in list(_WRITERS):
+        connection.close()
 
 
 class _ReadOnly(sqlite3.Connection):

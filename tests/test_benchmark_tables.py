@@ -108,3 +108,18 @@ def test_a_floor_is_compared_with_that_of_the_first_number_of_workers() -> None:
     assert cells[1] == ["JSON lines", "1,000", "2", "10", "100", "8.0", "5.0", "4.0", "1.50", "100", "20", "4"]
     assert [row[3:] for row in rows(scale.agreement(report).strip())] == [["yes", "197 of 200"]] * 2
     assert rows(scale.searches(report).strip()) == [["1,000", "1.00", "2.00"]]
+
+
+def test_whole_commands_are_compared_round_by_round_and_a_goal_is_an_upper_bound() -> None:
+    seconds = {
+        **{f"kard {what}": [1.0, 1.0, 3.0] for what in ("query", "page", "help")},
+        **{f"sqlite-utils {what}": [1.0, 1.0, 1.0] for what in ("query", "page", "help")},
+        "two evaluate": [4.0, 5.0, 6.0],
+        "one evaluates": [2.0, 2.0, 2.0],
+        "kard ask": [5.0, 5.5, 7.0],
+    }
+    report = {"commands": {"store_mib": 1000, "seconds": seconds}}
+    table = {row[0]: tuple(row[3:]) for row in rows(benchmark_tables.commands(report))}
+    assert table["`kard query`, groups of 1.0 GB"] == ("1.00 and 1.00 CPU s", "1.00 (1.00 to 3.00)", "yes")
+    assert table["two `kard evaluate` at once"] == ("5.00 and 2.00 s", "2.50 (2.00 to 3.00)", "**no**")
+    assert table["`kard ask`, cold"] == ("5.50 s", "5.50 (5.00 to 7.00)", "yes")

@@ -160,3 +160,11 @@ def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
     db = sqlite3.connect(path)
     assert db.execute("pragma integrity_check").fetchone() == ("ok",)
     assert db.execute("select count(*) from questions").fetchone() == (1,)
+
+
+def test_a_command_leaves_all_that_it_stored_in_the_one_file(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,A,B,answer\nIs iron a metal?,yes,no,A\n")
+    store = tmp_path / "kard.db"
+    load = [sys.executable, "-m", "kard", "load", "choice", str(tmp_path / "q.csv"), "--store", str(store)]
+    subprocess.run(load, capture_output=True, check=True)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("kard.db")] == ["kard.db"]

@@ -658,3 +658,16 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
         db.table("steps_log").insert(step)
         insert_ignoring(db, "no_such_table", [step])
     assert db.execute("select count(*) from steps_log").fetchone() == (0,)
+
+
+def test_the_benchmark_of_the_store_runs_every_query_view_and_command_on_a_store_that_it_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    store: Any = import_module("store")
+    monkeypatch.setattr(store, "SPLITS", {"train": 40, "dev": 10, "test": 20})
+    monkeypatch.setattr(store, "PASSAGES", 4000)
+    monkeypatch.setattr(store, "RUNS", 1)
+    monkeypatch.setattr(store, "VALUES", {**store.VALUES, "question": 51})
+    monkeypatch.setattr(store, "LIMIT", float("inf"))
+    assert store.run(tmp_path) == 0
