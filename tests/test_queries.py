@@ -265,21 +265,25 @@ def test_texts_that_ran_out_of_tokens_are_counted_apart_from_those_that_named_no
     predictions = [
         row[0] for row in small.execute("select id from predictions where evaluation_id = 1 order by id")
     ]
-    for number, (prediction, forced) in enumerate(zip(predictions, ("budget", "unread", "budget"), strict=False)):
+    written = (("so", "budget"), ("\n Answer: iron", "unread"), ("so\nAnswer: iron", "budget"))
+    for number, (prediction, (text, forced)) in enumerate(zip(predictions, written, strict=False)):
         small.execute(
             "insert or replace into samples"
             " (prediction_id, sample, text, answer, forced, cut, prompt_tokens, completion_tokens)"
-            " values (?, 0, 'so', 'A', ?, ?, 1, 1)",
-            [prediction, forced, int(number == 0)],
+            " values (?, 0, ?, 'A', ?, ?, 1, 1)",
+            [prediction, text, forced, int(number == 0)],
         )
     (row,) = [row for row in run_query(small, "texts", task="tiny", split="test") if row["evaluation_id"] == 1]
     assert [row[name] for name in ("texts", "forced_at_budget", "forced_unread", "cut_prompts")] == [3, 2, 1, 1]
+    assert row["without_reason"] == 1
     assert text_notes([row]) == [
         "3 of 3 answers were forced: 2 at the token budget, 1 because the text named no option; "
         "by condition: kard query texts",
+        "1 of 3 rationales are empty: kard query texts",
         "1 of 3 prompts lost passage text; raise student.max_length, or lower retrieval.k",
     ]
-    assert text_notes([{**row, "forced_at_budget": 0, "forced_unread": 0, "cut_prompts": 0}]) == []
+    assert text_notes([{**row, "method": "ft"}])[1:] == text_notes([row])[2:]
+    assert text_notes([{**row, **dict.fromkeys(row, 0), "method": "kard"}]) == []
     with pytest.raises(sqlite3.IntegrityError):
         small.execute("update samples set forced = 'yes'")
 

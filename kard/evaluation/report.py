@@ -280,7 +280,7 @@ def report_records(report: Sequence[ReportRow], costs: TeacherCosts) -> list[dic
 
 
 def text_notes(texts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what rows of the query `texts` say of answers that were forced and of prompts that were cut."""
+    """Return what rows of the query `texts` say of forced answers, empty rationales and cut prompts."""
     names = ("texts", "forced_at_budget", "forced_unread", "cut_prompts")
     total, budget, unread, cut = (sum(row[name] for row in texts) for name in names)
     notes: list[str] = []
@@ -289,6 +289,9 @@ def text_notes(texts: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{budget + unread:,} of {total:,} answers were forced: {budget:,} at the token budget, {unread:,} "
             "because the text named no option; by condition: kard query texts"
         )
+    reasoning = [row for row in texts if METHODS[row["method"]].reasons]
+    if empty := sum(row["without_reason"] for row in reasoning):
+        notes.append(f"{empty:,} of {sum(row['texts'] for row in reasoning):,} rationales are empty: kard query texts")
     if cut:
         lost = f"{cut:,} of {total:,} prompts lost passage text"
         notes.append(f"{lost}; raise student.max_length, or lower retrieval.k")
