@@ -279,7 +279,7 @@ def test_texts_that_ran_out_of_tokens_are_counted_apart_from_those_that_named_no
     assert text_notes([row]) == [
         "3 of 3 answers were forced: 2 at the token budget, 1 because the text named no option; "
         "by condition: kard query texts",
-        "1 of 3 rationales are empty: kard query texts",
+        "1 of 3 rationales are empty; by condition: kard query texts",
         "1 of 3 prompts lost passage text; raise student.max_length, or lower retrieval.k",
     ]
     assert text_notes([{**row, "method": "ft"}])[1:] == text_notes([row])[2:]

@@ -1359,7 +1359,7 @@ def test_an_encoder_decoder_has_its_own_generator(every_base: dict[str, Base]) -
     assert isinstance(in_memory(every_base["encoder-decoder"]).generator, EncoderDecoder)
 
 
-def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
+def epochs_of(store: Database, **changes: Any) -> list[list[Pair]]:
     """Return what each of three epochs teaches a student under these settings."""
     settings = replace(StudentTraining(k=2, epochs=3), **changes)
     return pairs_by_epoch(
@@ -1367,10 +1367,10 @@ def lessons(store: Database, **changes: Any) -> list[list[Pair]]:
     )
 
 
-def test_seeds_of_varied_lessons_have_one_number_of_examples_and_are_one_condition(
+def test_seeds_of_varied_pairs_have_one_number_of_examples_and_are_one_condition(
     every_base: dict[str, Base], taught: Database, task: Task, tmp_path: Path
 ) -> None:
-    shown = {s: len({pair for e in lessons(taught, seed=s, shuffle=True) for pair in e}) for s in range(20)}
+    shown = {s: len({pair for e in epochs_of(taught, seed=s, shuffle=True) for pair in e}) for s in range(20)}
     fewest, most = min(shown, key=shown.__getitem__), max(shown, key=shown.__getitem__)
     assert shown[fewest] < shown[most]
     for seed in (fewest, most):
@@ -1387,14 +1387,14 @@ def test_seeds_of_varied_lessons_have_one_number_of_examples_and_are_one_conditi
                 "milliseconds": 1, "flops": 1, "created": "n",
             }
         )  # fmt: skip
-    rationales = {pair.rationale_id for epoch in lessons(taught) for pair in epoch}
+    rationales = {pair.rationale_id for epoch in epochs_of(taught) for pair in epoch}
     assert {row["examples"] for row in taught.query("select examples from students")} == {len(rationales)}
     assert set(read_labels(taught, task.name, "test").values()) == {""}
 
 
 def test_answers_alone_are_taught_once_a_question_as_they_are_asked_for(taught: Database) -> None:
     signature = signature_for(tasks.load("strategyqa").answer, METHODS["kard"])
-    plain, more = lessons(taught, rationales=2), lessons(taught, rationales=2, answer_alone=True)
+    plain, more = epochs_of(taught, rationales=2), epochs_of(taught, rationales=2, answer_alone=True)
     for with_rationales, both in zip(plain, more, strict=True):
         alone = both[len(with_rationales) :]
         assert both[: len(with_rationales)] == with_rationales
@@ -1412,7 +1412,7 @@ def test_answers_alone_are_taught_once_a_question_as_they_are_asked_for(taught: 
 
 def test_shuffling_keeps_the_passages_and_depends_on_the_seed_alone(taught: Database) -> None:
     def read(seed: int, *, shuffle: bool) -> list[tuple[str, ...]]:
-        return [pair.passages for epoch in lessons(taught, seed=seed, shuffle=shuffle) for pair in epoch]
+        return [pair.passages for epoch in epochs_of(taught, seed=seed, shuffle=shuffle) for pair in epoch]
 
     best_first, mixed = read(0, shuffle=False), read(0, shuffle=True)
     assert [sorted(p) for p in mixed] == [sorted(p) for p in best_first]

@@ -197,12 +197,12 @@ def student(task: str, **chosen: Any) -> None:
     the same student.
     """
     from kard.pipeline.jobs import run_step_on
-    from kard.pipeline.steps import LESSONS, run_step
+    from kard.pipeline.steps import EXTRAS, run_step
     from kard.pipeline.students import STUDENT, train_student
 
     this = choose.run_of(task, **chosen)
-    if LESSONS.needed(this):
-        run_step(this, LESSONS)
+    if EXTRAS.needed(this):
+        run_step(this, EXTRAS)
     if this.workers:
         run_step_on(this.workers, [this], STUDENT)
     for size, method in this.students():

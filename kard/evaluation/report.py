@@ -291,7 +291,8 @@ def text_notes(texts: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     reasoning = [row for row in texts if METHODS[row["method"]].reasons]
     if empty := sum(row["without_reason"] for row in reasoning):
-        notes.append(f"{empty:,} of {sum(row['texts'] for row in reasoning):,} rationales are empty: kard query texts")
+        rationales = sum(row["texts"] for row in reasoning)
+        notes.append(f"{empty:,} of {rationales:,} rationales are empty; by condition: kard query texts")
     if cut:
         lost = f"{cut:,} of {total:,} prompts lost passage text"
         notes.append(f"{lost}; raise student.max_length, or lower retrieval.k")

@@ -24,7 +24,7 @@ from kard.evaluation.graded import GradedAnswer, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
 from kard.knowledge.indexing import index_documents
 from kard.methods import METHODS, retrievers_of
-from kard.pipeline.lessons import GROUNDED
+from kard.pipeline.extras import GROUNDED
 from kard.pipeline.load import store_questions
 from kard.pipeline.retrieve import GROUND, RETRIEVE
 from kard.pipeline.run import Run
@@ -90,7 +90,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class MemoryStudent:
     """A trained student: its run, its id, its parameters and the tokens that it was trained on."""
 
     run: Run
@@ -131,7 +131,7 @@ class Memory:
     def measure(self) -> tuple[list[GradedAnswer], list[Trial]]:
         """Train and ask every student that has not been; `variant` of an answer is the number of facts."""
         evaluations: set[int] = set()
-        students: dict[tuple[object, ...], Trained] = {}
+        students: dict[tuple[object, ...], MemoryStudent] = {}
         trials: list[Trial] = []
         keys: set[str] = set()
         for seed, size, facts, method in self._trials():
@@ -242,7 +242,7 @@ class Memory:
                 log_step(self._named(material), "base", started, begin, tokens, note=folder.name)
         return told, tokens
 
-    def _train(self, seed: int, size: str, facts: int, method: str) -> Trained:
+    def _train(self, seed: int, size: str, facts: int, method: str) -> MemoryStudent:
         """Train a student on documents, then on as many questions as the rest of the tokens hold."""
         from kard.student.tokens import Tokens
 
@@ -253,7 +253,7 @@ class Memory:
         run = self._named(material)
         run.options, run.task = chosen, replace(run.task, students={size: str(base.folder)})
         if made := self._made(seed, size, material, method):
-            return Trained(run, made[0], base.parameters, told + made[1])
+            return MemoryStudent(run, made[0], base.parameters, told + made[1])
         tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
         length = lengths(run, method, tokens)
 
@@ -280,7 +280,7 @@ class Memory:
         run_step(run, STUDENT)
         made = self._made(seed, size, material, method)
         assert made
-        return Trained(run, made[0], base.parameters, told + made[1])
+        return MemoryStudent(run, made[0], base.parameters, told + made[1])
 
     def _asking(self, run: Run, facts: int, method: str) -> Run:
         """Load the questions that a student answers and, if it reads, search for them; return the run of these."""

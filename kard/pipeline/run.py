@@ -14,7 +14,7 @@ from kard.db import rows, value
 from kard.errors import Missing
 from kard.evaluation.condition import CONTROL, Condition
 from kard.methods import METHODS, NO_MODEL, RANKED, RERANKED, Method, retrievers_of
-from kard.pipeline import lessons
+from kard.pipeline import extras
 from kard.pipeline.options import RunOptions
 from kard.progress import SILENT, Progress
 from kard.questions import QuestionSet, evaluated_split
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kard.knowledge.knowledge_base import KnowledgeBase
     from kard.retrieval.fusion import RelevanceLabels
-    from kard.student.examples import Lessons, RationaleSource
+    from kard.student.examples import RationaleSource, TrainingExtras
     from kard.work.workers import Workers
 
 
@@ -150,7 +150,7 @@ class Run:
     @cached_property
     def ordering(self) -> Run | None:
         """The run that finds what students read in training, None where grounding does."""
-        options = lessons.ordering(self.options, self.trained_on.drawn)
+        options = extras.ordering(self.options, self.trained_on.drawn)
         return options and replace(self, options=options)
 
     @cached_property
@@ -158,11 +158,11 @@ class Run:
         """The run in which earlier students explain what nobody explained to them, None if none do."""
         if not self.options.settings.student.own:
             return None
-        others = lessons.unexplained(self.db, self.rationale_source, self.trained_on)
-        options = lessons.explaining(self.options, others)
+        others = extras.unexplained(self.db, self.rationale_source, self.trained_on)
+        options = extras.explaining(self.options, others)
         return options and replace(self, options=options)
 
-    def lessons_for(self, size: str, method: str) -> Lessons | None:
+    def extras_for(self, size: str, method: str) -> TrainingExtras | None:
         """Return what a student learns from besides rationales, None while that is not there. Raises Missing."""
         ordered = explained = None
         if METHODS[method].reads and (before := self.ordering):
@@ -172,7 +172,7 @@ class Run:
             if (student := before.resolved.student(size, method)) is None:
                 return None
             explained = before.condition(student, method, retriever), before.evaluated
-        return lessons.read_lessons(self.db, self.name, ordered, explained)
+        return extras.read_extras(self.db, self.name, ordered, explained)
 
     def conditions(self) -> list[Condition]:
         """Return every condition whose student and retriever exist."""
@@ -370,10 +370,10 @@ class Resolved:
         try:
             if method.shots:
                 return shot_data(run.db, run.name, method, settings.prompting, run.rationale_source)
-            if (learned := run.lessons_for(size, method.name)) is None:
+            if (learned := run.extras_for(size, method.name)) is None:
                 return None
             where = run.db, run.task, method, method.training(settings), run.rationale_source
-            return student_data(*where, index_id=index, lessons=learned)[1]
+            return student_data(*where, index_id=index, extras=learned)[1]
         except Missing:
             return None
 

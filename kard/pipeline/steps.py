@@ -32,20 +32,20 @@ def _runs_before(run: Run) -> Iterator[tuple[Run, str]]:
         yield run.explaining, "screen"
 
 
-def _lessons_state(run: Run) -> State:
+def _extras_state(run: Run) -> State:
     """Count orders of training questions' passages and answers to them, those that are there and those to come."""
     found = [list(_steps_until(end, before))[-1].state(before) for before, end in _runs_before(run)]
-    return State("lessons", sum(state.done for state in found), sum(state.missing for state in found))
+    return State("extras", sum(state.done for state in found), sum(state.missing for state in found))
 
 
 def _learn(run: Run) -> int:
-    """Search with the training questions, let earlier students explain some of them; return the lessons gained."""
-    missing = _lessons_state(run).missing
+    """Search with the training questions, let earlier students explain some of them; return what was gained."""
+    missing = _extras_state(run).missing
     for before, end in _runs_before(run):
         for step in _steps_until(end, before):
             run_step(before, step)
     run.refresh()
-    return missing - _lessons_state(run).missing
+    return missing - _extras_state(run).missing
 
 
 def _steps_until(end: str, run: Run, *kinds: Kind) -> Iterator[Step]:
@@ -55,17 +55,17 @@ def _steps_until(end: str, run: Run, *kinds: Kind) -> Iterator[Step]:
             yield step
 
 
-LESSONS = Step(
-    "lessons",
+EXTRAS = Step(
+    "extras",
     "train",
     "find what students learn from besides rationales",
-    _lessons_state,
+    _extras_state,
     _learn,
-    drop="internal/drop_lessons",
+    drop="internal/drop_extras",
     needed=lambda run: any(True for _ in _runs_before(run)),
     reads=("retrieve", "ground", "rerank", "fuse", "dense", "hybrid"),
 )
-STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, LESSONS, STUDENT, ANSWER, SCREEN)
+STEPS = (TEACH, RETRIEVE, GROUND, RERANKER, RERANK, FUSE, DENSE, HYBRID, EXTRAS, STUDENT, ANSWER, SCREEN)
 NAMES = tuple(step.name for step in STEPS)
 
 
@@ -113,7 +113,7 @@ def run_step(run: Run, step: Step, *others: Run) -> int:
     if added:
         release_memory()
         run.refresh()
-        if step is not LESSONS:  # its own steps have their rows
+        if step is not EXTRAS:  # its own steps have their rows
             log_step(run, step.name, started, begin, added)
     return added
 
@@ -156,7 +156,7 @@ def resting_on(run: Run, name: str) -> list[Step]:
     """
     names = {name}
     for step in STEPS:  # in order, so that one pass reaches everything
-        if names & set(step.reads) and (step is not LESSONS or LESSONS.needed(run)):
+        if names & set(step.reads) and (step is not EXTRAS or EXTRAS.needed(run)):
             names.add(step.name)
     return [step for step in STEPS if step.name in names]
 

@@ -17,7 +17,7 @@ from kard.recipes import read_recipe
 
 if TYPE_CHECKING:
     from kard.evaluation.condition import Condition
-    from kard.student.examples import Lessons
+    from kard.student.examples import TrainingExtras
     from kard.student.generation.student import Student
 
 
@@ -51,7 +51,7 @@ def train_student(run: Run, size: str, method: str) -> str:
         chosen.training(run.options.settings),
         replace(run.rationale_source, teacher_id=run.teacher_id),
         index_id=run.index_id if chosen.reads else None,
-        lessons=_lessons(run, size, method),
+        extras=_extras(run, size, method),
         progress=run.progress,
         checkpoints=run.checkpoints,
     )
@@ -69,9 +69,9 @@ def train_student(run: Run, size: str, method: str) -> str:
     return student_id
 
 
-def _lessons(run: Run, size: str, method: str) -> Lessons:
+def _extras(run: Run, size: str, method: str) -> TrainingExtras:
     """Return what the student learns from besides rationales. Raises Missing while that is not there."""
-    learned = run.lessons_for(size, method)
+    learned = run.extras_for(size, method)
     if learned is None:
         raise Missing(f"{size}/{method} learns from what is not there yet; make it with: kard run {run.name}")
     return learned
@@ -194,7 +194,7 @@ STUDENT = Step(
     _student_state,
     _student,
     drop="internal/drop_student",
-    reads=("ground", "lessons"),
+    reads=("ground", "extras"),
     parts=_missing_students,
 )
 

@@ -77,7 +77,7 @@ class RationaleSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class TrainingExtras:
     """What a student learns from besides the source's rationales and the passages that these found."""
 
     read: Mapping[int, Sequence[Passage]] | None = None  # instead of those, by question
@@ -93,7 +93,7 @@ def training_pairs(
     source: RationaleSource,
     *,
     index_id: str | None,
-    lessons: Lessons | None = None,
+    extras: TrainingExtras | None = None,
 ) -> list[Pair]:
     """Return a pair for every distinct accepted rationale of the source: by question, then shortest first.
 
@@ -101,7 +101,7 @@ def training_pairs(
     grounded on it. What an earlier student explained comes last. Raises Missing with the command for the missing
     step.
     """
-    lessons = lessons or Lessons()
+    extras = extras or TrainingExtras()
     require(settings.k > 0 or not method.reads, "k=0 stands for retrieval.k; give the number of passages")
     if method.reads and index_id is None:
         raise Missing(f"method {method.name} reads passages; find them with: kard ground {task_name}")
@@ -120,8 +120,8 @@ def training_pairs(
         raise Missing(f"no accepted rationales for {task_name}; ask a teacher with: kard teach {task_name}")
     # By what is stored: a method that teaches no rationale reads the passages of the same ones first.
     rationales.sort(key=lambda r: (r["question_id"], len(without_closing(r["rationale"])), r["rationale_id"]))
-    pairs = [_pair(db, row, method, settings, lessons.read) for row in rationales]
-    return [*controlled(list(_distinct(pairs)), settings), *_own_pairs(db, method, lessons)]
+    pairs = [_pair(db, row, method, settings, extras.read) for row in rationales]
+    return [*controlled(list(_distinct(pairs)), settings), *_own_pairs(db, method, extras)]
 
 
 def controlled(pairs: Sequence[Pair], settings: StudentTraining) -> list[Pair]:
@@ -232,14 +232,14 @@ def student_data(
     source: RationaleSource,
     *,
     index_id: str | None,
-    lessons: Lessons | None = None,
+    extras: TrainingExtras | None = None,
 ) -> tuple[list[Pair], TrainingData]:
     """Return the training pairs, and what says where they came from. Raises Missing as `training_pairs` does.
 
     The hash covers every prompt and target as it is rendered. Which of them an epoch takes follows from settings
     and the base's tokenizer, which stand in the recipe beside the hash.
     """
-    pairs = training_pairs(db, task.name, method, settings, source, index_id=index_id, lessons=lessons)
+    pairs = training_pairs(db, task.name, method, settings, source, index_id=index_id, extras=extras)
     signature = signature_for(task.answer, method)
     sha256 = hash_texts(render_pair(signature, pair, settings) for pair in pairs)
     count, own = len({pair.question_id for pair in pairs}), sum(pair.rationale_id < 0 for pair in pairs)
@@ -338,14 +338,14 @@ def _pair(
     )
 
 
-def _own_pairs(db: Database, method: Method, lessons: Lessons) -> list[Pair]:
+def _own_pairs(db: Database, method: Method, extras: TrainingExtras) -> list[Pair]:
     """Return what an earlier student wrote of the other questions: each distinct rationale with a right answer.
 
     The passages are those that it read. A text whose answer was forced is none.
     """
-    if not lessons.explained:
+    if not extras.explained:
         return []
-    found = rows(db, "internal/own_rationales", hash=lessons.explained, questions=list(lessons.others))
+    found = rows(db, "internal/own_rationales", hash=extras.explained, questions=list(extras.others))
     ids = {id for row in found for id in json.loads(row["passages"])} if method.reads else ()
     passages = read_passages(db, sorted(ids))
     pairs = [

@@ -27,9 +27,9 @@ from kard.progress import SILENT, Advance, Progress, timed
 from kard.recipes import recipe_column, recipe_id
 from kard.records import canonical
 from kard.student.examples import (
-    Lessons,
     Pair,
     RationaleSource,
+    TrainingExtras,
     pairs_by_epoch,
     render_pair,
     student_data,
@@ -68,7 +68,7 @@ def train_student(
     source: RationaleSource,
     *,
     index_id: str | None,
-    lessons: Lessons | None = None,
+    extras: TrainingExtras | None = None,
     progress: Progress = SILENT,
     checkpoints: Path | None = None,
 ) -> str:
@@ -78,7 +78,7 @@ def train_student(
     `checkpoints`, by default the folder of the adapters. Raises Missing with the command for a missing step, NoBase
     for a base that cannot write, BadConfig if the loss is not finite.
     """
-    pairs, data = student_data(db, task, method, settings, source, index_id=index_id, lessons=lessons)
+    pairs, data = student_data(db, task, method, settings, source, index_id=index_id, extras=extras)
     signature = signature_for(task.answer, method)
     tokens = Tokens.load(base.folder, decoder=base.kind == "decoder")
     pairs = within_budget(

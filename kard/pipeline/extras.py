@@ -19,7 +19,7 @@ from kard.questions import QuestionSet
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from kard.student.examples import Lessons, RationaleSource
+    from kard.student.examples import RationaleSource, TrainingExtras
 
 GROUNDED = ("silver", "bm25", "shuffled")  # passages that a rationale's own search has found, or its question's
 Asked = tuple[Condition, QuestionSet]
@@ -58,11 +58,11 @@ def unexplained(db: Database, source: RationaleSource, taught: QuestionSet) -> t
     return tuple(id for id, question in asked.items() if question.answer is not None and id not in explained)
 
 
-def read_lessons(db: Database, task: str, ordered: Asked | None, explained: Asked | None) -> Lessons | None:
+def read_extras(db: Database, task: str, ordered: Asked | None, explained: Asked | None) -> TrainingExtras | None:
     """Return what is learned from, None while questions lack passages or answers. Raises Missing without any."""
-    from kard.student.examples import Lessons
+    from kard.student.examples import TrainingExtras
 
-    learned = Lessons()
+    learned = TrainingExtras()
     if ordered:
         condition, questions = ordered
         read = passages_read(db, task, condition)

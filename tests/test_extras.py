@@ -16,7 +16,7 @@ from kard.db import open_store
 from kard.errors import Missing
 from kard.methods import METHODS
 from kard.pipeline.run import Run
-from kard.pipeline.steps import LESSONS, run_step
+from kard.pipeline.steps import EXTRAS, run_step
 from kard.pipeline.students import train_student
 from kard.student.examples import Pair, training_pairs
 
@@ -81,10 +81,10 @@ def run_of(folder: Path, *overrides: str) -> Run:
 def taught(run: Run) -> list[Pair]:
     """Return what the run's student is taught."""
     settings = METHODS["kard"].training(run.options.settings)
-    source, learned = run.rationale_source, run.lessons_for("tiny", "kard")
+    source, learned = run.rationale_source, run.extras_for("tiny", "kard")
     assert learned is not None
     return training_pairs(
-        run.db, "choice", METHODS["kard"], settings, source, index_id=run.index_id, lessons=learned
+        run.db, "choice", METHODS["kard"], settings, source, index_id=run.index_id, extras=learned
     )
 
 
@@ -119,7 +119,7 @@ def test_students_learn_what_an_earlier_one_explains_rightly(folder: Path, words
     assert run.resolved.student_data == {}, "nobody knows yet what it will learn"
     with pytest.raises(Missing, match="learns from what is not there yet"):
         train_student(run, "tiny", "kard")
-    assert run_step(run, LESSONS) == 3, "questions explained"
+    assert run_step(run, EXTRAS) == 3, "questions explained"
     logged = run.db.execute("select step, added from steps_log order by rowid").fetchall()
     assert logged == [("retrieve", 3), ("student", 1), ("answer", 3)]
     (first,) = run.db.execute("select id from students where path <> ''").fetchone()
@@ -172,7 +172,7 @@ def test_students_learn_what_an_earlier_one_explains_rightly(folder: Path, words
             invoke("status", "choice", *words, "--set", share, "--set", "student.own=3", "--json")
         )
     }
-    assert (states["student"]["outdated"], states["lessons"]["done"], states["lessons"]["missing"]) == (0, 3, 0)
+    assert (states["student"]["outdated"], states["extras"]["done"], states["extras"]["missing"]) == (0, 3, 0)
     later = run_of(
         folder, share, "student.own=3", "decoding.temperature=.5", "decoding.endpoint=http://localhost:1/v1"
     )
@@ -189,7 +189,7 @@ def test_a_plan_counts_earlier_students_and_their_texts(folder: Path, words: lis
     invoke("ground", "choice", "--store", str(folder / "kard.db"))
     cells = ("--over", "student.own=1,2", "--set", "teaching.fraction=.5")
     plan = json.loads(invoke("sweep", "choice", *cells, *words, "--dry-run", "--json"))
-    assert [(row["trainings"], "lessons 3" in row["other steps"]) for row in plan] == [(2, True), (1, True)]
+    assert [(row["trainings"], "extras 3" in row["other steps"]) for row in plan] == [(2, True), (1, True)]
 
 
 def test_workers_make_the_students_and_answers_that_one_process_makes(folder: Path, words: list[str]) -> None:
@@ -224,7 +224,7 @@ def test_a_question_that_finds_nothing_is_learned_without_passages_and_one_that_
     (odd,) = run.db.execute("select min(id) from questions where split = 'train'").fetchone()
     with run.db.atomic():
         run.db.execute("delete from rankings where question_id = ?", [odd])
-    assert run.lessons_for("tiny", "kard") is None
+    assert run.extras_for("tiny", "kard") is None
     found = "retrieval_id in (select id from retrievals where query = 'question' and question_id = ?)"
     with run.db.atomic():
         run.db.execute(f"delete from hits where {found}", [odd])
@@ -244,8 +244,8 @@ def test_dropping_the_step_drops_the_rationales_that_students_wrote(folder: Path
     invoke("run", "choice", *words, *settings)
     run = run_of(folder, "teaching.fraction=.5", "student.own=1")
     assert run.db.table("evaluations").count_where("split = 'train'") == 1
-    assert "lessons" in invoke("status", "choice", *words, *settings)
-    invoke("rebuild", "lessons", "choice", *words, *settings, "--yes")
+    assert "extras" in invoke("status", "choice", *words, *settings)
+    invoke("rebuild", "extras", "choice", *words, *settings, "--yes")
     assert run.db.table("evaluations").count_where("split = 'train'") == 0
     assert run.db.table("students").count == 0
 
