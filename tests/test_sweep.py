@@ -254,6 +254,13 @@ def test_cells_that_share_the_students_of_some_seeds_alone_have_a_row_each_over_
     assert [row["over seeds"].split()[-1] for row in rows] == ["(4)", "(4)"]
 
 
+def test_students_of_equal_weights_are_told(folder: Path, tiny: tuple[str, ...]) -> None:
+    words = ("--over", "student.rationales=1,2", "--over", "k=1,2", "--set", "student.k=1", "--seeds", "0,1")
+    said = kard(folder, "sweep", "choice", *words, "--method", "kard", *tiny).stderr
+    told = [line for line in said.splitlines() if "equal weights" in line]
+    assert told == ["student.rationales=1 k=1 and student.rationales=2 k=1 trained students of equal weights"]
+
+
 def test_a_factor_that_changes_nothing_is_told(folder: Path) -> None:
     words = ("--over", "k=1,3", "--over", "student.epochs=1,2", "--over", "retrieval.kappa=5,6")
     said = kard(folder, "sweep", "choice", *words, *NAMED, "--quiet").stderr

@@ -77,11 +77,15 @@ def cells_of(grid: Sequence[Values], runs: Callable[[Values], Sequence[Run]], *,
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """The answers of a sweep, whose `variant` names the cells that share their condition, and these cells."""
+    """The answers of a sweep, whose `variant` names the cells that share their condition, and these cells.
+
+    `equal` are names of conditions whose students differ in settings but not in weights.
+    """
 
     cells: Sequence[Cell]
     graded: Sequence[GradedAnswer]
     alike: Mapping[ConditionKey, Sequence[Cell]]
+    equal: Sequence[Sequence[str]]
 
     @property
     def touched(self) -> set[str]:
@@ -148,6 +152,8 @@ def answers_of(cells: Sequence[Cell], hashes: Mapping[int, Sequence[str]]) -> Sw
     for cell in cells:
         for over_seeds in zip(*(hashes[id(run)] for run in cell.runs), strict=True):
             sharing.setdefault(over_seeds, []).append(cell)
+    evaluations = {row["hash"]: row for row in rows(first.db, "internal/trained_weights", task=first.name)}
+    weights: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}  # over the seeds: names by the students' ids
     places: dict[str, int] = {}  # of the names of the cells
     named: dict[str, dict[str, list[Cell]]] = {}  # by hash, then by name
     for over_seeds, alike in sharing.items():
@@ -155,18 +161,21 @@ def answers_of(cells: Sequence[Cell], hashes: Mapping[int, Sequence[str]]) -> Sw
         places.setdefault(name, len(places))
         for hash in over_seeds:
             named.setdefault(hash, {})[name] = alike
-    evaluations = dict(first.db.execute("select id, hash from evaluations where task = ?", [first.name]).fetchall())
+        students = [evaluations[hash] for hash in over_seeds if hash in evaluations]
+        of_weights = weights.setdefault(tuple(row["sha256"] for row in students), {})
+        of_weights.setdefault(tuple(row["student_id"] for row in students), name)
+    hashes_by_id = {row["evaluation_id"]: hash for hash, row in evaluations.items()}
+    equal = [[*names.values()] for sha256s, names in weights.items() if all(sha256s) and len(names) > 1]
     asked = {question.key for question in first.evaluated.read(first.db).values()}
     answers = [
         (replace(GradedAnswer.of(row), variant=variant), alike)
         for row in graded_rows(first.db, first.name, first.split)
         if row["key"] in asked
-        for variant, alike in named.get(evaluations[row["evaluation_id"]], {}).items()
+        for variant, alike in named.get(hashes_by_id[row["evaluation_id"]], {}).items()
     ]
     answers.sort(key=lambda pair: places[pair[0].variant])
-    return Swept(
-        cells, [a for a, _ in answers], {(a.size, a.method, a.retriever, a.variant): of for a, of in answers}
-    )
+    told = {(a.size, a.method, a.retriever, a.variant): of for a, of in answers}
+    return Swept(cells, [a for a, _ in answers], told, equal)
 
 
 def name_of(alike: Sequence[Cell], cells: Sequence[Cell]) -> str:
