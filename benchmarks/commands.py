@@ -77,9 +77,9 @@ def run(command: Sequence[str]) -> Spent:
     return Spent(cpu=cpu, clock=time.perf_counter() - begin)
 
 
-def evaluate(demo: Path, task: str, folder: Path, times: int) -> float:
+def evaluate(demo: Path, task: str, folder: Path, count: int) -> float:
     """Return the seconds until so many processes have each answered the questions with one passage, in a copy."""
-    copies = [folder / f"copy{i}.db" for i in range(times)]
+    copies = [folder / f"copy{i}.db" for i in range(count)]
     for copy in copies:
         for side in (".db", ".adapters", ".knowledge"):
             source, target = demo.with_suffix(side), copy.with_suffix(side)
@@ -105,7 +105,8 @@ def evaluate(demo: Path, task: str, folder: Path, times: int) -> float:
         subprocess.Popen([str(BIN / "kard"), *words, "--store", str(copy)], stdout=subprocess.DEVNULL)
         for copy in copies
     ]
-    if any(process.wait() for process in running):
+    codes = [process.wait() for process in running]
+    if any(codes):
         raise SystemExit("kard evaluate failed")
     return time.perf_counter() - begin
 

@@ -3,7 +3,7 @@
     python benchmarks/store.py [FOLDER [TIMES]]
 
 Makes a store with 2,000 questions, 20,000 rationales, 2,000,000 hits and 20,000 predictions, or TIMES as many (3 is
-1 GB). With FOLDER it is kept and used again; else it is temporary. The frequency of a word falls with its rank,
+1 GB). With FOLDER it is kept and used again as it is; else temporary. The frequency of a word falls with its rank,
 as in prose, so that search indexes are as long as those of real texts. Each item runs three times on a new
 connection and fetches every row. The least CPU seconds count, because wall-clock seconds depend on what else runs;
 both are printed. Commands run in this process, without the start of Python.
@@ -368,8 +368,8 @@ def main(arguments: Sequence[str]) -> None:
         print(__doc__)
         return
     if arguments:
-        for split in SPLITS:
-            SPLITS[split] *= int(arguments[1]) if arguments[1:] else 1
+        times = int(arguments[1]) if arguments[1:] else 1
+        SPLITS.update({split: times * count for split, count in SPLITS.items()})
         Path(arguments[0]).mkdir(parents=True, exist_ok=True)
         sys.exit(min(run(Path(arguments[0])), 1))
     with TemporaryDirectory() as folder:

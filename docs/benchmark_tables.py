@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from the file that the scripts of benchmarks/ write which have --json."""
+"""The tables of docs/benchmarks.md, from the report that benchmarks/peers.py writes and others add to."""
 
 from __future__ import annotations
 

@@ -7,15 +7,14 @@ import json
 import re
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Literal
 
 from kard.errors import NoStore
 from kard.progress import timed
@@ -57,9 +56,8 @@ def open_store(path: Path, *, create: bool = True) -> Database:
             connection = sqlite3.connect(address(path), uri=True, check_same_thread=False, factory=_ReadOnly)
             connection.reason = reason
         else:
-            seconds = BUSY_MILLISECONDS / 1000
-            connection = sqlite3.connect(path, timeout=seconds, check_same_thread=False, factory=_Writer)
-            _WRITERS.add(connection)
+            connection = sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000, check_same_thread=False)
+            _WRITTEN.add(path.resolve())
         db = Database(connection)
         _check_tables(db, path)
         db.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
@@ -86,18 +84,21 @@ def open_store(path: Path, *, create: bool = True) -> Database:
     return db
 
 
-class _Writer(sqlite3.Connection):
-    """A connection that can be weakly referenced."""
-
-
-_WRITERS: WeakSet[sqlite3.Connection] = WeakSet()
+_WRITTEN: set[Path] = set()
 
 
 @atexit.register
-def _close_writers() -> None:
-    """Close the stores. The last to close moves SQLite's log into the file, which can then be copied alone."""
-    for connection in list(_WRITERS):
-        connection.close()
+def _move_logs() -> None:
+    """Move SQLite's log of each store that this process opened into the file, which can then be copied alone.
+
+    The connections stay open: another thread may be using them.
+    """
+    for path in _WRITTEN:
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=0, uri=True)) as log,
+        ):
+            log.execute("pragma wal_checkpoint(truncate)")
 
 
 class _ReadOnly(sqlite3.Connection):
@@ -272,6 +273,12 @@ def value(db: Database, query: str, /, **parameters: object) -> Any:
     """Return the first column of a named query's first row, None when there is no row."""
     row = db.execute(sql(query), _bound(parameters)).fetchone()
     return None if row is None else row[0]
+
+
+def record_base(db: Database, table: Literal["students", "rerankers"], id: str, base: str) -> None:
+    """Write where the base of a student or reranker is now. Its id tells the base by content, and folders move."""
+    with writing(db):
+        db.execute(f'update "{table}" set base = ? where id = ? and base <> ?', [base, id, base])
 
 
 @timed("store")

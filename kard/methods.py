@@ -35,6 +35,10 @@ class Method:
             training = replace(training, k=0, passages=plain.passages)
         if training.k <= 1:  # one passage has one order
             training = replace(training, shuffle=plain.shuffle)
+        if training.full:  # no adapters
+            training = replace(training, lora=plain.lora)
+        if not training.held_out:  # nothing to wait for
+            training = replace(training, patience=plain.patience)
         if not self.reasons:
             training = replace(training, wrong=plain.wrong, answer_alone=plain.answer_alone, own=plain.own)
             if not self.reads or training.passages not in ("silver", "shuffled"):  # a question has one pair

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kard.config import Retrieval, StudentTraining, TaskSettings, Teaching
+from kard.config import Lora, Retrieval, StudentTraining, TaskSettings, Teaching
 from kard.db import rows
 from kard.errors import BadConfig
 from kard.methods import METHODS
@@ -95,6 +95,11 @@ def test_a_setting_that_changes_nothing_for_a_method_makes_no_other_student() ->
     for k in (1, 2):
         assert [stored(method, k=k, shuffle=True).shuffle for method in ("ft", "rd")] == [False, False]
         assert [stored(method, k=k, shuffle=True).shuffle for method in ("ka-ft", "kard")] == [k > 1] * 2
+    lora = Lora(rank=4)
+    assert stored("kard", full=True, lora=lora) == stored("kard", full=True)
+    assert stored("kard", lora=lora).lora == lora
+    assert stored("kard", patience=5) == stored("kard"), "without held-out questions training never ends early"
+    assert stored("kard", patience=5, held_out=0.1).patience == 5
 
 
 def test_without_its_rationales_a_student_reads_the_whole_ones_passages_in_the_same_order(case: Any) -> None:

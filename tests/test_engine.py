@@ -240,8 +240,8 @@ def test_answers_are_learnt_as_letters_or_texts_as_the_settings_say() -> None:
             example = dspy.Example(question="Where?", options=TOWNS, answer=answer).with_inputs(
                 "question", "options"
             )
-            (lesson,) = predictor_calls(task_program(None), [example], METHODS["ft"], settings)
-            assert lesson.pieces[-1][1] == wanted
+            (call,) = predictor_calls(task_program(None), [example], METHODS["ft"], settings)
+            assert call.pieces[-1][1] == wanted
 
 
 class TwoSteps(dspy.Module):

@@ -172,7 +172,11 @@ def test_students_learn_what_an_earlier_one_explains_rightly(folder: Path, words
             invoke("status", "choice", *words, "--set", share, "--set", "student.own=3", "--json")
         )
     }
-    assert (states["student"]["outdated"], states["extras"]["done"], states["extras"]["missing"]) == (0, 3, 0)
+    assert (
+        states["student"]["outdated"],
+        states["training-extras"]["done"],
+        states["training-extras"]["missing"],
+    ) == (0, 3, 0)
     later = run_of(
         folder, share, "student.own=3", "decoding.temperature=.5", "decoding.endpoint=http://localhost:1/v1"
     )
@@ -189,7 +193,7 @@ def test_a_plan_counts_earlier_students_and_their_texts(folder: Path, words: lis
     invoke("ground", "choice", "--store", str(folder / "kard.db"))
     cells = ("--over", "student.own=1,2", "--set", "teaching.fraction=.5")
     plan = json.loads(invoke("sweep", "choice", *cells, *words, "--dry-run", "--json"))
-    assert [(row["trainings"], "extras 3" in row["other steps"]) for row in plan] == [(2, True), (1, True)]
+    assert [(row["trainings"], "training-extras 3" in row["other steps"]) for row in plan] == [(2, True), (1, True)]
 
 
 def test_workers_make_the_students_and_answers_that_one_process_makes(folder: Path, words: list[str]) -> None:
@@ -244,8 +248,8 @@ def test_dropping_the_step_drops_the_rationales_that_students_wrote(folder: Path
     invoke("run", "choice", *words, *settings)
     run = run_of(folder, "teaching.fraction=.5", "student.own=1")
     assert run.db.table("evaluations").count_where("split = 'train'") == 1
-    assert "extras" in invoke("status", "choice", *words, *settings)
-    invoke("rebuild", "extras", "choice", *words, *settings, "--yes")
+    assert "training-extras" in invoke("status", "choice", *words, *settings)
+    invoke("rebuild", "training-extras", "choice", *words, *settings, "--yes")
     assert run.db.table("evaluations").count_where("split = 'train'") == 0
     assert run.db.table("students").count == 0
 

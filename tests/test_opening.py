@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -162,9 +163,34 @@ def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
     assert db.execute("select count(*) from questions").fetchone() == (1,)
 
 
-def test_a_command_leaves_all_that_it_stored_in_the_one_file(tmp_path: Path) -> None:
+def test_the_file_alone_has_all_that_a_command_stored(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("question,A,B,answer\nIs iron a metal?,yes,no,A\n")
     store = tmp_path / "kard.db"
     load = [sys.executable, "-m", "kard", "load", "choice", str(tmp_path / "q.csv"), "--store", str(store)]
     subprocess.run(load, capture_output=True, check=True)
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("kard.db")] == ["kard.db"]
+    (tmp_path / "copies").mkdir()
+    copy = shutil.copy(store, tmp_path / "copies")
+    with closing(sqlite3.connect(copy)) as db:
+        assert db.execute("select text from questions").fetchall() == [("Is iron a metal?",)]
+
+
+def test_a_thread_that_writes_at_the_end_does_no_harm(tmp_path: Path) -> None:
+    store = tmp_path / "kard.db"
+    program = """
+import sys, threading, time
+from pathlib import Path
+from kard.db import open_store
+db = open_store(Path(sys.argv[1]))
+db.execute("create table ticks (n)")
+def write():
+    while True:
+        db.conn.execute("insert into ticks values (1)")
+        db.conn.commit()
+threading.Thread(target=write, daemon=True).start()
+time.sleep(0.2)
+"""
+    run = subprocess.run([sys.executable, "-c", program, str(store)], capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+    with closing(sqlite3.connect(store)) as db:
+        assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert db.execute("select count(*) from ticks").fetchone()[0] > 0

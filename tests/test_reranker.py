@@ -609,6 +609,8 @@ def test_a_second_training_returns_the_first_and_adds_nothing(
     monkeypatch.setattr(Encoder, "of", refuse)
     assert train(store, base, adapters) == first
     assert list(store.query("select * from rerankers")) == rows
+    assert train(store, replace(base, spec="elsewhere"), adapters) == first
+    assert list(store.query("select * from rerankers")) == [{**rows[0], "base": "elsewhere"}], "where it is now"
     assert [f.name for f in adapters.iterdir()] == [first]
     with pytest.raises(AssertionError, match="trained twice"):
         train(store, base, adapters, replace(QUICK, seed=1))

@@ -243,6 +243,19 @@ def test_every_way_to_search_keeps_its_row_and_a_second_sweep_trains_and_answers
     assert db.execute(made).fetchone() == before
 
 
+def test_a_student_is_found_when_its_base_has_moved(folder: Path, tiny: tuple[str, ...]) -> None:
+    words = ("--over", "k=1,2", "--set", "student.k=1", "--method", "kard,few-shot")
+    first = table(folder, *words, *tiny)
+    moved = (folder / "decoder").rename(folder / "moved")
+    again = table(folder, *words, "--base", f"tiny={moved}", *tiny[2:])
+    assert again == first
+    students = open_store(folder / "kard.db").table("students")
+    assert [(row["method"], row["base"]) for row in students.rows] == [
+        ("kard", str(moved)),
+        ("few-shot", str(moved)),
+    ]
+
+
 def test_cells_that_share_the_students_of_some_seeds_alone_have_a_row_each_over_every_seed(
     folder: Path, tiny: tuple[str, ...]
 ) -> None:
@@ -255,10 +268,14 @@ def test_cells_that_share_the_students_of_some_seeds_alone_have_a_row_each_over_
 
 
 def test_students_of_equal_weights_are_told(folder: Path, tiny: tuple[str, ...]) -> None:
-    words = ("--over", "student.rationales=1,2", "--over", "k=1,2", "--set", "student.k=1", "--seeds", "0,1")
-    said = kard(folder, "sweep", "choice", *words, "--method", "kard", *tiny).stderr
-    told = [line for line in said.splitlines() if "equal weights" in line]
-    assert told == ["student.rationales=1 k=1 and student.rationales=2 k=1 trained students of equal weights"]
+    factors = ("student.rationales=1,2", "student.epochs=1,2", "prompting.shots=1,2", "k=1,2")
+    words = [word for factor in factors for word in ("--over", factor)]
+    methods = ("--method", "kard,few-shot", "--set", "student.k=1")
+    said = kard(folder, "sweep", "choice", *words, "--one-at-a-time", *methods, *tiny).stderr
+    (told,) = [line for line in said.splitlines() if "equal weights" in line]
+    assert told.startswith("tiny/kard: ")
+    assert told.endswith(" and student.rationales=2 trained students of equal weights")
+    assert "student.epochs=2" not in told
 
 
 def test_a_factor_that_changes_nothing_is_told(folder: Path) -> None:

@@ -186,10 +186,9 @@ def print_sweep(
         for factor in dict.fromkeys(factor for of in swept.values() for factor in of.cells[0].values):
             if factor not in touched:
                 click.echo(f"{factor or cell} changed nothing: all of its values share their rows", err=True)
-        for names in (names for of in swept.values() for names in of.equal):
-            click.echo(f"{' and '.join(names)} trained students of equal weights", err=True)
+        equal = (f"{task}, {note}" if len(swept) > 1 else note for task, of in swept.items() for note in of.equal)
         runs = (run for of in swept.values() for one in of.cells for run in one.runs)
-        for note in dict.fromkeys(note for run in runs for note in run.notes):
+        for note in dict.fromkeys((*equal, *(note for run in runs for note in run.notes))):
             click.echo(note, err=True)
     return [row for found in rows.values() for row in found]
 

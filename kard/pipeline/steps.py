@@ -39,7 +39,7 @@ def _extras_state(run: Run) -> State:
 
 
 def _learn(run: Run) -> int:
-    """Search with the training questions, let earlier students explain some of them; return what was gained."""
+    """Search with the training questions, let earlier students explain some; return how many were missing."""
     missing = _extras_state(run).missing
     for before, end in _runs_before(run):
         for step in _steps_until(end, before):
@@ -56,7 +56,7 @@ def _steps_until(end: str, run: Run, *kinds: Kind) -> Iterator[Step]:
 
 
 EXTRAS = Step(
-    "extras",
+    "training-extras",
     "train",
     "find what students learn from besides rationales",
     _extras_state,

@@ -194,7 +194,7 @@ STUDENT = Step(
     _student_state,
     _student,
     drop="internal/drop_student",
-    reads=("ground", "extras"),
+    reads=("ground", "training-extras"),
     parts=_missing_students,
 )
 

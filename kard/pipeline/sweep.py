@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kard.config import require
 from kard.db import rows
@@ -79,13 +79,13 @@ def cells_of(grid: Sequence[Values], runs: Callable[[Values], Sequence[Run]], *,
 class Swept:
     """The answers of a sweep, whose `variant` names the cells that share their condition, and these cells.
 
-    `equal` are names of conditions whose students differ in settings but not in weights.
+    `equal` are notes on students that differ in settings but not in weights.
     """
 
     cells: Sequence[Cell]
     graded: Sequence[GradedAnswer]
     alike: Mapping[ConditionKey, Sequence[Cell]]
-    equal: Sequence[Sequence[str]]
+    equal: Sequence[str]
 
     @property
     def touched(self) -> set[str]:
@@ -153,7 +153,6 @@ def answers_of(cells: Sequence[Cell], hashes: Mapping[int, Sequence[str]]) -> Sw
         for over_seeds in zip(*(hashes[id(run)] for run in cell.runs), strict=True):
             sharing.setdefault(over_seeds, []).append(cell)
     evaluations = {row["hash"]: row for row in rows(first.db, "internal/trained_weights", task=first.name)}
-    weights: dict[tuple[str, ...], dict[tuple[str, ...], str]] = {}  # over the seeds: names by the students' ids
     places: dict[str, int] = {}  # of the names of the cells
     named: dict[str, dict[str, list[Cell]]] = {}  # by hash, then by name
     for over_seeds, alike in sharing.items():
@@ -161,11 +160,7 @@ def answers_of(cells: Sequence[Cell], hashes: Mapping[int, Sequence[str]]) -> Sw
         places.setdefault(name, len(places))
         for hash in over_seeds:
             named.setdefault(hash, {})[name] = alike
-        students = [evaluations[hash] for hash in over_seeds if hash in evaluations]
-        of_weights = weights.setdefault(tuple(row["sha256"] for row in students), {})
-        of_weights.setdefault(tuple(row["student_id"] for row in students), name)
     hashes_by_id = {row["evaluation_id"]: hash for hash, row in evaluations.items()}
-    equal = [[*names.values()] for sha256s, names in weights.items() if all(sha256s) and len(names) > 1]
     asked = {question.key for question in first.evaluated.read(first.db).values()}
     answers = [
         (replace(GradedAnswer.of(row), variant=variant), alike)
@@ -174,8 +169,32 @@ def answers_of(cells: Sequence[Cell], hashes: Mapping[int, Sequence[str]]) -> Sw
         for variant, alike in named.get(hashes_by_id[row["evaluation_id"]], {}).items()
     ]
     answers.sort(key=lambda pair: places[pair[0].variant])
-    told = {(a.size, a.method, a.retriever, a.variant): of for a, of in answers}
-    return Swept(cells, [a for a, _ in answers], told, equal)
+    by_condition = {(a.size, a.method, a.retriever, a.variant): of for a, of in answers}
+    return Swept(cells, [a for a, _ in answers], by_condition, _equal_weights(cells, sharing, evaluations))
+
+
+def _equal_weights(
+    cells: Sequence[Cell],
+    sharing: Mapping[tuple[str, ...], Sequence[Cell]],
+    evaluations: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Return a note for each size and method of which cells trained different students with equal weights.
+
+    `sharing` are the cells by the hashes of a condition over the seeds, `evaluations` its rows by hash.
+    """
+    students: dict[tuple[object, ...], dict[tuple[object, ...], dict[int, Cell]]] = {}  # by weights, then by ids
+    for over_seeds, alike in sharing.items():
+        trained = [evaluations[hash] for hash in over_seeds if hash in evaluations]
+        if trained and all(row["sha256"] for row in trained):
+            weights = trained[0]["size"], trained[0]["method"], *(row["sha256"] for row in trained)
+            of_weights = students.setdefault(weights, {})
+            of_weights.setdefault(tuple(row["student_id"] for row in trained), {}).update({id(c): c for c in alike})
+    notes: list[str] = []
+    for (size, method, *_), by_ids in students.items():
+        if len(by_ids) > 1:
+            names = " and ".join(name_of([*of.values()], cells) for of in by_ids.values())
+            notes.append(f"{size}/{method}: {names} trained students of equal weights")
+    return notes
 
 
 def name_of(alike: Sequence[Cell], cells: Sequence[Cell]) -> str:

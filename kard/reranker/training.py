@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from torch import Tensor
 
 from kard.config import CUTOFFS, RerankerTraining
-from kard.db import now, writing
+from kard.db import now, record_base, writing
 from kard.encoders.encoder import CrossEncoder, Encoder
 from kard.models.adapters import WEIGHTS, changed_file
 from kard.models.lora import learning_rate, trainable
@@ -61,6 +61,7 @@ def train_reranker(
     with claimed(db, "reranker", reranker_id, lambda: progress.note(waiting)):
         row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
         if row is not None and (folder / WEIGHTS).is_file() and not changed_file(folder, row[0]):
+            record_base(db, "rerankers", reranker_id, base.spec)
             return reranker_id
         started = monotonic()
         model = untrained_model(

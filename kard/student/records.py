@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kard.config import Lora, Prompting, Settings, StudentTraining, TaskSettings
-from kard.db import insert_ignoring, now, rows
+from kard.db import insert_ignoring, now, record_base, rows
 from kard.errors import BadConfig, Missing
 from kard.methods import METHODS, NO_MODEL, Method
 from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of, stored_settings
@@ -76,8 +76,9 @@ class StudentInfo:
 
 
 def store_student(db: Database, student: StudentRow) -> None:
-    """Add the student, unless the store has it."""
-    insert_ignoring(db, "students", [{**asdict(student), "created": now()}])
+    """Add the student, unless the store has it; then its base may have moved."""
+    if not insert_ignoring(db, "students", [{**asdict(student), "created": now()}]):
+        record_base(db, "students", student.id, student.base)
 
 
 def student_recipe(

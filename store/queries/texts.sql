@@ -1,9 +1,9 @@
--- How each condition's texts ended: with an answer, forced at the token budget or for want of an option; those that give
--- no reason before their answer, as every text of methods without a rationale; and cut prompts.
+-- How each condition's texts ended: with an answer, forced at the token budget or for want of an option. Then texts without
+-- a reason before their answer, and cut prompts.
 select e.id as evaluation_id, s.size, s.method, s.seed, e.retriever, e.k, count(*) as texts,
        sum(x.forced is null) as read, sum(x.forced is 'budget') as forced_at_budget,
        sum(x.forced is 'unread') as forced_unread,
-       sum(ltrim(x.text, ' ' || char(10)) like 'Answer:%') as without_reason, sum(x.cut) as cut_prompts
+       sum(trim(x.text, ' ' || char(10)) = '' or ltrim(x.text, ' ' || char(10)) like 'Answer:%') as without_reason, sum(x.cut) as cut_prompts
 from samples x
 join predictions p on p.id = x.prediction_id
 join evaluations e on e.id = p.evaluation_id

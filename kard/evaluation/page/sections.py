@@ -238,7 +238,7 @@ def costs(
             break
     else:
         absent.append("No cost and no tokens of a teacher are recorded.")
-    tables = [PageTable("What a question and its lessons take", *cost_table(lines, dollars), names=3)]
+    tables = [PageTable("What a question and its training take", *cost_table(lines, dollars), names=3)]
     paid = list(db.query("select * from costs where task = ? order by teacher", [task]))
     if paid:
         header = ["teacher", "rationales", "prompt tokens", "completion tokens", "US dollars", "seconds"]
@@ -250,7 +250,7 @@ def costs(
     return Section(
         "costs",
         "Accuracy and cost",
-        "What a right answer takes when it is asked for, and what the lessons took once.",
+        "What a right answer takes when it is asked for, and what the training took once.",
         plots,
         tables,
         absent,

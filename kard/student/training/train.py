@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from torch import Tensor, nn
 
 from kard.config import StudentTraining
+from kard.db import record_base
 from kard.errors import BadConfig
 from kard.methods import Method
 from kard.models.adapters import write_adapter
@@ -92,6 +93,7 @@ def train_student(
     with claimed(db, "student", student_id, lambda: progress.note(waiting)):
         if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
             checkpoint.discard()  # of a run that was killed after its last commit
+            record_base(db, "students", student_id, base.spec)
             return student_id
         start = time.perf_counter()
         devices = Devices()
