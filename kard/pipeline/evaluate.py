@@ -23,7 +23,7 @@ from kard.methods import METHODS, NO_MODEL, RERANKED, RETRIEVERS, retrievers_of
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, evaluated_ids
 from kard.pipeline.steps import announce, run_step, run_steps
-from kard.pipeline.students import answering_student, check_silver, train_student
+from kard.pipeline.students import answering_student, train_student
 from kard.retrieval.live import LiveRetriever, by_bm25, fusion_for, no_reranker
 
 if TYPE_CHECKING:
@@ -236,8 +236,6 @@ class Plan:
             if run.options.reads:
                 announce(run, "find")
                 run_steps(run, "find")
-                if "silver" in run.options.retrievers:
-                    check_silver(run)
         about = "let stored students answer under many retrievers"
         step = Step(
             "evaluate", "answer", about, self._state, self._answer_all, drop="", conditions=self._conditions

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from kard.acceptance import require_verdicts
 from kard.db import execute, insert_ignoring, rows, value, writing
+from kard.errors import Missing
 from kard.pipeline.options import RunOptions
 from kard.pipeline.run import Run
 from kard.pipeline.step import State, Step, cut, evaluated_ids
@@ -83,11 +85,11 @@ def _ground_state(run: Run) -> State:
 
 
 def _ground(run: Run) -> int:
-    """Search with the rationales."""
+    """Search with the rationales. Raises Missing where silver passages are to be read that no rationale finds."""
     from kard.retrieval.retrieve import ground
 
     training, settings = run.trained_on, run.options.settings.retrieval
-    return ground(
+    added = ground(
         run.db,
         run.kb,
         training,
@@ -97,6 +99,33 @@ def _ground(run: Run) -> int:
         only=run.options.only,
         progress=run.progress,
     )
+    if run.options.only is None and run.options.reads_from("silver"):
+        check_silver(run)  # now, and not when the students are trained
+    return added
+
+
+def check_silver(run: Run) -> None:
+    """Raise Missing unless every evaluated question has passages that a rationale found.
+
+    A student would answer the others without passages, and an upper bound over some of the questions would be
+    compared with rows over all of them.
+    """
+    require_verdicts(run.db, run.evaluated, run.accept, run.resolved.silver_teacher)
+    settings = run.options.settings.retrieval
+    values = {
+        **run.evaluated.parameters,
+        **settings.forms,
+        "max_df": settings.max_df_among(run.kb.count),
+        "index": run.index_id,
+        "teacher": run.resolved.silver_teacher,
+        "accept": run.accept,
+    }
+    without = value(run.db, "internal/count_without_silver", **values)
+    if without:
+        raise Missing(
+            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
+            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
+        )
 
 
 def _retrievals(run: Run, query: str, current: bool) -> int:

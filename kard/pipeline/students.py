@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kard.acceptance import require_verdicts
-from kard.db import rows, value
+from kard.db import rows
 from kard.errors import Missing
 from kard.evaluation.answer import answer, unanswered
 from kard.methods import METHODS, retrievers_of
@@ -129,8 +128,6 @@ def _answer_state(run: Run) -> State:
 
 def _answer(run: Run) -> int:
     """Let every student answer what it has not, under each of its conditions."""
-    if run.options.reads_from("silver"):
-        check_silver(run)
     added = 0
     for condition in run.conditions():
         if unanswered(run.db, run.name, condition, run.evaluated):
@@ -149,34 +146,8 @@ def answering_student(run: Run, condition: Condition) -> Student | None:
     return load_student(run.db, condition.student_id, run.adapters, endpoint, run.progress.note)
 
 
-def check_silver(run: Run) -> None:
-    """Raise Missing unless every evaluated question has passages that a rationale found.
-
-    A student would answer the others without passages, and an upper bound over some of the questions would be
-    compared with rows over all of them.
-    """
-    require_verdicts(run.db, run.evaluated, run.accept, run.resolved.silver_teacher)
-    settings = run.options.settings.retrieval
-    values = {
-        **run.evaluated.parameters,
-        **settings.forms,
-        "max_df": settings.max_df_among(run.kb.count),
-        "index": run.index_id,
-        "teacher": run.resolved.silver_teacher,
-        "accept": run.accept,
-    }
-    without = value(run.db, "internal/count_without_silver", **values)
-    if without:
-        raise Missing(
-            f"{without} of {len(evaluated_ids(run))} questions of {run.name}/{run.split} have no rationale to find"
-            f" silver passages with; ask for them with: kard teach {run.name} --split {run.split} --samples 1"
-        )
-
-
 def _conditions(run: Run) -> list[Condition]:
-    """Return the conditions under which students answer; a rule needs no worker. Raises Missing."""
-    if run.options.reads_from("silver"):
-        check_silver(run)
+    """Return the conditions under which students answer; a rule needs no worker."""
     return [condition for condition in run.conditions() if not METHODS[condition.method].rule]
 
 
