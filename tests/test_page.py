@@ -710,3 +710,14 @@ def test_without_scripts_every_question_is_there_and_no_filter(browser: Any, add
         assert not browser.find_element("id", "filter").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_conditions_whose_names_a_figure_must_cut_are_numbered() -> None:
+    for long, numbers in (("", ("", "")), (" train.epochs=1 train.rationales=1", ("1. ", "2. "))):
+        variants = [f"k=1{long} seed={i}" for i in (1, 2)]
+        answers = [GradedAnswer("9m", "kard", 0, "bm25", 1, "", "q", 2, "A", "A", 1, variant=v) for v in variants]
+        lines = report_rows(answers)
+        section = sections.accuracy(lines, sections.points_of(lines, TeacherCosts(), TeacherCosts()), None)
+        names = [f"{number}9m kard, bm25 {v}" for number, v in zip(numbers, variants, strict=True)]
+        assert [row[0] for row in section.tables[0].rows][2:] == names
+        assert all(f">{name[:20]}" in section.plots[0].svg for name in names)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,7 @@ class Point:
     flops: float | None = None  # mean per question
     dollars: float | None = None  # paid to a teacher for its training rationales
     tokens: float | None = None  # of the teacher, for its training rationales
+    number: int = 0  # on its page, where names are too long for a figure
 
     @property
     def series(self) -> str:
@@ -64,8 +65,15 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Name size and series."""
-        return f"{self.size} {self.series}"
+        """Name size and series, behind the point's number if it has one."""
+        return f"{self.number}. " * bool(self.number) + f"{self.size} {self.series}"
+
+
+def numbered(points: Sequence[Point]) -> list[Point]:
+    """Return the points, with numbers if a figure must cut the name of any: the cut names can be equal."""
+    if all(len(point.name) <= LEGEND for point in points):
+        return list(points)
+    return [replace(point, number=number) for number, point in enumerate(points, 1)]
 
 
 def series_name(method: str, retriever: str, variant: str) -> str:

@@ -39,9 +39,9 @@ class Section:
 def points_of(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: TeacherCosts) -> list[Point]:
     """Return one point per condition, in the order of the accuracy table, without the baselines.
 
-    `tokens` holds the teacher's tokens in the fields for dollars.
+    `tokens` holds the teacher's tokens in the fields for dollars. Points with long names are numbered.
     """
-    return [
+    points = [
         Point(
             line.size,
             line.method,
@@ -55,6 +55,7 @@ def points_of(lines: Sequence[ReportRow], dollars: TeacherCosts, tokens: Teacher
         for line in lines
         if not line.baseline
     ]
+    return figures.numbered(points)
 
 
 def names_of(conditions: Iterable[ConditionInfo]) -> dict[int, str]:
@@ -85,11 +86,12 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
     ended = ended_columns(lines)
     header += [*(["n"] if len(counts) > 1 else []), *(["bias"] if biased else []), *ended]
     body: list[list[object]] = []
+    names = (point.name for point in points)
     for line in lines:
-        name = f"{line.size} {series_name(line.method, line.retriever, line.variant)}"
         cells = [with_interval(line.shares[kind]) for kind in kinds]
+        name = line.method if line.baseline else next(names)
         if line.baseline:
-            name, cells = line.method, [percent(line.shares[kind].value) for kind in kinds]
+            cells = [percent(line.shares[kind].value) for kind in kinds]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
         more = [*([line.shares["all"].of] if len(counts) > 1 else []), *([str(line.bias or "")] if biased else [])]
