@@ -157,8 +157,11 @@ def read_store(path: Path, *, threads: bool = False) -> Reader:
     Views are those of this version, whatever the file has. With `threads`, several may use it in turn.
     """
     _require_store(path)
-    with closing(sqlite3.connect(address(path), uri=True)) as connection:
-        current = _views_are_current(connection)
+    try:
+        with closing(sqlite3.connect(address(path), uri=True)) as connection:
+            current = _views_are_current(connection)
+    except sqlite3.DatabaseError as error:
+        raise NoStore(f"cannot open {path} as a store ({error}); name another with --store") from error
     return open_reader(path, threads=threads, statements=() if current else _view_statements("create temp view"))
 
 

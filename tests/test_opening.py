@@ -194,3 +194,19 @@ time.sleep(0.2)
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("pragma integrity_check").fetchone() == ("ok",)
         assert db.execute("select count(*) from ticks").fetchone()[0] > 0
+
+
+def test_a_file_that_is_no_database_is_told_in_one_line_by_every_command(tmp_path: Path) -> None:
+    (tmp_path / "kard.db").write_text("not a database, but long enough to look at\n" * 30)
+    for words in (["query", "accuracy"], ["models"], ["status", "choice"]):
+        result = CliRunner().invoke(main, [*words, "--store", str(tmp_path / "kard.db")])
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+        assert "cannot open" in result.output
+
+
+def test_a_file_that_is_not_there_makes_no_store(tmp_path: Path) -> None:
+    store = tmp_path / "kard.db"
+    for words in (["missing.csv"], ["--rationales", "missing.jsonl"]):
+        result = CliRunner().invoke(main, ["load", "choice", *words, "--store", str(store)])
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+        assert not store.exists()

@@ -176,7 +176,7 @@ def test_a_server_that_never_answers_ends_in_one_line(start: Start, server: Serv
     assert "Traceback" not in errors
     assert re.search(r"openai/fake: .*; waiting 1 s\n", errors)
     assert "Error: openai/fake does not answer (" in errors.splitlines()[-1]
-    assert "3 rationales were kept; go on with: kard teach tiny --model openai/fake" in errors.splitlines()[-1]
+    assert "3 rationales were kept; go on with the same command" in errors.splitlines()[-1]
     assert stored(tmp_path) == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from itertools import combinations
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 from kard.cli import choose, main
 from kard.db import open_store
 from kard.errors import BadConfig
+from kard.models.adapters import fault_of
 from kard.pipeline import jobs
 from kard.pipeline.run import Run
 from kard.pipeline.sweep import cells_of, grid, name_of
+from kard.student.records import find_student
 
 METALS = ("iron", "tin", "zinc", "copper")
 HEADER = ["size", "method", "retriever", "cell", "accuracy", "n", "minus the first", "won-lost", "p (Holm)"]
@@ -256,6 +259,29 @@ def test_a_student_is_found_when_its_base_has_moved(folder: Path, tiny: tuple[st
     ]
 
 
+def test_a_student_that_was_spoiled_on_purpose_is_not_the_one_that_is_asked(
+    folder: Path, tiny: tuple[str, ...]
+) -> None:
+    words = ("--over", "student.wrong=0,.5", "--over", "student.passages=silver,shuffled", "--one-at-a-time")
+    assert len(table(folder, *words, "--method", "kard", *tiny)[2:]) == 3
+    db = open_store(folder / "kard.db")
+    settings = json.loads(find_student(db, None, task="choice", method="kard")["settings"])
+    assert settings.keys().isdisjoint(("wrong", "passages"))
+
+
+def test_a_lost_adapter_is_trained_again_and_its_answers_stay(folder: Path, tiny: tuple[str, ...]) -> None:
+    words = ("--method", "kard", "--set", "student.k=1", *tiny)
+    table(folder, "--over", "k=1,2", *words)
+    db = open_store(folder / "kard.db")
+    before = [list(db.query(f"select * from {name}")) for name in ("students", "predictions")]
+    shutil.rmtree(folder / "kard.adapters")
+    no_retriever = [word for word in words if word not in ("--retriever", "bm25")]
+    kard(folder, "train", "student", "choice", *no_retriever, "-k", "1", "--quiet")
+    assert [list(db.query(f"select * from {name}")) for name in ("students", "predictions")] == before
+    (adapter,) = (folder / "kard.adapters").iterdir()
+    assert not fault_of(adapter, before[0][0]["sha256"])
+
+
 def test_cells_that_share_the_students_of_some_seeds_alone_have_a_row_each_over_every_seed(
     folder: Path, tiny: tuple[str, ...]
 ) -> None:
@@ -273,8 +299,8 @@ def test_students_of_equal_weights_are_told(folder: Path, tiny: tuple[str, ...])
     methods = ("--method", "kard,few-shot", "--set", "student.k=1")
     said = kard(folder, "sweep", "choice", *words, "--one-at-a-time", *methods, *tiny).stderr
     (told,) = [line for line in said.splitlines() if "equal weights" in line]
-    assert told.startswith("tiny/kard: ")
-    assert told.endswith(" and student.rationales=2 trained students of equal weights")
+    assert told.startswith("tiny/kard: trained apart, but of equal weights: ")
+    assert told.endswith("; student.rationales=2")
     assert "student.epochs=2" not in told
 
 

@@ -197,8 +197,7 @@ def test_a_failing_provider_ends_in_one_line_and_paid_rationales_are_stored(
         teach(db, tiny_task, TRAIN, lm_of(failing), ONE, name="wise")
     line = str(caught.value)
     assert line == (
-        "scripted does not answer (wrong key see the manual); 1 rationales were kept; "
-        "go on with: kard teach tiny --model scripted"
+        "scripted does not answer (wrong key see the manual); 1 rationales were kept; go on with the same command"
     )
     assert stored_rationales(db) == [("q1", 0, "B", 1)]
     assert teach(db, tiny_task, TRAIN, lm_of(script(("sink", YES))), ONE, name="wise").added == 1
@@ -468,7 +467,7 @@ def test_a_run_stops_before_its_budget_is_passed_and_the_next_run_goes_on(
         teach(db, tiny_task, TRAIN, lm_at(provider), settings, name="wise", max_cost=0.002)  # 4.4 calls of $0.00045
     assert str(caught.value) == (
         "stopped after $0.0018: one rationale more can cost $0.0004 and pass --max-cost 0.002; 6 are missing; "
-        "go on with: kard teach tiny --model openai/gpt-4o-mini"
+        "go on with the same command and a larger --max-cost"
     )
     assert len(stored_rationales(db)) == 4
     provider.replies = [YES] * 6

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kard.cli import choose, options, show, sweep
+from kard.cli.load import count
 from kard.cli.rows import print_rows
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ def method(
         if parts is None or name in (WHOLE, *parts)
     ]
     if dry_run:
-        print_rows(form, *pipeline.plan(cells, cell="part"), title=f"{task}: {len(cells)} rows, {len(seeds)} seeds")
+        print_rows(
+            form,
+            *pipeline.plan(cells, cell="part"),
+            title=f"{task}: {len(cells)} rows, {count(len(seeds), 'seed')}",
+        )
         return
     found = sweep.print_sweep(
         form, {task: pipeline.sweep(cells)}, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1

@@ -105,7 +105,10 @@ def demo(
     if quick:
         click.echo("A smoke run: its students saw too little to be judged. Without --quick they learn to read.")
     click.echo(f"{monotonic() - begin:.0f} s. Everything is in {store}. Try:")
-    commands = [f"kard explain {shown.key}", f"kard ask {shlex.quote(shown.text)}"] if shown else []
+    commands: list[str] = []
+    if shown:
+        offered = "".join(f" --option {shlex.quote(option)}" for option in shown.options)
+        commands = [f"kard explain {shown.key}", f"kard ask {shlex.quote(shown.text)}{offered}"]
     if full or quick:
         commands.append("kard query accuracy")
     else:
@@ -148,8 +151,10 @@ def _print_answer(traced: Trace, answer: TracedAnswer, heading: str) -> None:
     for id in answer.passages:
         passage = traced.passages[id]
         _print("    * ", shorten(passage.line, PASSAGE))
+    (sample,) = answer.samples[:1]
     outcome = "right" if answer.correct else f"wrong: it is {traced.question.answer}"
-    _print("  it writes: ", f"{' '.join(answer.samples[0].text.split())}  <- {outcome}")
+    forced = "" if sample.forced is None else ", and the likeliest option, since the text named none"
+    _print("  it writes: ", f"{' '.join(sample.text.split())}  <- {outcome}{forced}")
 
 
 def _print(label: str, text: str) -> None:

@@ -70,7 +70,8 @@ def failures(
         wrong = [failure for failure in wrong if failure.condition.index_id in (None, run.kb.id)]
     if not wrong:
         advice = (
-            f"{'in the store' if knowledge is None else 'on this knowledge base'}; answer with: kard run {task}"
+            f"{'in the store' if knowledge is None else 'on this knowledge base'}: all that are there are right;"
+            f" see them with: kard report {task}"
         )
         if judged:
             advice = "to a question that a person judged something of; judge with: kard judge"

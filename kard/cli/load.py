@@ -82,9 +82,12 @@ def load(
     if yes and not exact:
         raise click.UsageError("--yes answers what --exact asks; without that nothing is asked")
     from kard.db import open_store
+    from kard.files import require_file
     from kard.pipeline.load import load_questions
 
     loaded = tasks.load(task)
+    for each in (*([] if file is None else [file]), *rationales):
+        require_file(each)
     db = open_store(store)
     if file is not None:
         summary = load_questions(

@@ -34,10 +34,17 @@ store = click.option(
 )
 
 
+def _named(ctx: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Note the store even if it was not typed: other commands have another default."""
+    ctx.meta[f"{TYPED}{parameter.name}"] = value
+    return value
+
+
 def new_store(name: str) -> Callable[[Command], Command]:
     """Return the option for the store of a command that makes one of its own."""
     return click.option(
         "--store",
+        callback=_named,
         type=click.Path(dir_okay=False, path_type=Path),
         default=Path(name),
         show_default=True,
@@ -126,8 +133,13 @@ def forms(*names: str) -> Callable[[Command], Command]:
 
 def propose(purpose: str, command: str) -> None:
     """Print a command that comes next, with the store and the knowledge base that were typed."""
+    say(f"{purpose}: {command}")
+
+
+def say(message: str) -> None:
+    """Print a message, whose commands get the store and the knowledge base that were typed."""
     ctx = click.get_current_context()
-    click.echo(cast(Any, ctx.find_root().command).with_places(ctx, f"{purpose}: {command}"))
+    click.echo(cast(Any, ctx.find_root().command).with_places(ctx, message))
 
 
 def knowledge_of(store_path: Path, folder: Path | None) -> Path:

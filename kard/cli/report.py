@@ -124,7 +124,7 @@ def print_report(
             title = f"{task}, {split}: share of questions with a needed passage in the first k"
             print_rows(form, *hits_table(first_hits, narrow=True), title=title)
         for note in text_notes(rows(db, "texts", task=task, split=split)):
-            click.echo(note)
+            options.say(note)
 
 
 @click.command()

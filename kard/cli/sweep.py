@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kard.cli import choose, options
+from kard.cli.load import count
 from kard.cli.rows import MACHINE_FORMS, print_rows
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def sweep(
         for name in tasks
     }
     if dry_run:
-        title = f"{task}: {len(grid)} cells, {len(seeds)} seeds"
+        title = f"{task}: {len(grid)} cells, {count(len(seeds), 'seed')}"
         print_rows(form, *_joined({name: pipeline.plan(cells) for name, cells in by_task.items()}), title=title)
         return
     swept = {name: pipeline.sweep(cells) for name, cells in by_task.items()}

@@ -130,7 +130,7 @@ def open_text(path: Path) -> IO[str]:
 
     It is decompressed if its name ends in .gz or .bz2.
     """
-    _require_file(path)
+    require_file(path)
     stream = open_bytes(path)
     try:
         start = stream.read(2)
@@ -142,7 +142,7 @@ def open_text(path: Path) -> IO[str]:
     return LimitedText(path, stream, encoding)
 
 
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
     """Raise BadInput unless the path is a file."""
     if not path.exists():
         raise BadInput("no such file; check the path", at=str(path))
@@ -364,7 +364,7 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[t
         reader: Any = import_module("pyarrow.parquet")
     except ImportError as error:
         raise NoExtra("parquet files need pyarrow; install it with: pip install 'kard[parquet]'") from error
-    _require_file(path)
+    require_file(path)
     number = 0
     try:
         with reader.ParquetFile(path) as file:

@@ -93,14 +93,17 @@ class LowRank:
 
 def verified(folder: Path, sha256: str, task: str) -> Path:
     """Return the folder of an adapter with this sha256. Raises Missing when there is none or its hash differs."""
-    file = folder / WEIGHTS
-    if not file.exists() or not (folder / CONFIG).exists():
-        raise Missing(f"no adapter in {folder}; train it again with: kard train student {task}")
-    if changed := changed_file(folder, sha256):
-        raise Missing(
-            f"{changed} is not what was trained (its hash differs); train it again with: kard train student {task}"
-        )
+    if problem := fault_of(folder, sha256):
+        raise Missing(f"{problem}; copy it there, or train it again with: kard train student {task}")
     return folder
+
+
+def fault_of(folder: Path, sha256: str) -> str:
+    """Return why the folder is no adapter with this sha256, '' if it is one."""
+    if not (folder / WEIGHTS).exists() or not (folder / CONFIG).exists():
+        return f"no adapter in {folder}"
+    changed = changed_file(folder, sha256)
+    return f"{changed} is not what was trained (its hash differs)" if changed else ""
 
 
 def changed_file(folder: Path, sha256: str) -> Path | None:

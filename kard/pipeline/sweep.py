@@ -192,8 +192,8 @@ def _equal_weights(
     notes: list[str] = []
     for (size, method, *_), by_ids in students.items():
         if len(by_ids) > 1:
-            names = " and ".join(name_of([*of.values()], cells) for of in by_ids.values())
-            notes.append(f"{size}/{method}: {names} trained students of equal weights")
+            names = "; ".join(name_of([*of.values()], cells) for of in by_ids.values())
+            notes.append(f"{size}/{method}: trained apart, but of equal weights: {names}")
     return notes
 
 

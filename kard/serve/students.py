@@ -249,12 +249,11 @@ class Students:
         self._thread.shutdown()
 
     def _list(self, names: Sequence[str]) -> tuple[ServedStudent, ...]:
-        listed: list[ServedStudent] = []
+        found: list[Mapping[str, Any]] = []
         for task, run in self._runs.items():
-            values = rows(run.db, "internal/find_students", student=None, task=task, size=None, method=None)
-            fields = ServedStudent.__slots__
-            listed += [ServedStudent(**{name: row[name] for name in fields}) for row in values]
-        listed.sort(key=lambda student: student.created, reverse=True)
+            found += rows(run.db, "internal/find_students", student=None, task=task, size=None, method=None)
+        found.sort(key=lambda row: (not row["spoiled"], row["created"]), reverse=True)
+        listed = [ServedStudent(**{name: row[name] for name in ServedStudent.__slots__}) for row in found]
         by_name = _names(listed)
         unknown = [name for name in names if name not in by_name]
         if unknown or not listed:

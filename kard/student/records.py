@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kard.config import Lora, Prompting, Settings, StudentTraining, TaskSettings
-from kard.db import insert_ignoring, now, record_base, rows
+from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import BadConfig, Missing
 from kard.methods import METHODS, NO_MODEL, Method
 from kard.recipes import Recipe, TrainingData, read_recipe, recipe_column, recipe_id, recipe_of, stored_settings
@@ -76,9 +76,10 @@ class StudentInfo:
 
 
 def store_student(db: Database, student: StudentRow) -> None:
-    """Add the student, unless the store has it; then its base may have moved."""
+    """Add the student. One that the store has keeps its answers: its base has moved, or its adapter was lost."""
     if not insert_ignoring(db, "students", [{**asdict(student), "created": now()}]):
-        record_base(db, "students", student.id, student.base)
+        with writing(db):
+            db.table("students").update(student.id, {"base": student.base, "sha256": student.sha256})
 
 
 def student_recipe(

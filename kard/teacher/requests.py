@@ -86,7 +86,6 @@ class Requests(Generic[Item]):
     workers: int
     singular: str  # what a reply holds: `rationale`
     plural: str
-    command: str  # the command that goes on
     added: int = 0
     skipped: int = 0  # replies that could not be read
     unreadable: int = 0  # of them, in a row
@@ -135,7 +134,7 @@ class Requests(Generic[Item]):
             raise BudgetReached(
                 f"stopped after ${self.budget.spent:.4f}: one {self.singular} more can cost "
                 f"${self.budget.highest_price or 0:.4f} and pass --max-cost {self.budget.limit:g}; "
-                f"{missing} are missing; go on with: {self.command}"
+                f"{missing} are missing; go on with the same command and a larger --max-cost"
             )
 
     def _leave(self, advance: Advance) -> None:
@@ -217,13 +216,13 @@ class Requests(Generic[Item]):
         if self.unreadable >= UNREADABLE and self.failure is None:
             self.failure = TeacherFailed(
                 f"{self.model} gave {UNREADABLE} answers in a row that hold no {self.singular}; "
-                f"try another model than in: {self.command}"
+                "try the same command with another model"
             )
 
     def _failed(self, error: BaseException) -> TeacherFailed:
         failure = TeacherFailed(
             f"{self.model} does not answer ({cause(error)}); {self.added} {self.plural} were kept; "
-            f"go on with: {self.command}"
+            "go on with the same command"
         )
         trace = "".join(format_exception(error))
         failure.__cause__ = error if without_keys(trace) == trace else None

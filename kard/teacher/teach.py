@@ -185,7 +185,6 @@ def teach(
         workers=settings.workers,
         singular="rationale",
         plural="rationales",
-        command=f"kard teach {task.name} --model {lm.model}",
         retries=lm.num_retries,
         timeout=lm.kwargs.get("timeout") or TIMEOUT,
         voice=Voice(progress.note),

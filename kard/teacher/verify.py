@@ -98,7 +98,7 @@ def verify(
     `name` is what the store calls the verifier. Raises Missing if the questions have no rationale, else what
     `kard.teacher.teach.teach` raises; what was paid for by then is kept.
     """
-    task, split = questions.task, questions.split
+    split = questions.split
     require_rationales(db, questions)
     verifier = verifier_info(lm.model, name)
     highest = _highest_price(db, verifier)
@@ -128,7 +128,6 @@ def verify(
         workers=workers,
         singular="opinion",
         plural="opinions",
-        command=f"kard verify {task} --model {lm.model}",
         retries=lm.num_retries,
         timeout=lm.kwargs.get("timeout") or TIMEOUT,
         voice=Voice(progress.note),

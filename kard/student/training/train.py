@@ -19,7 +19,7 @@ from kard.config import StudentTraining
 from kard.db import record_base
 from kard.errors import BadConfig
 from kard.methods import Method
-from kard.models.adapters import write_adapter
+from kard.models.adapters import fault_of, write_adapter
 from kard.models.bases import Base
 from kard.models.hardware import Devices, load_base
 from kard.models.lora import adapt_language_model, config_of, learning_rate, state_of, trainable, unfreeze
@@ -91,7 +91,8 @@ def train_student(
     waiting = f"waiting for another process that trains the student {student_id}"
     checkpoint = Checkpoint((checkpoints or adapters) / f".{student_id}.checkpoint")
     with claimed(db, "student", student_id, lambda: progress.note(waiting)):
-        if db.execute("select 1 from students where id = ?", [student_id]).fetchone():
+        stored = db.execute("select sha256 from students where id = ?", [student_id]).fetchone()
+        if stored and not fault_of(adapters / student_id, stored[0]):
             checkpoint.discard()  # of a run that was killed after its last commit
             record_base(db, "students", student_id, base.spec)
             return student_id
