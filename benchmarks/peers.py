@@ -234,8 +234,9 @@ def compare(chosen: argparse.Namespace, folder: Path) -> None:
     """Run the benchmark in this folder."""
     commands_of = peers(chosen, folder)
     report: Report = {"date": str(date.today()), **machine(), "rounds": chosen.rounds, "k": K}
-    if chosen.json and chosen.json.exists():  # of benchmarks/answers.py
-        report |= {k: v for k, v in json.loads(chosen.json.read_text("utf-8")).items() if k == "answers"}
+    if chosen.json and chosen.json.exists():  # what `keep` wrote for other scripts
+        kept = json.loads(chosen.json.read_text("utf-8")).items()
+        report |= {name: section for name, section in kept if isinstance(section, dict) and "date" in section}
 
     def save(**values: object) -> None:
         report.update(values)

@@ -104,7 +104,7 @@ def demo(
     print_report(run.db, name, run.split)
     if quick:
         click.echo("A smoke run: its students saw too little to be judged. Without --quick they learn to read.")
-    click.echo(f"{monotonic() - begin:.0f} s. Everything is in {store}. Try:")
+    click.echo(f"{monotonic() - begin:.0f} s. Everything is in {store} and the two folders beside it. Try:")
     commands: list[str] = []
     if shown:
         offered = "".join(f" --option {shlex.quote(option)}" for option in shown.options)
