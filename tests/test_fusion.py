@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,6 +139,13 @@ def test_two_lists_that_are_each_right_at_times_are_better_together() -> None:
     assert 0 < tuned.fusion.weight < 1
     assert tuned.fused > max(tuned.bm25, tuned.second) + 0.05
     assert tuned.metrics()["held_out"] == 60
+
+
+def test_the_last_digits_of_scores_make_no_other_fusion() -> None:
+    questions = judged(0.6, 0.6)
+    tuned = tune(questions).fusion
+    assert tuned.kind == "scores"
+    assert tune([replace(question, scores=question.scores * (1 + 2e-6)) for question in questions]).fusion == tuned
 
 
 def test_too_few_questions_choose_nothing() -> None:

@@ -225,7 +225,8 @@ def tune(questions: Sequence[JudgedCandidates]) -> TunedFusion:
     A weight's nDCG is averaged with its neighbours', so that one lucky weight does not win.
     """
     spreads = [float(np.nanstd(q.scores)) for q in questions if np.isfinite(q.scores).sum() > 1]
-    unit = float(np.mean(spreads)) if spreads else 0.0
+    # Three digits: the last ones depend on which texts were encoded together, and a retriever's id on all of them.
+    unit = float(f"{np.mean(spreads):.3g}") if spreads else 0.0
     if len(questions) < MIN_QUESTIONS or unit <= 0:
         return TunedFusion(Fusion(), len(questions))
     best, most = Fusion(), -1.0
