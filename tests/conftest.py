@@ -17,6 +17,7 @@ from hypothesis import settings
 from sqlite_utils import Database
 
 from kard.db import open_store
+from kard.models.bases import cache_folder
 from kard.records import Question
 from kard.tasks import Task
 
@@ -82,6 +83,17 @@ def script() -> Iterator[Callable[..., Script]]:
     for engine in engines:
         assert not engine.excess, f"{len(engine.excess)} calls too many: ...{engine.excess[0][-300:]}"
         assert not engine.replies, f"{len(engine.replies)} replies were never used: {engine.replies}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests learn of their bases out of a person's cache; bases fetched before may be read."""
+    fetched, folder = cache_folder() / "bases", tmp_path_factory.mktemp("cache")
+    if fetched.is_dir():
+        (folder / "bases").symlink_to(fetched)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KARD_CACHE", str(folder))
+        yield
 
 
 @pytest.fixture(autouse=True)
