@@ -183,7 +183,8 @@ def test_a_model_whose_replies_are_never_readable_is_given_up(
 ) -> None:
     engine = script(*["no form"] * 40)
     with pytest.raises(
-        TeacherFailed, match=r"scripted gave 20 answers in a row that hold no rationale; try another"
+        TeacherFailed,
+        match=r"scripted gave 20 answers in a row that hold no rationale; try the same command with another",
     ):
         teach(db, tiny_task, TRAIN, lm_of(engine), replace(ONE, samples=50), name="wise")
     assert stored_rationales(db) == []
@@ -366,7 +367,7 @@ def test_a_reply_that_cannot_be_stored_stops_the_run_after_the_others_are() -> N
         barrier.wait(10)  # all are under way, and paid for
         return Reply(item, 1, 1, None, 1.0)
 
-    requests = Requests[str]("m", ask, store, Budget(None), 3, "opinion", "opinions", "kard verify")
+    requests = Requests[str]("m", ask, store, Budget(None), 3, "opinion", "opinions")
     with pytest.raises(OverflowError):
         requests.run(["bad", "good", "better"], lambda units: None)
     assert sorted(kept) == ["better", "good"]
