@@ -87,19 +87,7 @@ def evaluate(demo: Path, task: str, folder: Path, count: int) -> float:
                 shutil.copytree(source, target, dirs_exist_ok=True)
             else:
                 shutil.copyfile(source, target)
-    words = [
-        "evaluate",
-        task,
-        "--student",
-        "kard",
-        "--retriever",
-        "bm25",
-        "-k",
-        "1",
-        "--limit",
-        str(QUESTIONS),
-        "-q",
-    ]
+    words = f"evaluate {task} --student kard --retriever bm25 -k 1 --limit {QUESTIONS} -q".split()
     begin = time.perf_counter()
     running = [
         subprocess.Popen([str(BIN / "kard"), *words, "--store", str(copy)], stdout=subprocess.DEVNULL)

@@ -151,7 +151,7 @@ def _print_answer(traced: Trace, answer: TracedAnswer, heading: str) -> None:
     for id in answer.passages:
         passage = traced.passages[id]
         _print("    * ", shorten(passage.line, PASSAGE))
-    (sample,) = answer.samples[:1]
+    sample = answer.samples[0]
     outcome = "right" if answer.correct else f"wrong: it is {traced.question.answer}"
     forced = "" if sample.forced is None else ", and the likeliest option, since the text named none"
     _print("  it writes: ", f"{' '.join(sample.text.split())}  <- {outcome}{forced}")

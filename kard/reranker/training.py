@@ -18,7 +18,7 @@ from torch import Tensor
 from kard.config import CUTOFFS, RerankerTraining
 from kard.db import now, record_base, writing
 from kard.encoders.encoder import CrossEncoder, Encoder
-from kard.models.adapters import WEIGHTS, changed_file
+from kard.models.adapters import fault_of
 from kard.models.lora import learning_rate, trainable
 from kard.progress import SILENT, Advance, Progress, timed
 from kard.recipes import recipe_column, recipe_id
@@ -60,7 +60,7 @@ def train_reranker(
     waiting = f"waiting for another process that trains the reranker {reranker_id}"
     with claimed(db, "reranker", reranker_id, lambda: progress.note(waiting)):
         row = db.execute("select sha256 from rerankers where id = ?", [reranker_id]).fetchone()
-        if row is not None and (folder / WEIGHTS).is_file() and not changed_file(folder, row[0]):
+        if row is not None and not fault_of(folder, row[0]):
             record_base(db, "rerankers", reranker_id, base.spec)
             return reranker_id
         started = monotonic()
