@@ -33,7 +33,8 @@ def canonical(value: Mapping[str, object]) -> str:
 class Question:
     """One question of a task.
 
-    `key` is the published id. `answer` is the letter of the right option, None if it is unknown.
+    `key` is the published id. `answer` is the letter of the right option or, without options, a short answer; None
+    if it is unknown.
     `evidence` names the documents that hold the answer, `facts` are statements from which it follows.
     `kind` groups questions that are reported apart (yes/no and four options, say), '' if there is one group.
     `rationale` is an explanation from the question's own file, if any.
@@ -56,8 +57,8 @@ class Question:
 
     @property
     def gold(self) -> str | None:
-        """Return the text of the right option, None if it is unknown."""
-        return None if self.answer is None else self.options[LETTERS.index(self.answer)]
+        """Return the text of the right answer, None if it is unknown."""
+        return self.options[LETTERS.index(self.answer)] if self.answer and self.options else self.answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Hit:
 class Rationale:
     """A teacher's text for a question.
 
-    `conclusion` is the letter that the teacher gave apart from the text: '' for none that can be read, None if it
+    `conclusion` is the answer that the teacher gave apart from the text: '' for none that can be read, None if it
     was not asked for one.
     """
 
@@ -127,7 +128,7 @@ class Sample:
     """
 
     text: str
-    answer: str | None  # a letter, None if none could be read from the text
+    answer: str | None  # a letter or short answer, None if none could be read from the text
     forced: Forced | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -24,15 +24,17 @@ A task of your own is a file anywhere, given by its path, as in `kard load ./cap
 file here; it is loaded by the file's name.
 
 * `parse` turns one row of a file into a `kard.records.Question`. It returns None for a row that is no question and
-  raises ValueError, in words for the user, for a wrong one. `_common.py` has readers for usual rows.
+  raises ValueError, in words for the user, for a wrong one (BadInput if it shows that the whole file is read
+  wrongly). `_common.py` has readers for usual rows.
 * `Explain` tells the teacher what to write, `Choose` the student. Write instructions and descriptions of your own,
-  but keep the fields of `Teach` and `Answer`.
+  but keep the fields of `Teach` and `Answer`; for questions without options, those of `shortqa`.
 * `Task` has more fields: examples for the teacher, base models, settings, a generated world (see `kard/tasks.py`).
 * A program with other fields is no task: teach it with `kard.finetune` (docs/python.md).
 
-In reading order: `_common` (signatures, inference program, readers of rows), `choice` (your own multiple choice),
-`strategyqa`, `medqa`, `openbookqa`, `sciq`, `qasc` (published data), `atlas` (the demo's generated world). They
-import nothing of kard but its vocabulary: config, errors, files, records, tasks.
+In reading order: `_common` (signatures, inference program, readers of rows), `choice` and `shortqa` (questions of
+your own, with and without options), then published data (`sciq`, `qasc`, `strategyqa`, `medqa` and so on), and
+`atlas` (the demo's generated world). They import nothing of kard but its vocabulary: config, errors, files,
+records, tasks.
 """
 
 from __future__ import annotations

@@ -219,13 +219,14 @@ def plain(
     """Return the question of a row {id, split, question, options, answer, facts, evidence, rationale}.
 
     As in published rows, the question may be an object with stem and choices or be called `question_stem`, the
-    options `choices`, and the answer's label `answerKey` or `answer_idx`. `options` stand for those of the row.
-    `read` turns the answer into a letter; null or '' means that the answer is unknown. Raises ValueError.
+    options `choices`, and the answer's label `answerKey` or `answer_idx`. `options` stand for those of the row; ()
+    asks for a short answer. `read` turns an answer into an option's letter; null or '' means that the answer is
+    unknown. Raises ValueError.
     """
     inner = cast("Row", row["question"]) if isinstance(row.get("question"), Mapping) else row
     stem = "stem" if inner is not row else "question_stem" if "question_stem" in row else "question"
     text = required(inner, stem)
-    texts = options_of(inner) if options is None else dict(zip(LETTERS, checked(options), strict=False))
+    texts = options_of(inner) if options is None else dict(zip(LETTERS, options and checked(options), strict=False))
     return Question(
         key=key_of(row, text, tuple(texts.values()), "id"),
         split=optional(row, "split"),
@@ -239,10 +240,15 @@ def plain(
 
 
 def _answer(row: Row, options: Mapping[str, str], read: Callable[[str, Mapping[str, str]], str]) -> str | None:
-    """Return the letter of a row's answer, None if it is unknown. Raises ValueError if label and text disagree."""
+    """Return the letter of a row's answer, the answer itself without options, None if it is unknown.
+
+    Raises ValueError if label and text disagree.
+    """
     if not any(name in row for name in ("answer", *LABELS)):
         raise ValueError("no field 'answer'")
     answer = written(row.get("answer"), "answer")
+    if not options:
+        return answer or None
     label = next((label for name in LABELS if (label := written(row.get(name), name))), "")
     if not label:
         return read(answer, options) if answer else None

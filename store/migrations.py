@@ -26,6 +26,13 @@ def judgements_go_with_their_text(db: Database) -> None:
                 db.execute(statement)
 
 
+@migrations()
+def short_answers_have_f1(db: Database) -> None:
+    """Add the column for F1 of short answers."""
+    if "f1" not in db.table("predictions").columns_dict:
+        db.execute("alter table predictions add column f1 real")
+
+
 def _statements() -> Iterator[str]:
     """Yield each statement of `tables.sql`: executescript would commit, and triggers hold semicolons too."""
     statement = ""

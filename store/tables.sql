@@ -7,8 +7,8 @@ create table questions (            -- every question of every task
     key text not null,              -- id in the published file
     split text not null,
     text text not null,             -- the question
-    options text not null,          -- JSON list; option 0 is A
-    answer text,                    -- letter of the right option, null when unknown
+    options text not null,          -- JSON list; option 0 is A; empty for a short answer
+    answer text,                    -- letter of the right option, or a short answer; null when unknown
     kind text not null default '',  -- kind of question that is reported apart, '' where a task has one kind
     facts text not null default '[]', -- JSON list of statements from which the answer follows
     hash text not null,             -- of everything above
@@ -63,7 +63,7 @@ create table rationales (           -- explanations of the right answer, one row
     teacher_id text not null references teachers (id),
     sample integer not null,
     text text not null,             -- what the teacher wrote
-    conclusion text,                -- letter of the option that the text concludes on, null when it names none
+    conclusion text,                -- letter of the option, or short answer, that the text concludes on, null for none
     accepted integer not null,      -- 1 when the conclusion is the right answer
     prompt_tokens integer not null default 0,
     completion_tokens integer not null default 0,
@@ -230,8 +230,9 @@ create table predictions (          -- answers of students, one row per question
     id integer primary key,
     evaluation_id integer not null references evaluations (id) on delete cascade,
     question_id integer not null references questions (id) on delete cascade,
-    answer text,                    -- letter, null when none could be read from any sample
-    correct integer not null,       -- 1 when it is the right answer, 0 also when it is null
+    answer text,                    -- letter or short answer, null when none could be read from any sample
+    correct integer not null,       -- 1 when it is the right answer (exact match of a short one), 0 also when it is null
+    f1 real,                        -- words of a short answer that the right one has, null for questions with options
     votes integer not null,         -- samples with this answer
     passages text not null,         -- JSON list of the ids of the passages in the prompt, in their order
     milliseconds real not null,
@@ -245,7 +246,7 @@ create table samples (              -- the texts that students wrote
     prediction_id integer not null references predictions (id) on delete cascade,
     sample integer not null,
     text text not null,             -- what the student wrote, with `Answer:` and an option appended where it was forced
-    answer text,                    -- letter that was read from the text, null when none could be
+    answer text,                    -- letter or short answer that was read from the text, null when none could be
     forced text,                    -- why `Answer:` was appended: 'budget' at the last token, 'unread' where no option was named
     cut integer not null default 0, -- 1 when the prompt lost passage text
     shares text,                    -- JSON list, of each option in the answer; null when the answer was read from the text

@@ -4,7 +4,7 @@
 create view accuracy as
 select e.id as evaluation_id, e.task, e.split, s.size, s.method, s.seed, e.retriever, e.k, q.kind,
        count(*) as questions, sum(p.correct) as correct,
-       round(avg(p.correct), 4) as accuracy,
+       round(avg(p.correct), 4) as accuracy, round(avg(p.f1), 4) as f1,
        sum(p.answer is null) as unread,
        round(avg(p.milliseconds), 1) as milliseconds, avg(p.flops) as flops
 from predictions p

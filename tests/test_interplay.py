@@ -21,7 +21,7 @@ from kard.methods import METHODS
 from kard.pipeline.load import store_questions
 from kard.questions import QuestionSet
 from kard.records import Question, Sample
-from kard.student.prompt import FORCED, LETTER, SHARES, StudentAdapter, signature_for
+from kard.student.prompt import FORCED, READ, SHARES, StudentAdapter, signature_for
 from kard.student.records import register_rule
 from kard.tasks import Task
 from kard.teacher.teach import teach
@@ -142,7 +142,7 @@ def test_an_option_that_no_text_answers_may_win_by_shares() -> None:
 def test_likelihood_decides_in_programs_too(tiny_task: Task) -> None:
     from dspy.lm15 import Message, Response, Usage
 
-    decided = {LETTER: "B", SHARES: [0.3, 0.7], FORCED: None}
+    decided = {READ: "B", SHARES: [0.3, 0.7], FORCED: None}
 
     def completion(more: dict[str, Any]) -> dict[str, Any]:
         response = Response(
@@ -159,4 +159,4 @@ def test_likelihood_decides_in_programs_too(tiny_task: Task) -> None:
         )
 
     assert completion(decided)["answer"] == "no"
-    assert completion({**decided, LETTER: "A", SHARES: []})["answer"] == "yes"
+    assert completion({**decided, READ: "A", SHARES: []})["answer"] == "yes"

@@ -1,4 +1,4 @@
-"""ARC, CommonsenseQA, MMLU and PubMedQA: their published rows, end to end, and rows that are none of theirs."""
+"""Published rows of further data sets, from the file to the report, and rows that are none of theirs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,32 @@ def pubmedqa(metal: str, split: str) -> Row:
     }  # fmt: skip
 
 
-ROWS: Mapping[str, Any] = {"arc": arc, "commonsenseqa": commonsenseqa, "mmlu": mmlu, "pubmedqa": pubmedqa}
+def medmcqa(metal: str, split: str) -> Row:
+    question = f"Of what is the gate of {metal.title()}ton made?"
+    return {
+        "id": metal, "question": question, "split": split, "subject_name": "Gates", "topic_name": None,
+        "opa": "wood", "opb": metal, "opc": "wool", "opd": "ice", "cop": 1, "choice_type": "single",
+        "exp": f"Ans. is 'b' i.e., {metal}. The gate was cast of {metal}.",
+    }  # fmt: skip
+
+
+def hotpotqa(metal: str, split: str) -> Row:
+    town = f"{metal.title()}ton"
+    return {
+        "_id": metal, "question": f"Of what is the gate of {town} made?", "split": split, "answer": metal,
+        "type": "bridge", "level": "easy", "supporting_facts": [[town, 0], [town, 7]],
+        "context": [["Oakton", ["It has no gate."]], [town, [f"The gate of {town} is made of {metal}.", "So."]]],
+    }  # fmt: skip
+
+
+ROWS: Mapping[str, Any] = {
+    "arc": arc,
+    "commonsenseqa": commonsenseqa,
+    "mmlu": mmlu,
+    "pubmedqa": pubmedqa,
+    "medmcqa": medmcqa,
+    "shortqa": hotpotqa,
+}
 
 
 def kard(folder: Path, *words: str, code: int = 0) -> Result:
@@ -68,7 +93,7 @@ def kard(folder: Path, *words: str, code: int = 0) -> Result:
     return result
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "shortqa"])
 def test_ten_published_rows_go_from_the_file_to_the_report(tmp_path: Path, name: str) -> None:
     rows = [ROWS[name](metal, "train" if i < 6 else "test") for i, metal in enumerate(METALS)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -149,6 +174,51 @@ def test_pubmedqa_reads_its_published_file_of_rows_under_their_ids(tmp_path: Pat
     assert found == [("11", "C", "Perhaps it does.", "11"), ("12", "C", "Perhaps it does.", "12")]
 
 
+def test_medmcqa_reads_the_hubs_rows_and_those_that_count_from_one() -> None:
+    parse = tasks.load("medmcqa").parse
+    hub = parse(medmcqa("iron", "test"))
+    assert hub is not None
+    assert (hub.answer, hub.kind, hub.rationale[:11]) == ("B", "Gates", "Ans. is 'b'")
+    from_one = Fields({**without(medmcqa("iron", "test"), "cop"), "cop_from_1": 2})
+    assert parse(from_one) == hub
+    for secret in ({"cop": -1}, {"cop": None}):
+        question = parse({**medmcqa("iron", "test"), **secret})
+        assert question is not None
+        assert question.answer is None
+
+
+def test_a_file_of_medmcqa_that_counts_from_one_is_refused_whole(tmp_path: Path) -> None:
+    rows = [medmcqa("iron", "test"), {**medmcqa("tin", "test"), "cop": 4}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    load = ("load", "medmcqa", str(tmp_path / "rows.jsonl"), "--skip-bad")
+    error = kard(tmp_path, *load, code=1).stderr
+    assert "rows.jsonl:2: field 'cop' is 4, so this file counts options from 1" in error
+    assert open_store(tmp_path / "kard.db").table("questions").count == 0
+
+
+def test_hotpotqa_reads_its_published_rows_the_hubs_and_plain_ones() -> None:
+    parse = tasks.load("shortqa").parse
+    row = hotpotqa("iron", "test")
+    question = parse(row)
+    assert question is not None
+    assert (question.key, question.options, question.answer, question.kind) == ("iron", (), "iron", "bridge")
+    assert question.facts == ("The gate of Ironton is made of iron.",)  # a few published numbers name no sentence
+    titles, sentences = zip(*row["context"], strict=True)
+    hub = {
+        **without(row, "_id"),
+        "id": "iron",
+        "supporting_facts": {"title": ["Ironton", "Ironton"], "sent_id": [0, 7]},
+        "context": {"title": list(titles), "sentences": list(sentences)},
+    }
+    assert parse(hub) == question
+    secret = parse({"_id": "t", "question": "Of what?", "context": [], "supporting_facts": []})
+    assert secret is not None
+    assert (secret.answer, secret.facts) == (None, ())
+    plain = parse({"id": 7, "question": "How many?", "answer": 12, "rationale": "Six and six."})
+    assert plain is not None
+    assert (plain.key, plain.answer, plain.rationale, plain.options) == ("7", "12", "Six and six.", ())
+
+
 def without(row: Row, name: str) -> Row:
     return {key: value for key, value in row.items() if key != name}
 
@@ -198,7 +268,42 @@ OF_PUBMEDQA: tuple[tuple[Row, str], ...] = (
     (without(PAPER, "final_decision"), "no field 'answer'"),
     ({"question": "Is it?", "answer": "D"}, "answer 'D' is not one of A, B, C"),
 )
-BROKEN = {"arc": OF_CHOICES, "commonsenseqa": OF_CHOICES, "mmlu": OF_MMLU, "pubmedqa": OF_PUBMEDQA}
+EXAM = medmcqa("iron", "test")
+OF_MEDMCQA: tuple[tuple[Row, str], ...] = (
+    (without(EXAM, "question"), "no field 'question'"),
+    ({**EXAM, "question": " "}, "field 'question' is empty"),
+    ({**EXAM, "question": 3}, "holds a number, not text"),
+    (without(EXAM, "opd"), "no field 'opd'"),
+    ({**EXAM, "opc": ""}, "field 'opc' is empty"),
+    ({**EXAM, "opc": None}, "field 'opc' holds nothing, not text"),
+    ({**EXAM, "opc": "wood"}, "options 'wood' and 'wood' are alike"),
+    ({**EXAM, "cop": 5}, "field 'cop' is 5, not one of 0, 1, 2, 3"),
+    ({**without(EXAM, "cop"), "cop_from_1": 0}, "field 'cop_from_1' is 0, not one of 1, 2, 3, 4"),
+    ({**EXAM, "cop": True}, "holds true or false, not text"),
+    ({**EXAM, "exp": ["x"]}, "holds a list, not text"),
+)
+HOTPOT = hotpotqa("iron", "test")
+OF_SHORT: tuple[tuple[Row, str], ...] = (
+    (without(HOTPOT, "question"), "no field 'question'"),
+    ({**HOTPOT, "question": ""}, "field 'question' is empty"),
+    ({**HOTPOT, "answer": ["iron"]}, "field 'answer' holds a list, not text"),
+    ({**HOTPOT, "answer": True}, "holds true or false, not text"),
+    ({"question": "Of what?"}, "no field 'answer'"),
+    ({**HOTPOT, "options": ["iron", "tin"]}, "load such questions with the task choice"),
+    ({**HOTPOT, "supporting_facts": "Ironton"}, "does not hold pairs of a title and its sent_id"),
+    ({**HOTPOT, "supporting_facts": [["Tinton", 0]]}, "names 'Tinton', of which 'context' has no sentences"),
+    (without(HOTPOT, "context"), "field 'context' does not hold pairs"),
+    ({**HOTPOT, "context": [["Ironton"]]}, "field 'context' does not hold pairs"),
+    ({**HOTPOT, "type": 5}, "holds a number, not text"),
+)
+BROKEN = {
+    "arc": OF_CHOICES,
+    "commonsenseqa": OF_CHOICES,
+    "mmlu": OF_MMLU,
+    "pubmedqa": OF_PUBMEDQA,
+    "medmcqa": OF_MEDMCQA,
+    "shortqa": OF_SHORT,
+}
 
 
 @pytest.mark.parametrize(

@@ -345,10 +345,10 @@ def test_the_page_explains_forced_answers_and_bias_only_where_a_column_shows_it(
         lines = report_rows(some)
         section = sections.accuracy(lines, sections.points_of(lines, TeacherCosts(), TeacherCosts()), None)
         header = section.tables[0].header
-        assert ("bias" in header, "Bias is" in section.about) == (biased, biased)
+        assert ("bias" in header, "bias: the commonest" in section.about) == (biased, biased)
         assert header[-1] == "forced"
         assert [row[-1] for row in section.tables[0].rows] == ["", "", "50%"]
-        assert "Forced is the share of texts" in section.about
+        assert "forced: texts that named no answer" in section.about
 
 
 def test_the_same_store_gives_the_same_bytes(world: World, html: str) -> None:

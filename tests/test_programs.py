@@ -22,12 +22,14 @@ from kard import tasks
 from kard.answers.parsing import conclusion
 from kard.cli import main
 from kard.db import open_store
+from kard.errors import BadInput
 from kard.files import Fields
 from kard.records import LETTERS, Passage, Question
 from kard.student.tokens import PROMPT_SHARE
 from kard.tasks import Retrieve
 
-READERS = ("strategyqa", "medqa", "openbookqa", "sciq", "qasc", "choice")  # tasks that read files
+WITH_OPTIONS = ("strategyqa", "medqa", "openbookqa", "sciq", "qasc", "choice", "medmcqa")
+READERS = (*WITH_OPTIONS, "shortqa")  # tasks that read files
 common: Any = import_module("kard.programs._common")
 
 PLAIN = {
@@ -110,6 +112,28 @@ OWN = {
     "answer": "cork",
     "explanation": "Cork is light.",
 }
+ENTRANCE = {
+    "id": "m1",
+    "question": "Which gland makes insulin?",
+    "opa": "thyroid",
+    "opb": "pancreas",
+    "opc": "thymus",
+    "opd": "spleen",
+    "cop": 1,
+    "exp": "Its islets do.",
+    "subject_name": "Physiology",
+}
+HOPS: dict[str, Any] = {
+    "_id": "h1",
+    "question": "Which river flows through the city where the waltz was born?",
+    "answer": "the Danube",
+    "type": "bridge",
+    "supporting_facts": [["Waltz", 1], ["Vienna", 0]],
+    "context": [
+        ["Waltz", ["It is a dance. ", "It was born in Vienna. "]],
+        ["Vienna", ["The Danube flows through it."]],
+    ],
+}
 ROWS: dict[str, dict[str, Any]] = {
     "strategyqa": STRATEGY,
     "medqa": MEDICINE,
@@ -117,6 +141,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "sciq": TEXTBOOK,
     "qasc": TWO_FACTS,
     "choice": OWN,
+    "medmcqa": ENTRANCE,
+    "shortqa": HOPS,
 }
 
 
@@ -137,9 +163,10 @@ def test_the_case_of_a_published_rows_fields_does_not_matter(name: str, row: dic
 @pytest.mark.parametrize("name", tasks.names())
 def test_every_task_has_the_fields_of_the_contract(name: str) -> None:
     task = tasks.load(name)
-    assert {"question", "options", "answer"} <= set(task.teach.input_fields)
+    assert {"question", "answer"} <= set(task.teach.input_fields)
     assert list(task.teach.output_fields) in (["rationale"], ["rationale", "letter"])
-    assert {"passages", "question", "options"} <= set(task.answer.input_fields)
+    assert {"passages", "question"} <= set(task.answer.input_fields)
+    assert ("options" in task.teach.input_fields) == ("options" in task.answer.input_fields)
     assert list(task.answer.output_fields) == ["rationale", "answer"]
     assert task.teach.instructions
     assert task.answer.instructions
@@ -147,15 +174,19 @@ def test_every_task_has_the_fields_of_the_contract(name: str) -> None:
     assert "\n" not in task.about
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [name for name in tasks.names() if name != "atlas"])
 def test_every_example_for_the_teacher_concludes_on_its_answer(name: str) -> None:
     task = tasks.load(name)
     assert 2 <= len(task.shots) <= 3
     for shot in task.shots:
         assert set(shot) == set(task.teach.fields)
-        options = [line.split(") ", 1)[1] for line in shot["options"].splitlines()]
+        options = [line.split(") ", 1)[1] for line in shot.get("options", "").splitlines()]
         right = conclusion(shot["rationale"], options)
         assert right is not None
+        if not options:
+            assert right == shot["answer"]
+            assert shot["rationale"].endswith(f"Therefore, the answer is {right}.")
+            continue
         assert options[LETTERS.index(right)] == shot["answer"]
         assert shot.get("letter", right) == right
         assert shot["rationale"].endswith(f"Therefore, the answer is ({right}) {shot['answer']}.")
@@ -294,7 +325,7 @@ def test_a_plain_row_keeps_its_rationale(name: str) -> None:
     assert parse(name, {**PLAIN, "rationale": "Cork is light."}).rationale == "Cork is light."
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", WITH_OPTIONS)
 def test_every_task_reads_the_plain_form(name: str) -> None:
     assert parse(name, PLAIN) == Question(
         key="q7",
@@ -503,11 +534,15 @@ fields = st.sampled_from(
 def test_parse_returns_a_question_or_raises_value_error(name: str, noise: dict[str, Any], sound: bool) -> None:
     try:
         question = tasks.load(name).parse({**ROWS[name], **noise} if sound else noise)
-    except ValueError:
+    except (ValueError, BadInput):
         return
     assert question is not None
     assert question.text.strip()
     assert question.key
+    if name == "shortqa":
+        assert question.options == ()
+        assert question.answer is None or question.answer.strip()
+        return
     assert 2 <= len(question.options) <= 26
     assert question.answer is None or question.answer in question.letters
 

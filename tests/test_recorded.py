@@ -268,11 +268,11 @@ def test_loading_says_how_many_rationales_train_and_why_the_others_do_not(tmp_pa
     assert "7 rationales of choice: 2 accepted, 2 unread, 3 rejected; only accepted ones train" in lines
     at = lines.index("7 rationales of choice: 2 accepted, 2 unread, 3 rejected; only accepted ones train")
     assert lines[at + 1 : at + 7] == [
-        "  3 rejected: it concludes on another option than the right one, as in '2': ...So the answer is (B) no.",
+        "  3 rejected: it concludes on another answer than the right one, as in '2': ...So the answer is (B) no.",
         f"    more: kard rationales choice --verdict rejected --store {store}",
-        "  1 unread: no option can be read at its end, which may be cut, as in '6': ..." + texts[6][-80:],
+        "  1 unread: no answer can be read at its end, which may be cut, as in '6': ..." + texts[6][-80:],
         f"    more: kard rationales choice --verdict unread --store {store}",
-        "  1 unread: no option, or more than one, is named where it concludes, as in '5': ...It depends.",
+        "  1 unread: no answer, or more than one, is named where it concludes, as in '5': ...It depends.",
         f"    more: kard rationales choice --verdict unread --store {store}",
     ]
     more = CliRunner().invoke(main, ["rationales", "choice", "--verdict", "rejected", "--store", store, "--json"])

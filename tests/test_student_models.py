@@ -693,7 +693,10 @@ def test_an_answer_is_always_obtained_from_options(base: Base) -> None:
         assert sample.text.endswith(f"{cue} {answer}")
         assert sample.prompt_tokens == len(here.base.tokens.prompt(prompt, SETTINGS.max_length))
         assert sample.milliseconds > 0
-    assert [s.answer for s in generate(here, PROMPTS, None, Decoding(max_new_tokens=5))] == [None] * 3
+    free = generate(here, PROMPTS, None, Decoding(max_new_tokens=5))
+    read = [prompt.endswith("Answer:") for prompt in PROMPTS]  # what follows at once is the answer, whatever it is
+    assert [sample.answer is not None for sample in free] == read
+    assert [sample.forced for sample in free] == [None if at_once else "budget" for at_once in read]
 
 
 def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -755,7 +758,7 @@ def test_a_text_without_options_ends_with_its_first_answer(base: Base, monkeypat
     kept = " Born.\nAnswer: The cap" if tokens.text(tokens.ids(text)).count("\n") else text.replace("\n", " ")
     monkeypatch.setattr(reads(here), "generate", always([tokens.ids(text)] * 2))
     free, chosen = generate(here, PROMPTS[1:2] * 2, [(), ("The cap", "a bolt")], Decoding(max_new_tokens=90))
-    assert (free.text.strip(), free.answer) == (kept.strip(), None)
+    assert (free.text.strip(), free.answer) == (kept.strip(), "The cap")
     assert chosen.text.count("Answer:") == 3  # with options nothing is cut: texts of evaluations stay
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from kard.answers.mentions import MARKS, NAMES, NOTHING, Item, ends, folded, options_of, word_set
+from kard.answers.short import short_answer
 
 _ANSWER = word_set(
     "answer answers answer's solution verdict antwort lösung respuesta réponse risposta resposta antwoord "
@@ -87,11 +88,16 @@ CLOSING_WORDS = 30  # of a closing, at most: in 16,030 recorded rationales, long
 
 
 def conclusion(text: str, options: Sequence[str]) -> str | None:
-    """Return the letter of the option that the text concludes on, None if it concludes on none or on several."""
+    """Return the letter of the option that the text concludes on, None if it concludes on none or on several.
+
+    Without options it is the short answer that the text gives.
+    """
     parsed = options_of(tuple(options))
     text = folded(text).rpartition("</think>")[2]
     if text.lstrip().startswith("<think>"):  # cut while thinking
         return None
+    if not options:
+        return short_answer(text)
     if fields := _json_answers(text):
         named = {letter_of(field, options) for field in fields}
         return named.pop() if len(named) == 1 else None
@@ -119,9 +125,11 @@ def answer_of(text: str, options: Sequence[str], *, cut: bool = False) -> str | 
     """Return the letter that follows the text's last `Answer:`, else the one that the text concludes on.
 
     None if neither can be read. `cut` says that the text was cut at its budget: then `Answer: a` may be the
-    beginning of an option or of any word, and gives no letter.
+    beginning of an option or of any word, and gives no letter. Without options it is a short answer.
     """
     text = folded(text)
+    if not options:
+        return short_answer(text, cut=cut)
     if markers := list(_ANSWER_MARK.finditer(text)):
         line = next((line for line in text[markers[-1].end() :].splitlines() if line.strip()), "")
         if cut and text.endswith(line) and _goes_on(line, options):

@@ -145,6 +145,8 @@ def _question(trace: Trace) -> Iterator[RenderableType]:
         yield _indented(f"{letter}  {option}{'   <- gold' if letter == question.answer else ''}", 4)
     if question.answer is None:
         yield _indented("the gold answer is not known", 4)
+    elif not question.options:
+        yield _indented(f"{question.answer}   <- gold", 4)
     for fact in question.facts:
         yield _indented(f"fact: {fact}")
     for _, why in dict.fromkeys((need.basis, need.why) for need in trace.needs.values()):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
+from kard.answers.short import overlap, same_answer
 from kard.answers.vote import vote
 from kard.db import execute, now, rows, writing
 from kard.errors import Missing
@@ -308,7 +309,7 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
     return tuple(
         Sample(
             text=completion.text,
-            answer=completion.letter,
+            answer=completion.read,
             forced=completion.forced,
             cut=completion.cut,
             prompt_tokens=completion.prompt_tokens,
@@ -321,14 +322,15 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
 
 
 def _store_prediction(db: Database, run: ConditionRun, prediction: Prediction) -> None:
-    gold = run.questions[prediction.question_id].answer
+    question = run.questions[prediction.question_id]
     samples, student = prediction.samples, run.student
     row = {
         "evaluation_id": run.evaluation,
         "question_id": prediction.question_id,
         "answer": prediction.answer,
-        "correct": int(prediction.answer is not None and prediction.answer == gold),
-        "votes": sum(s.answer is not None and s.answer == prediction.answer for s in samples),
+        "correct": int(same_answer(prediction.answer, question.answer)),
+        "f1": None if question.options else overlap(prediction.answer, question.answer or ""),
+        "votes": sum(same_answer(s.answer, prediction.answer) for s in samples),
         "passages": json.dumps(list(prediction.passages)),
         "milliseconds": sum(s.milliseconds for s in samples),
         "flops": sum(student.flops(s.prompt_tokens, s.completion_tokens) for s in samples) if student else 0,

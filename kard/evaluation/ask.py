@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kard.answers.mentions import alike
-from kard.answers.vote import vote
+from kard.answers.vote import counted, vote
 from kard.config import Decoding
 from kard.errors import BadInput
 from kard.evaluation.answer import samples_of
@@ -145,21 +144,15 @@ def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:
 def _vote(
     hits: Sequence[RankedHit], texts: Sequence[StudentText], options: Sequence[str], milliseconds: float
 ) -> StudentReply:
-    keys = [text.sample.answer if options else _normalized(text.answer) or None for text in texts]
-    winner, _ = vote(keys, [text.sample.shares for text in texts])
-    first_wording = {key: text.answer for key, text in reversed(list(zip(keys, texts, strict=True)))}
-    counts = Counter(key for key in keys if key is not None)
+    answers = [text.sample.answer if options else text.answer or None for text in texts]
+    winner, _ = vote(answers, [text.sample.shares for text in texts])
+    wordings = dict(zip(LETTERS, options, strict=False))  # without options an answer is its own wording
     return StudentReply(
         tuple(hits),
         tuple(texts),
         # With shares the winner may be an option that no single text answers.
-        answer=options[LETTERS.index(winner)] if options and winner else first_wording.get(winner, ""),
+        answer=wordings.get(winner, winner) if winner else "",
         letter=winner if options else None,
-        votes=tuple((first_wording[key], count) for key, count in counts.most_common()),
+        votes=tuple((wordings.get(answer, answer), count) for answer, count in counted(answers)),
         milliseconds=milliseconds,
     )
-
-
-def _normalized(text: str) -> str:
-    """Return the text without case, punctuation and extra spaces."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())

@@ -41,6 +41,7 @@ class GradedAnswer:
     completion_tokens: float | None = None
     milliseconds: float | None = None
     flops: float | None = None
+    f1: float | None = None  # of a short answer
     forced: float | None = None  # share of its texts that named no option, so that one was chosen for them
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from kard.config import require
 from kard.records import LETTERS, Passage, Prediction, Question, Sample, digest
 
 _WORD = re.compile(r"[^\W_]+")
@@ -14,8 +15,10 @@ def answer_by_name(question_id: int, question: Question, passages: Sequence[Pass
     """Return the option that the passages name most often, of equals the one that is named first.
 
     An option is named where its words stand in this order, whatever their case, in a passage or its title. Where
-    no option is named, a hash of the question chooses one, and the sample is marked as forced.
+    no option is named, a hash of the question chooses one, and the sample is marked as forced. Raises BadConfig for
+    a question without options.
     """
+    require(bool(question.options), f"named chooses one of the options, and question {question.key!r} has none")
     mentions = [letter for p in passages for letter in mentions_in(p.line, question.options)]
     if mentions:
         answer = max(dict.fromkeys(mentions), key=mentions.count)  # of equals, max returns the first

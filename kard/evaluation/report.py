@@ -28,6 +28,13 @@ BASELINES = ("chance", "majority")
 WIDTH = 18  # characters of a kind's name in one line of a header
 MOST_WITH_INTERVALS = 4  # kinds whose intervals fit beside each other into about 100 columns
 
+COLUMN_NOTES = {
+    "F1": "over the words of a short answer, whose accuracy is exact match",
+    "bias": "the commonest answer and its share",
+    "forced": "texts that named no answer; of options the likeliest was taken",
+    "unread": "answers that could not be read, which are wrong",
+}
+
 TableCells = tuple[list[str], list[list[object]]]  # header, rows
 Columns = dict[str, Callable[["ReportRow"], object]]  # by header: the cell of a row
 
@@ -50,6 +57,7 @@ class ReportRow:
     method: str
     retriever: str
     shares: Mapping[str, Share]  # by kind of question; 'all' over every kind
+    f1: float | None = None  # of short answers, whose accuracy is exact match; None for questions with options
     unread: int = 0  # answers that no text gives, forced or not
     forced: float | None = None  # share of the texts that named no option, so that one was chosen for them
     variant: str = ""  # the condition's label
@@ -94,15 +102,15 @@ def report_rows(graded: Sequence[GradedAnswer], *, over_seeds: bool = False, see
         unread = sum(answer.answer is None for answer in group)
         seeds, cost = _over_seeds(method, group), _mean_cost(group)
         # A letter means the same only among questions with equally many options.
-        bias = (
-            bias_of(answer.answer for answer in group) if len({answer.options for answer in group}) == 1 else None
-        )
+        options = {answer.options for answer in group}
+        bias = bias_of(answer.answer for answer in group) if len(options) == 1 and 0 not in options else None
         report.append(
             ReportRow(
                 size,
                 method,
                 retriever,
                 shares,
+                _mean(group, "f1"),
                 unread,
                 _mean(group, "forced"),
                 variant,
@@ -126,7 +134,7 @@ def baselines(graded: Sequence[GradedAnswer], kinds: Sequence[str]) -> list[Repo
     majority: dict[str, Share] = {}
     for kind in kinds:
         group = _of_kind(questions, kind)
-        chance[kind] = wilson(sum(1 / question.options for question in group), len(group))
+        chance[kind] = wilson(sum(1 / question.options for question in group if question.options), len(group))
         right = 0
         for options in {question.options for question in group}:
             golds = Counter(question.gold for question in group if question.options == options)
@@ -212,7 +220,7 @@ def accuracy_table(report: Sequence[ReportRow]) -> TableCells:
         return _accuracy(row, kind, 3) + ("" if of in (0, most[kind]) else f" (n={of})")
 
     header = ["size", "method", "retriever", *(f"{kind} (n={of})" for kind, of in most.items())]
-    more = _bias_column(report) | ended_columns(report)
+    more = answer_columns(report)
     rows = [[*row.cells, *(cell(row, kind) for kind in most), *(c(row) for c in more.values())] for row in report]
     return [*header, *more], rows
 
@@ -228,7 +236,7 @@ def summary_table(report: Sequence[ReportRow], costs: TeacherCosts) -> TableCell
         columns["n"] = lambda row: row.shares["all"].of
     if any(row.seeds and row.seeds.of > 1 for row in report):
         columns["over seeds"] = lambda row: "" if row.seeds is None else f"{row.seeds} ({row.seeds.of})"
-    columns |= _bias_column(report) | ended_columns(report)
+    columns |= answer_columns(report)
     return _table({**columns, **_cost_columns(costs)}, report)
 
 
@@ -266,6 +274,7 @@ def report_records(report: Sequence[ReportRow], costs: TeacherCosts) -> list[dic
             "deviation_over_seeds": row.seeds.deviation if row.seeds else None,
             "commonest_answer": row.bias.answer if row.bias else None,
             "commonest_share": row.bias.share if row.bias else None,
+            "f1": row.f1,
             "unread": None if row.baseline else row.unread,
             "forced": row.forced,
             "prompt_tokens": row.cost.prompt_tokens,
@@ -306,19 +315,24 @@ def as_markdown(header: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def ended_columns(report: Sequence[ReportRow]) -> Columns:
-    """Return the columns of answers that rest on no text: forced ones, and unread ones where there are any."""
+def answer_columns(report: Sequence[ReportRow]) -> Columns:
+    """Return the columns of F1, the commonest answer and answers without a text, each where a row has one."""
     columns: Columns = {}
-    if any(row.forced is not None for row in report):
-        columns["forced"] = lambda row: "" if row.forced is None else f"{row.forced:.0%}"
-    if not columns or any(row.unread for row in report):
-        columns["unread"] = lambda row: row.unread
+    if any(row.f1 is not None for row in report):
+        columns["F1"] = lambda row: None if row.f1 is None else f"{row.f1:.3f}"
+    if any(row.bias for row in report):
+        columns["bias"] = lambda row: row.bias and str(row.bias)
+    forced = any(row.forced is not None for row in report)
+    if forced:
+        columns["forced"] = lambda row: None if row.forced is None else f"{row.forced:.0%}"
+    if not forced or any(row.unread for row in report):
+        columns["unread"] = lambda row: None if row.baseline else row.unread
     return columns
 
 
-def _bias_column(report: Sequence[ReportRow]) -> Columns:
-    """Return the column of the commonest answer; none where no row has one."""
-    return {"bias": lambda row: row.bias and str(row.bias)} if any(row.bias for row in report) else {}
+def column_notes(report: Sequence[ReportRow]) -> str:
+    """Return what each of the `answer_columns` shows, in a sentence."""
+    return "; ".join(f"{name}: {COLUMN_NOTES[name]}" for name in answer_columns(report))
 
 
 def _table(columns: Columns, report: Sequence[ReportRow]) -> TableCells:

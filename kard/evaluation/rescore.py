@@ -13,6 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from kard.answers.parsing import answer_of
+from kard.answers.short import overlap, same_answer
 from kard.answers.vote import vote
 from kard.db import now, rows, writing
 from kard.methods import METHODS
@@ -133,13 +134,13 @@ def _rescore_condition(
             letters, vote, votes = read_again(prediction)
             changed = sum(text.answer != letter for text, letter in zip(prediction.texts, letters, strict=True))
             reread += changed
-            right += vote is not None and vote == prediction.gold
+            right += same_answer(vote, prediction.gold)
             unread += vote is None
             if vote != prediction.answer:
                 changes.append(VoteChange(name, prediction.key, prediction.gold, prediction.answer, vote))
             if changed and not dry_run:
                 _update(db, prediction, letters, vote, votes)
-    right_before = sum(p.answer is not None and p.answer == p.gold for p in stored)
+    right_before = sum(same_answer(p.answer, p.gold) for p in stored)
     unread_before = sum(p.answer is None for p in stored)
     texts = sum(len(p.texts) for p in stored)
     return (
@@ -190,9 +191,10 @@ def _update(
         "update samples set answer = ? where prediction_id = ? and sample = ?",
         [(letter, prediction.id, text.sample) for letter, text in zip(letters, prediction.texts, strict=True)],
     )
+    f1 = None if prediction.options else overlap(vote, prediction.gold or "")
     db.execute(
-        "update predictions set answer = ?, correct = ?, votes = ? where id = ?",
-        [vote, int(vote is not None and vote == prediction.gold), votes, prediction.id],
+        "update predictions set answer = ?, correct = ?, f1 = ?, votes = ? where id = ?",
+        [vote, int(same_answer(vote, prediction.gold)), f1, votes, prediction.id],
     )
 
 

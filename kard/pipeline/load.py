@@ -126,6 +126,8 @@ def read_file(
             advance(1)
             try:
                 question = _parse(task.parse, row, split)
+            except BadInput as error:  # of the whole file
+                raise BadInput(str(error), at=str(place)) from error
             except (ValueError, KeyError) as error:
                 problem = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 lacking = re.findall(r"'([^']*)'", problem) if problem.startswith("no field") else []
@@ -167,12 +169,14 @@ def _check(question: Question) -> None:
         raise ValueError("the id is empty")
     if not question.text.strip():
         raise ValueError("the question is empty")
-    if not 2 <= len(question.letters) == len(question.options):
+    if question.options and not 2 <= len(question.letters) == len(question.options):
         raise ValueError(f"the number of options is {len(question.options)}, not 2 to 26")
     if same := alike(question.options):
         raise ValueError(f"options {same[0]!r} and {same[1]!r} are alike")
-    if question.answer is not None and question.answer not in tuple(question.letters):
+    if question.options and question.answer is not None and question.answer not in tuple(question.letters):
         raise ValueError(f"answer {question.answer!r} is not one of {', '.join(question.letters)}")
+    if not question.options and question.answer is not None and not question.answer.strip():
+        raise ValueError("the answer is empty")
     try:
         content(question).encode()
     except UnicodeEncodeError as error:

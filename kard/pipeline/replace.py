@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from kard.answers.parsing import conclusion
+from kard.answers.short import same_answer
 from kard.db import execute, rows
 from kard.questions import QuestionSet
 from kard.records import LETTERS, Question, canonical, digest
@@ -109,7 +110,7 @@ def replace_question(db: Database, row_id: int, old: Question, new: Question, re
     """
     execute(db, "internal/replace_question", id=row_id, **record)
     db.execute("delete from evidence where question_id = ?", [row_id])
-    if old.options != new.options:
+    if old.options != new.options or not new.options:  # the store's triggers cannot grade short answers
         _read_again(db, row_id, old.options, new)
     if (old.facts, set(old.evidence)) != (new.facts, set(new.evidence)):
         execute(db, "internal/drop_facts", ids=[row_id])
@@ -131,9 +132,10 @@ def _read_again(db: Database, row_id: int, old: Sequence[str], new: Question) ->
 
     found = db.execute("select id, text, conclusion from rationales where question_id = ?", [row_id]).fetchall()
     for rationale, text, letter in found:
-        if letter is None or not stands(letter):
+        short = not old and not new.options  # nothing but its grade may have changed
+        if not short and (letter is None or not old or not stands(letter)):
             letter = conclusion(text, new.options)
-        judged = [letter, int(letter is not None and letter == new.answer), rationale]
+        judged = [letter, int(same_answer(letter, new.answer)), rationale]
         db.execute("update rationales set conclusion = ?, accepted = ? where id = ?", judged)
     for letter in LETTERS[: len(old)]:
         if not stands(letter):

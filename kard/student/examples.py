@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from kard.acceptance import require_verdicts
 from kard.answers.parsing import without_closing
+from kard.answers.short import same_answer
 from kard.config import Accept, Prompting, RationaleForm, StudentTraining, require
 from kard.db import rows
 from kard.errors import Missing
@@ -42,7 +43,7 @@ class Pair:
     rationale_id: int
     question: str
     options: tuple[str, ...]
-    answer: str  # letter
+    answer: str  # letter or short answer
     rationale: str
     passages: tuple[str, ...]
 
@@ -345,7 +346,8 @@ def _own_pairs(db: Database, method: Method, extras: TrainingExtras) -> list[Pai
     """
     if not extras.explained:
         return []
-    found = rows(db, "internal/own_rationales", hash=extras.explained, questions=list(extras.others))
+    written = rows(db, "internal/own_rationales", hash=extras.explained, questions=list(extras.others))
+    found = [row for row in written if same_answer(row["said"], row["answer"])]
     ids = {id for row in found for id in json.loads(row["passages"])} if method.reads else ()
     passages = read_passages(db, sorted(ids))
     pairs = [

@@ -43,10 +43,10 @@ from kard.records import LETTERS
 
 ANSWER = "Answer:"
 CHOICES = "choices"  # in Config.extensions: the options, for engines that can score them
-FORCED, CUT, LETTER, MILLISECONDS, SHARES = (
+FORCED, CUT, READ, MILLISECONDS, SHARES = (
     "forced",
     "cut",
-    "letter",
+    "read",
     "milliseconds",
     "shares",
 )  # in Response.provider_data
@@ -105,9 +105,10 @@ def render_shot(signature: type[dspy.Signature], shot: Fields) -> str:
     return render_prompt(signature, shot) + render_target(signature, outputs)
 
 
-def answer_form(options: Sequence[str], letter: str, settings: StudentTraining) -> str:
-    """Return what stands after `Answer:` for the option of that letter: its text, or the letter itself."""
-    return letter if settings.answer == "letter" else one_line(options[LETTERS.index(letter)])
+def answer_form(options: Sequence[str], answer: str, settings: StudentTraining) -> str:
+    """Return what stands after `Answer:` for an answer: its option's text or letter; itself without options."""
+    by_letter = settings.answer == "letter" or not options
+    return one_line(answer) if by_letter else one_line(options[LETTERS.index(answer)])
 
 
 def parse_outputs(signature: type[dspy.Signature], text: str) -> dict[str, str]:
@@ -197,10 +198,10 @@ class StudentAdapter(dspy.Adapter):
 
     With `shots` the prompt begins with the signature's instruction and the predictor's demonstrations: the form for
     a base without an adapter. Each completion is a dict of the signature's outputs and of what evaluation keeps:
-    `text` as written (with the answer appended if it was forced), `letter` of the option that it answers (None if
-    none can be read), `forced` (None, `budget` or `unread`), `cut`, `prompt_tokens`, `completion_tokens` and
-    `milliseconds`. An engine with `scores_choices` receives the options and always answers one of them; any other
-    LM receives the prompt alone.
+    `text` as written (with the answer appended if it was forced), `read`, the letter of the option that it answers
+    or, without options, its short answer (None if none can be read), `forced` (None, `budget` or `unread`), `cut`,
+    `prompt_tokens`, `completion_tokens` and `milliseconds`. An engine with `scores_choices` receives the options
+    and always answers one of them; any other LM receives the prompt alone.
     """
 
     def __init__(self, *, shots: bool = False) -> None:
@@ -285,12 +286,12 @@ class StudentAdapter(dspy.Adapter):
         extra = cast("Mapping[str, Any]", response.provider_data or {})
         outputs = self.parse(signature, text)
         if extra.get(SHARES):  # likelihood has decided, whatever the text says
-            outputs["answer"] = options[LETTERS.index(extra[LETTER])]
+            outputs["answer"] = options[LETTERS.index(extra[READ])]
         return {
             **outputs,
             "text": text,
-            "letter": extra[LETTER]
-            if LETTER in extra
+            "read": extra[READ]
+            if READ in extra
             else answer_of(text, options, cut=response.finish_reason == "length"),
             "forced": extra.get(FORCED),
             "cut": bool(extra.get(CUT, False)),

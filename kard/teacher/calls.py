@@ -155,10 +155,10 @@ def with_passages(task: Task, k: int) -> Task:
 
 def teach_inputs(task: Task, question: Question, passages: Sequence[Passage] = ()) -> Mapping[str, object]:
     """Return the inputs of the task's `teach` signature for a question whose answer is known."""
-    as_text = task.teach.input_fields["options"].annotation is str
+    options = task.teach.input_fields.get("options")  # a task of short answers has none
     values: dict[str, object] = {
         "question": question.text,
-        "options": lettered(question.options) if as_text else list(question.options),
+        "options": lettered(question.options) if options and options.annotation is str else list(question.options),
         "answer": question.gold,
         PASSAGES: [passage.line for passage in passages],
     }

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from sqlite_utils import Database
 
 from kard.answers.parsing import conclusion
+from kard.answers.short import same_answer
 from kard.db import each, execute, insert_ignoring, now, rows, writing
 from kard.errors import BadInput, Missing
 from kard.files import Row, header_of, read_rows, write_lines
@@ -57,16 +58,16 @@ def rationale_row(question_id: int, question: Question, teacher_id: str, rationa
 
     The rationale's own `conclusion` counts, '' for none; without one, what its text concludes on.
     """
-    letter = rationale.conclusion
-    if letter is None:
-        letter = conclusion(rationale.text, question.options)
+    concluded = rationale.conclusion
+    if concluded is None:
+        concluded = conclusion(rationale.text, question.options)
     return {
         "question_id": question_id,
         "teacher_id": teacher_id,
         "sample": rationale.sample,
         "text": rationale.text,
-        "conclusion": letter or None,
-        "accepted": int(letter is not None and letter == question.answer),
+        "conclusion": concluded or None,
+        "accepted": int(same_answer(concluded, question.answer)),
         "prompt_tokens": rationale.prompt_tokens,
         "completion_tokens": rationale.completion_tokens,
         "cost": rationale.cost,
@@ -187,8 +188,8 @@ def _store(db: Database, task_name: str, recorded: Sequence[RecordedRationale], 
             )
         row_id, question = questions[key]
         # A recorded text says itself what it concludes on; what came with it counts where it says nothing.
-        letter = conclusion(row.rationale.text, question.options) or row.rationale.conclusion or ""
-        rationale = replace(row.rationale, conclusion=letter)
+        concluded = conclusion(row.rationale.text, question.options) or row.rationale.conclusion or ""
+        rationale = replace(row.rationale, conclusion=concluded)
         records.append(rationale_row(row_id, question, teachers[row.teacher].id, rationale))
     with writing(db):
         for teacher in teachers.values():

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from kard.answers.parsing import letter_of, without_conclusions
+from kard.config import require
 from kard.db import insert_ignoring, now, rows, writing
 from kard.errors import BadConfig, Missing
 from kard.outgoing.patience import TIMEOUT, Patience, Voice
@@ -65,7 +66,7 @@ def unverified(
 ) -> list[UnverifiedRationale]:
     """Return the rationales of the questions, or of one teacher, that this verifier has not read.
 
-    Only questions with a known answer count.
+    Only questions with a known answer count. Raises BadConfig for one without options: a verifier names an option.
     """
     missing = rows(
         db,
@@ -74,6 +75,8 @@ def unverified(
         verifier=verifier.id,
         teacher=teacher,
     )
+    without = sum(row["options"] == "[]" for row in missing)
+    require(not without, f"a verifier names the option that a rationale leads to; {without:,} questions have none")
     return [
         UnverifiedRationale(
             row["rationale_id"], row["rationale"], row["question"], tuple(json.loads(row["options"])), row["answer"]

@@ -80,6 +80,8 @@ def shown_question(trace: Trace, names: Mapping[int, str]) -> ShownQuestion:
     """
     question = trace.question
     options = dict(zip(LETTERS, question.options, strict=False))
+    # A short answer stands where options would.
+    shown_options = options or ({"": question.answer} if question.answer else {})
     lists = _lists(trace)
     readers: dict[str, list[str]] = defaultdict(list)
     needed: dict[str, str] = {}
@@ -100,7 +102,7 @@ def shown_question(trace: Trace, names: Mapping[int, str]) -> ShownQuestion:
         key=question.key,
         kind=question.kind,
         text=question.text,
-        options=tuple((letter, text, letter == question.answer) for letter, text in options.items()),
+        options=tuple((letter, text, letter in ("", question.answer)) for letter, text in shown_options.items()),
         facts=question.facts,
         rationales=trace.rationales,
         lists=tuple(lists),
@@ -155,7 +157,7 @@ def _answer(
     samples = len(answer.samples)
     return ShownAnswer(
         condition=names[answer.condition.evaluation_id],
-        answer=f"{answer.answer}: {options.get(answer.answer, '')}" if answer.answer else "unread",
+        answer=": ".join(filter(None, (answer.answer, options.get(answer.answer or "")))) or "unread",
         right=answer.correct,
         votes=f"{answer.votes} of {samples}" if samples > 1 else "",
         verdict=answer.verdict or "",

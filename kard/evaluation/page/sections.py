@@ -15,7 +15,7 @@ from kard.evaluation.page import figures
 from kard.evaluation.page.figures import Curve, Plot, Point, series_name
 from kard.evaluation.page.text import PageTable, amount, money, over_seeds, percent, with_interval
 from kard.evaluation.rationale_quality import RationaleQuality, measure_rationales, read_rationales
-from kard.evaluation.report import ReportRow, TeacherCosts, cost_table, ended_columns
+from kard.evaluation.report import ReportRow, TeacherCosts, answer_columns, column_notes, cost_table
 from kard.evaluation.retriever_metrics import ceiling_of, hits_groups
 from kard.metrics.intervals import wilson
 
@@ -82,9 +82,8 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
     if several:
         header[2:2] = ["over seeds"]
     counts = {line.shares["all"].of for line in lines}
-    biased = any(line.bias for line in lines)
-    ended = ended_columns(lines)
-    header += [*(["n"] if len(counts) > 1 else []), *(["bias"] if biased else []), *ended]
+    columns = answer_columns(lines)
+    header += [*(["n"] if len(counts) > 1 else []), *columns]
     body: list[list[object]] = []
     names = (point.name for point in points)
     for line in lines:
@@ -94,14 +93,13 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
             cells = [percent(line.shares[kind].value) for kind in kinds]
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
-        more = [*([line.shares["all"].of] if len(counts) > 1 else []), *([str(line.bias or "")] if biased else [])]
-        body.append([name, *cells, *more, *("" if line.baseline else cell(line) for cell in ended.values())])
+        more = [line.shares["all"].of] if len(counts) > 1 else []
+        body.append([name, *cells, *more, *("" if cell(line) is None else cell(line) for cell in columns.values())])
     return Section(
         "accuracy",
         "Accuracy",
         "The share of questions answered rightly, with Wilson's 95% interval over questions, the trainings as they"
-        " are. Forced is the share of texts that named no option, for which the likeliest one was taken. An answer"
-        " that could not be read is wrong." + " Bias is the commonest answer with its share of all." * biased,
+        f" are. What else the table has is {column_notes(lines)}.",
         [figures.accuracy(points, chance)],
         [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",

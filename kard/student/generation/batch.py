@@ -165,8 +165,9 @@ def read_samples(
         ran_out.append(not row.answer_only and not whole.ended and text == whole.text)
         with_cue = with_answer_cue(row.prompt, text)
         ended = whole.ended or ANSWER in with_cue
-        answer = answer_of(with_cue, row.options, cut=ran_out[-1]) if row.options and ended else None
-        forced = "budget" if row.ids is not None and ran_out[-1] else None
+        answer = answer_of(with_cue, row.options, cut=ran_out[-1]) if ended else None
+        unfinished = ran_out[-1] and not row.options and (answer is None or row.ids is not None)
+        forced = "budget" if unfinished else None
         samples.append(Sample(text, answer, forced, len(row.prompt_ids), whole.tokens, cut=row.fitted[1]))
     with_options = [i for i, row in enumerate(batch) if row.options]
     scored = [i for i in with_options if samples[i].answer is None or decoding.decide != "written"]

@@ -23,7 +23,7 @@ from kard.records import Sample, digest
 from kard.student.generation.batch import MAX_SHARED_ROWS, generate_rows
 from kard.student.generation.endpoint import EndpointQueue
 from kard.student.generation.student import RemoteBase, Row, Student, StudentBase
-from kard.student.prompt import CHOICES, CUT, FORCED, LETTER, MILLISECONDS, SHARES
+from kard.student.prompt import CHOICES, CUT, FORCED, MILLISECONDS, READ, SHARES
 
 GRACE_SECONDS = 0.02  # without a new request; then a batch starts that is not full
 IDLE_SECONDS = 5.0  # without any request; then the generating thread ends, and the next request starts another
@@ -52,9 +52,13 @@ class StudentEngine:
         decoding = self._decoding(request)
         row = Row(self.student, _prompt(request), _choices(request), self._seed(request), decoding.max_new_tokens)
         sample = self.queue.ask(self, row, decoding)
-        more: dict[str, object] = {FORCED: sample.forced, CUT: sample.cut, MILLISECONDS: sample.milliseconds}
-        if row.options:
-            more |= {LETTER: sample.answer, SHARES: list(sample.shares)}
+        more: dict[str, object] = {
+            FORCED: sample.forced,
+            CUT: sample.cut,
+            READ: sample.answer,
+            MILLISECONDS: sample.milliseconds,
+            SHARES: list(sample.shares),
+        }
         return Response(
             id=None,
             model=request.model,
