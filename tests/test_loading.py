@@ -359,6 +359,7 @@ def test_a_size_or_encoder_that_the_task_lacks_is_refused_at_once(kard: Kard, db
         ("load choise", "no task 'choise'; did you mean 'choice'?"),
         ("run choise", "no task 'choise'; did you mean 'choice'?"),
         ("indx q.csv", "no command 'indx'; did you mean 'index'?"),
+        ("train choice", "train what? kard train student choice, or kard train reranker choice"),
         ("query acuracy", "no canned query 'acuracy'; did you mean 'accuracy'?"),
         ("run zzz", "no task 'zzz'; there are arc, "),
         ("zzz", "No such command 'zzz'"),

@@ -321,6 +321,7 @@ def test_an_option_does_not_hide_the_factor_that_it_is_short_for(folder: Path) -
 def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None:
     for words, problem in {
         ("--over", "k"): "'k' varies nothing; write NAME=V1,V2",
+        ("--over", "nothing=1,2"): "no factor 'nothing'; there are k,",
         ("--over", "method=ft,rd"): "give --method several values instead",
         ("--over", "seed=0,1"): "give seeds by --seeds",
         ("--over", "student.seed=0,1"): "give seeds by --seeds",
@@ -335,7 +336,11 @@ def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None
         ("--over", "k=1,3", "--plot", "a.jpg"): "a figure is an .svg or .png file, not a.jpg",
     }.items():
         assert problem in " ".join(kard(folder, "sweep", "choice", *words, *NAMED, code=2).stderr.split())
-    for values, problem in {"k=1": "k needs two values", "nothing=1,2": "nothing", "k=1,x": "whole number"}.items():
+    for values, problem in {
+        "k=1": "k needs two values",
+        "student.nothing=1,2": "nothing",
+        "k=1,x": "whole number",
+    }.items():
         assert problem in kard(folder, "sweep", "choice", "--over", values, *NAMED, code=1).stderr
     for command in (("ablate", "choice"), ("memory",)):
         said = kard(folder, *command, "--set", "student.seed=5", code=2).stderr

@@ -82,11 +82,8 @@ def method(
         if parts is None or name in (WHOLE, *parts)
     ]
     if dry_run:
-        print_rows(
-            form,
-            *pipeline.plan(cells, cell="part"),
-            title=f"{task}: {len(cells)} rows, {count(len(seeds), 'seed')}",
-        )
+        title = f"{task}: {len(cells)} rows, {count(len(seeds), 'seed')}"
+        sweep.print_plan(form, {task: pipeline.plan(cells, cell="part")}, title)
         return
     found = sweep.print_sweep(
         form, {task: pipeline.sweep(cells)}, f"{task}: what each part is worth", cell="part", first=WHOLE, alike=1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from difflib import get_close_matches
@@ -63,7 +63,17 @@ def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, tim
         remedy = near or "; list them with: kard query (SQL is one quoted argument)"
         raise BadInput(f"no canned query {query!r}{remedy}")
     header, rows = _fetch(store, query, values, timeout)
+    if not rows:
+        _check_place(_fetch(store, "select distinct task, split from questions", {}, timeout)[1], values)
     print_rows(form, header, rows)
+
+
+def _check_place(held: Sequence[Sequence[object]], values: Mapping[str, str | None]) -> None:
+    """Raise BadInput if a query without rows asked for a task or split that none of the `held` pairs has."""
+    for place, name in enumerate(("task", "split")):
+        value, known = values.get(name), dict.fromkeys(str(pair[place]) for pair in held)
+        if value and value not in known:
+            raise BadInput(f"no questions of {name} {value!r} in the store; it has {', '.join(known) or 'none'}")
 
 
 def _fetch(

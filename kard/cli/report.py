@@ -86,6 +86,7 @@ def print_report(
     from kard.evaluation.report import (
         TeacherCosts,
         accuracy_table,
+        column_notes,
         cost_table,
         kind_table,
         report_records,
@@ -118,6 +119,7 @@ def print_report(
         title = f"{task}, {split}: accuracy with 95% interval, and what a question takes"
         print_rows(form, *summary_table(lines, costs), title=title)
         click.echo(note)
+        options.say(column_notes(lines))
         if kinds := kind_table(lines):
             print_rows(form, *kinds, title=f"{task}, {split}: accuracy by kind of question")
         if hits:

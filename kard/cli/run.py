@@ -56,7 +56,8 @@ def run(
     print_report(this.db, this.name, this.split)
     options.propose("Why answers are wrong", f"kard failures {task}")
     options.propose("Look at everything", "kard ui")
-    options.propose("Ask a question of your own", "kard ask QUESTION --option TEXT --option TEXT")
+    choices = " --option TEXT --option TEXT" if "options" in this.task.answer.input_fields else ""
+    options.propose("Ask a question of your own", f"kard ask QUESTION{choices}")
 
 
 def _teacher(
@@ -163,7 +164,19 @@ def screen(task: str, **chosen: Any) -> None:
         click.echo(note, err=True)
 
 
-@click.group()
+class _Train(click.Group):
+    """A group that takes a task's name for what it is."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was typed; for another word, say what can be trained."""
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            ctx.fail(f"train what? kard train student {args[0]}, or kard train reranker {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Train)
 def train() -> None:
     """Train a reranker or students on the store's rationales."""
 

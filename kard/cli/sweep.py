@@ -43,6 +43,8 @@ def _factors(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...
             raise click.BadParameter(f"give --{name} several values instead; the table has a column for it")
         if choose.is_seed(path):
             raise click.BadParameter("give seeds by --seeds; a row is the mean over them")
+        if "." not in path and path not in OPTIONS:
+            raise click.BadParameter(f"no factor {name!r}; there are {', '.join(SHORT)}, and every setting")
         if path == "retrieval.depth":
             raise click.BadParameter(f"{path} cannot vary in one store: what was searched deeper serves for less")
         if path in paths:
@@ -144,7 +146,7 @@ def sweep(
     }
     if dry_run:
         title = f"{task}: {len(grid)} cells, {count(len(seeds), 'seed')}"
-        print_rows(form, *_joined({name: pipeline.plan(cells) for name, cells in by_task.items()}), title=title)
+        print_plan(form, {name: pipeline.plan(cells) for name, cells in by_task.items()}, title)
         return
     swept = {name: pipeline.sweep(cells) for name, cells in by_task.items()}
     rows = print_sweep(form, swept, f"{task}: {', '.join(factors)}")
@@ -197,6 +199,13 @@ def print_sweep(
 def _several(rows: Mapping[str, Sequence[ReportRow]]) -> bool:
     """Whether any row stands for several seeds."""
     return any(row.seeds and row.seeds.of > 1 for found in rows.values() for row in found)
+
+
+def print_plan(form: str, plans: Mapping[str, TableCells], title: str) -> None:
+    """Print what each task's cells lack, and in a table what its seconds are."""
+    print_rows(form, *_joined(plans), title=title)
+    if form == "table":
+        click.echo("Seconds are of trainings and answers, at the rates of the store where it has some.")
 
 
 def _joined(tables: Mapping[str, TableCells]) -> TableCells:
