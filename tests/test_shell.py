@@ -8,12 +8,16 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 from sqlite_utils import Database
 
 from kard.cli import main, show
@@ -274,3 +278,42 @@ def test_a_store_that_is_not_there_is_told_before_an_extra(
         monkeypatch.setitem(sys.modules, module, None)  # as without the extra
     refused = CliRunner().invoke(main, [command, "--store", str(tmp_path / "none.db")])
     assert refused.output.startswith("Error: no store at "), refused.output
+
+
+# Tables
+
+
+def drawn(header: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> list[str]:
+    """Return the lines of a table on a console of that width."""
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(show.laid_out("", header, rows, width))
+    return stream.getvalue().splitlines()
+
+
+@given(
+    st.lists(
+        st.lists(st.integers(0, 10**20).map(str), min_size=1, max_size=4).map(" ".join), min_size=1, max_size=8
+    ),
+    st.integers(40, 160),
+)
+def test_a_table_breaks_no_number_at_any_width(cells: list[str], width: int) -> None:
+    header = [f"column{i}" for i in range(len(cells))]
+    lines = drawn(header, [list(cells)], width)
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(lines).split()
+    assert not {*header, *" ".join(cells).split()} - {*words}
+
+
+def test_columns_come_closer_before_rows_become_lists() -> None:
+    header, rows = ["size", "method", "accuracy"], [["135m", "kard", 0.65], ["135m", "rd", None]]
+    assert drawn(header, rows, 30)[1] == " size   method   accuracy "
+    assert drawn(header, rows, 24)[1] == " size  method  accuracy "
+    assert [line.rstrip() for line in drawn(header, rows, 20)] == [
+        "size      135m",
+        "method    kard",
+        "accuracy  0.65",
+        "",
+        "size      135m",
+        "method    rd",
+        "",
+    ]

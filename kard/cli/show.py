@@ -16,8 +16,10 @@ from kard.outgoing import clean, guard_streams, undoored
 from kard.progress import SILENT, Advance, Progress, Share
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.text import Text
+
+WORD = 24  # characters of a word that may not be broken; longer ones, like hashes and paths, are folded
 
 
 class Pace:
@@ -172,19 +174,56 @@ def plain(text: str) -> Text:
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, stderr: bool = False) -> None:
-    """Print rows under a header; numbers to the right."""
-    from rich import box
-    from rich.table import Table
-
-    out = Table(title=plain(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(header):
-        numeric = bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
-        out.add_column(plain(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        out.add_row(*(plain("" if cell is None else str(cell)) for cell in row))
+    """Print rows under a header; numbers to the right. Where words would be broken, each row becomes lines."""
     # A pipe has no width of its own: 80 columns would fold what a file or a pager can hold.
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else 200
-    console(width=width, stderr=stderr).print(out)
+    out = console(width=width, stderr=stderr)
+    out.print(laid_out(title, header, rows, out.width))
+
+
+def laid_out(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> RenderableType:
+    """Return a table of at most `width` characters, or a line for each cell where a table would break words."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+
+    cells = [[clean("" if cell is None else str(cell)) for cell in row] for row in rows]
+    names = [clean(name) for name in header]
+    gap, widths = 3, _widths(names, cells, width - 3 * len(names))
+    if widths is None:
+        gap, widths = 2, _widths(names, cells, width - 2 * len(names))
+    if widths is None:
+        lines = Table.grid(padding=(0, 2))
+        for row in cells:
+            for name, cell in zip(names, row, strict=True):
+                if cell:
+                    lines.add_row(plain(name), plain(cell))
+            lines.add_row()
+        return Group(plain(f"{title}\n"), lines) if title else lines
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, gap - 2))
+    out.title, out.title_justify = plain(title) if title else None, "left"
+    for i, name in enumerate(names):
+        numeric = bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
+        justify = "right" if numeric else "left"
+        out.add_column(plain(name), justify=justify, overflow="fold", width=widths[i])
+    for row in cells:
+        out.add_row(*map(plain, row))
+    return out
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """Return the width of each column so that all fit and no word is broken, None if there is no such."""
+    from rich.cells import cell_len
+
+    columns = [list(column) for column in zip(header, *rows, strict=True)]
+    widths = [min(max(map(cell_len, "\n".join(column).split("\n"))), room) for column in columns]
+    least = [min(max(map(cell_len, " ".join(column).split()), default=0), WORD) for column in columns]
+    if sum(least) > room:
+        return None
+    while sum(widths) > room:
+        widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 def as_json(value: object, *, indent: int | None = 2) -> None:
