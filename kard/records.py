@@ -13,10 +13,10 @@ LETTERS = ascii_uppercase  # option 0 is A, option 1 is B, ...
 
 Forced = Literal["budget", "unread"]
 FORCED: Mapping[Forced, str] = {
-    "budget": "forced: at the token budget",
+    "budget": "no token left for an answer",
     "unread": "forced: the text named no option",
 }
-"""Why a student's answer was forced, in words."""
+"""Why a student's answer was forced, or why a short answer is none, in words."""
 
 
 def digest(*parts: str, length: int = 16) -> str:
@@ -124,7 +124,7 @@ class Sample:
     """A text that a student wrote.
 
     `forced` says why `Answer:` and the likeliest option were appended: `budget` where no token was left, `unread`
-    where the text ended and named no option.
+    where the text ended and named no option. Without options nothing is appended at the budget.
     """
 
     text: str

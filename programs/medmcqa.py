@@ -6,9 +6,10 @@ A row of the hub:
      "opd": "B6", "cop": 1, "choice_type": "single", "exp": "Ans. is 'b'. The liver stores ...",
      "subject_name": "Biochemistry", "topic_name": null}
 
-`cop` counts from 0 there, and is -1 or absent where the answer is kept secret. The original files count from 1:
-rename the field to `cop_from_1` in those. `exp` is stored as the rationale of a recorded teacher, and subjects are
-reported apart. Rows in the plain form {id, question, options, answer, facts, evidence, rationale} are read too.
+`cop` counts from 0 there, and is -1 or absent where the answer is kept secret. The original files count from 1, as
+their first 4 tells: rename the field to `cop_from_1` in those. `exp` is stored as the rationale of a recorded
+teacher, and subjects are reported apart. Rows in the plain form {id, question, options, answer, facts, evidence,
+rationale} are read too.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def parse(row: Row) -> Question | None:
     if not any(name in row for name in COLUMNS):
         return plain(row)
     counted = "cop_from_1" if "cop_from_1" in row else "cop"
-    place = written(row.get(counted), counted)
+    place = written(row.get(counted), counted).removesuffix(".0")  # as pandas writes it where some are missing
     if place == "4" and counted == "cop":  # not to be left out with --skip-bad: the others would be read wrongly
         raise BadInput("field 'cop' is 4, so this file counts options from 1; rename the field to cop_from_1")
-    letters = dict(zip(map(str, range(counted != "cop", 5)), LETTERS[: len(COLUMNS)], strict=False))
+    letters = dict(zip("0123" if counted == "cop" else "1234", LETTERS, strict=False))
     if place not in ("", "-1", *letters):
         raise ValueError(f"field {counted!r} is {place}, not one of {', '.join(letters)}")
     changed = {"options": [required(row, name) for name in COLUMNS], "answer": letters.get(place)}

@@ -27,7 +27,7 @@ from kard.files import Fields, Row
 from kard.records import Question
 from kard.tasks import Task
 
-from ._common import OPTIONS, STUDENTS, RetrieveThenAnswer, optional, plain
+from ._common import LABELS, OPTIONS, STUDENTS, RetrieveThenAnswer, optional, plain
 
 
 class TeachShort(dspy.Signature):
@@ -52,9 +52,9 @@ class AnswerShort(dspy.Signature):
 
 def parse(row: Row) -> Question | None:
     """Return the question of a row: of HotpotQA or in the plain form. Raises ValueError."""
-    if held := [name for name in OPTIONS if row.get(name) not in (None, "", [])]:
-        raise ValueError(f"field {held[0]!r} lists options; load such questions with the task choice")
-    if "supporting_facts" not in row:
+    if held := [name for name in (*OPTIONS, *LABELS, "A", "B") if row.get(name) not in (None, "", [])]:
+        raise ValueError(f"field {held[0]!r} is for options; load such questions with the task choice")
+    if not any(name in row for name in ("_id", "context", "supporting_facts")):
         return plain(row, ())
     changed = Fields(row)
     changed |= {"answer": row.get("answer"), "id": row.get("_id", row.get("id")), "facts": _facts(row)}
@@ -62,20 +62,20 @@ def parse(row: Row) -> Question | None:
 
 
 def _facts(row: Row) -> list[str]:
-    """Return the sentences that support the answer; a few published numbers name none. Raises ValueError."""
+    """Return the sentences that support the answer, of those that the row holds. Raises ValueError."""
     told = dict(_pairs(row, "context", "sentences"))
     facts: list[str] = []
     for title, number in _pairs(row, "supporting_facts", "sent_id"):
-        sentences = told.get(title)
+        sentences = told.get(title, [])  # fullwiki's context need not have it, and a few numbers name no sentence
         if not isinstance(sentences, list) or not isinstance(number, int):
-            raise ValueError(f"field 'supporting_facts' names {title!r}, of which 'context' has no sentences")
+            raise ValueError(f"field 'supporting_facts' or 'context' holds no sentences of {title!r}")
         facts += [str(sentence) for sentence in cast("list[object]", sentences)[number : number + 1]]
     return facts
 
 
 def _pairs(row: Row, name: str, second: str) -> list[tuple[str, object]]:
     """Return the pairs that a field lists, or holds as two lists, `title` and the second. Raises ValueError."""
-    value = row.get(name)
+    value = row.get(name, [])
     columns = [value.get("title"), value.get(second)] if isinstance(value, Mapping) else []
     pairs = list(zip(*columns, strict=False)) if columns and all(isinstance(c, list) for c in columns) else value
     if isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
@@ -83,17 +83,12 @@ def _pairs(row: Row, name: str, second: str) -> list[tuple[str, object]]:
     raise ValueError(f"field {name!r} does not hold pairs of a title and its {second}")
 
 
-SHOTS = (
-    {
-        "question": "In which country was Maurice Koechlin born, who first drew the Eiffel Tower?",
-        "answer": "France",
-        "rationale": "Koechlin was born in Alsace, a region of France. Therefore, the answer is France.",
-    },
-    {
-        "question": "How many strings do the instruments of a string quartet have together?",
-        "answer": "sixteen",
-        "rationale": "Its four instruments have four strings each. Therefore, the answer is sixteen.",
-    },
+SHOTS = tuple(
+    {"question": question, "answer": answer, "rationale": f"{because} Therefore, the answer is {answer}."}
+    for question, answer, because in (
+        ("Which country has a border with Portugal?", "Spain", "Portugal lies between Spain and the Atlantic."),
+        ("How many strings does a string quartet have?", "sixteen", "Its four instruments have four each."),
+    )
 )
 
 TASK = Task(

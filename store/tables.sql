@@ -232,7 +232,7 @@ create table predictions (          -- answers of students, one row per question
     question_id integer not null references questions (id) on delete cascade,
     answer text,                    -- letter or short answer, null when none could be read from any sample
     correct integer not null,       -- 1 when it is the right answer (exact match of a short one), 0 also when it is null
-    f1 real,                        -- words of a short answer that the right one has, null for questions with options
+    f1 real,                        -- F1 of a short answer's words and the right one's, null for questions with options
     votes integer not null,         -- samples with this answer
     passages text not null,         -- JSON list of the ids of the passages in the prompt, in their order
     milliseconds real not null,
@@ -245,9 +245,9 @@ create index predictions_by_question on predictions (question_id);
 create table samples (              -- the texts that students wrote
     prediction_id integer not null references predictions (id) on delete cascade,
     sample integer not null,
-    text text not null,             -- what the student wrote, with `Answer:` and an option appended where it was forced
+    text text not null,             -- what the student wrote, with `Answer:` and an option appended where one was forced
     answer text,                    -- letter or short answer that was read from the text, null when none could be
-    forced text,                    -- why `Answer:` was appended: 'budget' at the last token, 'unread' where no option was named
+    forced text,                    -- why `Answer:` was appended: 'budget' at the last token, 'unread' where no option was named; without options, 'budget' where the text ended so
     cut integer not null default 0, -- 1 when the prompt lost passage text
     shares text,                    -- JSON list, of each option in the answer; null when the answer was read from the text
     prompt_tokens integer not null,
@@ -281,7 +281,8 @@ create table verifications (        -- a verifier's opinion on a rationale
 create index verifications_of_verifier on verifications (verifier_id);
 
 -- Nothing that was made from a text outlives the text, whichever program changes it. What was trained on it stays: its
--- recipe says so. What was paid for is judged again where only the right answer is another.
+-- recipe says so. What was paid for is judged again where only the right answer is another: here by equality, by
+-- `kard load --replace` as short answers are graded.
 create trigger questions_changed after update of text, options, answer on questions
 when old.text is not new.text or old.options is not new.options or old.answer is not new.answer begin
     delete from retrievals where question_id = old.id;

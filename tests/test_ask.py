@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kard.answers.parsing import answer_of
 from kard.cli.ask import show_passages
 from kard.config import Decoding, Retrieval
 from kard.errors import BadInput
@@ -48,8 +49,9 @@ class Scripted:
             self.choices.append(list(row.options))
             number = next(n for n in range(99) if row.seed == int(digest(row.prompt, str(n), length=15), 16))
             assert number in self.texts, f"one text too many: {row.prompt}"
-            answer = self.letters[number] if row.options else None
-            samples.append(Sample(self.texts.pop(number), answer, None, 7, 3, 1.0))
+            text = self.texts.pop(number)
+            answer = self.letters[number] if row.options else answer_of(text, ())
+            samples.append(Sample(text, answer, None, 7, 3, 1.0))
         return samples
 
     def too_long(self, *texts: str) -> str:
@@ -211,8 +213,8 @@ def test_a_question_without_options_is_asked_without_their_line_and_answered_in_
 def test_free_answers_are_one_vote_but_for_case_and_punctuation(tiny_task: Task) -> None:
     student = Scripted(" a\nAnswer: Red", " b\nAnswer: blue.", " c\nAnswer: Blue", " d\nAnswer:")
     reply = asked(student, tiny_task, samples=4)
-    assert (reply.answer, reply.votes) == ("blue.", (("blue.", 2), ("Red", 1)))
-    assert [one.answer for one in reply.texts] == ["Red", "blue.", "Blue", ""]
+    assert (reply.answer, reply.votes) == ("blue", (("blue", 2), ("Red", 1)))
+    assert [one.answer for one in reply.texts] == ["Red", "blue", "Blue", ""]
 
 
 def test_the_options_votes_are_counted_and_the_earliest_wins_a_tie(tiny_task: Task) -> None:

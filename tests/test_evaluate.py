@@ -565,7 +565,7 @@ def test_what_a_person_should_know_of_an_answer_is_said_on_stderr(folder: Path) 
     options = ("--option", "red", "--option", "blue")
     told = asked(folder, "Which colour has the gate of Brack?", *options)
     assert told.stdout.splitlines()[-1].endswith(
-        ("(forced: at the token budget)", "(forced: the text named no option)")
+        ("(no token left for an answer)", "(forced: the text named no option)")
     )
     assert "name options" not in told.stderr
     assert "has nothing on this" not in told.stderr

@@ -21,7 +21,7 @@ from kard.methods import METHODS
 from kard.pipeline.load import store_questions
 from kard.questions import QuestionSet
 from kard.records import Question, Sample
-from kard.student.prompt import FORCED, READ, SHARES, StudentAdapter, signature_for
+from kard.student.prompt import ANSWERED, FORCED, SHARES, StudentAdapter, signature_for
 from kard.student.records import register_rule
 from kard.tasks import Task
 from kard.teacher.teach import teach
@@ -135,14 +135,14 @@ def test_an_option_that_no_text_answers_may_win_by_shares() -> None:
     ]
     assert vote([s.answer for s in samples], [s.shares for s in samples]) == ("B", 0)
     texts = [StudentText(sample, "", option) for sample, option in zip(samples, ("ash", "chalk"), strict=True)]
-    reply = _vote([], texts, ("ash", "bark", "chalk"), 1.0)
+    reply = _vote([], texts, {"A": "ash", "B": "bark", "C": "chalk"}, 1.0)
     assert (reply.letter, reply.answer) == ("B", "bark")
 
 
 def test_likelihood_decides_in_programs_too(tiny_task: Task) -> None:
     from dspy.lm15 import Message, Response, Usage
 
-    decided = {READ: "B", SHARES: [0.3, 0.7], FORCED: None}
+    decided = {ANSWERED: "B", SHARES: [0.3, 0.7], FORCED: None}
 
     def completion(more: dict[str, Any]) -> dict[str, Any]:
         response = Response(
@@ -159,4 +159,4 @@ def test_likelihood_decides_in_programs_too(tiny_task: Task) -> None:
         )
 
     assert completion(decided)["answer"] == "no"
-    assert completion({**decided, READ: "A", SHARES: []})["answer"] == "yes"
+    assert completion({**decided, ANSWERED: "A", SHARES: []})["answer"] == "yes"

@@ -181,6 +181,7 @@ def test_medmcqa_reads_the_hubs_rows_and_those_that_count_from_one() -> None:
     assert (hub.answer, hub.kind, hub.rationale[:11]) == ("B", "Gates", "Ans. is 'b'")
     from_one = Fields({**without(medmcqa("iron", "test"), "cop"), "cop_from_1": 2})
     assert parse(from_one) == hub
+    assert parse({**medmcqa("iron", "test"), "cop": 1.0}) == hub  # as pandas writes it where some are missing
     for secret in ({"cop": -1}, {"cop": None}):
         question = parse({**medmcqa("iron", "test"), **secret})
         assert question is not None
@@ -211,7 +212,9 @@ def test_hotpotqa_reads_its_published_rows_the_hubs_and_plain_ones() -> None:
         "context": {"title": list(titles), "sentences": list(sentences)},
     }
     assert parse(hub) == question
-    secret = parse({"_id": "t", "question": "Of what?", "context": [], "supporting_facts": []})
+    elsewhere = parse({**row, "supporting_facts": [["Tinton", 0], ["Ironton", 0]]})  # fullwiki
+    assert elsewhere == question
+    secret = parse({"_id": "t", "question": "Of what?", "context": row["context"]})
     assert secret is not None
     assert (secret.answer, secret.facts) == (None, ())
     plain = parse({"id": 7, "question": "How many?", "answer": 12, "rationale": "Six and six."})
@@ -291,8 +294,10 @@ OF_SHORT: tuple[tuple[Row, str], ...] = (
     ({"question": "Of what?"}, "no field 'answer'"),
     ({**HOTPOT, "options": ["iron", "tin"]}, "load such questions with the task choice"),
     ({**HOTPOT, "supporting_facts": "Ironton"}, "does not hold pairs of a title and its sent_id"),
-    ({**HOTPOT, "supporting_facts": [["Tinton", 0]]}, "names 'Tinton', of which 'context' has no sentences"),
-    (without(HOTPOT, "context"), "field 'context' does not hold pairs"),
+    ({**HOTPOT, "supporting_facts": [["Ironton", "0"]]}, "holds no sentences of 'Ironton'"),
+    ({**HOTPOT, "context": [["Ironton", "It is."]]}, "holds no sentences of 'Ironton'"),
+    ({"question": {"stem": "Of what?", "choices": choices("x", "y")}, "answerKey": "A"}, "the task choice"),
+    ({"question": "Of what?", "A": "iron", "B": "tin", "answer": "B"}, "field 'A' is for options"),
     ({**HOTPOT, "context": [["Ironton"]]}, "field 'context' does not hold pairs"),
     ({**HOTPOT, "type": 5}, "holds a number, not text"),
 )

@@ -253,8 +253,8 @@ def test_the_list_shows_parameters_and_errors_name_wrong_ones(small: Database, t
         (["search_questions"], "needs text; give it with: kard query search_questions -p text VALUE"),
         (["accuracy", "-p", "colour", "red"], "no parameter 'colour'; it has split, task"),
         (["accuracies"], "no canned query 'accuracies'"),
-        (["accuracy", "-p", "task", "tusk"], "no questions of task 'tusk' in the store; it has "),
-        (["accuracy", "-p", "split", "tset"], "no questions of split 'tset' in the store; it has "),
+        (["accuracy", "-p", "task", "tusk"], "no questions of tusk in the store; it has "),
+        (["accuracy", "-p", "split", "tset"], "no questions of tset in the store; it has "),
     ):
         done = CliRunner().invoke(main, ["query", *arguments, "--store", path])
         assert (done.exit_code, len(done.output.splitlines())) == (1, 1)

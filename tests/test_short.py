@@ -16,11 +16,11 @@ from sqlite_utils import Database
 
 from kard import tasks
 from kard.answers.parsing import answer_of, conclusion, letter_of
-from kard.answers.short import normalized, overlap, same_answer
+from kard.answers.short import f1_of, normalized, same_answer
 from kard.answers.vote import counted, vote
 from kard.cli import main
 from kard.config import StudentTraining, Teaching
-from kard.db import open_store
+from kard.db import open_store, sql
 from kard.pipeline.load import store_questions
 from kard.questions import QuestionSet
 from kard.records import LETTERS, Question
@@ -38,7 +38,17 @@ DOCUMENTS = {f"d{n}": f"Thing {n} is made of {metal}, they say." for n, metal in
         ("Answer: St. Louis.", "St. Louis"),
         ("Therefore, the answer is sixteen.", "sixteen"),
         ("The answer is: **Ed Wood**.\n", "Ed Wood"),
-        ("The answer is Rome. No, the answer is Paris.", "Paris"),
+        ("The answer is Rome. No, the answer is Paris.", None),
+        ("Therefore, the answer is Paris. It lies on the Seine.", None),
+        ("Therefore, the answer is St. Louis.", "St. Louis"),
+        ("Answer: The Answer Is Love", "The Answer Is Love"),
+        ("So the answer is The Answer Is Love.", "The Answer Is Love"),
+        ("Answer: 2011\u201312", "2011\u201312"),
+        ("Answer: Rock \u2019n\u2019 Roll", "Rock \u2019n\u2019 Roll"),
+        (r"It is \boxed{Paris}.", "Paris"),
+        ("<answer>Paris</answer>", "Paris"),
+        ('{"answer": "Paris"}', "Paris"),
+        ("It is what the answer is about.", None),
         ("The answer is not Paris.", "not Paris"),  # equals no right answer
         ("Answer:", None),
         ("Answer:\nRome", "Rome"),
@@ -78,15 +88,15 @@ def test_an_answer_at_the_end_of_a_cut_text_may_go_on() -> None:
     ],
 )
 def test_f1_counts_common_words(answer: str | None, gold: str, f1: float) -> None:
-    assert overlap(answer, gold) == pytest.approx(f1)
+    assert f1_of(answer, gold) == pytest.approx(f1)
     assert same_answer(answer, gold) == (f1 == 1.0)
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_f1_is_even_and_one_for_the_same_answer(one: str, other: str) -> None:
-    assert overlap(one, other) == pytest.approx(overlap(other, one))
-    assert 0 <= overlap(one, other) <= 1
-    assert overlap(one, one) == 1
+    assert f1_of(one, other) == pytest.approx(f1_of(other, one))
+    assert 0 <= f1_of(one, other) <= 1
+    assert f1_of(one, one) == 1
     assert normalized(normalized(one)) == normalized(one) or not one.strip()
 
 
@@ -187,7 +197,10 @@ def test_ten_short_questions_go_from_the_file_to_the_report(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("run", "shortqa", "--method", "named", "--retriever", "bm25", "--quiet"), "'q6' has none"),
+        (
+            ("run", "shortqa", "--method", "ft,named", "--retriever", "bm25", "--quiet"),
+            "method named needs options, and questions of shortqa have none; leave it out",
+        ),
         (
             ("verify", "shortqa", "--model", "openai/x", "--api-base", "http://127.0.0.1:9", "--quiet"),
             "6 questions have none",
@@ -233,7 +246,7 @@ def test_a_teacher_explains_a_short_answer_and_is_read_by_what_it_concludes_on(
     assert "## options ##" not in engine.prompts[0]
 
 
-def test_an_older_store_gets_the_column_of_f1(folder: Path) -> None:
+def test_an_older_store_gets_the_column_of_f1_and_is_joined_with_a_new_one(folder: Path) -> None:
     db = open_store(folder / "kard.db")
     db.execute("drop view accuracy")
     db.execute("alter table predictions drop column f1")
@@ -244,3 +257,36 @@ def test_an_older_store_gets_the_column_of_f1(folder: Path) -> None:
     values = open_store(folder / "kard.db").execute("select f1 from predictions").fetchall()
     assert len(values) == 8
     assert None not in {value for (value,) in values}
+    other = folder / "other.db"
+    open_store(other, create=True).close()  # its column stands elsewhere, with a comment
+    assert CliRunner().invoke(main, ["merge", str(folder / "kard.db"), "--store", str(other)]).exit_code == 0
+
+
+def test_reading_again_changes_nothing_without_a_change_of_the_rules(folder: Path) -> None:
+    kard(folder, "run", "shortqa", *tiny(folder))
+    assert "0 of 8 texts read otherwise, 0 votes changed" in kard(folder, "rescore", "shortqa").output
+
+
+def test_a_student_of_short_answers_is_asked_without_options(folder: Path) -> None:
+    kard(folder, "run", "shortqa", *tiny(folder))
+    error = kard(folder, "ask", "What is thing 1 made of?", "--option", "tin", "--option", "iron", code=1).stderr
+    assert "students of shortqa answer in words of their own; ask without options" in error
+    assert "--option" not in kard(folder, "ask", "What is thing 1 made of?").output
+
+
+@pytest.mark.parametrize(
+    "words", [("--accept", "verified"), ("--decide", "likelihood"), ("--set", "student.answer=letter")]
+)
+def test_what_needs_options_is_refused_before_anything_is_trained(folder: Path, words: tuple[str, ...]) -> None:
+    error = kard(folder, "run", "shortqa", *tiny(folder), *words, code=1).stderr
+    assert "needs options, and questions of shortqa have none; leave it out" in error
+    assert open_store(folder / "kard.db").table("students").count == 0
+
+
+def test_f1_of_a_condition_is_that_of_its_short_answers_alone(case: Any, store: Database) -> None:
+    short, chosen = case.question("short"), case.question("chosen")
+    case.answered(short, "none", answer="B")
+    case.answered(chosen, "none", answer="B")
+    store.execute("update predictions set f1 = 1.0 where question_id = ?", [short])
+    (row,) = store.query(sql("accuracy"), {"task": None, "split": None})
+    assert (row["questions"], row["f1"]) == (2, 1.0)

@@ -693,10 +693,19 @@ def test_an_answer_is_always_obtained_from_options(base: Base) -> None:
         assert sample.text.endswith(f"{cue} {answer}")
         assert sample.prompt_tokens == len(here.base.tokens.prompt(prompt, SETTINGS.max_length))
         assert sample.milliseconds > 0
-    free = generate(here, PROMPTS, None, Decoding(max_new_tokens=5))
-    read = [prompt.endswith("Answer:") for prompt in PROMPTS]  # what follows at once is the answer, whatever it is
-    assert [sample.answer is not None for sample in free] == read
-    assert [sample.forced for sample in free] == [None if at_once else "budget" for at_once in read]
+    free = generate(here, PROMPTS, None, Decoding(max_new_tokens=5))  # what may go on is no short answer
+    assert [(sample.answer, sample.forced) for sample in free] == [(None, "budget")] * 3
+
+
+def test_a_short_answer_that_ended_is_read_after_either_cue(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = student(base)
+    tokens = here.base.tokens
+    at_once = next(prompt for prompt in PROMPTS if prompt.endswith("Answer:"))
+    later = next(prompt for prompt in PROMPTS if not prompt.endswith("Answer:"))
+    for prompt, text in ((at_once, " The cap"), (later, " Born.\nAnswer: The cap")):
+        monkeypatch.setattr(reads(here), "generate", always([[*tokens.ids(text), tokens.eos]]))
+        (sample,) = generate(here, [prompt], [()], Decoding(max_new_tokens=90))
+        assert (sample.answer, sample.forced) == ("The cap", None)
 
 
 def test_a_forced_answer_is_the_likeliest_option(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,29 +144,29 @@ def test_any_other_lm_receives_the_prompt_alone_and_its_text_is_parsed() -> None
     (request,) = engine.requests
     assert [m.text for m in request.messages] == [render_prompt(ANSWER, INPUTS)]
     assert request.config.extensions is None
-    assert (made.rationale, made.answer, made.read) == ("It has no outlet.", "an inland sea", "A")
+    assert (made.rationale, made.answer, made.answered) == ("It has no outlet.", "an inland sea", "A")
     assert (made.forced, made.prompt_tokens, made.completion_tokens, made.milliseconds) == (None, 7, 3, 0.0)
 
 
 def test_an_engine_that_scores_choices_receives_the_options_and_decides() -> None:
-    data = {"forced": "budget", "read": "C", "milliseconds": 12.5}
+    data = {"forced": "budget", "answered": "C", "milliseconds": 12.5}
     engine = Replies((" It flows\nAnswer: a bay", data), scores_choices=True)
     made = ask(engine)
     assert engine.requests[0].config.extensions == {"choices": OPTIONS}
-    assert (made.read, made.forced, made.milliseconds) == ("C", "budget", 12.5)
+    assert (made.answered, made.forced, made.milliseconds) == ("C", "budget", 12.5)
     assert made.text == " It flows\nAnswer: a bay"
 
 
 def test_an_answer_without_rationale_is_parsed_with_the_cue_of_its_prompt() -> None:
     made = ask(Replies((" a salt lake", None), scores_choices=False), method="ft")
-    assert (made.text, made.answer, made.read) == ("Answer: a salt lake", "a salt lake", "B")
+    assert (made.text, made.answer, made.answered) == ("Answer: a salt lake", "a salt lake", "B")
 
 
 @pytest.mark.parametrize("local", [True, False])
 def test_each_sample_is_a_request_of_its_own(local: bool) -> None:
     engine = Replies(*[(f" so\nAnswer: {OPTIONS[i]}", None) for i in (1, 1, 3)], scores_choices=local)
     made = ask(engine, n=3, temperature=1.0)
-    assert sorted(cast(Any, made.completions).read) == ["B", "B", "D"]
+    assert sorted(cast(Any, made.completions).answered) == ["B", "B", "D"]
     seeds = [request.config.seed for request in engine.requests]
     assert sorted(seeds, key=str) == ([0, 1, 2] if local else [None] * 3)
     assert {request.config.temperature for request in engine.requests} == {1.0}

@@ -321,7 +321,7 @@ def test_an_option_does_not_hide_the_factor_that_it_is_short_for(folder: Path) -
 def test_wrong_factors_are_refused_before_anything_is_done(folder: Path) -> None:
     for words, problem in {
         ("--over", "k"): "'k' varies nothing; write NAME=V1,V2",
-        ("--over", "nothing=1,2"): "no factor 'nothing'; there are k,",
+        ("--over", "nothing=1,2"): "no factor 'nothing'; there are kappa, k,",
         ("--over", "method=ft,rd"): "give --method several values instead",
         ("--over", "seed=0,1"): "give seeds by --seeds",
         ("--over", "student.seed=0,1"): "give seeds by --seeds",

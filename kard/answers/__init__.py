@@ -1,4 +1,4 @@
-"""Which option a text concludes on, and the vote over several texts. Nothing here knows a store or a model.
+"""Which answer a text concludes on, and the vote over several texts. Nothing here knows a store or a model.
 
     parsing   the answer of a text, in one plain form that nothing contradicts; that of a field of its own
     mentions  the sentences of a text, and where they name an option, by letter or by text

@@ -92,12 +92,13 @@ def conclusion(text: str, options: Sequence[str]) -> str | None:
 
     Without options it is the short answer that the text gives.
     """
+    if not options:
+        named = set(_json_answers(text))
+        return named.pop() if len(named) == 1 else short_answer(text)
     parsed = options_of(tuple(options))
     text = folded(text).rpartition("</think>")[2]
     if text.lstrip().startswith("<think>"):  # cut while thinking
         return None
-    if not options:
-        return short_answer(text)
     if fields := _json_answers(text):
         named = {letter_of(field, options) for field in fields}
         return named.pop() if len(named) == 1 else None
@@ -127,9 +128,9 @@ def answer_of(text: str, options: Sequence[str], *, cut: bool = False) -> str | 
     None if neither can be read. `cut` says that the text was cut at its budget: then `Answer: a` may be the
     beginning of an option or of any word, and gives no letter. Without options it is a short answer.
     """
-    text = folded(text)
     if not options:
         return short_answer(text, cut=cut)
+    text = folded(text)
     if markers := list(_ANSWER_MARK.finditer(text)):
         line = next((line for line in text[markers[-1].end() :].splitlines() if line.strip()), "")
         if cut and text.endswith(line) and _goes_on(line, options):

@@ -5,26 +5,40 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 
-_STATED = re.compile(r"\banswer\b[\s*_]*(?:[:=]|\bis\b\s*:?)\s*", re.I)
-_QUOTES = " \t\"'*_`\u201c\u201d\u2018\u2019"
+_FIELD = re.compile(r"(?:^[\s*_]*(?i:answer)|\bAnswer)[\s*_]*:[\s*_]*(.*)", re.M)
+_MARKED = re.compile(r"\\boxed\{([^{}]+)\}|<answer>(.*?)</answer>", re.I | re.S)
+_STATED = re.compile(
+    r"(?:^|(?<=[.!?]))\s*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?(?:(?:correct|final)\s+)?"
+    r"answer\s+is\b[\s:]*(.*)",
+    re.I | re.M,
+)
+_GOES_ON = re.compile(r"(?:\w{4}[.!?]|[!?])\s+\S")  # another sentence follows; after "St." it is the same one
+_QUOTES = " \t\r\n\"'*_`\u201c\u201d\u2018\u2019"
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_JUDGED = ("yes", "no", "noanswer")  # wrong unless they are all of the answer
+_WHOLE = ("yes", "no", "noanswer")  # wrong unless they are all of the answer
 
 
 def short_answer(text: str, *, cut: bool = False) -> str | None:
-    """Return what follows the last `answer:` or `answer is` of a text in its line, None for nothing.
+    r"""Return the answer that a text gives after its last `Answer:`, marked, or after "the answer is"; else None.
 
-    `cut` says that the text was cut at its budget: then an answer at its end may go on, and is none.
+    The rest of the line after `Answer:` is the answer, or the next line if there is no rest; T5's texts have no
+    line breaks. What is marked stands in `\boxed{}` or `<answer>`. After "the answer is" nothing may follow but the
+    answer. `cut` says that the text was cut at its budget: then an answer at its end may go on, and is none.
     """
-    stated = list(_STATED.finditer(text))
-    if not stated:
+    text = text.rpartition("</think>")[2]
+    if text.lstrip().startswith("<think>"):  # cut while thinking
         return None
-    line, *rest = text[stated[-1].end() :].split("\n", 1)
-    if cut and not rest:
-        return None
-    return line.strip(_QUOTES).removesuffix(".").strip(_QUOTES) or None
+    for form in (_FIELD, _MARKED, _STATED):
+        if not (found := list(form.finditer(text))):
+            continue
+        answer = next((group for group in found[-1].groups() if group), "").strip()
+        if (cut and not text[found[-1].end() :].strip("\r \t")) or (form is _STATED and _GOES_ON.search(answer)):
+            return None
+        return answer.strip(_QUOTES).removesuffix(".").strip(_QUOTES) or None
+    return None
 
 
 def normalized(answer: str) -> str:
@@ -41,12 +55,17 @@ def same_answer(answer: str | None, other: str | None) -> bool:
     return answer is not None and other is not None and normalized(answer) == normalized(other)
 
 
-def overlap(answer: str | None, gold: str) -> float:
+def grade(answer: str | None, gold: str | None, options: Sequence[str]) -> tuple[int, float | None]:
+    """Return 1 for the right answer, else 0, and F1; None instead of F1 for a question with options."""
+    return int(same_answer(answer, gold)), None if options else f1_of(answer, gold or "")
+
+
+def f1_of(answer: str | None, gold: str) -> float:
     """Return F1 of the answer's words and those of the right one: from 0, with no word in common, to 1."""
     if same_answer(answer, gold):
         return 1.0
     words, right = normalized(answer or "").split(), normalized(gold).split()
     common = (Counter(words) & Counter(right)).total()
-    if not common or any(" ".join(of) in _JUDGED for of in (words, right)):
+    if not common or any(" ".join(of) in _WHOLE for of in (words, right)):
         return 0.0
     return 2 * common / (len(words) + len(right))

@@ -129,7 +129,7 @@ def ask(
         reranker = run.resolved.reranker if retriever in RERANKED else None
         show.as_json(_record(question, answers, chosen, retriever, reranker, reply))
     else:
-        _print_reply(reply, chosen, retriever)
+        _print_reply(reply, chosen, retriever, "options" in run.task.answer.input_fields)
 
 
 def show_passages(hits: list[RankedHit], number: int) -> None:
@@ -151,7 +151,7 @@ def show_passages(hits: list[RankedHit], number: int) -> None:
     click.echo(f"{number} of {len(hits)} passages; see more with --passages\n" if len(hits) > number else "")
 
 
-def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> None:
+def _print_reply(reply: StudentReply, student: StudentRef, retriever: str, chooses: bool) -> None:
     several = len(reply.texts) > 1
     why = reply.texts[0].sample.forced if not several else None
     for number, text in enumerate(reply.texts, 1):
@@ -167,7 +167,8 @@ def _print_reply(reply: StudentReply, student: StudentRef, retriever: str) -> No
         letter, forced = f"({reply.letter}) " if reply.letter else "", f" ({FORCED[why]})" if why else ""
         click.echo(f"Answer: {letter}{reply.answer}{forced}")
     else:
-        click.echo("The student wrote no answer. With --option TEXT, once for each, it always chooses one.")
+        remedy = " With --option TEXT, once for each, it always chooses one." if chooses else ""
+        click.echo(f"The student wrote no answer.{remedy}")
     prompt = sum(text.sample.prompt_tokens for text in reply.texts)
     completion = sum(text.sample.completion_tokens for text in reply.texts)
     click.echo(

@@ -182,7 +182,7 @@ def run_of(
     """Open the store and return the run that was chosen; what was not chosen is the task's own.
 
     `chosen` holds fields of RunOptions and options of `SETTINGS`; None stands for what was not chosen. Raises
-    BadConfig for a size or encoder that the task does not declare.
+    BadConfig for a size or encoder that the task does not declare, and for what asks options of a task without.
     """
     from kard import tasks
     from kard.cli.overrides import based, overridden
@@ -200,6 +200,8 @@ def run_of(
         teacher=Teacher(teacher) if isinstance(teacher, str) else teacher,
         **chosen,
     )
+    if "options" not in loaded.answer.input_fields:
+        picked.require_no_options(loaded.name)
     for size in picked.sizes:  # names are checked before anything is opened
         loaded.base_of(size)
     if picked.encoder is not None:

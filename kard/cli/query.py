@@ -55,7 +55,8 @@ def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, tim
         _print_queries(form)
         return
     values: dict[str, str | None] = dict(params)
-    if query in query_names():
+    canned = query in query_names()
+    if canned:
         values = _parameter_values(query, values)
         query = sql(query)
     elif len(query.split()) < 2:
@@ -63,17 +64,19 @@ def query(query: str | None, params: tuple[tuple[str, str], ...], form: str, tim
         remedy = near or "; list them with: kard query (SQL is one quoted argument)"
         raise BadInput(f"no canned query {query!r}{remedy}")
     header, rows = _fetch(store, query, values, timeout)
-    if not rows:
-        _check_place(_fetch(store, "select distinct task, split from questions", {}, timeout)[1], values)
+    if canned and not rows:
+        _check_place(
+            _fetch(store, "select distinct task, split from questions order by 1, 2", {}, timeout)[1], values
+        )
     print_rows(form, header, rows)
 
 
 def _check_place(held: Sequence[Sequence[object]], values: Mapping[str, str | None]) -> None:
-    """Raise BadInput if a query without rows asked for a task or split that none of the `held` pairs has."""
-    for place, name in enumerate(("task", "split")):
-        value, known = values.get(name), dict.fromkeys(str(pair[place]) for pair in held)
-        if value and value not in known:
-            raise BadInput(f"no questions of {name} {value!r} in the store; it has {', '.join(known) or 'none'}")
+    """Raise BadInput if a query without rows asked for a task and split that are not among the `held` pairs."""
+    asked = [values.get("task"), values.get("split")]
+    if not any(all(not name or name == there for name, there in zip(asked, pair, strict=True)) for pair in held):
+        known = ", ".join(f"{task}/{split}" for task, split in held)
+        raise BadInput(f"no questions of {'/'.join(filter(None, asked))} in the store; it has {known or 'none'}")
 
 
 def _fetch(

@@ -170,8 +170,10 @@ class _Train(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was typed; for another word, say what can be trained."""
-        if args[0] not in self.commands and not ctx.resilient_parsing:
+        """Return the command that was typed; for a task, say what can be trained."""
+        from kard import tasks
+
+        if args[0] in tasks.names() and not ctx.resilient_parsing:
             ctx.fail(f"train what? kard train student {args[0]}, or kard train reranker {args[0]}")
         return super().resolve_command(ctx, args)
 

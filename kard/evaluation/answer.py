@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
-from kard.answers.short import overlap, same_answer
+from kard.answers.short import grade, same_answer
 from kard.answers.vote import vote
 from kard.db import execute, now, rows, writing
 from kard.errors import Missing
@@ -309,7 +309,7 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
     return tuple(
         Sample(
             text=completion.text,
-            answer=completion.read,
+            answer=completion.answered,
             forced=completion.forced,
             cut=completion.cut,
             prompt_tokens=completion.prompt_tokens,
@@ -323,13 +323,14 @@ def samples_of(outcome: Any) -> tuple[Sample, ...]:
 
 def _store_prediction(db: Database, run: ConditionRun, prediction: Prediction) -> None:
     question = run.questions[prediction.question_id]
+    correct, f1 = grade(prediction.answer, question.answer, question.options)
     samples, student = prediction.samples, run.student
     row = {
         "evaluation_id": run.evaluation,
         "question_id": prediction.question_id,
         "answer": prediction.answer,
-        "correct": int(same_answer(prediction.answer, question.answer)),
-        "f1": None if question.options else overlap(prediction.answer, question.answer or ""),
+        "correct": correct,
+        "f1": f1,
         "votes": sum(same_answer(s.answer, prediction.answer) for s in samples),
         "passages": json.dumps(list(prediction.passages)),
         "milliseconds": sum(s.milliseconds for s in samples),

@@ -97,6 +97,8 @@ def ask_lm(
     from kard.student.prompt import StudentAdapter, one_line, signature_for
 
     check_question(question, options)
+    if options and "options" not in task.answer.input_fields:
+        raise BadInput(f"students of {task.name} answer in words of their own; ask without options")
     hits: list[RankedHit] = []
 
     def retrieve(text: str, among: Sequence[str]) -> list[Passage]:
@@ -113,13 +115,13 @@ def ask_lm(
     with dspy.context(lm=lm, adapter=StudentAdapter(shots=not METHODS[method].trained)):
         outcome: Any = program(question=one_line(question), options=[one_line(option) for option in options])
     milliseconds = (perf_counter() - begin) * 1000
-    samples = samples_of(outcome)
+    wordings = dict(zip(LETTERS, options, strict=False))  # without options an answer is its own wording
     texts: list[StudentText] = []
-    for i, sample in enumerate(samples):
-        completion = outcome.completions[i]
-        rationale = str(getattr(completion, "rationale", "") or "")
-        texts.append(StudentText(sample, rationale, _answer(sample, str(completion.answer or ""), options)))
-    return _vote(hits, texts, options, milliseconds)
+    for i, sample in enumerate(samples_of(outcome)):
+        rationale = str(getattr(outcome.completions[i], "rationale", "") or "")
+        answer = sample.answer or ""
+        texts.append(StudentText(sample, rationale, wordings.get(answer, answer)))
+    return _vote(hits, texts, wordings, milliseconds)
 
 
 def check_question(question: str, options: Sequence[str]) -> None:
@@ -134,25 +136,18 @@ def check_question(question: str, options: Sequence[str]) -> None:
         raise BadInput(f"options {pair[0]!r} and {pair[1]!r} are alike; name each once")
 
 
-def _answer(sample: Sample, text: str, options: Sequence[str]) -> str:
-    """Return the option that the text answers; without options the text itself."""
-    if options:
-        return "" if sample.answer is None else options[LETTERS.index(sample.answer)]
-    return text.strip()
-
-
 def _vote(
-    hits: Sequence[RankedHit], texts: Sequence[StudentText], options: Sequence[str], milliseconds: float
+    hits: Sequence[RankedHit], texts: Sequence[StudentText], wordings: Mapping[str, str], milliseconds: float
 ) -> StudentReply:
-    answers = [text.sample.answer if options else text.answer or None for text in texts]
+    """Return the vote over these texts. `wordings` has the options by their letters."""
+    answers = [text.sample.answer for text in texts]
     winner, _ = vote(answers, [text.sample.shares for text in texts])
-    wordings = dict(zip(LETTERS, options, strict=False))  # without options an answer is its own wording
     return StudentReply(
         tuple(hits),
         tuple(texts),
         # With shares the winner may be an option that no single text answers.
         answer=wordings.get(winner, winner) if winner else "",
-        letter=winner if options else None,
+        letter=winner if wordings else None,
         votes=tuple((wordings.get(answer, answer), count) for answer, count in counted(answers)),
         milliseconds=milliseconds,
     )

@@ -12,6 +12,7 @@ from statistics import fmean
 from textwrap import fill
 from typing import Any
 
+from kard.answers.short import normalized
 from kard.config import LEAST_SEEDS
 from kard.evaluation.graded import (
     GradedAnswer,
@@ -137,7 +138,7 @@ def baselines(graded: Sequence[GradedAnswer], kinds: Sequence[str]) -> list[Repo
         chance[kind] = wilson(sum(1 / question.options for question in group if question.options), len(group))
         right = 0
         for options in {question.options for question in group}:
-            golds = Counter(question.gold for question in group if question.options == options)
+            golds = Counter(normalized(question.gold) for question in group if question.options == options)
             right += golds.most_common(1)[0][1]
         majority[kind] = wilson(right, len(group))
     return [ReportRow("-", "chance", "-", chance), ReportRow("-", "majority", "-", majority)]

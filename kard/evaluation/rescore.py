@@ -13,19 +13,19 @@ from typing import Any
 from sqlite_utils import Database
 
 from kard.answers.parsing import answer_of
-from kard.answers.short import overlap, same_answer
+from kard.answers.short import grade
 from kard.answers.vote import vote
 from kard.db import now, rows, writing
 from kard.methods import METHODS
 from kard.progress import SILENT, Progress
 from kard.records import digest
 
-READERS = ("parsing.py", "mentions.py")  # modules of kard.answers that decide how an answer is read
+READERS = ("parsing.py", "mentions.py", "short.py")  # modules of kard.answers that decide how an answer is read
 
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """A stored text of a student with the letter that was read from it, None for none."""
+    """A stored text of a student with the answer that was read from it, None for none."""
 
     sample: int
     text: str
@@ -43,6 +43,7 @@ class StoredVote:
     options: tuple[str, ...]
     gold: str | None
     answer: str | None
+    grade: tuple[int, float | None]  # 1 for the right answer, and F1
     texts: tuple[StoredText, ...]
 
 
@@ -131,16 +132,17 @@ def _rescore_condition(
     reread = right = unread = 0
     with writing(db):
         for prediction in stored:
-            letters, vote, votes = read_again(prediction)
-            changed = sum(text.answer != letter for text, letter in zip(prediction.texts, letters, strict=True))
+            answers, vote, votes = read_again(prediction)
+            changed = sum(text.answer != answer for text, answer in zip(prediction.texts, answers, strict=True))
             reread += changed
-            right += same_answer(vote, prediction.gold)
+            graded = grade(vote, prediction.gold, prediction.options)
+            right += graded[0]
             unread += vote is None
             if vote != prediction.answer:
                 changes.append(VoteChange(name, prediction.key, prediction.gold, prediction.answer, vote))
-            if changed and not dry_run:
-                _update(db, prediction, letters, vote, votes)
-    right_before = sum(same_answer(p.answer, p.gold) for p in stored)
+            if (changed or graded != prediction.grade) and not dry_run:
+                _update(db, prediction, answers, vote, votes)
+    right_before = sum(p.grade[0] for p in stored)
     unread_before = sum(p.answer is None for p in stored)
     texts = sum(len(p.texts) for p in stored)
     return (
@@ -150,14 +152,14 @@ def _rescore_condition(
 
 
 def read_again(prediction: StoredVote) -> tuple[tuple[str | None, ...], str | None, int]:
-    """Return the letters of the texts as the parser reads them now, their majority and its votes.
+    """Return the answers of the texts as the parser reads them now, their majority and its votes.
 
     An answer that was chosen by likelihood, forced or by the condition's own rule, was not read and stays.
     """
-    letters = tuple(
+    answers = tuple(
         t.answer if t.forced or t.shares else answer_of(t.text, prediction.options) for t in prediction.texts
     )
-    return letters, *vote(letters, [t.shares for t in prediction.texts])
+    return answers, *vote(answers, [t.shares for t in prediction.texts])
 
 
 def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
@@ -171,6 +173,7 @@ def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
             tuple(json.loads(first["options"])),
             first["gold"],
             first["vote"],
+            (first["correct"], first["f1"]),
             tuple(
                 StoredText(
                     row["sample"],
@@ -185,16 +188,15 @@ def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
 
 
 def _update(
-    db: Database, prediction: StoredVote, letters: Sequence[str | None], vote: str | None, votes: int
+    db: Database, prediction: StoredVote, answers: Sequence[str | None], vote: str | None, votes: int
 ) -> None:
     db.conn.executemany(
         "update samples set answer = ? where prediction_id = ? and sample = ?",
-        [(letter, prediction.id, text.sample) for letter, text in zip(letters, prediction.texts, strict=True)],
+        [(answer, prediction.id, text.sample) for answer, text in zip(answers, prediction.texts, strict=True)],
     )
-    f1 = None if prediction.options else overlap(vote, prediction.gold or "")
     db.execute(
         "update predictions set answer = ?, correct = ?, f1 = ?, votes = ? where id = ?",
-        [vote, int(same_answer(vote, prediction.gold)), f1, votes, prediction.id],
+        [vote, *grade(vote, prediction.gold, prediction.options), votes, prediction.id],
     )
 
 

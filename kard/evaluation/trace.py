@@ -61,7 +61,7 @@ class TracedRationale:
     teacher: str
     sample: int
     text: str
-    conclusion: str | None  # the letter that it ends on
+    conclusion: str | None  # the letter or short answer that it ends on
     accepted: bool
     trained: bool  # a student or reranker may have learned from it
 
@@ -74,7 +74,7 @@ class TracedAnswer:
     passages: tuple[str, ...]  # ids, in the order of the prompt
     samples: tuple[Sample, ...]
     votes: int  # samples that agree with `answer`
-    answer: str | None  # a letter, None if no sample could be read
+    answer: str | None  # a letter or short answer, None if no sample could be read
     correct: bool
     verdict: Verdict | None  # None for a right answer
     why: str  # the reason for the verdict, '' without one

@@ -125,7 +125,7 @@ def read_file(
         for place, row in read_rows(path, bad):
             advance(1)
             try:
-                question = _parse(task.parse, row, split)
+                question = _parse(task, row, split)
             except BadInput as error:  # of the whole file
                 raise BadInput(str(error), at=str(place)) from error
             except (ValueError, KeyError) as error:
@@ -150,15 +150,17 @@ def read_file(
     return located
 
 
-def _parse(parse: Callable[[Row], Question | None], row: Row, split: str | None) -> Question | None:
+def _parse(task: Task, row: Row, split: str | None) -> Question | None:
     """Return the row's question; its split is the row's own, else the given one, else what `parse` chooses."""
     if split and row.get("split") in (None, ""):
         row = Fields({**row, "split": split})
-    question = parse(row)
+    question = task.parse(row)
     if question is None:
         return None
     if split and not question.split:
         question = replace(question, split=split)
+    if not question.options and "options" in task.answer.input_fields:
+        raise ValueError("there are no options, but the task's students choose one")
     _check(question)
     return question
 
@@ -175,12 +177,16 @@ def _check(question: Question) -> None:
         raise ValueError(f"options {same[0]!r} and {same[1]!r} are alike")
     if question.options and question.answer is not None and question.answer not in tuple(question.letters):
         raise ValueError(f"answer {question.answer!r} is not one of {', '.join(question.letters)}")
-    if not question.options and question.answer is not None and not question.answer.strip():
+    if not question.options and question.answer is not None and not _visible(question.answer):
         raise ValueError("the answer is empty")
     try:
         content(question).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"holds half a character (\\u{ord(error.object[error.start]):04x})") from error
+
+
+def _visible(text: str) -> bool:
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _argument(task: Task) -> str:

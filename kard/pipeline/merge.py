@@ -114,11 +114,11 @@ def _temporary(db: Database) -> list[str]:
 
 def _check(db: Database, other: Path) -> None:
     """Raise BadInput for another version's store and for a question that both have with different texts."""
-    texts = [
-        dict(db.execute(f"select name, sql from {schema}.sqlite_master where type = 'table'").fetchall())
-        for schema in ("main", "other")
+    columns = "select name from pragma_table_info(?, ?) order by name"
+    found = [
+        [db.execute(columns, [table.name, store]).fetchall() for store in ("main", "other")] for table in TABLES
     ]
-    wrong = [table.name for table in TABLES if texts[0].get(table.name) != texts[1].get(table.name)]
+    wrong = [table.name for table, (here, there) in zip(TABLES, found, strict=True) if here != there]
     if wrong:
         raise BadInput(f"{other} has not the tables of this version of kard ({wrong[0]}); it is not joined")
     differing = db.execute(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kard.config import TaskSettings, require
+from kard.config import READERS, TaskSettings, require
 from kard.methods import METHODS, RERANKED, RETRIEVERS
 
 DEFAULT_METHODS = ("ft", "rd", "kard")
@@ -54,6 +54,18 @@ class RunOptions:
             require(method in METHODS, f"method must be one of {', '.join(METHODS)}, not {method}")
         for retriever in self.retrievers:
             require(retriever in RETRIEVERS, f"retriever must be one of {', '.join(RETRIEVERS)}, not {retriever}")
+
+    def require_no_options(self, task: str) -> None:
+        """Raise BadConfig for a choice that means something only where questions have options."""
+        rules = [method for method in self.methods if METHODS[method].rule]
+        wrong = {
+            f"method {', '.join(rules)}": bool(rules),
+            f"accept={self.settings.teaching.accept}": self.settings.teaching.accept in READERS,
+            "student.answer=letter": self.settings.student.answer == "letter",
+            f"decide={self.settings.decoding.decide}": self.settings.decoding.decide != "written",
+        }
+        for choice, is_wrong in wrong.items():
+            require(not is_wrong, f"{choice} needs options, and questions of {task} have none; leave it out")
 
     @property
     def draw(self) -> tuple[float, int]:

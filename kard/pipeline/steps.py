@@ -35,7 +35,7 @@ def _runs_before(run: Run) -> Iterator[tuple[Run, str]]:
 def _extras_state(run: Run) -> State:
     """Count orders of training questions' passages and answers to them, those that are there and those to come."""
     found = [list(_steps_until(end, before))[-1].state(before) for before, end in _runs_before(run)]
-    return State("questions", sum(state.done for state in found), sum(state.missing for state in found))
+    return State("orders, answers", sum(state.done for state in found), sum(state.missing for state in found))
 
 
 def _learn(run: Run) -> int:

@@ -255,11 +255,17 @@ def sweep_table(
     header = ["size", "method", "retriever", cell, "accuracy", "n", f"minus the {first}", "won-lost", "p (Holm)"]
     if seeds:
         header.insert(6, "over seeds")
+    short = any(row.f1 is not None for row in rows)
+    if short:
+        header.insert(5, "F1")
     cells: list[list[object]] = []
     for row in rows:
         share = row.shares["all"]
         line: list[object] = [row.size, row.method, row.retriever, row.variant]
-        line += [f"{share.value:.3f}" if row.baseline else str(share), share.of]
+        line.append(f"{share.value:.3f}" if row.baseline else str(share))
+        if short:
+            line.append("" if row.f1 is None else f"{row.f1:.3f}")
+        line.append(share.of)
         if seeds:
             line.append("" if row.seeds is None else f"{row.seeds} ({row.seeds.of})")
         c = comparisons.get(_key(row))

@@ -67,7 +67,12 @@ def export_student(
     base = resolve_same_base(info.base, info.base_sha256, f"student {info.id}")
     settings = cast("dict[str, Any]", json.loads(row["settings"]))  # as stored: later versions have more of them
     results = [
-        Result(row["split"], _condition(row), "accuracy", wilson(row["correct"], row["questions"]))
+        Result(
+            row["split"],
+            _condition(row),
+            "accuracy" if row["f1"] is None else "exact_match",
+            wilson(row["correct"], row["questions"]),
+        )
         for row in rows(db, "internal/student_results", student=info.id)
     ]
     card = Card(
@@ -185,4 +190,5 @@ def _condition(row: Mapping[str, Any]) -> str:
     if "engine" in stored:
         decoding += ", by a server"
     reading = "no passages" if row["retriever"] == "none" else f"{row['retriever']}, first {row['k']}"
-    return f"{reading}, {decoding}"
+    f1 = "" if row["f1"] is None else f", F1 {row['f1']:.3f}"
+    return f"{reading}, {decoding}{f1}"

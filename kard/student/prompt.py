@@ -43,10 +43,10 @@ from kard.records import LETTERS
 
 ANSWER = "Answer:"
 CHOICES = "choices"  # in Config.extensions: the options, for engines that can score them
-FORCED, CUT, READ, MILLISECONDS, SHARES = (
+FORCED, CUT, ANSWERED, MILLISECONDS, SHARES = (
     "forced",
     "cut",
-    "read",
+    "answered",
     "milliseconds",
     "shares",
 )  # in Response.provider_data
@@ -146,7 +146,8 @@ def up_to_first_answer(prompt: str, text: str) -> str:
         return "\n".join(lines[: first + 1])
     for i, line in enumerate(lines):
         if line.lstrip().startswith(ANSWER):
-            return "\n".join(lines[: i + 1])
+            written = (j for j in range(i, len(lines)) if lines[j].strip() not in ("", ANSWER))
+            return "\n".join(lines[: next(written, i) + 1])
         if i and line.startswith(cue_of("question")):
             return "\n".join(lines[:i]).rstrip()
     return text
@@ -198,8 +199,8 @@ class StudentAdapter(dspy.Adapter):
 
     With `shots` the prompt begins with the signature's instruction and the predictor's demonstrations: the form for
     a base without an adapter. Each completion is a dict of the signature's outputs and of what evaluation keeps:
-    `text` as written (with the answer appended if it was forced), `read`, the letter of the option that it answers
-    or, without options, its short answer (None if none can be read), `forced` (None, `budget` or `unread`), `cut`,
+    `text` as written (with the answer appended if it was forced), `answered`, the letter of the option or, without
+    options, the short answer (None if none can be read), `forced` (None, `budget` or `unread`), `cut`,
     `prompt_tokens`, `completion_tokens` and `milliseconds`. An engine with `scores_choices` receives the options
     and always answers one of them; any other LM receives the prompt alone.
     """
@@ -286,12 +287,12 @@ class StudentAdapter(dspy.Adapter):
         extra = cast("Mapping[str, Any]", response.provider_data or {})
         outputs = self.parse(signature, text)
         if extra.get(SHARES):  # likelihood has decided, whatever the text says
-            outputs["answer"] = options[LETTERS.index(extra[READ])]
+            outputs["answer"] = options[LETTERS.index(extra[ANSWERED])]
         return {
             **outputs,
             "text": text,
-            "read": extra[READ]
-            if READ in extra
+            "answered": extra[ANSWERED]
+            if ANSWERED in extra
             else answer_of(text, options, cut=response.finish_reason == "length"),
             "forced": extra.get(FORCED),
             "cut": bool(extra.get(CUT, False)),

@@ -99,7 +99,7 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
         "accuracy",
         "Accuracy",
         "The share of questions answered rightly, with Wilson's 95% interval over questions, the trainings as they"
-        f" are. What else the table has is {column_notes(lines)}.",
+        f" are. Columns: {column_notes(lines)}.",
         [figures.accuracy(points, chance)],
         [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",

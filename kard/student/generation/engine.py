@@ -23,7 +23,7 @@ from kard.records import Sample, digest
 from kard.student.generation.batch import MAX_SHARED_ROWS, generate_rows
 from kard.student.generation.endpoint import EndpointQueue
 from kard.student.generation.student import RemoteBase, Row, Student, StudentBase
-from kard.student.prompt import CHOICES, CUT, FORCED, MILLISECONDS, READ, SHARES
+from kard.student.prompt import ANSWERED, CHOICES, CUT, FORCED, MILLISECONDS, SHARES
 
 GRACE_SECONDS = 0.02  # without a new request; then a batch starts that is not full
 IDLE_SECONDS = 5.0  # without any request; then the generating thread ends, and the next request starts another
@@ -55,7 +55,7 @@ class StudentEngine:
         more: dict[str, object] = {
             FORCED: sample.forced,
             CUT: sample.cut,
-            READ: sample.answer,
+            ANSWERED: sample.answer,
             MILLISECONDS: sample.milliseconds,
             SHARES: list(sample.shares),
         }

@@ -4,7 +4,8 @@ select e.id as evaluation_id, s.size, s.method,
        coalesce(json_extract(s.settings, '$.seed'), json_extract(r.settings, '$.seed'), s.seed) as seed, e.retriever,
        e.k, q.kind, q.key,
        json_array_length(q.options) as options, q.answer as gold, p.answer, p.correct, p.f1, p.votes,
-       t.prompt_tokens, t.completion_tokens, t.forced, p.milliseconds, p.flops
+       t.prompt_tokens, t.completion_tokens,
+       case when q.options <> '[]' then t.forced end as forced, p.milliseconds, p.flops
 from predictions p
 join evaluations e on e.id = p.evaluation_id
 join students s on s.id = e.student_id
