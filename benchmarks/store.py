@@ -219,22 +219,11 @@ def _students(db: Database, prose: Prose) -> None:
         db,
         "predictions",
         (
-            (
-                i,
-                evaluation,
-                question,
-                "ABCD"[letter],
-                int(letter == question % 4),
-                None,
-                1,
-                read,
-                300.0,
-                1e11,
-                STAMP,
-            )
+            (i, evaluation, question, "ABCD"[letter], int(letter == question % 4), 1, read, 300.0, 1e11, STAMP)
             for i, ((evaluation, question), letter) in enumerate(zip(answers, letters, strict=True), 1)
             for read in (json.dumps([f"{p:016x}" for p in prose.numbers(3, 3000)]),)
         ),
+        "(id, evaluation_id, question_id, answer, correct, votes, passages, milliseconds, flops, created)",
     )
     _insert(
         db,

@@ -7,11 +7,12 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-_FIELD = re.compile(r"(?:^[\s*_]*(?i:answer)|\bAnswer)[\s*_]*:[\s*_]*(.*)", re.M)
-_MARKED = re.compile(r"\\boxed\{([^{}]+)\}|<answer>(.*?)</answer>", re.I | re.S)
+# What may begin anywhere reads no further than its line or the next mark, so that the time grows with the length.
+_FIELD = re.compile(r"(?:^[ \t*_]*(?i:answer)|\bAnswer)[ \t*_]*:[\s*_]*(.*)", re.M)
+_MARKED = re.compile(r"\\boxed\{([^{}]+)\}|<answer>([^<]*)</answer>", re.I)
 _STATED = re.compile(
-    r"(?:^|(?<=[.!?]))\s*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?(?:(?:correct|final)\s+)?"
-    r"answer\s+is\b[\s:]*(.*)",
+    r"(?:^|(?<=[.!?]))[ \t]*(?:(?:therefore|thus|hence|so|consequently)\b,?\s*)?(?:the\s+)?"
+    r"(?:(?:correct|final)\s+)?answer\s+is\b[\s:]*(.*)",
     re.I | re.M,
 )
 _GOES_ON = re.compile(r"(?:\w{4}[.!?]|[!?])\s+\S")  # another sentence follows; after "St." it is the same one
