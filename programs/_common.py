@@ -15,7 +15,7 @@ import dspy
 
 from kard.files import Row
 from kard.records import LETTERS, Passage, Question, digest
-from kard.tasks import STUDENT_BASE, Retrieve
+from kard.tasks import ENCODERS, STUDENT_BASE, Retrieve
 
 YES_NO = ("yes", "no")
 TRUTH = {"yes": True, "true": True, "no": False, "false": False}  # pandas writes True and False
@@ -28,6 +28,10 @@ STUDENTS: Mapping[str, str] = {  # the built-in base, then the paper's three (se
     "250m": "google/flan-t5-base",
     "780m": "google/flan-t5-large",
     "3b": "google/flan-t5-xl",
+}
+MEDICAL_ENCODERS: Mapping[str, str] = {
+    **ENCODERS,
+    "biolinkbert": "michiyasunaga/BioLinkBERT-base",
 }
 
 

@@ -20,9 +20,20 @@ from kard.config import Retrieval, TaskSettings
 from kard.errors import BadInput
 from kard.files import Fields, Row
 from kard.records import LETTERS, Question
-from kard.tasks import ENCODERS, Task
+from kard.tasks import Task
 
-from ._common import STUDENTS, Answer, RetrieveThenAnswer, Teach, optional, plain, required, shot, written
+from ._common import (
+    MEDICAL_ENCODERS,
+    STUDENTS,
+    Answer,
+    RetrieveThenAnswer,
+    Teach,
+    optional,
+    plain,
+    required,
+    shot,
+    written,
+)
 
 COLUMNS = ("opa", "opb", "opc", "opd")
 
@@ -79,6 +90,6 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},
+    encoders=MEDICAL_ENCODERS,
     settings=TaskSettings(retrieval=Retrieval(query="options")),  # as for other questions with options
 )

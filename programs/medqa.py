@@ -16,9 +16,9 @@ from __future__ import annotations
 from kard.config import Retrieval, StudentTraining, TaskSettings
 from kard.files import Row
 from kard.records import Question
-from kard.tasks import ENCODERS, Task
+from kard.tasks import Task
 
-from ._common import STUDENTS, Answer, RetrieveThenAnswer, Teach, plain, shot
+from ._common import MEDICAL_ENCODERS, STUDENTS, Answer, RetrieveThenAnswer, Teach, plain, shot
 
 
 class TeachMedicine(Teach):
@@ -82,7 +82,7 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},  # the built-in one, the paper's
+    encoders=MEDICAL_ENCODERS,
     # A query an option, by the figures of like data (see openbookqa.py); vignettes have not been measured.
     # A vignette with its options has 250 tokens and more than 600 at times; three passages come on top.
     settings=TaskSettings(retrieval=Retrieval(query="options"), student=StudentTraining(max_length=1536)),

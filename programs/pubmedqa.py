@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from kard.files import Row
 from kard.records import Question
-from kard.tasks import ENCODERS, Task
+from kard.tasks import Task
 
 from ._common import (
+    MEDICAL_ENCODERS,
     STUDENTS,
     Answer,
     RetrieveThenAnswer,
@@ -87,5 +88,5 @@ TASK = Task(
     program=RetrieveThenAnswer,
     shots=SHOTS,
     students=STUDENTS,
-    encoders={**ENCODERS, "biolinkbert": "michiyasunaga/BioLinkBERT-base"},
+    encoders=MEDICAL_ENCODERS,
 )
