@@ -61,9 +61,9 @@ def parse(row: Row) -> Question | None:
     letters = dict(zip("0123" if counted == "cop" else "1234", LETTERS, strict=False))
     if place not in ("", "-1", *letters):
         raise ValueError(f"field {counted!r} is {place}, not one of {', '.join(letters)}")
-    changed = {"options": [required(row, name) for name in COLUMNS], "answer": letters.get(place)}
-    question = plain(Fields({**row, **changed, "rationale": optional(row, "exp")}))
-    return replace(question, kind=optional(row, "subject_name"))
+    options = [required(row, name) for name in COLUMNS]
+    changed = {"options": options, "answer": letters.get(place), "rationale": optional(row, "exp")}
+    return replace(plain(Fields({**row, **changed})), kind=optional(row, "subject_name"))
 
 
 SHOTS = (
@@ -73,12 +73,7 @@ SHOTS = (
         "B",
         "The radial nerve lies in the spiral groove on the back of the shaft. Sharp ends of bone there can cut it.",
     ),
-    shot(
-        "Which of these is the antidote of heparin?",
-        ("vitamin K", "naloxone", "protamine sulfate", "atropine"),
-        "C",
-        "Heparin is a strong acid. Protamine is a strong base, which binds it in the blood and ends its effect.",
-    ),
+    shot("Which vitamin lasts years in the body?", ("B1", "C", "B12", "B6"), "C", "The liver stores much B12."),
 )
 
 TASK = Task(
