@@ -127,6 +127,9 @@ def test_both_cost_the_same_stand_in_one_table_and_a_second_run_only_prints(tmp_
     before = counts(tmp_path)
     assert json.loads(kard(tmp_path, *words).stdout) == rows
     assert counts(tmp_path) == before
+    _, pairs = kard(tmp_path, *words[:-1], "--markdown").stdout.split("A against B")
+    compared = [line.split(" | ")[:3] for line in pairs.splitlines() if line.startswith("| ")][1:]
+    assert compared == [["| kard/bm25/8", "rd/8", "4"], ["| kard/bm25/16", "rd/16", "4"]]
     plan = json.loads(kard(tmp_path, *words, "--dry-run").stdout)
     assert {row["done"] for row in plan} == {"yes"}
     students = list(open_store(tmp_path / "kard.db").query("select method, base from students order by rowid"))

@@ -97,6 +97,7 @@ def memory(
     """
     from kard import tasks
     from kard.cli.overrides import based
+    from kard.evaluation.compare import pairs_table
     from kard.pipeline import memory as pipeline
 
     title = f"{', '.join(map(str, facts))} facts by heart and looked up, {tokens:,} tokens a student"
@@ -119,9 +120,12 @@ def memory(
             plan = compared(store if store.exists() else Path(folder) / store.name).plan()
         print_rows(form, *plan, title=title)
         return
-    found = pipeline.memory_rows(*compared(store).measure())
+    graded, trials = compared(store).measure()
+    found = pipeline.memory_rows(graded, trials)
     print_rows(form, *pipeline.memory_table(found, seeds=len(seeds) > 1), title=title)
     if form not in MACHINE_FORMS:
+        if pairs := pipeline.memory_pairs(graded):
+            print_rows(form, *pairs_table(pairs), title="A against B on the same questions; p by exact tests")
         click.echo("95% intervals over questions; bits that the facts hold, and those to store by the theory")
         click.echo(f"Everything is in {store}. Try: kard query accuracy --store {shlex.quote(str(store))}")
     if plot is not None:

@@ -20,6 +20,7 @@ from kard.answers.parsing import without_closing
 from kard.config import require
 from kard.db import now
 from kard.evaluation.answer import answer, evaluation_id, unanswered
+from kard.evaluation.compare import Comparison, all_pairs, compare, conditions_of
 from kard.evaluation.graded import GradedAnswer, graded_rows
 from kard.evaluation.report import ReportRow, TableCells, report_rows
 from kard.knowledge.indexing import index_documents
@@ -322,6 +323,12 @@ def memory_rows(graded: Sequence[GradedAnswer], trials: Sequence[Trial]) -> list
         elif row.method == "chance":
             found.append((row, None))
     return sorted(found, key=lambda pair: pair[1].facts if pair[1] else 0)
+
+
+def memory_pairs(graded: Sequence[GradedAnswer]) -> list[Comparison]:
+    """Compare every two methods of the same size on the same facts; p is corrected over all of these pairs."""
+    pairs = all_pairs(sorted(conditions_of(graded), key=lambda key: int(key[3])))  # its variant is the facts
+    return compare(graded, [(a, b) for a, b in pairs if (a[0], a[3]) == (b[0], b[3])])
 
 
 def memory_table(found: Sequence[tuple[ReportRow, Trial | None]], *, seeds: bool) -> TableCells:
