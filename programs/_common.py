@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import cast
 
@@ -17,6 +18,7 @@ from kard.files import Row
 from kard.records import LETTERS, Passage, Question, digest
 from kard.tasks import ENCODERS, STUDENT_BASE, Retrieve
 
+TEST_SHARE = 20  # percent of a person's own questions without a split
 YES_NO = ("yes", "no")
 TRUTH = {"yes": True, "true": True, "no": False, "false": False}  # pandas writes True and False
 OPTIONS = ("options", "choices")  # fields that hold all options
@@ -241,6 +243,12 @@ def plain(
         facts=several(row, "facts"),
         rationale=optional(row, "rationale", "explanation"),
     )
+
+
+def with_split(question: Question) -> Question:
+    """Return the question with a split, by a hash of its key where it has none: about a fifth are for testing."""
+    drawn = "test" if int(digest(question.key, length=8), 16) % 100 < TEST_SHARE else "train"
+    return question if question.split else replace(question, split=drawn)
 
 
 def _answer(row: Row, options: Mapping[str, str], read: Callable[[str, Mapping[str, str]], str]) -> str | None:

@@ -30,11 +30,10 @@ question's id, `sample` numbers a model's rationales of one question from 0, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from kard.config import Retrieval, TaskSettings
 from kard.files import Fields, Row
-from kard.records import LETTERS, Question, digest
+from kard.records import LETTERS, Question
 from kard.tasks import Task
 
 from ._common import (
@@ -48,11 +47,11 @@ from ._common import (
     by_label_or_text,
     plain,
     shot,
+    with_split,
     without_gaps,
     written,
 )
 
-TEST_SHARE = 20  # percent of the questions without a split
 COLUMNS = tuple(
     [pattern.format(letter, letter.lower()) for letter in LETTERS] for pattern in ("{0}", "{1}", "option_{1}")
 )
@@ -77,13 +76,9 @@ def parse(row: Row) -> Question | None:
     options = _columns(row)
     if options is YES_NO and str(row.get("answer")).strip().lower() not in TRUTH and (empty := _option_fields(row)):
         raise ValueError(f"no option in {', '.join(map(repr, empty))}, and the answer is not yes or no")
-    question = plain(row, options, _read)
-    return question if question.split else replace(question, split=_split(question.key))
-
-
-def _split(key: str) -> str:
-    """Return the split of a question that names none, by a hash of its key."""
-    return "test" if int(digest(key, length=8), 16) % 100 < TEST_SHARE else "train"
+    if options is YES_NO and str(row.get("answer")).strip().lower() not in (*TRUTH, "a", "b", "", "none"):
+        raise ValueError("no options, and the answer is not yes or no; load short answers with the task shortqa")
+    return with_split(plain(row, options, _read))
 
 
 def _read(answer: str, options: Mapping[str, str]) -> str:

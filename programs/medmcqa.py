@@ -14,6 +14,7 @@ rationale} are read too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from kard.config import Retrieval, TaskSettings
@@ -36,6 +37,7 @@ from ._common import (
 )
 
 COLUMNS = ("opa", "opb", "opc", "opd")
+CLAIM = re.compile(r"ans(?:wer)?\b\W{0,9}(?:is\b)?\W{0,9}([a-d])(?:['\")]+|(?=[.:;-]|\s*$|\s+i\.e))\W*", re.I)
 
 
 class TeachMedicine(Teach):
@@ -61,8 +63,10 @@ def parse(row: Row) -> Question | None:
     letters = dict(zip("0123" if counted == "cop" else "1234", LETTERS, strict=False))
     if place not in ("", "-1", *letters):
         raise ValueError(f"field {counted!r} is {place}, not one of {', '.join(letters)}")
-    options = [required(row, name) for name in COLUMNS]
-    changed = {"options": options, "answer": letters.get(place), "rationale": optional(row, "exp")}
+    options, because = [required(row, name) for name in COLUMNS], optional(row, "exp")
+    if said := CLAIM.match(because):  # "Ans. is 'b' i.e., ...", which is then read like any other conclusion
+        because = f"The answer is ({said[1].upper()}). {because[said.end() :]}"
+    changed = {"options": options, "answer": letters.get(place), "rationale": because}
     return replace(plain(Fields({**row, **changed})), kind=optional(row, "subject_name"))
 
 

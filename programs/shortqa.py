@@ -1,6 +1,7 @@
 """Short answers, to questions without options: HotpotQA, and questions of your own.
 
-A row of your own, as CSV, JSON or JSON lines; all but the first two fields may be left out:
+A row of your own, as CSV, JSON or JSON lines; all but the first two fields may be left out. Where nothing says the
+split, a hash of the id puts about a fifth of the questions into test:
 
     {"question": "Which river flows through Vienna?", "answer": "the Danube", "id": "v1", "split": "train",
      "rationale": "Vienna lies on both banks of the Danube.", "facts": [], "evidence": ["doc7"]}
@@ -27,7 +28,7 @@ from kard.files import Fields, Row
 from kard.records import Question
 from kard.tasks import Task
 
-from ._common import LABELS, OPTIONS, STUDENTS, RetrieveThenAnswer, optional, plain
+from ._common import LABELS, OPTIONS, STUDENTS, RetrieveThenAnswer, optional, plain, with_split
 
 
 class TeachShort(dspy.Signature):
@@ -55,7 +56,7 @@ def parse(row: Row) -> Question | None:
     if held := [name for name in (*OPTIONS, *LABELS, "A", "B") if row.get(name) not in (None, "", [])]:
         raise ValueError(f"field {held[0]!r} is for options; load such questions with the task choice")
     if not any(name in row for name in ("_id", "context", "supporting_facts")):
-        return plain(row, ())
+        return with_split(plain(row, ()))
     changed = Fields(row)
     changed |= {"answer": row.get("answer"), "id": row.get("_id", row.get("id")), "facts": _facts(row)}
     return replace(plain(changed, ()), kind=optional(row, "type"))

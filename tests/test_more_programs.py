@@ -178,7 +178,17 @@ def test_medmcqa_reads_the_hubs_rows_and_those_that_count_from_one() -> None:
     parse = tasks.load("medmcqa").parse
     hub = parse(medmcqa("iron", "test"))
     assert hub is not None
-    assert (hub.answer, hub.kind, hub.rationale[:11]) == ("B", "Gates", "Ans. is 'b'")
+    assert (hub.answer, hub.kind) == ("B", "Gates")
+    assert hub.rationale == "The answer is (B). i.e., iron. The gate was cast of iron."
+    for said, rationale in {
+        "Ans-C": "The answer is (C).",
+        "Answer - B. It rusts": "The answer is (B). It rusts",
+        "Answer is a rare metal": "Answer is a rare metal",
+        "Ans. a and b are true": "Ans. a and b are true",
+    }.items():
+        question = parse({**medmcqa("iron", "test"), "exp": said})
+        assert question is not None
+        assert question.rationale == rationale
     from_one = Fields({**without(medmcqa("iron", "test"), "cop"), "cop_from_1": 2})
     assert parse(from_one) == hub
     assert parse({**medmcqa("iron", "test"), "cop": 1.0}) == hub  # as pandas writes it where some are missing

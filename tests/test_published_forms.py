@@ -171,7 +171,7 @@ def exported_rows_hold_ids_and_letters_alone(folder: Path, name: str) -> None:
     db.close()
     exported = {
         "answers": "evaluation_id size method seed retriever k kind key options gold answer correct votes"
-        " prompt_tokens completion_tokens forced variant",
+        " prompt_tokens completion_tokens forced f1 variant",
         "hits": "key gold teacher accept rationale_form index_id documents form max_df retriever rank depth"
         " needed held",
     }

@@ -230,6 +230,14 @@ def test_another_right_answer_judges_rationales_anew(folder: Path) -> None:
     assert accepted() == [("q0", "IRON", 1), ("q1", "TIN", 0)]
 
 
+def test_own_questions_without_a_split_are_drawn_and_the_wrong_task_names_the_right_one(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, [{"question": f"What is {n}?", "answer": f"number {n}"} for n in range(40)])
+    assert "40 questions added" in kard(tmp_path, "load", "shortqa", rows).output
+    splits = dict(open_store(tmp_path / "kard.db").execute("select split, count(*) from questions group by 1"))
+    assert splits.keys() == {"train", "test"}
+    assert "load short answers with the task shortqa" in kard(tmp_path, "load", "choice", rows, code=1).stderr
+
+
 def test_a_teacher_explains_a_short_answer_and_is_read_by_what_it_concludes_on(
     store: Database, script: Callable[..., Any]
 ) -> None:

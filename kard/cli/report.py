@@ -98,7 +98,10 @@ def print_report(
 
     graded = read_graded(db, task, split)
     if not graded:
-        raise Missing(f"no answers for {task}/{split}; make them with: kard run {task}")
+        known = db.execute("select count(answer) from questions where task = ? and split = ?", [task, split])
+        if not known.fetchone()[0]:
+            raise Missing(f"no right answer of {task}/{split} is known, so that there is nothing to report")
+        raise Missing(f"no answers for {task}/{split}; make them with: kard run {task} --split {split}")
     lines = report_rows(graded, over_seeds=over_seeds, seed=seed)
     note = interval_note(over_seeds=over_seeds)
     costs = TeacherCosts.of(rows(db, "internal/teacher_costs", task=task), split, Prompting().shots)
@@ -119,7 +122,7 @@ def print_report(
         title = f"{task}, {split}: accuracy with 95% interval, and what a question takes"
         print_rows(form, *summary_table(lines, costs), title=title)
         click.echo(note)
-        options.say(column_notes(lines))
+        click.echo("\n".join(column_notes(lines)))
         if kinds := kind_table(lines):
             print_rows(form, *kinds, title=f"{task}, {split}: accuracy by kind of question")
         if hits:

@@ -53,8 +53,9 @@ def run(
         click.echo(note, err=True)
     done = ", ".join(f"{name} +{count}" for name, count in added.items() if count)
     click.echo(done or "nothing was missing")
+    of_split = f" --split {this.split}" if this.options.split else ""
     print_report(this.db, this.name, this.split)
-    options.propose("Why answers are wrong", f"kard failures {task}")
+    options.propose("Why answers are wrong", f"kard failures {task}{of_split}")
     options.propose("Look at everything", "kard ui")
     choices = " --option TEXT --option TEXT" if "options" in this.task.answer.input_fields else ""
     options.propose("Ask a question of your own", f"kard ask QUESTION{choices}")
@@ -212,6 +213,7 @@ def student(task: str, **chosen: Any) -> None:
     the same student.
     """
     from kard.pipeline.jobs import run_step_on
+    from kard.pipeline.retrieve import GROUND
     from kard.pipeline.steps import EXTRAS, run_step
     from kard.pipeline.students import STUDENT, train_student
 
@@ -222,6 +224,10 @@ def student(task: str, **chosen: Any) -> None:
         run_step_on(this.workers, [this], STUDENT)
     for size, method in this.students():
         click.echo(f"student {train_student(this, size, method)}: {method}, {size}")
+    if GROUND.needed(this) and (missing := GROUND.state(this).missing):
+        options.say(
+            f"{missing:,} rationales have no passages yet and taught nothing here; first: kard ground {task}"
+        )
     for note in this.notes:
         click.echo(note, err=True)
     click.echo(f"let them answer: kard evaluate {task}")

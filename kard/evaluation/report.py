@@ -320,20 +320,20 @@ def answer_columns(report: Sequence[ReportRow]) -> Columns:
     """Return the columns of F1, the commonest answer and answers without a text, each where a row has one."""
     columns: Columns = {}
     if any(row.f1 is not None for row in report):
-        columns["F1"] = lambda row: None if row.f1 is None else f"{row.f1:.3f}"
+        columns["F1"] = lambda row: "" if row.f1 is None else f"{row.f1:.3f}"
     if any(row.bias for row in report):
         columns["bias"] = lambda row: row.bias and str(row.bias)
     forced = any(row.forced is not None for row in report)
     if forced:
-        columns["forced"] = lambda row: None if row.forced is None else f"{row.forced:.0%}"
+        columns["forced"] = lambda row: "" if row.forced is None else f"{row.forced:.0%}"
     if not forced or any(row.unread for row in report):
-        columns["unread"] = lambda row: None if row.baseline else row.unread
+        columns["unread"] = lambda row: row.unread
     return columns
 
 
-def column_notes(report: Sequence[ReportRow]) -> str:
-    """Return what each of the `answer_columns` shows, in a sentence."""
-    return "; ".join(f"{name}: {COLUMN_NOTES[name]}" for name in answer_columns(report))
+def column_notes(report: Sequence[ReportRow]) -> list[str]:
+    """Return what each of the `answer_columns` shows."""
+    return [f"{name}: {COLUMN_NOTES[name]}" for name in answer_columns(report)]
 
 
 def _table(columns: Columns, report: Sequence[ReportRow]) -> TableCells:

@@ -146,8 +146,7 @@ def up_to_first_answer(prompt: str, text: str) -> str:
         return "\n".join(lines[: first + 1])
     for i, line in enumerate(lines):
         if line.lstrip().startswith(ANSWER):
-            written = (j for j in range(i, len(lines)) if lines[j].strip() not in ("", ANSWER))
-            return "\n".join(lines[: next(written, i) + 1])
+            return "\n".join(lines[: i + 1])
         if i and line.startswith(cue_of("question")):
             return "\n".join(lines[:i]).rstrip()
     return text

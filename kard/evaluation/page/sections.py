@@ -94,12 +94,13 @@ def accuracy(lines: Sequence[ReportRow], points: Sequence[Point], chance: float 
         if several:
             cells[1:1] = [over_seeds(line.seeds)]
         more = [line.shares["all"].of] if len(counts) > 1 else []
-        body.append([name, *cells, *more, *("" if cell(line) is None else cell(line) for cell in columns.values())])
+        told = ["" if line.baseline or cell(line) is None else cell(line) for cell in columns.values()]
+        body.append([name, *cells, *more, *told])
     return Section(
         "accuracy",
         "Accuracy",
         "The share of questions answered rightly, with Wilson's 95% interval over questions, the trainings as they"
-        f" are. Columns: {column_notes(lines)}.",
+        f" are. Columns: {'; '.join(column_notes(lines))}.",
         [figures.accuracy(points, chance)],
         [PageTable("Accuracy in % by kind of question, with 95% intervals", header, body)],
         command="kard query accuracy",
