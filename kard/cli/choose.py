@@ -201,7 +201,7 @@ def run_of(
         **chosen,
     )
     if "options" not in loaded.answer.input_fields:
-        picked.require_no_options(loaded.name)
+        picked.check_without_options(loaded.name)
     for size in picked.sizes:  # names are checked before anything is opened
         loaded.base_of(size)
     if picked.encoder is not None:

@@ -141,7 +141,7 @@ def _rescore_condition(
             if vote != prediction.answer:
                 changes.append(VoteChange(name, prediction.key, prediction.gold, prediction.answer, vote))
             if (changed or graded != prediction.grade) and not dry_run:
-                _update(db, prediction, answers, vote, votes)
+                _update(db, prediction, answers, (vote, *graded, votes))
     right_before = sum(p.grade[0] for p in stored)
     unread_before = sum(p.answer is None for p in stored)
     texts = sum(len(p.texts) for p in stored)
@@ -188,15 +188,19 @@ def _stored_votes(texts: Sequence[Mapping[str, Any]]) -> Iterator[StoredVote]:
 
 
 def _update(
-    db: Database, prediction: StoredVote, answers: Sequence[str | None], vote: str | None, votes: int
+    db: Database,
+    prediction: StoredVote,
+    answers: Sequence[str | None],
+    outcome: tuple[str | None, int, float | None, int],
 ) -> None:
+    """Store the answers of the texts and their outcome: the vote, 1 if it is right, its F1 and its votes."""
     db.conn.executemany(
         "update samples set answer = ? where prediction_id = ? and sample = ?",
         [(answer, prediction.id, text.sample) for answer, text in zip(answers, prediction.texts, strict=True)],
     )
     db.execute(
         "update predictions set answer = ?, correct = ?, f1 = ?, votes = ? where id = ?",
-        [vote, *grade(vote, prediction.gold, prediction.options), votes, prediction.id],
+        [*outcome, prediction.id],
     )
 
 

@@ -171,13 +171,9 @@ def _check(question: Question) -> None:
         raise ValueError("the id is empty")
     if not question.text.strip():
         raise ValueError("the question is empty")
-    if question.options and not 2 <= len(question.letters) == len(question.options):
-        raise ValueError(f"the number of options is {len(question.options)}, not 2 to 26")
-    if same := alike(question.options):
-        raise ValueError(f"options {same[0]!r} and {same[1]!r} are alike")
-    if question.options and question.answer is not None and question.answer not in tuple(question.letters):
-        raise ValueError(f"answer {question.answer!r} is not one of {', '.join(question.letters)}")
-    if not question.options and question.answer is not None and not _visible(question.answer):
+    if question.options:
+        _check_options(question)
+    elif question.answer is not None and not _visible(question.answer):
         raise ValueError("the answer is empty")
     try:
         content(question).encode()
@@ -185,7 +181,17 @@ def _check(question: Question) -> None:
         raise ValueError(f"holds half a character (\\u{ord(error.object[error.start]):04x})") from error
 
 
+def _check_options(question: Question) -> None:
+    if not 2 <= len(question.letters) == len(question.options):
+        raise ValueError(f"the number of options is {len(question.options)}, not 2 to 26")
+    if same := alike(question.options):
+        raise ValueError(f"options {same[0]!r} and {same[1]!r} are alike")
+    if question.answer is not None and question.answer not in tuple(question.letters):
+        raise ValueError(f"answer {question.answer!r} is not one of {', '.join(question.letters)}")
+
+
 def _visible(text: str) -> bool:
+    """Return whether a text shows anything."""
     return any(character.isprintable() and not character.isspace() for character in text)
 
 

@@ -55,7 +55,7 @@ class RunOptions:
         for retriever in self.retrievers:
             require(retriever in RETRIEVERS, f"retriever must be one of {', '.join(RETRIEVERS)}, not {retriever}")
 
-    def require_no_options(self, task: str) -> None:
+    def check_without_options(self, task: str) -> None:
         """Raise BadConfig for a choice that means something only where questions have options."""
         rules = [method for method in self.methods if METHODS[method].rule]
         wrong = {

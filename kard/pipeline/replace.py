@@ -130,12 +130,12 @@ def _read_again(db: Database, row_id: int, old: Sequence[str], new: Question) ->
         worded_anew = bool(now) and before not in new.options and now[0] not in old
         return now == (before,) or (worded_anew and not {*old}.isdisjoint(new.options))
 
+    short = not old and not new.options  # nothing but the grade may have changed
     found = db.execute("select id, text, conclusion from rationales where question_id = ?", [row_id]).fetchall()
-    for rationale, text, letter in found:
-        short = not old and not new.options  # nothing but its grade may have changed
-        if not short and (letter is None or not old or not stands(letter)):
-            letter = conclusion(text, new.options)
-        judged = [letter, int(same_answer(letter, new.answer)), rationale]
+    for rationale, text, concluded in found:
+        if not short and (concluded is None or not old or not stands(concluded)):
+            concluded = conclusion(text, new.options)
+        judged = [concluded, int(same_answer(concluded, new.answer)), rationale]
         db.execute("update rationales set conclusion = ?, accepted = ? where id = ?", judged)
     for letter in LETTERS[: len(old)]:
         if not stands(letter):

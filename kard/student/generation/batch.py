@@ -162,14 +162,14 @@ def read_samples(
     ran_out: list[bool] = []  # the text may go on, but no token was left
     for row, whole in zip(batch, written, strict=True):
         text = row.counting(whole.text)
-        short_of_room = not whole.ended and text == whole.text
-        ran_out.append(short_of_room and not (row.answer_only and row.options))
+        no_token_left = not whole.ended and text == whole.text
+        ran_out.append(no_token_left and not (row.answer_only and row.options))
         with_cue = with_answer_cue(row.prompt, text)
         ended = whole.ended or ANSWER in with_cue
         read = ended or not row.options
         answer = answer_of(with_cue, row.options, cut=ran_out[-1]) if read else None
-        unfinished = ran_out[-1] and not row.options and (answer is None or row.ids is not None)
-        forced = "budget" if unfinished else None
+        unanswered = not row.options and (answer is None or row.ids is not None)
+        forced = "budget" if ran_out[-1] and unanswered else None
         samples.append(Sample(text, answer, forced, len(row.prompt_ids), whole.tokens, cut=row.fitted[1]))
     with_options = [i for i, row in enumerate(batch) if row.options]
     scored = [i for i in with_options if samples[i].answer is None or decoding.decide != "written"]
